@@ -1,0 +1,19 @@
+//! Banyan: a Kubernetes operator for financial platforms.
+//!
+//! The tree is the architecture; `ARCHITECTURE.md` has the invariants in full.
+//!
+//! | folder | what it holds |
+//! |---|---|
+//! | [`api`] | the CRD types, nothing else |
+//! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
+//! | [`evidence`] | sequential tests and their verdicts, pure |
+//! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
+//! | [`cli`] | the commands |
+//! | [`sandbox`] | two clouds on one machine |
+
+pub mod api;
+pub mod cli;
+pub mod evidence;
+pub mod finservice;
+pub mod runtime;
+pub mod sandbox;
