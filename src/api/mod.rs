@@ -1,1 +1,28 @@
-//! api
+//! The custom resources: types, bounds and validation rules, nothing else.
+//!
+//! Optional fields stay `Option`: a default in the schema would be written into specs by the API
+//! server, and ArgoCD would see a difference that nobody made.
+
+pub mod cloudcluster;
+pub mod conditions;
+pub mod finservice;
+pub mod network;
+pub mod operations;
+pub mod schema;
+pub mod units;
+pub mod workload;
+
+pub use cloudcluster::{CloudCluster, CloudClusterSpec, CloudClusterStatus};
+pub use conditions::{Problem, Severity};
+pub use finservice::{FinService, FinServiceSpec, FinServiceStatus};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// Group of all resources.
+pub const GROUP: &str = "banyan.dev";
+
+/// The definitions of all resources, as they are to be installed.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [FinService::crd(), CloudCluster::crd()].into_iter().map(schema::bounded).collect()
+}

@@ -1,1 +1,4 @@
-//! finservice
+//! FinService: observe (I/O) → decide (pure) → act (I/O) → status (pure).
+
+pub mod children;
+pub mod revision;

@@ -1,0 +1,50 @@
+//! CloudCluster: a site, which is a cluster in a cloud.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operations::Residency;
+
+/// A site. The object that bears the name of the operator's own `--site` says what this cluster may
+/// hold; the others are its peers.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "banyan.dev",
+    version = "v1alpha1",
+    kind = "CloudCluster",
+    plural = "cloudclusters",
+    shortname = "ccl",
+    category = "banyan",
+    namespaced,
+    status = "CloudClusterStatus",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.version"}"#,
+    printcolumn = r#"{"name":"Residency","type":"string","jsonPath":".spec.residency"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudClusterSpec {
+    /// Jurisdictions whose data may be kept here. None where left out: a service that asks for one
+    /// is then not placed here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub residency: Option<Vec<Residency>>,
+}
+
+/// What the operator knows of the site.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudClusterStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled, by the kstatus rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Version of its API server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}

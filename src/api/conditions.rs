@@ -1,0 +1,144 @@
+//! Conditions and problems: how every resource says whether it is fine, and if not, why.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Something that is wrong, where it comes from, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Path of the field that it comes from, such as `spec.ingress.hosts`.
+    #[schemars(length(max = 253))]
+    pub source: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// What to do about it.
+    #[schemars(length(max = 1024))]
+    pub remedy: String,
+}
+
+/// How bad a problem is, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Severity {
+    /// The service, or a part of it, does not work until a person acts.
+    Error,
+    /// It works, but something that was asked for is missing or dangerous.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl Problem {
+    /// A problem of that severity.
+    pub fn new(
+        severity: Severity,
+        source: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { source: source.into(), severity, message: message.into(), remedy: remedy.into() }
+    }
+
+    /// Something that does not work until a person acts.
+    pub fn error(source: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Severity::Error, source, message, remedy)
+    }
+
+    /// Something that was asked for and is missing or dangerous.
+    pub fn warning(source: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, source, message, remedy)
+    }
+
+    /// Something worth knowing.
+    pub fn info(source: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Severity::Info, source, message, remedy)
+    }
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody knows yet.
+    Unknown,
+}
+
+impl State {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition as it ought to be, before it is compared with what stands in the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its type, such as `Ready`.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub state: State,
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The conditions in the order of `wanted`. The time of the last transition is kept where the
+/// status of the condition stays the same, as the API conventions ask.
+pub fn merge(
+    current: &[Condition],
+    wanted: Vec<Wanted>,
+    generation: Option<i64>,
+    now: jiff::Timestamp,
+) -> Vec<Condition> {
+    // The API keeps whole seconds; anything finer would differ from what is read back.
+    let now = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
+    wanted
+        .into_iter()
+        .map(|want| {
+            let last_transition_time = current
+                .iter()
+                .find(|have| have.type_ == want.kind && have.status == want.state.as_str())
+                .map_or(Time(now), |have| have.last_transition_time.clone());
+            Condition {
+                type_: want.kind.to_owned(),
+                status: want.state.as_str().to_owned(),
+                reason: want.reason.to_owned(),
+                message: want.message,
+                observed_generation: generation,
+                last_transition_time,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(state: State, message: &str) -> Vec<Wanted> {
+        vec![Wanted { kind: "Ready", state, reason: "Because", message: message.to_owned() }]
+    }
+
+    #[test]
+    fn the_time_of_a_transition_moves_only_with_the_status() {
+        let at = |second| jiff::Timestamp::from_second(second).expect("in range");
+        let first = merge(&[], wanted(State::False, "a"), Some(1), at(100));
+        let second = merge(&first, wanted(State::False, "b"), Some(2), at(200));
+        assert_eq!(second[0].last_transition_time.0, at(100));
+        assert_eq!((second[0].message.as_str(), second[0].observed_generation), ("b", Some(2)));
+        let third = merge(&second, wanted(State::True, "b"), Some(2), at(300));
+        assert_eq!(third[0].last_transition_time.0, at(300));
+    }
+}

@@ -1,0 +1,237 @@
+//! How the service is reached and what it may reach. In force at once, without a new revision.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::DURATION_PATTERN;
+
+/// How the outside reaches the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingress {
+    /// Host names. No two FinServices may claim the same host and path at one gateway.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = Rule::new("self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))")
+        .message("each host must be a lower-case DNS name, such as api.finflow.example"))]
+    pub hosts: Vec<String>,
+    /// Path prefixes. Defaults to all paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = Rule::new("self.all(p, p.startsWith('/'))").message("each path must begin with a slash"))]
+    pub paths: Option<Vec<String>>,
+    /// The gateway, `namespace/name` or `name` in the service's own namespace.
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
+    pub gateway: String,
+    /// Name of the port that requests go to. Defaults to the first port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
+    pub port: Option<String>,
+}
+
+/// The policy of the mesh for this service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mesh {
+    /// Who carries traffic. Defaults to None: plain Services, where weights are shares of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<MeshProvider>,
+    /// Whether callers must present a certificate of the mesh. Defaults to Strict, and to
+    /// Permissive while `legacy` is set, since the monolith is not in the mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<Mtls>,
+    /// How long a request may take, such as `2s`. No limit unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    pub timeout: Option<String>,
+    /// Retries. None unless asked: a retried payment is a double payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    /// When to stop sending requests to pods that fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// Who carries traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MeshProvider {
+    /// Istio's VirtualServices and policies.
+    Istio,
+    /// Gateway API's HTTPRoutes.
+    GatewayAPI,
+    /// Plain Services.
+    #[default]
+    None,
+}
+
+/// Whether callers must present a certificate of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mtls {
+    /// They must.
+    Strict,
+    /// They may.
+    Permissive,
+}
+
+/// Retries of a failed request by the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// How many times. Zero unless asked.
+    #[schemars(range(min = 0, max = 10))]
+    pub attempts: i32,
+    /// How long each try may take, such as `500ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    pub per_try_timeout: Option<String>,
+    /// What is retried, in Envoy's words. Defaults to `connect-failure,refused-stream`, which are
+    /// failures before the request reached the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub on: Option<String>,
+    /// Says that requests may be repeated without harm; silences the warning about retries on a
+    /// path that takes writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+}
+
+/// When to stop sending requests to a pod, or to wait for connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitBreaker {
+    /// Connections at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_connections: Option<i32>,
+    /// Requests that may wait for a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_pending_requests: Option<i32>,
+    /// Answers of 5xx in a row after which a pod is ejected.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "consecutive5xx")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub consecutive_5xx: Option<i32>,
+    /// How long a pod is ejected, at the least. Defaults to `30s`, Envoy's own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    pub ejection_time: Option<String>,
+    /// Share of pods, in percent, that may be ejected at once. Defaults to 10, Envoy's own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_ejection_percent: Option<i32>,
+}
+
+/// Who may call, and who may be called. What is not named is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// Callers. An empty or absent list lets nobody in but the ingress gateway and the scrapers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub inbound: Option<Vec<Peer>>,
+    /// What the service calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
+    /// Tokens that every request through the mesh must carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
+}
+
+/// A caller: a FinService, a whole namespace, a service account, or an address range.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.namespace) && !has(self.serviceAccount) : has(self.service) || has(self.namespace)")
+    .message("set service (with namespace if it is another), or namespace (with serviceAccount), or cidr alone"))]
+#[x_kube(validation = Rule::new("!(has(self.service) && has(self.serviceAccount))")
+    .message("set service or serviceAccount, not both"))]
+pub struct Peer {
+    /// Name of a FinService.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service: Option<String>,
+    /// Its namespace; alone, everything in that namespace. Defaults to the service's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// A service account in `namespace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account: Option<String>,
+    /// A range of addresses, such as `10.0.0.0/8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("isCIDR(self)").message("cidr must be a range of addresses, such as 10.0.0.0/8"))]
+    pub cidr: Option<String>,
+}
+
+/// What the service calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbound {
+    /// FinServices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub services: Option<Vec<ServiceRef>>,
+    /// Hosts outside of the mesh, called with TLS on port 443. Istio holds to them where it is
+    /// there; a NetworkPolicy knows no names, and a problem in status says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = Rule::new("self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$'))")
+        .message("each host must be a DNS name without scheme, port or path, such as api.stripe.com"))]
+    pub hosts: Option<Vec<String>>,
+    /// Ranges of addresses, such as those of a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each must be a range of addresses, such as 10.0.0.0/8"))]
+    pub cidrs: Option<Vec<String>>,
+}
+
+/// A FinService.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    /// Its namespace. Defaults to the service's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// Tokens that every request must carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Jwt {
+    /// Who issues them.
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: String,
+    /// Where the issuer's keys are.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^https?://"))]
+    pub jwks_uri: String,
+    /// Whom they are for; any where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub audiences: Option<Vec<String>>,
+}
+
+/// What served these paths before: one more destination of the routes, from which a CanaryRollout
+/// with `from: Legacy` takes traffic step by step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Legacy {
+    /// Host of the old backend; `name.namespace.svc.cluster.local` for one in the cluster.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub host: String,
+    /// Its port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Path prefixes that it still serves. Defaults to the ingress paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = Rule::new("self.all(p, p.startsWith('/'))").message("each path must begin with a slash"))]
+    pub paths: Option<Vec<String>>,
+}

@@ -1,0 +1,142 @@
+//! The kinds of children, and the optional APIs that some of them belong to.
+
+/// An API that a cluster may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Api {
+    /// Istio's routes and policies.
+    Istio,
+    /// Gateway API's routes.
+    GatewayApi,
+    /// The Prometheus operator's monitors and rules.
+    PrometheusOperator,
+    /// Strimzi's topics and users.
+    Strimzi,
+}
+
+impl Api {
+    /// Its name, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Istio => "Istio",
+            Self::GatewayApi => "Gateway API",
+            Self::PrometheusOperator => "Prometheus operator",
+            Self::Strimzi => "Strimzi",
+        }
+    }
+}
+
+/// A kind of child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs)] // They are Kubernetes' own kinds.
+pub enum Kind {
+    ServiceAccount,
+    ControllerRevision,
+    ConfigMap,
+    Deployment,
+    Service,
+    HorizontalPodAutoscaler,
+    PodDisruptionBudget,
+    NetworkPolicy,
+    DestinationRule,
+    VirtualService,
+    PeerAuthentication,
+    AuthorizationPolicy,
+    RequestAuthentication,
+    ServiceEntry,
+    HTTPRoute,
+    ServiceMonitor,
+    PrometheusRule,
+    KafkaTopic,
+    KafkaUser,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 19] = [
+        Self::ServiceAccount,
+        Self::ControllerRevision,
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::Service,
+        Self::HorizontalPodAutoscaler,
+        Self::PodDisruptionBudget,
+        Self::NetworkPolicy,
+        Self::DestinationRule,
+        Self::VirtualService,
+        Self::PeerAuthentication,
+        Self::AuthorizationPolicy,
+        Self::RequestAuthentication,
+        Self::ServiceEntry,
+        Self::HTTPRoute,
+        Self::ServiceMonitor,
+        Self::PrometheusRule,
+        Self::KafkaTopic,
+        Self::KafkaUser,
+    ];
+
+    /// API group, version, kind and plural.
+    pub fn resource(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::ControllerRevision => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
+            Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            Self::DestinationRule => ("networking.istio.io", "v1", "DestinationRule", "destinationrules"),
+            Self::VirtualService => ("networking.istio.io", "v1", "VirtualService", "virtualservices"),
+            Self::PeerAuthentication => {
+                ("security.istio.io", "v1", "PeerAuthentication", "peerauthentications")
+            }
+            Self::AuthorizationPolicy => {
+                ("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies")
+            }
+            Self::RequestAuthentication => {
+                ("security.istio.io", "v1", "RequestAuthentication", "requestauthentications")
+            }
+            Self::ServiceEntry => ("networking.istio.io", "v1", "ServiceEntry", "serviceentries"),
+            Self::HTTPRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::ServiceMonitor => ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
+            Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
+            Self::KafkaTopic => ("kafka.strimzi.io", "v1beta2", "KafkaTopic", "kafkatopics"),
+            Self::KafkaUser => ("kafka.strimzi.io", "v1beta2", "KafkaUser", "kafkausers"),
+        }
+    }
+
+    /// The kind, for people and in `kind:`.
+    pub fn name(self) -> &'static str {
+        self.resource().2
+    }
+
+    /// `apiVersion` of its objects.
+    pub fn api_version(self) -> String {
+        let (group, version, ..) = self.resource();
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    }
+
+    /// The optional API that it belongs to, if it is not Kubernetes' own.
+    pub fn api(self) -> Option<Api> {
+        match self {
+            Self::DestinationRule
+            | Self::VirtualService
+            | Self::PeerAuthentication
+            | Self::AuthorizationPolicy
+            | Self::RequestAuthentication
+            | Self::ServiceEntry => Some(Api::Istio),
+            Self::HTTPRoute => Some(Api::GatewayApi),
+            Self::ServiceMonitor | Self::PrometheusRule => Some(Api::PrometheusOperator),
+            Self::KafkaTopic | Self::KafkaUser => Some(Api::Strimzi),
+            _ => None,
+        }
+    }
+
+    /// Name of its CustomResourceDefinition, if it has one.
+    pub fn crd(self) -> Option<String> {
+        self.api().map(|_| format!("{}.{}", self.resource().3, self.resource().0))
+    }
+}
