@@ -73,9 +73,7 @@ pub enum ClientError {
     )]
     Nowhere(String),
     /// The certificates or credentials cannot be used.
-    #[error(
-        "cannot set up the connection to {url}: {source}; check its certificates and credentials"
-    )]
+    #[error("cannot set up the connection to {url}: {source}; check its certificates and credentials")]
     Setup {
         /// The API server.
         url: String,
@@ -85,10 +83,7 @@ pub enum ClientError {
 }
 
 fn in_context(context: &Option<String>) -> String {
-    context
-        .as_ref()
-        .map(|context| format!(", context {context}"))
-        .unwrap_or_default()
+    context.as_ref().map(|context| format!(", context {context}")).unwrap_or_default()
 }
 
 /// The configuration for `target`.
@@ -96,33 +91,20 @@ fn in_context(context: &Option<String>) -> String {
 /// # Errors
 /// If no file, no context or no service account is there, or one cannot be read.
 pub async fn config(target: &Target) -> Result<Config, ClientError> {
-    let options = KubeConfigOptions {
-        context: target.context.clone(),
-        ..KubeConfigOptions::default()
-    };
+    let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
     let unusable = |path: String| {
         let context = target.context.clone();
-        move |source| ClientError::Kubeconfig {
-            path,
-            context,
-            source,
-        }
+        move |source| ClientError::Kubeconfig { path, context, source }
     };
     if let Some(path) = &target.kubeconfig {
         let name = path.display().to_string();
         let kubeconfig = Kubeconfig::read_from(path).map_err(unusable(name.clone()))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(unusable(name));
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable(name));
     }
     if target.context.is_some() || std::env::var_os("KUBECONFIG").is_some() {
-        return Config::from_kubeconfig(&options)
-            .await
-            .map_err(unusable("of $KUBECONFIG".into()));
+        return Config::from_kubeconfig(&options).await.map_err(unusable("of $KUBECONFIG".into()));
     }
-    Config::infer()
-        .await
-        .map_err(|error| ClientError::Nowhere(error.to_string()))
+    Config::infer().await.map_err(|error| ClientError::Nowhere(error.to_string()))
 }
 
 /// A client for `config` that counts its requests in `metrics`.
@@ -174,10 +156,7 @@ impl<S> Layer<S> for Counted {
     type Service = CountedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CountedService {
-            inner,
-            metrics: self.metrics.clone(),
-        }
+        CountedService { inner, metrics: self.metrics.clone() }
     }
 }
 
@@ -211,9 +190,7 @@ where
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/apply-patch"));
         let info = RequestInfo::new(request.method(), request.uri(), apply);
-        request
-            .headers_mut()
-            .insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         let watches = info.verb == "watch";
         let span = tracing::debug_span!(
             "api_request",
@@ -226,11 +203,8 @@ where
         let answer = self.inner.call(request);
         let future = async move {
             let start = Instant::now();
-            let answer = if watches {
-                Ok(answer.await)
-            } else {
-                tokio::time::timeout(ANSWER_TIMEOUT, answer).await
-            };
+            let answer =
+                if watches { Ok(answer.await) } else { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
             let took = (!watches).then(|| start.elapsed());
             match answer {
                 Ok(Ok(response)) => {

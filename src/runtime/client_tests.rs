@@ -33,50 +33,29 @@ async fn requests_are_counted_and_carry_our_name() {
     let (client, metrics) = ours(serve(router).await);
     let api: Api<ConfigMap> = Api::namespaced(client, "pay");
     let found = api.get("a").await.unwrap();
-    assert_eq!(
-        found.data.unwrap()["agent"],
-        format!("banyan/{}", env!("CARGO_PKG_VERSION"))
-    );
-    let apply =
-        Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
-    api.patch("a", &PatchParams::apply("banyan"), &apply)
-        .await
-        .unwrap();
+    assert_eq!(found.data.unwrap()["agent"], format!("banyan/{}", env!("CARGO_PKG_VERSION")));
+    let apply = Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
+    api.patch("a", &PatchParams::apply("banyan"), &apply).await.unwrap();
 
     let start = Instant::now();
     assert!(api.get("b").await.is_err());
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "a 503 comes back at once instead of being retried"
-    );
+    assert!(start.elapsed() < Duration::from_secs(1), "a 503 comes back at once instead of being retried");
 
-    let count =
-        |wanted: (&str, &str)| metrics.requests_where(|verb, _, _, code| (verb, code) == wanted);
-    assert_eq!(
-        (
-            count(("get", "200")),
-            count(("apply", "200")),
-            count(("get", "503"))
-        ),
-        (1, 1, 1)
-    );
+    let count = |wanted: (&str, &str)| metrics.requests_where(|verb, _, _, code| (verb, code) == wanted);
+    assert_eq!((count(("get", "200")), count(("apply", "200")), count(("get", "503"))), (1, 1, 1));
     assert_eq!(metrics.requests_where(|_, _, _, _| true), 3);
 }
 
 #[tokio::test]
 async fn connections_are_used_again() {
-    let router =
-        Router::new().route(
-            "/api/v1/namespaces/pay/configmaps/a",
-            get(
-                |axum::extract::ConnectInfo(peer): axum::extract::ConnectInfo<
-                    std::net::SocketAddr,
-                >| async move {
-                    json!({"metadata": {"name": "a"}, "data": {"port": peer.port().to_string()}})
-                        .to_string()
-                },
-            ),
-        );
+    let router = Router::new().route(
+        "/api/v1/namespaces/pay/configmaps/a",
+        get(
+            |axum::extract::ConnectInfo(peer): axum::extract::ConnectInfo<std::net::SocketAddr>| async move {
+                json!({"metadata": {"name": "a"}, "data": {"port": peer.port().to_string()}}).to_string()
+            },
+        ),
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
@@ -96,12 +75,7 @@ async fn a_request_that_is_never_answered_ends() {
     let (client, metrics) = ours(serve(router).await);
     let api: Api<ConfigMap> = Api::namespaced(client, "pay");
     let error = api.get("a").await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("no answer of the API server within 35s"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no answer of the API server within 35s"), "{error}");
     assert_eq!(metrics.requests_where(|_, _, _, code| code == "timeout"), 1);
 }
 
@@ -115,10 +89,7 @@ async fn a_server_that_is_not_there_is_counted_as_an_error() {
     let resource = kube::api::ApiResource::erase::<ConfigMap>(&());
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
     assert!(api.list(&kube::api::ListParams::default()).await.is_err());
-    assert_eq!(
-        metrics.requests_where(|verb, _, _, code| (verb, code) == ("list", "error")),
-        1
-    );
+    assert_eq!(metrics.requests_where(|verb, _, _, code| (verb, code) == ("list", "error")), 1);
 }
 
 #[tokio::test]
@@ -130,10 +101,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_remedy() {
         context: context.map(str::to_owned),
     };
     let missing = config(&target(None)).await.unwrap_err().to_string();
-    assert!(
-        missing.contains("config") && missing.contains("--kubeconfig"),
-        "{missing}"
-    );
+    assert!(missing.contains("config") && missing.contains("--kubeconfig"), "{missing}");
 
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "one",
@@ -142,10 +110,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_remedy() {
         "users": [{"name": "u", "user": {}}],
     });
     std::fs::write(&path, text.to_string()).unwrap();
-    assert_eq!(
-        config(&target(None)).await.unwrap().default_namespace,
-        "pay"
-    );
+    assert_eq!(config(&target(None)).await.unwrap().default_namespace, "pay");
     let wrong = config(&target(Some("two"))).await.unwrap_err().to_string();
     assert!(wrong.contains("context two"), "{wrong}");
 }

@@ -87,10 +87,7 @@ impl Reason {
 
     /// Whether `kubectl` shows it as a warning.
     pub const fn is_warning(self) -> bool {
-        matches!(
-            self,
-            Self::DriftRepaired | Self::NotOurs | Self::Contended | Self::Stalled
-        )
+        matches!(self, Self::DriftRepaired | Self::NotOurs | Self::Contended | Self::Stalled)
     }
 }
 
@@ -118,10 +115,7 @@ impl Events {
         metrics: Metrics,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let reporter = Reporter {
-            controller: "banyan".into(),
-            instance: Some(identity.to_owned()),
-        };
+        let reporter = Reporter { controller: "banyan".into(), instance: Some(identity.to_owned()) };
         let send = move |waiting: Waiting| {
             // A Recorder remembers what it sent by object and reason without the note, and would repeat the old
             // note in place of a new one. Repetition is our own affair, so each Event gets a fresh one.
@@ -134,15 +128,7 @@ impl Events {
 
     /// Says `note` (in a sentence for people; cut at 1024 bytes) about an object. Returns at once.
     pub fn publish(&self, about: ObjectReference, reason: Reason, note: impl Into<String>) {
-        if self
-            .sender
-            .try_send(Waiting {
-                about,
-                reason,
-                note: note.into(),
-            })
-            .is_err()
-        {
+        if self.sender.try_send(Waiting { about, reason, note: note.into() }).is_err() {
             self.metrics.event("dropped");
         }
     }
@@ -150,11 +136,7 @@ impl Events {
 
 fn event(waiting: &Waiting) -> Event {
     Event {
-        type_: if waiting.reason.is_warning() {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
+        type_: if waiting.reason.is_warning() { EventType::Warning } else { EventType::Normal },
         reason: waiting.reason.as_str().into(),
         note: Some(shorten(&waiting.note)),
         action: waiting.reason.action().into(),
@@ -189,20 +171,10 @@ impl Said {
             self.swept = Some(now);
         }
         let mut hasher = DefaultHasher::new();
-        let ObjectReference {
-            kind,
-            namespace,
-            name,
-            uid,
-            ..
-        } = &waiting.about;
+        let ObjectReference { kind, namespace, name, uid, .. } = &waiting.about;
         (kind, namespace, name, uid, waiting.reason, &waiting.note).hash(&mut hasher);
         let key = hasher.finish();
-        if self
-            .when
-            .get(&key)
-            .is_some_and(|said| now < *said + REPEAT_AFTER)
-        {
+        if self.when.get(&key).is_some_and(|said| now < *said + REPEAT_AFTER) {
             return false;
         }
         self.when.insert(key, now);
@@ -221,11 +193,7 @@ impl Pace {
     fn next(&mut self, now: Instant) -> Duration {
         self.tokens = (self.tokens + (now - self.at).as_secs_f64() * PER_SECOND).min(BURST) - 1.0;
         self.at = now;
-        if self.tokens >= 0.0 {
-            Duration::ZERO
-        } else {
-            Duration::from_secs_f64(-self.tokens / PER_SECOND)
-        }
+        if self.tokens >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-self.tokens / PER_SECOND) }
     }
 }
 
@@ -236,10 +204,7 @@ where
     E: std::fmt::Display,
 {
     let mut said = Said::default();
-    let mut pace = Pace {
-        tokens: BURST,
-        at: Instant::now(),
-    };
+    let mut pace = Pace { tokens: BURST, at: Instant::now() };
     while let Some(waiting) = receiver.recv().await {
         if !said.is_news(&waiting, Instant::now()) {
             metrics.event("repeated");
@@ -269,43 +234,21 @@ mod tests {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (metrics, sent) = (Metrics::new(), Sent::default());
         let log = sent.clone();
-        tokio::spawn(publish(
-            receiver,
-            metrics.clone(),
-            move |waiting: Waiting| {
-                let event = event(&waiting);
-                log.lock().unwrap().push((
-                    Instant::now(),
-                    format!("{} {}", event.reason, event.note.unwrap()),
-                ));
-                async move { if fail { Err("no") } else { Ok(()) } }
-            },
-        ));
-        (
-            Events {
-                sender,
-                metrics: metrics.clone(),
-            },
-            sent,
-            metrics,
-        )
+        tokio::spawn(publish(receiver, metrics.clone(), move |waiting: Waiting| {
+            let event = event(&waiting);
+            log.lock().unwrap().push((Instant::now(), format!("{} {}", event.reason, event.note.unwrap())));
+            async move { if fail { Err("no") } else { Ok(()) } }
+        }));
+        (Events { sender, metrics: metrics.clone() }, sent, metrics)
     }
 
     fn about(name: &str) -> ObjectReference {
-        ObjectReference {
-            name: Some(name.into()),
-            ..ObjectReference::default()
-        }
+        ObjectReference { name: Some(name.into()), ..ObjectReference::default() }
     }
 
     fn count(metrics: &Metrics, result: &str) -> u64 {
         let start = format!("banyan_events_total{{result=\"{result}\"}} ");
-        metrics
-            .encode()
-            .unwrap()
-            .lines()
-            .find_map(|l| l.strip_prefix(&start)?.parse().ok())
-            .unwrap_or(0)
+        metrics.encode().unwrap().lines().find_map(|l| l.strip_prefix(&start)?.parse().ok()).unwrap_or(0)
     }
 
     #[tokio::test(start_paused = true)]
@@ -318,10 +261,7 @@ mod tests {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(sent.lock().unwrap().len(), 3);
-        assert_eq!(
-            (count(&metrics, "published"), count(&metrics, "repeated")),
-            (3, 6)
-        );
+        assert_eq!((count(&metrics, "published"), count(&metrics, "repeated")), (3, 6));
         tokio::time::sleep(REPEAT_AFTER).await;
         events.publish(about("a"), Reason::Stalled, "no image");
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -341,10 +281,7 @@ mod tests {
         assert_eq!(sent.len(), WAITING);
         assert_eq!(count(&metrics, "dropped"), 3000 - WAITING as u64);
         let last = (sent[sent.len() - 1].0 - start).as_secs_f64();
-        assert!(
-            (last - (WAITING as f64 - BURST) / PER_SECOND).abs() < 1.0,
-            "{last}"
-        );
+        assert!((last - (WAITING as f64 - BURST) / PER_SECOND).abs() < 1.0, "{last}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -352,10 +289,7 @@ mod tests {
         let (events, _, metrics) = publisher(true);
         events.publish(about("a"), Reason::NotOurs, "Deployment a belongs to helm");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(
-            (count(&metrics, "failed"), count(&metrics, "published")),
-            (1, 0)
-        );
+        assert_eq!((count(&metrics, "failed"), count(&metrics, "published")), (1, 0));
     }
 
     #[test]

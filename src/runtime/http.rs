@@ -37,17 +37,8 @@ pub struct Health {
 
 impl Health {
     /// The health of a process whose election beats in `heartbeat`.
-    pub fn new(
-        heartbeat: watch::Receiver<Instant>,
-        leadership: Leadership,
-        shutdown: Shutdown,
-    ) -> Self {
-        Self {
-            heartbeat,
-            leadership,
-            synced: Arc::default(),
-            shutdown,
-        }
+    pub fn new(heartbeat: watch::Receiver<Instant>, leadership: Leadership, shutdown: Shutdown) -> Self {
+        Self { heartbeat, leadership, synced: Arc::default(), shutdown }
     }
 
     /// Says that the caches are filled.
@@ -58,9 +49,7 @@ impl Health {
     fn alive(&self) -> Result<&'static str, String> {
         let silent = self.heartbeat.borrow().elapsed();
         if silent > SILENT_TOO_LONG && !self.shutdown.is_triggered() {
-            return Err(format!(
-                "the leader election has been silent for {silent:.0?}"
-            ));
+            return Err(format!("the leader election has been silent for {silent:.0?}"));
         }
         Ok("ok")
     }
@@ -70,10 +59,7 @@ impl Health {
         if self.shutdown.is_triggered() {
             return Err("shutting down".into());
         }
-        match (
-            self.leadership.is_leader(),
-            self.synced.load(Ordering::Relaxed),
-        ) {
+        match (self.leadership.is_leader(), self.synced.load(Ordering::Relaxed)) {
             (true, true) => Ok("leading"),
             (true, false) => Err("leading; the caches are not filled yet".into()),
             (false, _) => Ok("standing by"),
@@ -98,14 +84,8 @@ fn router(health: Health, metrics: Metrics) -> Router {
     })
     .with_state(metrics);
     Router::new()
-        .route(
-            "/healthz",
-            get(|State(health): State<Health>| async move { answer(health.alive()) }),
-        )
-        .route(
-            "/readyz",
-            get(|State(health): State<Health>| async move { answer(health.ready()) }),
-        )
+        .route("/healthz", get(|State(health): State<Health>| async move { answer(health.alive()) }))
+        .route("/readyz", get(|State(health): State<Health>| async move { answer(health.ready()) }))
         .with_state(health)
         .route("/metrics", metrics)
 }
@@ -123,9 +103,7 @@ pub struct ListenError {
 /// # Errors
 /// If it is taken, or not ours to take.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ListenError { address, source })
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
 /// Serves until `shutdown`, then ends what it is answering.
@@ -159,21 +137,12 @@ mod tests {
     fn process(leadership: Leadership) -> Process {
         let (beat, heartbeat) = watch::channel(Instant::now());
         let shutdown = Shutdown::new();
-        Process {
-            beat,
-            health: Health::new(heartbeat, leadership, shutdown.clone()),
-            shutdown,
-        }
+        Process { beat, health: Health::new(heartbeat, leadership, shutdown.clone()), shutdown }
     }
 
     async fn get(process: &Process, path: &str) -> (u16, String) {
-        let request = http::Request::get(path)
-            .body(axum::body::Body::empty())
-            .unwrap();
-        let response = router(process.health.clone(), Metrics::new())
-            .oneshot(request)
-            .await
-            .unwrap();
+        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = router(process.health.clone(), Metrics::new()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -187,10 +156,7 @@ mod tests {
         process.health.set_synced();
         assert_eq!(get(&process, "/readyz").await, (200, "leading\n".into()));
         process.shutdown.trigger();
-        assert_eq!(
-            get(&process, "/readyz").await,
-            (503, "shutting down\n".into())
-        );
+        assert_eq!(get(&process, "/readyz").await, (503, "shutting down\n".into()));
         assert_eq!(
             get(&process, "/healthz").await.0,
             200,
@@ -201,17 +167,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_standby_is_ready_and_an_election_that_hangs_is_not_healthy() {
         let process = process(Leadership::never());
-        assert_eq!(
-            get(&process, "/readyz").await,
-            (200, "standing by\n".into())
-        );
+        assert_eq!(get(&process, "/readyz").await, (200, "standing by\n".into()));
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!(get(&process, "/readyz").await.0, 503);
         let (status, why) = get(&process, "/healthz").await;
-        assert_eq!(
-            (status, why.as_str()),
-            (503, "the leader election has been silent for 31s\n")
-        );
+        assert_eq!((status, why.as_str()), (503, "the leader election has been silent for 31s\n"));
         process.beat.send_replace(Instant::now());
         assert_eq!(get(&process, "/healthz").await.0, 200);
     }
@@ -220,35 +180,21 @@ mod tests {
     async fn metrics_are_open_metrics() {
         let (status, text) = get(&process(Leadership::always()), "/metrics").await;
         assert_eq!(status, 200);
-        assert!(
-            text.contains("banyan_build_info") && text.ends_with("# EOF\n"),
-            "{text}"
-        );
+        assert!(text.contains("banyan_build_info") && text.ends_with("# EOF\n"), "{text}");
     }
 
     #[tokio::test]
     async fn an_address_that_is_taken_is_named_with_the_remedy() {
         let first = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let error = listen(first.local_addr().unwrap())
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("127.0.0.1") && error.contains("--listen"),
-            "{error}"
-        );
+        let error = listen(first.local_addr().unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1") && error.contains("--listen"), "{error}");
     }
 
     #[tokio::test]
     async fn serving_ends_when_told() {
         let process = process(Leadership::always());
         let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let served = tokio::spawn(serve(
-            listener,
-            process.health,
-            Metrics::new(),
-            process.shutdown.clone(),
-        ));
+        let served = tokio::spawn(serve(listener, process.health, Metrics::new(), process.shutdown.clone()));
         process.shutdown.trigger();
         served.await.unwrap().unwrap();
     }

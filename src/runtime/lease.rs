@@ -81,19 +81,11 @@ impl Observed {
 /// Whether a standby may claim: at once if the Lease is missing or given back, else when it has not changed under
 /// our eyes for the longer of our duration and its own.
 pub fn decide(observed: &Observed, timing: &Timing, now: Instant) -> Step {
-    let Some(claim) = observed
-        .lease
-        .as_ref()
-        .and_then(|lease| lease.claim.as_ref())
-    else {
+    let Some(claim) = observed.lease.as_ref().and_then(|lease| lease.claim.as_ref()) else {
         return Step::Claim;
     };
     let expires = observed.since + claim.duration.min(LONGEST_CLAIM).max(timing.duration);
-    if now >= expires {
-        Step::Claim
-    } else {
-        Step::Wait(expires)
-    }
+    if now >= expires { Step::Claim } else { Step::Wait(expires) }
 }
 
 /// Tells whether this replica leads. Cheap to clone and to ask.
@@ -106,9 +98,7 @@ impl Leadership {
     /// Whether this replica may act now. False as soon as the claim was not renewed in time, even if the election
     /// itself hangs. Ask before each act.
     pub fn is_leader(&self) -> bool {
-        self.until
-            .borrow()
-            .is_some_and(|until| Instant::now() < until)
+        self.until.borrow().is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns when this replica leads; never, if the election has ended without.
@@ -122,17 +112,13 @@ impl Leadership {
     /// A leadership that is never lost, for commands and tests that run alone.
     pub fn always() -> Self {
         let far = Instant::now() + Duration::from_secs(86_400 * 365 * 30);
-        Self {
-            until: watch::channel(Some(far)).1,
-        }
+        Self { until: watch::channel(Some(far)).1 }
     }
 
     /// A leadership that never comes, for tests.
     #[cfg(test)]
     pub(crate) fn never() -> Self {
-        Self {
-            until: watch::channel(None).1,
-        }
+        Self { until: watch::channel(None).1 }
     }
 }
 
@@ -165,16 +151,7 @@ impl<S: Store> Election<S> {
     pub fn new(store: S, identity: String, timing: Timing) -> (Self, Leadership) {
         let (until, receiver) = watch::channel(None);
         let beat = Arc::new(watch::channel(Instant::now()).0);
-        (
-            Self {
-                store,
-                timing,
-                identity,
-                until,
-                beat,
-            },
-            Leadership { until: receiver },
-        )
+        (Self { store, timing, identity, until, beat }, Leadership { until: receiver })
     }
 
     /// When this election last did something. It does at least every [`Timing::duration`]; one that is silent for
@@ -229,10 +206,7 @@ impl<S: Store> Election<S> {
                 continue;
             }
             let sent = Instant::now();
-            match self
-                .within(self.store.write(known.lease.as_ref(), Some(self.claim())))
-                .await
-            {
+            match self.within(self.store.write(known.lease.as_ref(), Some(self.claim()))).await {
                 Ok(lease) => {
                     self.until.send_replace(Some(sent + self.timing.act_for));
                     return Some(lease);
@@ -264,10 +238,7 @@ impl<S: Store> Election<S> {
                 () = tokio::time::sleep(pause) => {}
             }
             let sent = Instant::now();
-            match self
-                .within(self.store.write(Some(lease), Some(self.claim())))
-                .await
-            {
+            match self.within(self.store.write(Some(lease), Some(self.claim()))).await {
                 Ok(written) => {
                     *lease = written;
                     self.until.send_replace(Some(sent + self.timing.act_for));
@@ -342,24 +313,16 @@ impl<S: Store> Election<S> {
     }
 
     fn claim(&self) -> Claim {
-        Claim {
-            holder: self.identity.clone(),
-            duration: self.timing.duration,
-        }
+        Claim { holder: self.identity.clone(), duration: self.timing.duration }
     }
 
-    async fn within<T>(
-        &self,
-        request: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        tokio::time::timeout(self.timing.retry_every, request)
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::Failed(format!(
-                    "no answer of the API server within {:?}",
-                    self.timing.retry_every
-                )))
-            })
+    async fn within<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        tokio::time::timeout(self.timing.retry_every, request).await.unwrap_or_else(|_| {
+            Err(StoreError::Failed(format!(
+                "no answer of the API server within {:?}",
+                self.timing.retry_every
+            )))
+        })
     }
 }
 

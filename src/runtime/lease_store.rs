@@ -37,18 +37,11 @@ impl Lease {
     /// Reads an object.
     pub fn from_object(object: coordination::Lease) -> Self {
         let spec = object.spec.as_ref();
-        let duration = spec
-            .and_then(|s| s.lease_duration_seconds)
-            .unwrap_or(0)
-            .max(0)
-            .unsigned_abs();
+        let duration = spec.and_then(|s| s.lease_duration_seconds).unwrap_or(0).max(0).unsigned_abs();
         let claim = spec
             .and_then(|s| s.holder_identity.clone())
             .filter(|holder| !holder.is_empty())
-            .map(|holder| Claim {
-                holder,
-                duration: Duration::from_secs(duration.into()),
-            });
+            .map(|holder| Claim { holder, duration: Duration::from_secs(duration.into()) });
         Self {
             version: object.metadata.resource_version.clone().unwrap_or_default(),
             claim,
@@ -65,10 +58,7 @@ impl Lease {
     ) -> coordination::Lease {
         let mut object = before.map_or_else(
             || coordination::Lease {
-                metadata: ObjectMeta {
-                    name: Some(name.into()),
-                    ..ObjectMeta::default()
-                },
+                metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
                 ..coordination::Lease::default()
             },
             |before| (*before.object).clone(),
@@ -133,11 +123,7 @@ impl ApiStore {
     /// The Lease `name` in `namespace`. Needs `create` on leases there, and `get`, `list`, `watch`, `update` on
     /// this one.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self {
-            api: Api::namespaced(client, namespace),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), name: name.into() }
     }
 
     fn error(&self, error: kube::Error) -> StoreError {
@@ -159,26 +145,14 @@ impl ApiStore {
 
 impl Store for ApiStore {
     async fn read(&self) -> Result<Option<Lease>, StoreError> {
-        let found = self
-            .api
-            .get_opt(&self.name)
-            .await
-            .map_err(|error| self.error(error))?;
+        let found = self.api.get_opt(&self.name).await.map_err(|error| self.error(error))?;
         Ok(found.map(Lease::from_object))
     }
 
-    async fn write(
-        &self,
-        before: Option<&Lease>,
-        claim: Option<Claim>,
-    ) -> Result<Lease, StoreError> {
+    async fn write(&self, before: Option<&Lease>, claim: Option<Claim>) -> Result<Lease, StoreError> {
         let object = Lease::to_object(&self.name, before, claim, Timestamp::now());
         let written = match before {
-            Some(_) => {
-                self.api
-                    .replace(&self.name, &PostParams::default(), &object)
-                    .await
-            }
+            Some(_) => self.api.replace(&self.name, &PostParams::default(), &object).await,
             None => self.api.create(&PostParams::default(), &object).await,
         };
         match written {
@@ -217,10 +191,7 @@ mod tests {
     use super::*;
 
     fn claim(holder: &str) -> Option<Claim> {
-        Some(Claim {
-            holder: holder.into(),
-            duration: Duration::from_secs(10),
-        })
+        Some(Claim { holder: holder.into(), duration: Duration::from_secs(10) })
     }
 
     #[test]
@@ -232,38 +203,17 @@ mod tests {
         first.metadata.resource_version = Some("7".into());
         first.metadata.labels = Some([("team".to_string(), "platform".to_string())].into());
 
-        let renewed = Lease::to_object(
-            "banyan",
-            Some(&Lease::from_object(first.clone())),
-            claim("a"),
-            later,
-        );
+        let renewed = Lease::to_object("banyan", Some(&Lease::from_object(first.clone())), claim("a"), later);
         let spec = renewed.spec.clone().unwrap();
         assert_eq!(spec.lease_transitions, Some(0));
-        assert_eq!(
-            spec.acquire_time,
-            Some(MicroTime(now)),
-            "a renewal is not an acquisition"
-        );
+        assert_eq!(spec.acquire_time, Some(MicroTime(now)), "a renewal is not an acquisition");
         assert_eq!(spec.renew_time, Some(MicroTime(later)));
-        assert_eq!(
-            renewed.metadata.resource_version.as_deref(),
-            Some("7"),
-            "the write is conditional"
-        );
+        assert_eq!(renewed.metadata.resource_version.as_deref(), Some("7"), "the write is conditional");
         assert_eq!(renewed.metadata.labels, first.metadata.labels);
 
-        let taken = Lease::to_object(
-            "banyan",
-            Some(&Lease::from_object(first)),
-            claim("b"),
-            later,
-        );
+        let taken = Lease::to_object("banyan", Some(&Lease::from_object(first)), claim("b"), later);
         let spec = taken.spec.unwrap();
-        assert_eq!(
-            (spec.lease_transitions, spec.acquire_time),
-            (Some(1), Some(MicroTime(later)))
-        );
+        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(1), Some(MicroTime(later))));
     }
 
     #[test]
@@ -281,20 +231,9 @@ mod tests {
 
     #[test]
     fn odd_leases_are_read_without_harm() {
-        assert_eq!(
-            Lease::from_object(coordination::Lease::default()).claim,
-            None
-        );
-        let mut object = Lease::to_object(
-            "banyan",
-            None,
-            claim("a"),
-            Timestamp::from_second(0).unwrap(),
-        );
+        assert_eq!(Lease::from_object(coordination::Lease::default()).claim, None);
+        let mut object = Lease::to_object("banyan", None, claim("a"), Timestamp::from_second(0).unwrap());
         object.spec.as_mut().unwrap().lease_duration_seconds = Some(-5);
-        assert_eq!(
-            Lease::from_object(object).claim.unwrap().duration,
-            Duration::ZERO
-        );
+        assert_eq!(Lease::from_object(object).claim.unwrap().duration, Duration::ZERO);
     }
 }

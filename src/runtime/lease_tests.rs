@@ -41,19 +41,11 @@ struct Link {
 
 impl Server {
     fn link(&self) -> Link {
-        Link {
-            server: self.clone(),
-            ..Link::default()
-        }
+        Link { server: self.clone(), ..Link::default() }
     }
 
     fn holder(&self) -> Option<String> {
-        self.lease
-            .borrow()
-            .as_ref()?
-            .claim
-            .as_ref()
-            .map(|claim| claim.holder.clone())
+        self.lease.borrow().as_ref()?.claim.as_ref().map(|claim| claim.holder.clone())
     }
 
     fn put(&self, claim: Option<Claim>) -> Lease {
@@ -83,11 +75,7 @@ impl Store for Link {
         Ok(self.server.lease.borrow().clone())
     }
 
-    async fn write(
-        &self,
-        before: Option<&Lease>,
-        claim: Option<Claim>,
-    ) -> Result<Lease, StoreError> {
+    async fn write(&self, before: Option<&Lease>, claim: Option<Claim>) -> Result<Lease, StoreError> {
         self.line(&self.cut).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.server.writes.fetch_add(1, Ordering::SeqCst);
@@ -124,11 +112,7 @@ fn replica(link: &Link, name: &str) -> Replica {
     let (election, leadership) = Election::new(link.clone(), name.into(), Timing::default());
     let release = Shutdown::new();
     let task = tokio::spawn(election.run(release.clone()));
-    Replica {
-        leadership,
-        release,
-        task,
-    }
+    Replica { leadership, release, task }
 }
 
 async fn seconds(seconds: f64) {
@@ -137,9 +121,7 @@ async fn seconds(seconds: f64) {
 
 async fn until_leading(replica: &Replica) -> Duration {
     let start = Instant::now();
-    tokio::time::timeout(Duration::from_secs(3600), replica.leadership.acquired())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(3600), replica.leadership.acquired()).await.unwrap();
     start.elapsed()
 }
 
@@ -150,22 +132,11 @@ async fn the_first_leads_at_once_and_renews_with_one_request() {
     assert!(until_leading(&a).await < Duration::from_millis(100));
     let b = replica(&server.link(), "b");
     seconds(1.0).await;
-    let (writes, reads) = (
-        server.writes.load(Ordering::SeqCst),
-        server.reads.load(Ordering::SeqCst),
-    );
+    let (writes, reads) = (server.writes.load(Ordering::SeqCst), server.reads.load(Ordering::SeqCst));
     seconds(60.0).await;
     assert!(a.leadership.is_leader() && !b.leadership.is_leader());
-    assert_eq!(
-        server.writes.load(Ordering::SeqCst) - writes,
-        24,
-        "a renewal every 2.5 s"
-    );
-    assert_eq!(
-        server.reads.load(Ordering::SeqCst) - reads,
-        0,
-        "the standby watches and does not ask"
-    );
+    assert_eq!(server.writes.load(Ordering::SeqCst) - writes, 24, "a renewal every 2.5 s");
+    assert_eq!(server.reads.load(Ordering::SeqCst) - reads, 0, "the standby watches and does not ask");
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,10 +149,7 @@ async fn after_a_kill_the_second_takes_over_within_15_s_and_not_while_the_first_
     a.task.abort();
     let took = until_leading(&b).await;
     assert!(!a.leadership.is_leader());
-    assert!(
-        took > Duration::from_secs(7) && took < Duration::from_secs(11),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_secs(7) && took < Duration::from_secs(11), "{took:?}");
     assert_eq!(server.holder().as_deref(), Some("b"));
 }
 
@@ -215,13 +183,7 @@ async fn without_a_watch_a_renewed_lease_is_never_taken_and_an_expired_one_is() 
     let server = Server::default();
     let a = replica(&server.link(), "a");
     until_leading(&a).await;
-    let b = replica(
-        &Link {
-            no_watch: true,
-            ..server.link()
-        },
-        "b",
-    );
+    let b = replica(&Link { no_watch: true, ..server.link() }, "b");
     seconds(120.0).await;
     assert!(a.leadership.is_leader() && !b.leadership.is_leader());
     a.task.abort();
@@ -240,10 +202,7 @@ async fn a_leader_that_is_cut_off_stops_before_another_may_start() {
     let mut stopped = None;
     for _ in 0..2000 {
         seconds(0.01).await;
-        assert!(
-            !(a.leadership.is_leader() && b.leadership.is_leader()),
-            "two leaders"
-        );
+        assert!(!(a.leadership.is_leader() && b.leadership.is_leader()), "two leaders");
         if !a.leadership.is_leader() && stopped.is_none() {
             stopped = Some(Instant::now());
         }
@@ -252,13 +211,8 @@ async fn a_leader_that_is_cut_off_stops_before_another_may_start() {
         }
     }
     assert!(b.leadership.is_leader());
-    assert!(
-        stopped.unwrap().elapsed() > Duration::from_secs(2),
-        "requests on their way have time to end"
-    );
-    let Ended::Lost(why) = a.task.await.unwrap() else {
-        panic!("a should have lost")
-    };
+    assert!(stopped.unwrap().elapsed() > Duration::from_secs(2), "requests on their way have time to end");
+    let Ended::Lost(why) = a.task.await.unwrap() else { panic!("a should have lost") };
     assert_eq!(why, "it could not be renewed for 7s");
 }
 
@@ -286,14 +240,9 @@ async fn a_short_interruption_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn of_two_who_claim_at_once_one_leads() {
     let server = Server::default();
-    let replicas: Vec<_> = (0..8)
-        .map(|n| replica(&server.link(), &format!("r{n}")))
-        .collect();
+    let replicas: Vec<_> = (0..8).map(|n| replica(&server.link(), &format!("r{n}"))).collect();
     seconds(2.0).await;
-    assert_eq!(
-        replicas.iter().filter(|r| r.leadership.is_leader()).count(),
-        1
-    );
+    assert_eq!(replicas.iter().filter(|r| r.leadership.is_leader()).count(), 1);
     assert_eq!(replicas.iter().filter(|r| r.task.is_finished()).count(), 0);
 }
 
@@ -302,15 +251,9 @@ async fn a_leader_whose_lease_another_wrote_ends() {
     let server = Server::default();
     let a = replica(&server.link(), "a");
     until_leading(&a).await;
-    server.put(Some(Claim {
-        holder: "intruder".into(),
-        duration: Duration::from_secs(10),
-    }));
+    server.put(Some(Claim { holder: "intruder".into(), duration: Duration::from_secs(10) }));
     seconds(3.0).await;
-    assert_eq!(
-        a.task.await.unwrap(),
-        Ended::Lost("intruder has it now".into())
-    );
+    assert_eq!(a.task.await.unwrap(), Ended::Lost("intruder has it now".into()));
     assert!(!a.leadership.is_leader());
 }
 
@@ -351,10 +294,7 @@ async fn the_heartbeat_goes_on_while_leading_and_standing_by() {
         tokio::spawn(election.run(Shutdown::new()));
         for _ in 0..30 {
             seconds(3.1).await;
-            assert!(
-                beat.borrow().elapsed() <= Timing::default().duration,
-                "{name}"
-            );
+            assert!(beat.borrow().elapsed() <= Timing::default().duration, "{name}");
         }
     }
 }
@@ -368,10 +308,8 @@ fn identities_differ_even_in_one_place() {
 fn lease(version: u64, holder: Option<&str>, duration: u64) -> Lease {
     let mut lease = Lease::from_object(coordination::Lease::default());
     lease.version = version.to_string();
-    lease.claim = holder.map(|holder| Claim {
-        holder: holder.into(),
-        duration: Duration::from_secs(duration),
-    });
+    lease.claim =
+        holder.map(|holder| Claim { holder: holder.into(), duration: Duration::from_secs(duration) });
     lease
 }
 
@@ -397,26 +335,16 @@ fn a_longer_claim_is_respected_and_an_absurd_one_bounded() {
     let at = |duration| Observed::next(None, Some(lease(1, Some("a"), duration)), start);
     let expiry = |duration| decide(&at(duration), &Timing::default(), start);
     assert_eq!(expiry(30), Step::Wait(start + Duration::from_secs(30)));
-    assert_eq!(
-        expiry(0),
-        Step::Wait(start + Duration::from_secs(10)),
-        "never less than our own"
-    );
+    assert_eq!(expiry(0), Step::Wait(start + Duration::from_secs(10)), "never less than our own");
     assert_eq!(expiry(86_400), Step::Wait(start + Duration::from_secs(60)));
-    assert_eq!(
-        expiry(u64::from(u32::MAX)),
-        Step::Wait(start + Duration::from_secs(60))
-    );
+    assert_eq!(expiry(u64::from(u32::MAX)), Step::Wait(start + Duration::from_secs(60)));
 }
 
 #[test]
 fn what_nobody_holds_is_claimed_at_once() {
     let now = Instant::now();
     for free in [None, Some(lease(3, None, 10))] {
-        assert_eq!(
-            decide(&Observed::next(None, free, now), &Timing::default(), now),
-            Step::Claim
-        );
+        assert_eq!(decide(&Observed::next(None, free, now), &Timing::default(), now), Step::Claim);
     }
 }
 

@@ -23,9 +23,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// Upper bounds in seconds of a reconcile's duration: from one that finds nothing to do (well under a
 /// millisecond) to one that waits for a slow API server.
-const RECONCILE_BUCKETS: [f64; 12] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
-];
+const RECONCILE_BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Upper bounds in seconds of the time until an API server answers.
 const REQUEST_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
@@ -110,8 +109,7 @@ impl Metrics {
         all.register_collector(Box::new(ProcessCollector));
         let registry = all.sub_registry_with_prefix("banyan");
         let reconciles = Family::default();
-        let durations: Histograms<_> =
-            Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS));
+        let durations: Histograms<_> = Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS));
         let depth = Family::default();
         let objects = Family::default();
         let requests = Family::default();
@@ -120,11 +118,7 @@ impl Metrics {
         let problems = Family::default();
         let events = Family::default();
         let leader = Gauge::default();
-        registry.register(
-            "reconciles",
-            "Reconciles, by resource and result",
-            Family::clone(&reconciles),
-        );
+        registry.register("reconciles", "Reconciles, by resource and result", Family::clone(&reconciles));
         registry.register_with_unit(
             "reconcile_duration",
             "How long reconciles took, by resource",
@@ -136,11 +130,7 @@ impl Metrics {
             "Objects that wait for a worker, by resource",
             Family::clone(&depth),
         );
-        registry.register(
-            "objects",
-            "Objects in the cache, by resource",
-            Family::clone(&objects),
-        );
+        registry.register("objects", "Objects in the cache, by resource", Family::clone(&objects));
         registry.register(
             "api_requests",
             "Requests to API servers, by verb, group, resource and status code (or error, timeout)",
@@ -157,16 +147,8 @@ impl Metrics {
             "Objects with a problem in status, by kind and by the field that it comes from",
             Family::clone(&problems),
         );
-        registry.register(
-            "events",
-            "Kubernetes Events, by what became of them",
-            Family::clone(&events),
-        );
-        registry.register(
-            "leader",
-            "1 if this replica holds the leader Lease",
-            leader.clone(),
-        );
+        registry.register("events", "Kubernetes Events, by what became of them", Family::clone(&events));
+        registry.register("leader", "1 if this replica holds the leader Lease", leader.clone());
         registry.register(
             "build",
             "The version that runs",
@@ -199,12 +181,8 @@ impl Metrics {
 
     /// Counts one reconcile of a `resource` (plural, as in the API).
     pub fn reconciled(&self, resource: &'static str, result: Outcome, took: Duration) {
-        self.reconciles
-            .get_or_create(&ReconcileLabels { resource, result })
-            .inc();
-        self.durations
-            .get_or_create(&ResourceLabels { resource })
-            .observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { resource, result }).inc();
+        self.durations.get_or_create(&ResourceLabels { resource }).observe(took.as_secs_f64());
     }
 
     /// The gauge to give to the [`super::queue::Queue`] of a `resource`.
@@ -214,30 +192,16 @@ impl Metrics {
 
     /// The gauge of how many objects of a `resource` the cache holds.
     pub fn objects(&self, resource: &'static str) -> Gauge {
-        self.objects
-            .get_or_create_owned(&ResourceLabels { resource })
+        self.objects.get_or_create_owned(&ResourceLabels { resource })
     }
 
     /// Counts one request; `code` is the status code, or `error` (no connection), or `timeout`. `took` is `None`
     /// for a watch, whose answer says nothing about the server's speed.
     pub fn requested(&self, request: RequestInfo, code: &str, took: Option<Duration>) {
-        let RequestInfo {
-            verb,
-            group,
-            resource,
-        } = request;
-        self.requests
-            .get_or_create(&RequestLabels {
-                verb,
-                group,
-                resource,
-                code: code.into(),
-            })
-            .inc();
+        let RequestInfo { verb, group, resource } = request;
+        self.requests.get_or_create(&RequestLabels { verb, group, resource, code: code.into() }).inc();
         if let Some(took) = took {
-            self.request_durations
-                .get_or_create(&VerbLabels { verb })
-                .observe(took.as_secs_f64());
+            self.request_durations.get_or_create(&VerbLabels { verb }).observe(took.as_secs_f64());
         }
     }
 
@@ -258,8 +222,7 @@ impl Metrics {
                     &label(line, "resource")?,
                     &label(line, "code")?,
                 );
-                kept.then(|| line.rsplit(' ').next()?.parse::<u64>().ok())
-                    .flatten()
+                kept.then(|| line.rsplit(' ').next()?.parse::<u64>().ok()).flatten()
             })
             .sum()
     }
@@ -275,11 +238,7 @@ impl Metrics {
         let now: BTreeSet<String> = sources.into_iter().map(without_indices).collect();
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind, name.to_owned());
-        let before = if now.is_empty() {
-            ledger.remove(&key)
-        } else {
-            ledger.insert(key, now.clone())
-        };
+        let before = if now.is_empty() { ledger.remove(&key) } else { ledger.insert(key, now.clone()) };
         let before = before.unwrap_or_default();
         for source in before.difference(&now) {
             self.problem(kind, source).dec();
@@ -290,10 +249,7 @@ impl Metrics {
     }
 
     fn problem(&self, kind: &'static str, source: &str) -> Gauge {
-        self.problems.get_or_create_owned(&ProblemLabels {
-            kind,
-            source: source.into(),
-        })
+        self.problems.get_or_create_owned(&ProblemLabels { kind, source: source.into() })
     }
 
     /// Counts an Event: `published`, `repeated`, `dropped` or `failed`.
@@ -324,13 +280,8 @@ mod tests {
     use super::*;
 
     fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
-        let mut found: Vec<String> = metrics
-            .encode()
-            .unwrap()
-            .lines()
-            .filter(|l| l.starts_with(start))
-            .map(str::to_owned)
-            .collect();
+        let mut found: Vec<String> =
+            metrics.encode().unwrap().lines().filter(|l| l.starts_with(start)).map(str::to_owned).collect();
         found.sort();
         found
     }
@@ -350,10 +301,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            lines(
-                &metrics,
-                "banyan_reconcile_duration_seconds_bucket{le=\"0.0005\""
-            ),
+            lines(&metrics, "banyan_reconcile_duration_seconds_bucket{le=\"0.0005\""),
             [r#"banyan_reconcile_duration_seconds_bucket{le="0.0005",resource="finservices"} 1"#]
         );
         assert_eq!(
@@ -361,10 +309,7 @@ mod tests {
             [r#"banyan_queue_depth{resource="finservices"} 7"#]
         );
         assert_eq!(lines(&metrics, "banyan_leader "), ["banyan_leader 1"]);
-        let version = format!(
-            "banyan_build_info{{version=\"{}\"}} 1",
-            env!("CARGO_PKG_VERSION")
-        );
+        let version = format!("banyan_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
         assert_eq!(lines(&metrics, "banyan_build_info{"), [version]);
         assert!(metrics.encode().unwrap().ends_with("# EOF\n"));
     }
@@ -380,30 +325,16 @@ mod tests {
     #[test]
     fn problems_count_objects_and_go_when_they_are_solved() {
         let metrics = Metrics::new();
-        metrics.set_problems(
-            "FinService",
-            "pay/a",
-            ["spec.env[0].value", "spec.env[17].value"],
-        );
+        metrics.set_problems("FinService", "pay/a", ["spec.env[0].value", "spec.env[17].value"]);
         metrics.set_problems("FinService", "pay/b", ["spec.env[2].value", "spec.mesh"]);
         let env = r#"banyan_problems{kind="FinService",source="spec.env[].value"}"#;
         let mesh = r#"banyan_problems{kind="FinService",source="spec.mesh"}"#;
-        assert_eq!(
-            lines(&metrics, "banyan_problems{"),
-            [format!("{env} 2"), format!("{mesh} 1")]
-        );
+        assert_eq!(lines(&metrics, "banyan_problems{"), [format!("{env} 2"), format!("{mesh} 1")]);
         metrics.set_problems("FinService", "pay/b", ["spec.mesh"]);
         metrics.set_problems("FinService", "pay/b", ["spec.mesh"]);
         metrics.set_problems("FinService", "pay/a", []);
-        assert_eq!(
-            lines(&metrics, "banyan_problems{"),
-            [format!("{env} 0"), format!("{mesh} 1")]
-        );
-        assert_eq!(
-            metrics.ledger.lock().unwrap().len(),
-            1,
-            "an object without problems costs nothing"
-        );
+        assert_eq!(lines(&metrics, "banyan_problems{"), [format!("{env} 0"), format!("{mesh} 1")]);
+        assert_eq!(metrics.ledger.lock().unwrap().len(), 1, "an object without problems costs nothing");
     }
 
     #[test]
@@ -421,19 +352,10 @@ mod tests {
         metrics.requested(info("watch", "", "services"), "200", None);
         assert_eq!(metrics.requests_where(|_, _, _, _| true), 4);
         assert_eq!(
-            metrics.requests_where(
-                |verb, group, _, code| (verb, group, code) == ("apply", "apps", "200")
-            ),
+            metrics.requests_where(|verb, group, _, code| (verb, group, code) == ("apply", "apps", "200")),
             2
         );
         assert_eq!(metrics.requests_where(|verb, _, _, _| verb == "watch"), 1);
-        assert_eq!(
-            lines(
-                &metrics,
-                "banyan_api_request_duration_seconds_count{verb=\"watch\""
-            )
-            .len(),
-            0
-        );
+        assert_eq!(lines(&metrics, "banyan_api_request_duration_seconds_count{verb=\"watch\"").len(), 0);
     }
 }

@@ -32,14 +32,9 @@ pub fn usage() -> Option<Usage> {
 
 fn parse(stat: &str, status: &str) -> Option<Usage> {
     // The name in parentheses may hold spaces and parentheses itself; after its end come state, ppid, ...
-    let fields: Vec<&str> = stat
-        .get(stat.rfind(')')? + 1..)?
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(Usage {
         resident_bytes: kibibytes * 1024,
@@ -85,14 +80,9 @@ mod tests {
 
     #[test]
     fn the_kernels_lines_are_read_even_with_an_odd_name() {
-        let stat =
-            "42 (ban) yan) S 1 42 42 0 -1 4194560 1500 0 0 0 250 50 0 0 20 0 7 0 100 1000000 2000";
+        let stat = "42 (ban) yan) S 1 42 42 0 -1 4194560 1500 0 0 0 250 50 0 0 20 0 7 0 100 1000000 2000";
         let status = "Name:\tbanyan\nVmPeak:\t  9 kB\nVmRSS:\t   2048 kB\nThreads:\t7\n";
-        let expected = Usage {
-            resident_bytes: 2 * 1024 * 1024,
-            cpu_seconds: 3.0,
-            threads: 7,
-        };
+        let expected = Usage { resident_bytes: 2 * 1024 * 1024, cpu_seconds: 3.0, threads: 7 };
         assert_eq!(parse(stat, status), Some(expected));
         assert_eq!(parse("", ""), None);
         assert_eq!(parse("42 (x) S", status), None);

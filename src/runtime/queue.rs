@@ -66,9 +66,7 @@ pub struct Queue<K> {
 
 impl<K> Clone for Queue<K> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
+        Self { shared: self.shared.clone() }
     }
 }
 
@@ -103,10 +101,7 @@ struct Entry {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.ready.is_none()
-            && self.waiting.is_none()
-            && self.running.is_none()
-            && self.failures == 0
+        self.ready.is_none() && self.waiting.is_none() && self.running.is_none() && self.failures == 0
     }
 }
 
@@ -156,10 +151,7 @@ impl<K: Hash + Eq + Clone> State<K> {
                 return Some(due);
             }
             let key = first.remove();
-            let waited = self
-                .entries
-                .get_mut(&key)
-                .and_then(|entry| entry.waiting.take());
+            let waited = self.entries.get_mut(&key).and_then(|entry| entry.waiting.take());
             self.add(key, waited.map_or(Lane::Normal, |(_, lane)| lane));
         }
         None
@@ -186,11 +178,7 @@ impl<K: Hash + Eq + Clone> State<K> {
         };
         let lane = entry.running.take().unwrap_or(Lane::Normal);
         let dirty = entry.dirty.take();
-        entry.failures = if next == Next::Retry {
-            entry.failures.saturating_add(1)
-        } else {
-            0
-        };
+        entry.failures = if next == Next::Retry { entry.failures.saturating_add(1) } else { 0 };
         let failures = entry.failures;
         match next {
             Next::Idle => {}
@@ -222,21 +210,12 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
             sequence: 0,
             closed: false,
         };
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                changed: Notify::new(),
-                depth,
-            }),
-        }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), depth }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
         // No code under the lock can panic half-way through a change, so a poisoned state is still whole.
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut State<K>)) {
@@ -338,11 +317,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
                 break;
             }
             for key in started {
-                let run = Run {
-                    queue: self.clone(),
-                    key: Some(key.clone()),
-                    next: Next::Retry,
-                };
+                let run = Run { queue: self.clone(), key: Some(key.clone()), next: Next::Retry };
                 let future = work(key);
                 tasks.spawn(async move {
                     let mut run = run;

@@ -20,11 +20,7 @@ impl Bench {
         takes: Duration,
         ends: impl Fn(u8, usize) -> Next + Send + Sync + 'static,
     ) -> (Self, tokio::task::JoinHandle<()>) {
-        let bench = Self {
-            queue: Queue::default(),
-            log: Log::default(),
-            start: Instant::now(),
-        };
+        let bench = Self { queue: Queue::default(), log: Log::default(), start: Instant::now() };
         let (queue, log, start) = (bench.queue.clone(), bench.log.clone(), bench.start);
         let ends = Arc::new(ends);
         let driver = tokio::spawn(async move {
@@ -39,9 +35,7 @@ impl Bench {
                             before
                         };
                         tokio::time::sleep(takes).await;
-                        log.lock()
-                            .unwrap()
-                            .push(('-', key, start.elapsed().as_millis() as u64));
+                        log.lock().unwrap().push(('-', key, start.elapsed().as_millis() as u64));
                         ends(key, before)
                     }
                 })
@@ -52,13 +46,7 @@ impl Bench {
 
     /// (key, milliseconds) of the runs that began.
     fn begun(&self) -> Vec<(u8, u64)> {
-        self.log
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|l| l.0 == '+')
-            .map(|l| (l.1, l.2))
-            .collect()
+        self.log.lock().unwrap().iter().filter(|l| l.0 == '+').map(|l| (l.1, l.2)).collect()
     }
 }
 
@@ -93,10 +81,7 @@ async fn a_key_added_while_in_work_runs_again_afterwards_and_not_beside() {
     bench.queue.add(1, Lane::Normal);
     bench.queue.add(1, Lane::Normal);
     tokio::time::sleep(ms(100)).await;
-    assert_eq!(
-        *bench.log.lock().unwrap(),
-        [('+', 1, 0), ('-', 1, 10), ('+', 1, 10), ('-', 1, 20)]
-    );
+    assert_eq!(*bench.log.lock().unwrap(), [('+', 1, 0), ('-', 1, 10), ('+', 1, 10), ('-', 1, 20)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,19 +145,13 @@ async fn failures_back_off_and_a_success_ends_it() {
     bench.queue.add(1, Lane::Normal);
     tokio::time::sleep(ms(10_000)).await;
     // 0.5 s, 1 s and 2 s after each failure; after the success the next failure waits 0.5 s again.
-    assert_eq!(
-        bench.begun(),
-        [(1, 0), (1, 500), (1, 1500), (1, 3500), (1, 3600), (1, 4100)]
-    );
+    assert_eq!(bench.begun(), [(1, 0), (1, 500), (1, 1500), (1, 3500), (1, 3600), (1, 4100)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_backs_off_runs_at_once_when_it_changes() {
-    let (bench, _driver) = Bench::new(
-        4,
-        ms(0),
-        |_, before| if before == 0 { Next::Retry } else { Next::Idle },
-    );
+    let (bench, _driver) =
+        Bench::new(4, ms(0), |_, before| if before == 0 { Next::Retry } else { Next::Idle });
     bench.queue.add(1, Lane::Normal);
     tokio::time::sleep(ms(100)).await;
     bench.queue.add(1, Lane::Normal);
@@ -182,11 +161,8 @@ async fn a_key_that_backs_off_runs_at_once_when_it_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn forget_drops_what_a_key_waits_for_and_its_failures() {
-    let (bench, _driver) = Bench::new(
-        4,
-        ms(0),
-        |_, before| if before < 3 { Next::Retry } else { Next::Idle },
-    );
+    let (bench, _driver) =
+        Bench::new(4, ms(0), |_, before| if before < 3 { Next::Retry } else { Next::Idle });
     bench.queue.add(1, Lane::Normal);
     tokio::time::sleep(ms(600)).await;
     bench.queue.forget(&1);
@@ -269,8 +245,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         (0u8..6, any::<bool>()).prop_map(|(key, urgent)| Op::Add(key, urgent)),
-        (0u8..6, 0u64..50, any::<bool>())
-            .prop_map(|(key, after, urgent)| Op::AddAfter(key, after, urgent)),
+        (0u8..6, 0u64..50, any::<bool>()).prop_map(|(key, after, urgent)| Op::AddAfter(key, after, urgent)),
         (0u64..40).prop_map(Op::Sleep),
     ]
 }

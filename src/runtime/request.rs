@@ -40,9 +40,7 @@ impl RequestInfo {
             };
         };
         let watch = uri.query().is_some_and(|query| {
-            query
-                .split('&')
-                .any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch"))
+            query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch"))
         });
         Self {
             verb: Self::verb(method, watch, rest.len() > 1, apply),
@@ -77,26 +75,10 @@ mod tests {
     #[test]
     fn requests_are_named_as_rbac_names_them() {
         let cases = [
-            (
-                "GET",
-                "/api/v1/namespaces/pay/services/ledger",
-                "get /services",
-            ),
-            (
-                "GET",
-                "/api/v1/services?labelSelector=a%3Db&limit=500",
-                "list /services",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/pay/services?watch=true&timeoutSeconds=290",
-                "watch /services",
-            ),
-            (
-                "POST",
-                "/api/v1/namespaces/pay/configmaps?fieldManager=banyan",
-                "create /configmaps",
-            ),
+            ("GET", "/api/v1/namespaces/pay/services/ledger", "get /services"),
+            ("GET", "/api/v1/services?labelSelector=a%3Db&limit=500", "list /services"),
+            ("GET", "/api/v1/namespaces/pay/services?watch=true&timeoutSeconds=290", "watch /services"),
+            ("POST", "/api/v1/namespaces/pay/configmaps?fieldManager=banyan", "create /configmaps"),
             (
                 "PATCH",
                 "/apis/apps/v1/namespaces/pay/deployments/ledger-1?force=true",
@@ -117,18 +99,10 @@ mod tests {
                 "/apis/policy/v1/namespaces/pay/poddisruptionbudgets/x",
                 "delete policy/poddisruptionbudgets",
             ),
-            (
-                "DELETE",
-                "/api/v1/namespaces/pay/pods",
-                "deletecollection /pods",
-            ),
+            ("DELETE", "/api/v1/namespaces/pay/pods", "deletecollection /pods"),
             ("GET", "/api/v1/namespaces/pay", "get /namespaces"),
             ("GET", "/api/v1/namespaces", "list /namespaces"),
-            (
-                "PUT",
-                "/api/v1/namespaces/pay/finalize",
-                "update /namespaces/finalize",
-            ),
+            ("PUT", "/api/v1/namespaces/pay/finalize", "update /namespaces/finalize"),
             (
                 "GET",
                 "/apis/banyan.dev/v1alpha1/finservices?allowWatchBookmarks=true&watch=1",
@@ -143,15 +117,9 @@ mod tests {
         ];
         for (method, uri, expected) in cases {
             let info = RequestInfo::new(&method.parse().unwrap(), &uri.parse().unwrap(), false);
-            assert_eq!(
-                format!("{} {}/{}", info.verb, info.group, info.resource),
-                expected,
-                "{method} {uri}"
-            );
+            assert_eq!(format!("{} {}/{}", info.verb, info.group, info.resource), expected, "{method} {uri}");
         }
-        let uri = "/apis/apps/v1/namespaces/pay/deployments/ledger-1"
-            .parse()
-            .unwrap();
+        let uri = "/apis/apps/v1/namespaces/pay/deployments/ledger-1".parse().unwrap();
         assert_eq!(RequestInfo::new(&Method::PATCH, &uri, true).verb, "apply");
     }
 }

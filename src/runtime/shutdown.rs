@@ -19,9 +19,7 @@ impl Default for Shutdown {
 impl Shutdown {
     /// A switch that nobody has thrown yet.
     pub fn new() -> Self {
-        Self {
-            sender: Arc::new(watch::channel(false).0),
-        }
+        Self { sender: Arc::new(watch::channel(false).0) }
     }
 
     /// Throws the switch. Doing so again changes nothing.

@@ -18,8 +18,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// What is logged unless `BANYAN_LOG` says otherwise.
-const DEFAULT_FILTER: &str =
-    "info,kube=warn,kube_client=warn,kube_runtime=warn,opentelemetry_sdk=warn";
+const DEFAULT_FILTER: &str = "info,kube=warn,kube_client=warn,kube_runtime=warn,opentelemetry_sdk=warn";
 
 /// The variable with the filter, in the syntax of `tracing`: `info`, `debug,kube=warn`, `banyan=trace`.
 pub const FILTER_VARIABLE: &str = "BANYAN_LOG";
@@ -39,11 +38,7 @@ pub enum LogFormat {
 impl LogFormat {
     /// Text on a terminal, JSON elsewhere.
     pub fn detect() -> Self {
-        if std::io::stderr().is_terminal() {
-            Self::Text
-        } else {
-            Self::Json
-        }
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
@@ -87,14 +82,8 @@ impl Telemetry {
     ///
     /// # Errors
     /// If the filter or the endpoint is not valid, or logging was set up before.
-    pub fn start(
-        format: LogFormat,
-        otlp_endpoint: Option<&str>,
-        site: &str,
-    ) -> Result<Self, TelemetryError> {
-        let provider = otlp_endpoint
-            .map(|endpoint| provider(endpoint, site))
-            .transpose()?;
+    pub fn start(format: LogFormat, otlp_endpoint: Option<&str>, site: &str) -> Result<Self, TelemetryError> {
+        let provider = otlp_endpoint.map(|endpoint| provider(endpoint, site)).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             // Requests to the API server are spans of the debug level: worth a trace, too much for the log.
             tracing_opentelemetry::layer()
@@ -103,21 +92,12 @@ impl Telemetry {
         });
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match format {
-            LogFormat::Json => lines
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .boxed(),
-            LogFormat::Text => lines
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_target(false)
-                .boxed(),
+            LogFormat::Json => {
+                lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+            }
+            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
         };
-        tracing_subscriber::registry()
-            .with(traces)
-            .with(lines.with_filter(filter()?))
-            .try_init()?;
+        tracing_subscriber::registry().with(traces).with(lines.with_filter(filter()?)).try_init()?;
         Ok(Self { provider })
     }
 
@@ -127,8 +107,7 @@ impl Telemetry {
             return;
         };
         // It blocks, and waits for a request that runs on this very runtime.
-        let flushed =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
         match tokio::time::timeout(FLUSH_TIMEOUT + Duration::from_millis(500), flushed).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last traces were not sent"),
@@ -138,28 +117,19 @@ impl Telemetry {
 }
 
 fn filter() -> Result<EnvFilter, TelemetryError> {
-    parse_filter(
-        std::env::var(FILTER_VARIABLE)
-            .ok()
-            .filter(|value| !value.is_empty()),
-    )
+    parse_filter(std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.is_empty()))
 }
 
 fn parse_filter(value: Option<String>) -> Result<EnvFilter, TelemetryError> {
     match value {
         None => Ok(EnvFilter::new(DEFAULT_FILTER)),
-        Some(value) => {
-            EnvFilter::try_new(&value).map_err(|source| TelemetryError::Filter { value, source })
-        }
+        Some(value) => EnvFilter::try_new(&value).map_err(|source| TelemetryError::Filter { value, source }),
     }
 }
 
 /// The URL that spans go to.
 fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
-    let wrong = |why: &str| TelemetryError::Endpoint {
-        endpoint: endpoint.into(),
-        why: why.into(),
-    };
+    let wrong = |why: &str| TelemetryError::Endpoint { endpoint: endpoint.into(), why: why.into() };
     let url = reqwest::Url::parse(endpoint).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("it is neither http nor https (gRPC is not spoken)"));
@@ -171,35 +141,23 @@ fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
 }
 
 fn provider(endpoint: &str, site: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let wrong = |why: String| TelemetryError::Endpoint {
-        endpoint: endpoint.into(),
-        why,
-    };
+    let wrong = |why: String| TelemetryError::Endpoint { endpoint: endpoint.into(), why };
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()
         .map_err(|error| wrong(error.to_string()))?;
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
-        .with_http_client(OnRuntime {
-            client,
-            runtime: tokio::runtime::Handle::current(),
-        })
+        .with_http_client(OnRuntime { client, runtime: tokio::runtime::Handle::current() })
         .with_endpoint(traces_url(endpoint)?)
         .build()
         .map_err(|error| wrong(error.to_string()))?;
     let resource = Resource::builder()
         .with_service_name("banyan")
-        .with_attribute(opentelemetry::KeyValue::new(
-            "service.version",
-            env!("CARGO_PKG_VERSION"),
-        ))
+        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(opentelemetry::KeyValue::new("banyan.site", site.to_owned()))
         .build();
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource)
-        .build())
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 /// Sends requests on the Tokio runtime. The exporter works on a thread of its own, where an asynchronous client
@@ -247,30 +205,18 @@ mod tests {
     fn a_filter_that_is_none_is_refused_with_the_remedy() {
         assert!(parse_filter(None).is_ok());
         assert!(parse_filter(Some("info,banyan=debug".into())).is_ok());
-        let error = parse_filter(Some("info,banyan=loud".into()))
-            .unwrap_err()
-            .to_string();
+        let error = parse_filter(Some("info,banyan=loud".into())).unwrap_err().to_string();
         assert!(
-            error.contains("BANYAN_LOG=\"info,banyan=loud\"")
-                && error.contains("write for example"),
+            error.contains("BANYAN_LOG=\"info,banyan=loud\"") && error.contains("write for example"),
             "{error}"
         );
     }
 
     #[test]
     fn the_endpoint_is_a_base_or_a_whole_url() {
-        assert_eq!(
-            traces_url("http://collector:4318").unwrap(),
-            "http://collector:4318/v1/traces"
-        );
-        assert_eq!(
-            traces_url("https://collector/").unwrap(),
-            "https://collector/v1/traces"
-        );
-        assert_eq!(
-            traces_url("http://collector/in/v1/traces").unwrap(),
-            "http://collector/in/v1/traces"
-        );
+        assert_eq!(traces_url("http://collector:4318").unwrap(), "http://collector:4318/v1/traces");
+        assert_eq!(traces_url("https://collector/").unwrap(), "https://collector/v1/traces");
+        assert_eq!(traces_url("http://collector/in/v1/traces").unwrap(), "http://collector/in/v1/traces");
         for wrong in ["collector:4318", "grpc://collector:4317", "nonsense", ""] {
             let error = traces_url(wrong).unwrap_err().to_string();
             assert!(error.contains("--otlp-endpoint"), "{error}");
@@ -285,9 +231,7 @@ mod tests {
         let log = received.clone();
         let router = axum::Router::new().route(
             "/v1/traces",
-            axum::routing::post(move |body: axum::body::Bytes| async move {
-                log.lock().unwrap().push(body)
-            }),
+            axum::routing::post(move |body: axum::body::Bytes| async move { log.lock().unwrap().push(body) }),
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -298,21 +242,12 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::info_span!("reconcile", service = "ledger").in_scope(|| ());
         });
-        Telemetry {
-            provider: Some(provider),
-        }
-        .shut_down()
-        .await;
+        Telemetry { provider: Some(provider) }.shut_down().await;
 
         let received = received.lock().unwrap();
         assert_eq!(received.len(), 1);
         let text = String::from_utf8_lossy(&received[0]).into_owned();
-        for word in [
-            "reconcile",
-            "ledger",
-            "aws-us-east-1",
-            env!("CARGO_PKG_VERSION"),
-        ] {
+        for word in ["reconcile", "ledger", "aws-us-east-1", env!("CARGO_PKG_VERSION")] {
             assert!(text.contains(word), "{word} is missing in {text:?}");
         }
     }
