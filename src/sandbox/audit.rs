@@ -49,9 +49,7 @@ impl Audit {
     pub fn counts(&self) -> BTreeMap<(String, String), usize> {
         let mut counts = BTreeMap::new();
         for request in &self.requests {
-            *counts
-                .entry((request.verb.clone(), request.resource.clone()))
-                .or_default() += 1;
+            *counts.entry((request.verb.clone(), request.resource.clone())).or_default() += 1;
         }
         counts
     }
@@ -127,8 +125,7 @@ fn parse(text: &str) -> Result<Audit> {
         let Some(line) = line.strip_suffix('\n') else {
             break;
         };
-        let line: Line =
-            serde_json::from_str(line).context(|| "reading a line of the audit log")?;
+        let line: Line = serde_json::from_str(line).context(|| "reading a line of the audit log")?;
         // A watch is told of twice: when it begins and when it ends.
         let counts = if line.verb == "watch" {
             line.stage == "ResponseStarted"

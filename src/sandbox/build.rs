@@ -8,12 +8,16 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::error::{Context, Error, Result};
+use super::install;
 use super::process::{Spec, Status, Supervisor, tail};
 use super::progress::{Progress, Step};
 use super::tools::{Source, Tool};
 
 /// How often a build's log is read to see how far it is.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// The file that takes Kubernetes objects, a JSON list.
+const OBJECTS: &str = "objects.json";
 
 /// Flags of every build. They are part of the cache's key.
 const FLAGS: [&str; 2] = ["-trimpath", "-buildvcs=false"];
@@ -28,7 +32,7 @@ pub(super) fn obtain(
     let folder = cache.join(tool.name);
     let home = folder.join(key(tool));
     let file = home.join(match tool.source {
-        Source::Files { .. } => "crds.yaml",
+        Source::Files { .. } => OBJECTS,
         _ => tool.name,
     });
     if file.is_file() {
@@ -49,6 +53,10 @@ pub(super) fn obtain(
             supervisor.remove_at_end(&unfinished)?;
         }
         make(tool, &unfinished, supervisor, &step)?;
+        if home.exists() {
+            // Somebody took the file out of it.
+            fs::remove_dir_all(&home).context(|| format!("replacing {}", home.display()))?;
+        }
         // Whole or not at all: a folder under its final name is never in the making.
         fs::rename(unfinished.join("out"), &home)
             .context(|| format!("moving {} into the cache", tool.name))?;
@@ -71,24 +79,17 @@ fn key(tool: &Tool) -> String {
     FLAGS.iter().for_each(|flag| add(flag));
     match tool.source {
         Source::Embedded { files, ldflags } => {
-            files
-                .iter()
-                .flat_map(|(name, text)| [name, text])
-                .for_each(|text| add(text));
+            files.iter().flat_map(|(name, text)| [name, text]).for_each(|text| add(text));
             add(ldflags);
         }
         Source::Install { package } => add(package),
         Source::Files { module, paths } => {
             add(module);
+            add(OBJECTS);
             paths.iter().for_each(|path| add(path));
         }
     }
-    let digest: String = hash
-        .finalize()
-        .iter()
-        .take(5)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{digest}", tool.version)
 }
 
@@ -136,27 +137,21 @@ fn make(tool: &Tool, folder: &Path, supervisor: Option<&Supervisor>, step: &Step
             step.detail(format!("downloading {module}"));
             let target = format!("{module}@{}", tool.version);
             let root = download(&target, folder)?;
-            let mut yaml = String::new();
+            let mut objects = Vec::new();
             for path in paths {
                 for file in yaml_files(&root.join(path))? {
-                    let text = fs::read_to_string(&file)
-                        .context(|| format!("reading {}", file.display()))?;
-                    yaml.push_str("---\n");
-                    yaml.push_str(&text);
-                    yaml.push('\n');
+                    let text = fs::read_to_string(&file).context(|| format!("reading {}", file.display()))?;
+                    objects.extend(install::documents(&file.display().to_string(), &text)?);
                 }
             }
-            fs::write(out.join("crds.yaml"), yaml).context(|| "writing crds.yaml")
+            let json = serde_json::to_vec(&objects).context(|| format!("writing {}", tool.name))?;
+            fs::write(out.join(OBJECTS), json).context(|| format!("writing {}", tool.name))
         }
     }
 }
 
 fn require_go() -> Result<()> {
-    match Command::new("go")
-        .arg("version")
-        .stdin(Stdio::null())
-        .output()
-    {
+    match Command::new("go").arg("version").stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
         _ => Err(Error::new(
             "the sandbox builds its API servers from source and needs Go, which is not in PATH: \
@@ -277,12 +272,8 @@ fn yaml_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).context(|| format!("reading {}", path.display()))? {
-        let file = entry
-            .context(|| format!("reading {}", path.display()))?
-            .path();
-        let yaml = file
-            .extension()
-            .is_some_and(|extension| extension == "yaml");
+        let file = entry.context(|| format!("reading {}", path.display()))?.path();
+        let yaml = file.extension().is_some_and(|extension| extension == "yaml");
         if yaml && !file.ends_with("kustomization.yaml") {
             files.push(file);
         }
@@ -310,24 +301,15 @@ mod tests {
     fn the_key_has_the_version_and_changes_with_the_source() {
         assert!(key(&KWOK).starts_with("v0.8.0-"));
         let mut other = CONTROL_PLANE;
-        other.source = Source::Embedded {
-            files: &[("main.go", "package main")],
-            ldflags: "",
-        };
+        other.source = Source::Embedded { files: &[("main.go", "package main")], ldflags: "" };
         assert_ne!(key(&CONTROL_PLANE), key(&other));
     }
 
     #[test]
     fn progress_tells_downloads_from_packages() {
         assert_eq!(how_far("", 10), "");
-        assert_eq!(
-            how_far("go: downloading a v1\ngo: downloading b v1\n", 10),
-            "2 modules downloaded"
-        );
-        assert_eq!(
-            how_far("go: downloading a v1\nfmt\nos\n", 10),
-            "2 of about 10 packages"
-        );
+        assert_eq!(how_far("go: downloading a v1\ngo: downloading b v1\n", 10), "2 modules downloaded");
+        assert_eq!(how_far("go: downloading a v1\nfmt\nos\n", 10), "2 of about 10 packages");
         assert_eq!(how_far("a\nb\nc\n", 2), "3 of about 3 packages");
     }
 }

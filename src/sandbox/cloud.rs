@@ -48,9 +48,7 @@ impl CloudOptions {
         Self {
             name: "aws-us-east-1".into(),
             region: "us-east-1".into(),
-            zones: ["us-east-1a", "us-east-1b", "us-east-1c"]
-                .map(String::from)
-                .into(),
+            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(String::from).into(),
             nodes_per_zone: 2,
             pod_cidr: "10.250.0.0/17".into(),
             subnet: 1,
@@ -63,9 +61,7 @@ impl CloudOptions {
         Self {
             name: "gcp-us-central1".into(),
             region: "us-central1".into(),
-            zones: ["us-central1-a", "us-central1-b", "us-central1-c"]
-                .map(String::from)
-                .into(),
+            zones: ["us-central1-a", "us-central1-b", "us-central1-c"].map(String::from).into(),
             nodes_per_zone: 2,
             pod_cidr: "10.250.128.0/17".into(),
             subnet: 2,
@@ -90,13 +86,8 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [
-        Self::Etcd,
-        Self::ApiServer,
-        Self::ControllerManager,
-        Self::Scheduler,
-        Self::Kwok,
-    ];
+    const ALL: [Self; 5] =
+        [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
 
     fn name(self) -> &'static str {
         match self {
@@ -138,10 +129,7 @@ impl Cloud {
             let cloud = Self::prepare(options.clone(), dir, supervisor.clone())?;
             match cloud.bring_up(tools, progress).await {
                 Ok(()) => return Ok(cloud),
-                Err(error)
-                    if attempt < ATTEMPTS
-                        && error.to_string().contains("address already in use") =>
-                {
+                Err(error) if attempt < ATTEMPTS && error.to_string().contains("address already in use") => {
                     attempt += 1;
                     cloud.stop_processes().await?;
                 }
@@ -160,13 +148,7 @@ impl Cloud {
         let dir = dir.canonicalize().context(doing)?;
         let credentials = Credentials::make(&dir, &options.name)?;
         let server = format!("https://127.0.0.1:{}", free_port()?);
-        Ok(Self {
-            options,
-            dir,
-            server,
-            credentials,
-            supervisor,
-        })
+        Ok(Self { options, dir, server, credentials, supervisor })
     }
 
     async fn bring_up(&self, tools: &Tools, progress: &Progress) -> Result<()> {
@@ -174,10 +156,7 @@ impl Cloud {
         let files = [
             ("audit-policy.yaml", audit::policy(OPERATOR_USER)),
             ("kubeconfig", self.kubeconfig()?),
-            (
-                "stages.yaml",
-                format!("{}---\n{}", nodes::NODE_STAGES, nodes::POD_STAGES),
-            ),
+            ("stages.yaml", format!("{}---\n{}", nodes::NODE_STAGES, nodes::POD_STAGES)),
         ];
         for (name, text) in files {
             write_private(&self.dir.join(name), &text)?;
@@ -187,10 +166,7 @@ impl Cloud {
         self.spawn(Part::ApiServer, self.apiserver(tools, &etcd))?;
         let client = self.client_admin()?;
         self.until("the API server is ready", async || {
-            client
-                .request_text(get("/readyz")?)
-                .await
-                .context(|| "asking /readyz")?;
+            client.request_text(get("/readyz")?).await.context(|| "asking /readyz")?;
             Ok(true)
         })
         .await?;
@@ -207,10 +183,7 @@ impl Cloud {
             self.options.subnet,
         )
         .await?;
-        self.until("the nodes are Ready", async || {
-            Ok(nodes::ready(&client).await? == wanted)
-        })
-        .await?;
+        self.until("the nodes are Ready", async || Ok(nodes::ready(&client).await? == wanted)).await?;
         step.done();
         Ok(())
     }
@@ -227,9 +200,7 @@ impl Cloud {
                 return Ok(());
             }
             for part in Part::ALL {
-                if let Some(Status::Ended { text, .. }) =
-                    self.supervisor.status(&self.process(part))
-                {
+                if let Some(Status::Ended { text, .. }) = self.supervisor.status(&self.process(part)) {
                     return Err(Error::new(format!(
                         "{}: {} ended before {what} ({text}); the end of its log:\n{}",
                         self.name(),
@@ -239,10 +210,7 @@ impl Cloud {
                 }
             }
             if Instant::now() > deadline {
-                let why = answer
-                    .err()
-                    .map(|error| format!(" ({error})"))
-                    .unwrap_or_default();
+                let why = answer.err().map(|error| format!(" ({error})")).unwrap_or_default();
                 let logs: String = Part::ALL
                     .iter()
                     .map(|part| format!("{}:\n{}", part.name(), tail(&self.log(*part), 5)))
@@ -303,10 +271,7 @@ impl Cloud {
         let doing = || format!("making a client of {}", self.name());
         let mut config = Config::new(self.server.parse().context(doing)?);
         config.root_cert = Some(vec![self.credentials.ca_der.clone()]);
-        config.auth_info = AuthInfo {
-            token: Some(token.to_owned().into()),
-            ..AuthInfo::default()
-        };
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
         // Whoever waits here has a deadline; retries of minutes would hide it.
         config.default_retry = false;
         Client::try_from(config).context(doing)
@@ -317,12 +282,7 @@ impl Cloud {
     /// # Errors
     /// When it cannot be written as YAML, which would be a defect.
     pub fn kubeconfig(&self) -> Result<String> {
-        kubeconfig(
-            self.name(),
-            &self.server,
-            &self.credentials.ca_pem,
-            &self.credentials.admin,
-        )
+        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.admin)
     }
 
     /// A kubeconfig with the operator's rights, as YAML.
@@ -330,12 +290,7 @@ impl Cloud {
     /// # Errors
     /// When it cannot be written as YAML, which would be a defect.
     pub fn kubeconfig_operator(&self) -> Result<String> {
-        kubeconfig(
-            self.name(),
-            &self.server,
-            &self.credentials.ca_pem,
-            &self.credentials.operator,
-        )
+        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.operator)
     }
 
     /// The end of the audit log as it is now.
@@ -384,10 +339,7 @@ impl Cloud {
         let supervisor = self.supervisor.clone();
         let names: Vec<String> = Part::ALL.iter().map(|part| self.process(*part)).collect();
         tokio::task::spawn_blocking(move || {
-            names
-                .iter()
-                .rev()
-                .try_for_each(|name| supervisor.stop(name, Duration::from_secs(1)))
+            names.iter().rev().try_for_each(|name| supervisor.stop(name, Duration::from_secs(1)))
         })
         .await
         .context(|| "stopping a cloud")?
@@ -443,10 +395,7 @@ impl Cloud {
             format!("--tls-cert-file={}", self.path("server.crt")),
             format!("--tls-private-key-file={}", self.path("server.key")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!(
-                "--service-account-signing-key-file={}",
-                self.path("accounts.key")
-            ),
+            format!("--service-account-signing-key-file={}", self.path("accounts.key")),
             format!("--service-account-key-file={}", self.path("accounts.pub")),
             "--authorization-mode=RBAC".into(),
             "--anonymous-auth=false".into(),
@@ -470,10 +419,7 @@ impl Cloud {
             format!("--kubeconfig={}", self.path("kubeconfig")),
             "--secure-port=0".into(),
             "--leader-elect=false".into(),
-            format!(
-                "--service-account-private-key-file={}",
-                self.path("accounts.key")
-            ),
+            format!("--service-account-private-key-file={}", self.path("accounts.key")),
             format!("--root-ca-file={}", self.path("ca.crt")),
             // The defaults are for clusters whose API server others need too.
             "--kube-api-qps=500".into(),
@@ -510,9 +456,7 @@ impl Cloud {
 }
 
 fn get(path: &str) -> Result<http::Request<Vec<u8>>> {
-    http::Request::get(path)
-        .body(Vec::new())
-        .context(|| format!("asking {path}"))
+    http::Request::get(path).body(Vec::new()).context(|| format!("asking {path}"))
 }
 
 /// A port that is free now.

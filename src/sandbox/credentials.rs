@@ -34,27 +34,15 @@ impl Credentials {
         let ca_key = KeyPair::generate().context(doing)?;
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        ca.distinguished_name
-            .push(DnType::CommonName, format!("banyan sandbox {cloud}"));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        ca.distinguished_name.push(DnType::CommonName, format!("banyan sandbox {cloud}"));
         let ca_certificate = ca.self_signed(&ca_key).context(doing)?;
         let issuer = Issuer::new(ca, ca_key);
 
-        let names = [
-            "localhost",
-            "127.0.0.1",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-        ];
+        let names = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let server_key = KeyPair::generate().context(doing)?;
         let mut server = CertificateParams::new(names.map(String::from)).context(doing)?;
-        server
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
+        server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         let server_certificate = server.signed_by(&server_key, &issuer).context(doing)?;
         let accounts_key = KeyPair::generate().context(doing)?;
 
@@ -152,10 +140,7 @@ mod tests {
         let made = Credentials::make(dir.path(), "aws").unwrap();
         assert_ne!(made.admin, made.operator);
         for name in ["server.key", "accounts.key", "tokens.csv"] {
-            let mode = std::fs::metadata(dir.path().join(name))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

@@ -5,6 +5,7 @@ mod build;
 pub mod cloud;
 pub mod credentials;
 pub mod error;
+pub mod install;
 pub mod nodes;
 pub mod pair;
 pub mod process;
@@ -13,4 +14,4 @@ pub mod tools;
 
 pub use cloud::{Cloud, CloudOptions, Part};
 pub use error::{Error, Result};
-pub use pair::{Pair, pair};
+pub use pair::{Install, Pair, PairOptions, pair};

@@ -63,11 +63,9 @@ pub(super) async fn create(
             });
             let api = &api;
             made.push(async move {
-                let node: Node = serde_json::from_value(node)
-                    .context(|| format!("describing the node {name}"))?;
-                api.create(&PostParams::default(), &node)
-                    .await
-                    .context(|| format!("making the node {name}"))
+                let node: Node =
+                    serde_json::from_value(node).context(|| format!("describing the node {name}"))?;
+                api.create(&PostParams::default(), &node).await.context(|| format!("making the node {name}"))
             });
         }
     }
@@ -90,11 +88,6 @@ fn is_ready(node: &Node) -> bool {
         .iter()
         .flat_map(|status| status.conditions.iter().flatten())
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let tainted = node
-        .spec
-        .iter()
-        .flat_map(|spec| spec.taints.iter().flatten())
-        .next()
-        .is_some();
+    let tainted = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).next().is_some();
     ready && !tainted
 }

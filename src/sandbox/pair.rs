@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::cloud::{Cloud, CloudOptions};
-use super::error::{Context, Result};
+use super::error::{Context, Error, Result};
+use super::install;
 use super::process::Supervisor;
 use super::progress::Progress;
 use super::tools::{self, Tools};
@@ -22,8 +24,27 @@ pub struct PairOptions {
     pub dir: Option<PathBuf>,
     /// Each cloud.
     pub clouds: [CloudOptions; 2],
+    /// What is installed in both before they count as started.
+    pub install: Install,
     /// Where the steps are told.
     pub progress: Progress,
+}
+
+/// What is installed in a cloud at its start.
+#[derive(Debug, Clone)]
+pub struct Install {
+    /// The definitions of the optional APIs: Istio, Gateway API, Prometheus operator, Strimzi.
+    pub optional_apis: bool,
+    /// Objects applied after them, such as Banyan's definitions and RBAC. Workloads among
+    /// them are left out: the operator runs beside the cloud, not on its played nodes.
+    pub manifests: Vec<Value>,
+}
+
+impl Install {
+    /// Nothing: a cloud as it is when Kubernetes is new.
+    pub fn nothing() -> Self {
+        Self { optional_apis: false, manifests: Vec::new() }
+    }
 }
 
 impl Default for PairOptions {
@@ -31,6 +52,7 @@ impl Default for PairOptions {
         Self {
             dir: None,
             clouds: [CloudOptions::aws(), CloudOptions::gcp()],
+            install: Install { optional_apis: true, manifests: Vec::new() },
             progress: Progress::stderr(),
         }
     }
@@ -66,19 +88,24 @@ impl Pair {
         let dir = folder(options.dir.as_deref())?;
         supervisor.remove_at_end(&dir)?;
         let [aws, gcp] = options.clouds;
+        let install = &options.install;
         let start = |cloud: CloudOptions| {
             let dir = dir.join(&cloud.name);
             let (tools, supervisor, progress) = (&tools, supervisor.clone(), &options.progress);
-            async move { Cloud::start(cloud, &dir, tools, supervisor, progress).await }
+            async move {
+                let cloud = Cloud::start(cloud, &dir, tools, supervisor, progress).await?;
+                let step = progress.step(format!("{}: definitions and manifests", cloud.name()));
+                let client = cloud.client_admin()?;
+                if install.optional_apis {
+                    install::definitions(&client, &tools.optional_definitions()?).await?;
+                }
+                install::apply(&client, &without_workloads(&install.manifests)).await?;
+                step.done();
+                Ok::<_, Error>(cloud)
+            }
         };
         let (aws, gcp) = tokio::try_join!(start(aws), start(gcp))?;
-        Ok(Self {
-            aws,
-            gcp,
-            tools,
-            dir,
-            supervisor,
-        })
+        Ok(Self { aws, gcp, tools, dir, supervisor })
     }
 
     /// Both clouds.
@@ -108,6 +135,13 @@ impl Pair {
     }
 }
 
+/// Leaves out what would run on nodes, and what speaks of that.
+pub(super) fn without_workloads(manifests: &[Value]) -> Vec<Value> {
+    const LEFT_OUT: [&str; 4] = ["Deployment", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"];
+    let kind = |object: &Value| object["kind"].as_str().unwrap_or_default().to_owned();
+    manifests.iter().filter(|object| !LEFT_OUT.contains(&kind(object).as_str())).cloned().collect()
+}
+
 fn folder(wanted: Option<&Path>) -> Result<PathBuf> {
     let dir = match wanted {
         Some(dir) => dir.to_owned(),
@@ -120,8 +154,7 @@ fn folder(wanted: Option<&Path>) -> Result<PathBuf> {
     };
     std::fs::create_dir_all(&dir).context(|| format!("making the folder {}", dir.display()))?;
     // The supervisor, which removes it, has the same working folder, but nobody need rely on it.
-    dir.canonicalize()
-        .context(|| format!("finding the folder {}", dir.display()))
+    dir.canonicalize().context(|| format!("finding the folder {}", dir.display()))
 }
 
 /// The pair that all tests of a binary share; each test takes namespaces of its own.
@@ -131,6 +164,5 @@ fn folder(wanted: Option<&Path>) -> Result<PathBuf> {
 /// When it does not start. The next call tries again.
 pub async fn pair() -> Result<&'static Pair> {
     static PAIR: OnceCell<Pair> = OnceCell::const_new();
-    PAIR.get_or_try_init(|| Pair::start(PairOptions::default()))
-        .await
+    PAIR.get_or_try_init(|| Pair::start(PairOptions::default())).await
 }

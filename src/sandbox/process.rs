@@ -154,10 +154,8 @@ impl Supervisor {
             .spawn()
             .context(|| format!("starting the supervisor {}", binary.display()))?;
         let stdin = child.stdin.take();
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| Error::new("the supervisor has no standard output"))?;
+        let stdout =
+            child.stdout.take().ok_or_else(|| Error::new("the supervisor has no standard output"))?;
         let shared = Arc::new(Shared::default());
         let reader = shared.clone();
         std::thread::spawn(move || {
@@ -172,10 +170,7 @@ impl Supervisor {
             lock(&reader.state).ended = true;
             reader.changed.notify_all();
         });
-        Ok(Self {
-            stdin: Mutex::new(stdin),
-            shared,
-        })
+        Ok(Self { stdin: Mutex::new(stdin), shared })
     }
 
     /// Starts a program and returns its process id.
@@ -195,11 +190,7 @@ impl Supervisor {
             op: "start",
             name: &spec.name,
             argv: &spec.argv,
-            env: spec
-                .env
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect(),
+            env: spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             dir: spec.dir.as_deref(),
             log: Some(&spec.log),
             stage: spec.stage,
@@ -213,30 +204,22 @@ impl Supervisor {
             }
             match state.processes.get(&spec.name) {
                 Some(Status::Running(pid)) => Some(Ok(*pid)),
-                Some(Status::Ended { text, .. }) => Some(Err(Error::new(format!(
-                    "{}: {text}\n{}",
-                    doing(),
-                    tail(&spec.log, 15)
-                )))),
+                Some(Status::Ended { text, .. }) => {
+                    Some(Err(Error::new(format!("{}: {text}\n{}", doing(), tail(&spec.log, 15)))))
+                }
                 None => None,
             }
         })
-        .unwrap_or_else(|| {
-            Err(Error::new(format!(
-                "{}: the supervisor does not answer",
-                doing()
-            )))
-        })
+        .unwrap_or_else(|| Err(Error::new(format!("{}: the supervisor does not answer", doing()))))
     }
 
     /// What is known of a process; `None` for a name that never ran.
     pub fn status(&self, name: &str) -> Option<Status> {
         let state = lock(&self.shared.state);
         match state.processes.get(name) {
-            Some(Status::Running(_)) if state.ended => Some(Status::Ended {
-                code: -1,
-                text: "its supervisor has ended".into(),
-            }),
+            Some(Status::Running(_)) if state.ended => {
+                Some(Status::Ended { code: -1, text: "its supervisor has ended".into() })
+            }
             status => status.cloned(),
         }
     }
@@ -255,12 +238,7 @@ impl Supervisor {
     /// # Errors
     /// When the supervisor is gone.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        self.order(&Order {
-            op: "signal",
-            name,
-            signal: signal.number(),
-            ..Order::default()
-        })
+        self.order(&Order { op: "signal", name, signal: signal.number(), ..Order::default() })
     }
 
     /// Ends a process: SIGTERM, then SIGKILL when its time of grace is up. Blocks this thread until it is gone.
@@ -268,16 +246,8 @@ impl Supervisor {
     /// # Errors
     /// When it is still there after its grace and ten seconds.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<()> {
-        self.order(&Order {
-            op: "stop",
-            name,
-            ..Order::default()
-        })?;
-        if self.wait(name, grace + ANSWER) {
-            Ok(())
-        } else {
-            Err(Error::new(format!("{name} does not end")))
-        }
+        self.order(&Order { op: "stop", name, ..Order::default() })?;
+        if self.wait(name, grace + ANSWER) { Ok(()) } else { Err(Error::new(format!("{name} does not end"))) }
     }
 
     /// Has a folder removed when all has ended, however this process ends.
@@ -285,11 +255,7 @@ impl Supervisor {
     /// # Errors
     /// When the supervisor is gone.
     pub fn remove_at_end(&self, dir: &Path) -> Result<()> {
-        self.order(&Order {
-            op: "remove",
-            dir: Some(dir),
-            ..Order::default()
-        })
+        self.order(&Order { op: "remove", dir: Some(dir), ..Order::default() })
     }
 
     /// Lets all go on after this process has ended, until somebody calls [`stop_detached`] with what this returns.
@@ -297,10 +263,7 @@ impl Supervisor {
     /// # Errors
     /// When the supervisor cannot make its socket.
     pub fn detach(&self) -> Result<String> {
-        self.order(&Order {
-            op: "detach",
-            ..Order::default()
-        })?;
+        self.order(&Order { op: "detach", ..Order::default() })?;
         self.wait_for(ANSWER, |state| state.detached.clone())
             .ok_or_else(|| Error::new("the supervisor does not let go"))
     }
@@ -311,18 +274,16 @@ impl Supervisor {
     /// When something is still there after `limit`.
     pub fn shutdown(&self, limit: Duration) -> Result<()> {
         drop(lock(&self.stdin).take());
-        self.wait_for(limit, |state| state.ended.then_some(()))
-            .ok_or_else(|| {
-                Error::new(format!(
-                    "processes still run {} after they were told to end",
-                    super::progress::seconds(limit)
-                ))
-            })
+        self.wait_for(limit, |state| state.ended.then_some(())).ok_or_else(|| {
+            Error::new(format!(
+                "processes still run {} after they were told to end",
+                super::progress::seconds(limit)
+            ))
+        })
     }
 
     fn order(&self, order: &Order<'_>) -> Result<()> {
-        let mut line =
-            serde_json::to_vec(order).context(|| "writing an order for the supervisor")?;
+        let mut line = serde_json::to_vec(order).context(|| "writing an order for the supervisor")?;
         line.push(b'\n');
         lock(&self.stdin)
             .as_mut()
@@ -331,11 +292,7 @@ impl Supervisor {
             .context(|| "the supervisor does not listen")
     }
 
-    fn wait_for<T>(
-        &self,
-        limit: Duration,
-        mut found: impl FnMut(&State) -> Option<T>,
-    ) -> Option<T> {
+    fn wait_for<T>(&self, limit: Duration, mut found: impl FnMut(&State) -> Option<T>) -> Option<T> {
         let until = Instant::now() + limit;
         let mut state = lock(&self.shared.state);
         loop {
@@ -346,12 +303,7 @@ impl Supervisor {
             if left.is_zero() || state.ended {
                 return None;
             }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -361,15 +313,10 @@ impl Shared {
         let mut state = lock(&self.state);
         match event.event.as_str() {
             "started" => {
-                state
-                    .processes
-                    .insert(event.name, Status::Running(event.pid));
+                state.processes.insert(event.name, Status::Running(event.pid));
             }
             "exited" => {
-                let ended = Status::Ended {
-                    code: event.code,
-                    text: event.text,
-                };
+                let ended = Status::Ended { code: event.code, text: event.text };
                 state.processes.insert(event.name, ended);
             }
             "failed" => {
@@ -401,8 +348,5 @@ pub fn tail(log: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
     let from = all.len().saturating_sub(lines);
-    all[from..]
-        .iter()
-        .map(|line| format!("    {line}\n"))
-        .collect()
+    all[from..].iter().map(|line| format!("    {line}\n")).collect()
 }

@@ -77,20 +77,12 @@ impl Progress {
     }
 
     fn new(terminal: bool, silent: bool) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            terminal,
-            silent,
-        });
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), terminal, silent });
         if !silent {
             let shared = shared.clone();
             std::thread::spawn(move || shared.draw_until_closed());
         }
-        Self {
-            _closer: Arc::new(Closer(shared.clone())),
-            shared,
-        }
+        Self { _closer: Arc::new(Closer(shared.clone())), shared }
     }
 
     /// Begins a step. It is over when the value that is returned is dropped.
@@ -104,11 +96,7 @@ impl Progress {
             told: now,
             took: None,
         });
-        Step {
-            board: self.clone(),
-            index: state.tasks.len() - 1,
-            done: false,
-        }
+        Step { board: self.clone(), index: state.tasks.len() - 1, done: false }
     }
 
     /// Prints a line above the running steps.
@@ -157,11 +145,7 @@ impl Shared {
                 }
             }
             write_stderr(&out);
-            state = self
-                .wake
-                .wait_timeout(state, REDRAW)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.wake.wait_timeout(state, REDRAW).unwrap_or_else(PoisonError::into_inner).0;
         }
         let mut out = String::new();
         self.clear(&mut state, &mut out);
@@ -187,12 +171,7 @@ fn write_stderr(out: &str) {
 fn line(mark: &str, task: &Task) -> String {
     let took = task.took.unwrap_or_else(|| task.started.elapsed());
     let gap = if task.detail.is_empty() { "" } else { "  " };
-    format!(
-        "{:>7}  {mark} {}{gap}{}\n",
-        seconds(took),
-        task.name,
-        task.detail
-    )
+    format!("{:>7}  {mark} {}{gap}{}\n", seconds(took), task.name, task.detail)
 }
 
 /// A duration as people say it: `0.4 s`, `12.3 s`, `6:31` in minutes.

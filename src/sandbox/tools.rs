@@ -4,10 +4,12 @@
 //! machine needs is Go. What is built is kept in the cache folder, by version.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::build;
 use super::error::{Context, Error, Result};
+use super::install;
 use super::process::Supervisor;
 use super::progress::Progress;
 
@@ -42,7 +44,7 @@ pub enum Source {
         /// Its package, without the version.
         package: &'static str,
     },
-    /// Files out of a Go module, put together into one YAML file.
+    /// Kubernetes objects in files of a Go module, put together into one JSON file, which is read much faster.
     Files {
         /// The module, without the version.
         module: &'static str,
@@ -57,22 +59,10 @@ pub const SUPERVISE: Tool = Tool {
     version: "v1",
     source: Source::Embedded {
         files: &[
-            (
-                "go.mod",
-                include_str!("../../tests/controlplane/supervise/go.mod"),
-            ),
-            (
-                "main.go",
-                include_str!("../../tests/controlplane/supervise/main.go"),
-            ),
-            (
-                "attributes_linux.go",
-                include_str!("../../tests/controlplane/supervise/attributes_linux.go"),
-            ),
-            (
-                "attributes_other.go",
-                include_str!("../../tests/controlplane/supervise/attributes_other.go"),
-            ),
+            ("go.mod", include_str!("../../tests/controlplane/supervise/go.mod")),
+            ("main.go", include_str!("../../tests/controlplane/supervise/main.go")),
+            ("attributes_linux.go", include_str!("../../tests/controlplane/supervise/attributes_linux.go")),
+            ("attributes_other.go", include_str!("../../tests/controlplane/supervise/attributes_other.go")),
         ],
         ldflags: "-s -w",
     },
@@ -100,9 +90,7 @@ pub const CONTROL_PLANE: Tool = Tool {
 pub const KWOK: Tool = Tool {
     name: "kwok",
     version: "v0.8.0",
-    source: Source::Install {
-        package: "sigs.k8s.io/kwok/cmd/kwok",
-    },
+    source: Source::Install { package: "sigs.k8s.io/kwok/cmd/kwok" },
     packages: 975,
 };
 
@@ -110,9 +98,7 @@ pub const KWOK: Tool = Tool {
 pub const HELM: Tool = Tool {
     name: "helm",
     version: "v3.21.3",
-    source: Source::Install {
-        package: "helm.sh/helm/v3/cmd/helm",
-    },
+    source: Source::Install { package: "helm.sh/helm/v3/cmd/helm" },
     packages: 910,
 };
 
@@ -131,10 +117,7 @@ pub const ISTIO_CRDS: Tool = Tool {
 pub const GATEWAY_CRDS: Tool = Tool {
     name: "gateway-api-crds",
     version: "v1.3.0",
-    source: Source::Files {
-        module: "sigs.k8s.io/gateway-api",
-        paths: &["config/crd/experimental"],
-    },
+    source: Source::Files { module: "sigs.k8s.io/gateway-api", paths: &["config/crd/experimental"] },
     packages: 0,
 };
 
@@ -176,17 +159,8 @@ pub struct Tools {
     pub control_plane: ControlPlane,
     /// kwok's program.
     pub kwok: PathBuf,
-    /// Definitions of the optional APIs: Istio, Gateway API, Prometheus operator, Strimzi.
-    pub optional_apis: Vec<OptionalApi>,
-}
-
-/// An API that a FinService uses where it is installed.
-#[derive(Debug, Clone)]
-pub struct OptionalApi {
-    /// Its name, such as `istio-crds`.
-    pub name: String,
-    /// Its CustomResourceDefinitions, as YAML.
-    pub yaml: Arc<str>,
+    /// Files with the definitions of the optional APIs that come from modules.
+    optional_apis: Vec<PathBuf>,
 }
 
 /// The cache folder: `$BANYAN_CACHE`, else `banyan` in the user's cache folder.
@@ -194,17 +168,11 @@ pub struct OptionalApi {
 /// # Errors
 /// When neither `BANYAN_CACHE`, `XDG_CACHE_HOME` nor `HOME` is set.
 pub fn cache_dir() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("BANYAN_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("banyan")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/banyan")))
-        .ok_or_else(|| {
-            Error::new("there is no place to keep what is built: set BANYAN_CACHE to a folder")
-        })
+        .ok_or_else(|| Error::new("there is no place to keep what is built: set BANYAN_CACHE to a folder"))
 }
 
 /// Finds or builds the supervisor. Blocks this thread.
@@ -246,9 +214,7 @@ impl Tools {
                 .into_iter()
                 .map(|thread| {
                     thread.join().unwrap_or_else(|_| {
-                        Err(Error::new(
-                            "building a tool panicked: this is a defect of Banyan",
-                        ))
+                        Err(Error::new("building a tool panicked: this is a defect of Banyan"))
                     })
                 })
                 .collect()
@@ -266,20 +232,7 @@ impl Tools {
                 .map(|path| vec![path.display().to_string(), name.into()])
                 .ok_or_else(|| Error::new(format!("there is no {name}")))
         };
-        let mut optional_apis = Vec::new();
-        for tool in [ISTIO_CRDS, GATEWAY_CRDS, PROMETHEUS_CRDS] {
-            let path = &paths[tool.name];
-            let yaml =
-                std::fs::read_to_string(path).context(|| format!("reading {}", path.display()))?;
-            optional_apis.push(OptionalApi {
-                name: tool.name.into(),
-                yaml: yaml.into(),
-            });
-        }
-        optional_apis.push(OptionalApi {
-            name: "strimzi-crds".into(),
-            yaml: STRIMZI_CRDS.into(),
-        });
+        let optional = [ISTIO_CRDS, GATEWAY_CRDS, PROMETHEUS_CRDS];
         Ok(Self {
             control_plane: ControlPlane {
                 etcd: program("etcd")?,
@@ -288,8 +241,23 @@ impl Tools {
                 scheduler: program("kube-scheduler")?,
             },
             kwok: paths[KWOK.name].clone(),
-            optional_apis,
+            optional_apis: optional.iter().map(|tool| paths[tool.name].clone()).collect(),
         })
+    }
+
+    /// The definitions of the optional APIs: Istio, Gateway API, Prometheus operator, Strimzi.
+    ///
+    /// # Errors
+    /// When the cache was changed by somebody else.
+    pub fn optional_definitions(&self) -> Result<Vec<Value>> {
+        let mut all = install::documents("Strimzi's definitions", STRIMZI_CRDS)?;
+        for file in &self.optional_apis {
+            let doing = || format!("reading {}", file.display());
+            let text = std::fs::read_to_string(file).context(doing)?;
+            let some: Vec<Value> = serde_json::from_str(&text).context(doing)?;
+            all.extend(some);
+        }
+        Ok(all)
     }
 }
 
@@ -355,10 +323,6 @@ mod tests {
             panic!("the control plane is built from source");
         };
         assert!(ldflags.contains(&format!("gitVersion={KUBERNETES}")));
-        assert!(
-            files[0]
-                .1
-                .contains(&format!("k8s.io/kubernetes {KUBERNETES}"))
-        );
+        assert!(files[0].1.contains(&format!("k8s.io/kubernetes {KUBERNETES}")));
     }
 }
