@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::home::{self, Home};
 use super::install::{self, Applied};
 use super::operators::{Operator, OperatorOptions};
 use super::pair::{self, Install, Pair, PairOptions, without_workloads};
+use super::payload::Payload;
 use super::process::Supervisor;
 use super::progress::{Progress, seconds};
 use super::table::{self, Row};
@@ -39,7 +39,7 @@ pub enum Output {
     Json,
 }
 
-/// Two clouds on this machine, an operator in each, and the example platform on both.
+/// What the sandbox is to do.
 ///
 /// Everything is built from source the first time (about ten minutes; it needs Go) and kept in
 /// the cache folder. Ctrl-C ends all and removes it.
@@ -85,17 +85,6 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
     number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong)
 }
 
-/// What the command applies.
-#[derive(Debug, Clone, Default)]
-pub struct Payload {
-    /// Banyan's definitions, namespace, RBAC and priority classes.
-    pub manifests: Vec<Value>,
-    /// One CloudCluster for each site.
-    pub sites: Vec<Value>,
-    /// The example platform.
-    pub examples: Vec<Value>,
-}
-
 /// One of the two, be it ours or somebody's.
 struct Site {
     name: String,
@@ -118,13 +107,13 @@ enum Outcome {
 /// Runs the command to its end.
 ///
 /// # Errors
-/// When anything cannot be built, started or applied; what was started is ended before.
-pub async fn run(args: SandboxArgs, payload: Payload) -> Result<ExitCode> {
+/// When anything cannot be built, started or applied, or is not Ready in time; what was started is ended before.
+pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     if args.stop {
         let dir = args.dir.clone();
         tokio::task::spawn_blocking(move || home::stop(&dir)).await.context(|| "stopping the sandbox")??;
         println!("The sandbox in {} is stopped and removed.", args.dir.display());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     if !matches!(args.contexts.len(), 0 | 2) {
         return Err(Error::new(
@@ -134,7 +123,7 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<ExitCode> {
     let mut interrupt = Interrupt::new()?;
     let progress = Progress::stderr();
     let Some(supervisor) = interrupt.or(pair::supervisor(progress.clone())).await else {
-        return Ok(ExitCode::from(130));
+        return Err(Error::new("interrupted"));
     };
     let supervisor = supervisor?;
     let home = Home::claim(&args.dir)?;
@@ -145,13 +134,20 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<ExitCode> {
     let ended = session.end(outcome.is_ok()).await;
     let outcome = outcome?;
     ended?;
-    let code = match (&outcome, session.args.until_ready) {
-        (Outcome::Ready(_), _) | (Outcome::Interrupted, false) => ExitCode::SUCCESS,
-        (Outcome::TimedOut(_), _) => ExitCode::FAILURE,
-        (Outcome::Interrupted, true) => ExitCode::from(130),
-    };
     session.report(&outcome);
-    Ok(code)
+    match outcome {
+        Outcome::Ready(_) => Ok(()),
+        Outcome::TimedOut(rows) => Err(Error::new(format!(
+            "{} of {} FinServices are not Ready after {}",
+            rows.iter().filter(|row| !row.ready).count(),
+            rows.len(),
+            seconds(session.args.timeout)
+        ))),
+        Outcome::Interrupted if session.args.until_ready => {
+            Err(Error::new("interrupted before every FinService was Ready"))
+        }
+        Outcome::Interrupted => Ok(()),
+    }
 }
 
 /// Ctrl-C, SIGTERM or the end of the terminal.

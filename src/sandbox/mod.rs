@@ -12,6 +12,7 @@ pub mod install;
 pub mod nodes;
 pub mod operators;
 pub mod pair;
+pub mod payload;
 pub mod process;
 pub mod progress;
 pub mod table;
