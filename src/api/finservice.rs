@@ -54,7 +54,7 @@ use super::workload::{
     .message("legacy needs mesh.provider Istio or GatewayAPI: only a route can share traffic with the old backend"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || has(self.ingress)")
     .message("legacy needs ingress: it says which hosts the old backend serves"))]
-#[x_kube(validation = Rule::new("!(has(self.legacy) && has(self.mesh.mtls) && self.mesh.mtls == 'Strict')")
+#[x_kube(validation = Rule::new("!(has(self.legacy) && has(self.mesh) && has(self.mesh.mtls) && self.mesh.mtls == 'Strict')")
     .message("mesh.mtls must not be Strict while legacy is set: the old backend has no certificate of the mesh"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || self.traffic != 'Pulled' || (!has(self.ingress) && !has(self.legacy))")
     .message("traffic Pulled takes no ingress and no legacy: such a service fetches its work, nobody sends it requests"))]
@@ -64,8 +64,12 @@ use super::workload::{
     .message("sites may only name clusters that placement names"))]
 #[x_kube(validation = Rule::new("!has(self.access) || !has(self.access.jwt) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
     .message("access.jwt needs mesh.provider Istio: nothing else here checks tokens"))]
-#[x_kube(validation = Rule::new("[self.?probes.?readiness.?httpGet.?port, self.?probes.?readiness.?tcpSocket.?port, self.?probes.?liveness.?httpGet.?port, self.?probes.?liveness.?tcpSocket.?port, self.?probes.?startup.?httpGet.?port, self.?probes.?startup.?tcpSocket.?port].all(port, !port.hasValue() || type(port.value()) == int || (has(self.ports) && self.ports.exists(p, p.name == port.value())))")
-    .message("probes: httpGet.port and tcpSocket.port must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.readiness) || ((!has(self.probes.readiness.httpGet) || string(self.probes.readiness.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.readiness.httpGet.port))) && (!has(self.probes.readiness.tcpSocket) || string(self.probes.readiness.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.readiness.tcpSocket.port))))")
+    .message("the port of probes.readiness must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.liveness) || ((!has(self.probes.liveness.httpGet) || string(self.probes.liveness.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.liveness.httpGet.port))) && (!has(self.probes.liveness.tcpSocket) || string(self.probes.liveness.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.liveness.tcpSocket.port))))")
+    .message("the port of probes.liveness must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.startup) || ((!has(self.probes.startup.httpGet) || string(self.probes.startup.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.startup.httpGet.port))) && (!has(self.probes.startup.tcpSocket) || string(self.probes.startup.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.startup.tcpSocket.port))))")
+    .message("the port of probes.startup must be the name of one of spec.ports, or a number"))]
 #[x_kube(validation = Rule::new("!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, v.mountPath != f.mountPath))")
     .message("files and volumes must not share a mountPath"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.mesh) || !has(self.mesh.provider) || self.mesh.provider != 'GatewayAPI' || self.legacy.host.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$')")

@@ -148,10 +148,11 @@ pub struct Access {
     pub jwt: Option<Jwt>,
 }
 
+// `namespace` is a reserved word of CEL, which rules write as `__namespace__`.
 /// A caller: a FinService, a whole namespace, a service account, or an address range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.namespace) && !has(self.serviceAccount) : has(self.service) || has(self.namespace)")
+#[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.__namespace__) && !has(self.serviceAccount) : has(self.service) || has(self.__namespace__)")
     .message("set service (with namespace if it is another), or namespace (with serviceAccount), or cidr alone"))]
 #[x_kube(validation = Rule::new("!(has(self.service) && has(self.serviceAccount))")
     .message("set service or serviceAccount, not both"))]

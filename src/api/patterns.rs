@@ -42,7 +42,9 @@ pub const CONTAINER_RESOURCE: &str =
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
         DURATION => "must be a duration such as 500ms, 2s, 5m, 1h30m or 7d, without spaces",
-        POSITIVE_DURATION => "must be a duration longer than zero, such as 500ms, 2s, 5m, 1h30m or 7d",
+        POSITIVE_DURATION => {
+            "must be a duration longer than zero, such as 500ms, 2s, 5m, 1h30m or 7d, without spaces"
+        }
         PERCENT => r#"must be a percentage from 0 to 100 with at most six decimals, such as "99.9""#,
         LABEL => {
             "must be lower-case letters, digits and dashes, with a letter or digit first and last, such as payments"
