@@ -9,7 +9,6 @@ pub mod finservice;
 pub mod network;
 pub mod operations;
 pub mod patterns;
-pub mod render;
 pub mod schema;
 pub mod units;
 pub mod workload;
