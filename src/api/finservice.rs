@@ -76,8 +76,8 @@ use super::workload::{
     .message("legacy.host must be name.namespace.svc.cluster.local when mesh.provider is GatewayAPI: its routes lead to Services only"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.legacy.paths) || !has(self.ingress) || !has(self.ingress.paths) || self.legacy.paths.all(l, self.ingress.paths.exists(p, l.startsWith(p)))")
     .message("each of legacy.paths must lie under one of ingress.paths: other paths do not come this way"))]
-#[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics))")
-    .message("slo.latency needs observability.metrics: it is counted from the service's own histogram"))]
+#[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics)) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
+    .message("slo.latency needs observability.metrics or mesh.provider Istio: without either nobody measures it"))]
 pub struct FinServiceSpec {
     /// The team that answers for the service.
     #[schemars(length(min = 1, max = 63))]
