@@ -21,6 +21,7 @@ pub struct Port {
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// What is spoken there. Defaults to HTTP. TCP connections are not moved by weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
 }
 

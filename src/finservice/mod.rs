@@ -2,3 +2,5 @@
 
 pub mod children;
 pub mod revision;
+#[cfg(test)]
+pub mod testing;

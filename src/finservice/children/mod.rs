@@ -3,11 +3,42 @@
 //! A builder writes only what Banyan means to own, and writes out every default that the API server
 //! would add inside of an atomic list, so that what is applied is what is read back.
 
+pub mod assemble;
+pub mod authorization_policy;
+pub mod autoscaler;
+pub mod budget;
+pub mod config_map;
+pub mod controller_revision;
+pub mod dashboard;
+pub mod deployment;
+pub mod destination_rule;
+pub mod environment;
+pub mod http_route;
+mod json;
+pub mod kafka;
 pub mod kind;
+pub mod limits;
+pub mod metric_source;
+pub mod network_policy;
+pub mod peer_authentication;
+pub mod prometheus_rule;
+pub mod quantity;
+pub mod request_authentication;
+pub mod routing;
+pub mod service;
+pub mod service_account;
+pub mod service_entry;
+pub mod service_monitor;
+pub mod template;
+#[cfg(test)]
+mod tests;
+pub mod virtual_service;
 
 use serde_json::{Value, json};
 
+pub use assemble::{RevisionParts, of_revision, of_service};
 pub use kind::{Api, Kind};
+pub use routing::Routing;
 
 use crate::api::FinServiceSpec;
 
@@ -47,6 +78,66 @@ pub struct Weights {
 }
 
 impl Scope<'_> {
+    /// Name of the children of one revision.
+    pub fn revision_name(&self, hash: &str) -> String {
+        format!("{}-{hash}", self.name)
+    }
+
+    /// Labels that all pods of the service have, and only they.
+    pub fn service_labels(&self) -> Value {
+        json!({"banyan.dev/service": self.name})
+    }
+
+    /// Labels that all pods of one revision have, and only they.
+    pub fn revision_labels(&self, hash: &str) -> Value {
+        json!({"banyan.dev/service": self.name, "banyan.dev/revision": hash})
+    }
+
+    /// The full name in the cluster's DNS of a Service in this namespace.
+    pub fn host(&self, service: &str) -> String {
+        format!("{service}.{}.svc.cluster.local", self.namespace)
+    }
+
+    /// A number of pods, brought to this site's share of the service's capacity and rounded up.
+    pub fn capacity(&self, pods: i32) -> i32 {
+        let placed = self.spec.placement.iter().flatten().find(|placement| placement.cluster == self.site);
+        let percent = i64::from(placed.and_then(|placement| placement.capacity_percent).unwrap_or(100));
+        let share = (i64::from(pods.max(0)) * percent + 99) / 100;
+        i32::try_from(share).unwrap_or(i32::MAX)
+    }
+
+    /// The namespace of the ingress gateway, if there is an ingress.
+    pub fn gateway_namespace(&self) -> Option<&str> {
+        let gateway = &self.spec.ingress.as_ref()?.gateway;
+        Some(gateway.split_once('/').map_or(self.namespace, |(namespace, _)| namespace))
+    }
+
+    /// The port that the ingress sends requests to: the one that it names, else the first.
+    pub fn ingress_port(&self) -> Option<&crate::api::workload::Port> {
+        let ports = &self.spec.ports;
+        let named = self.spec.ingress.as_ref().and_then(|ingress| ingress.port.as_ref());
+        match named {
+            Some(name) => ports.iter().find(|port| port.name == *name),
+            None => ports.first(),
+        }
+    }
+
+    /// The port that metrics are scraped at.
+    pub fn metrics_port(&self) -> Option<&crate::api::workload::Port> {
+        let metrics = self.spec.observability.as_ref()?.metrics.as_ref()?;
+        self.spec.ports.iter().find(|port| port.name == metrics.port)
+    }
+
+    /// The metrics port where it serves nothing else: it is neither the first port nor the one of
+    /// the ingress, or the service takes no requests at all. Only then is it left out of mTLS.
+    pub fn own_metrics_port(&self) -> Option<&crate::api::workload::Port> {
+        let port = self.metrics_port()?;
+        let first = self.spec.ports.first().is_some_and(|first| first.name == port.name);
+        let ingress = self.ingress_port().is_some_and(|ingress| ingress.name == port.name);
+        let pulled = self.spec.traffic() == crate::api::finservice::Traffic::Pulled;
+        ((!first && !ingress) || pulled).then_some(port)
+    }
+
     /// The skeleton of a child: type, metadata with labels and owner, and `rest` beside them.
     /// `revision` is set for what belongs to one revision.
     pub fn child(&self, kind: Kind, name: String, revision: Option<&str>, rest: Value) -> Child {

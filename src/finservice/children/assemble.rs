@@ -1,0 +1,76 @@
+//! All children of a service and of a revision, as the spec asks for them. Which of the optional
+//! APIs are installed is not asked here.
+
+use serde_json::Value;
+
+use super::{
+    Child, Routing, Scope, authorization_policy, autoscaler, budget, controller_revision, dashboard,
+    deployment, destination_rule, http_route, kafka, network_policy, peer_authentication, prometheus_rule,
+    request_authentication, service, service_account, service_entry, service_monitor, virtual_service,
+};
+use crate::api::network::MeshProvider;
+use crate::finservice::revision::RevisionInput;
+
+/// What the children of one revision are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct RevisionParts<'a> {
+    /// Its hash.
+    pub hash: &'a str,
+    /// Its place among the revisions of the service; the first is 1.
+    pub number: i64,
+    /// What the user wrote.
+    pub input: &'a RevisionInput,
+    /// What was made of it, as its ControllerRevision keeps it.
+    pub template: &'a Value,
+    /// Pods that it is to have.
+    pub replicas: i32,
+    /// Whether it is to have pods at all: only then are there a budget and an autoscaler.
+    pub active: bool,
+    /// Digest of the Secrets that its pods read, with `onSecretChange: Restart`.
+    pub secrets_digest: Option<&'a str>,
+}
+
+/// Children that the service has once, in the order in which they are made: what others refer to
+/// comes first, and routes come last.
+pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
+    let mut children = vec![
+        service_account::build(scope),
+        service::plain(scope, routing),
+        network_policy::build(scope, routing),
+    ];
+    children.extend(service_monitor::build(scope));
+    children.extend(prometheus_rule::build(scope));
+    children.extend(dashboard::build(scope));
+    children.extend(kafka::build(scope));
+    match scope.spec.provider() {
+        MeshProvider::Istio => {
+            children.push(peer_authentication::build(scope));
+            children.extend(request_authentication::build(scope));
+            children.push(authorization_policy::build(scope));
+            children.extend(service_entry::build(scope));
+            children.extend(virtual_service::build(scope, routing));
+        }
+        MeshProvider::GatewayAPI => children.extend(http_route::build(scope, routing)),
+        MeshProvider::None => {}
+    }
+    children
+}
+
+/// Children of one revision, in the order in which they are made. The copies of its ConfigMaps are
+/// apart, since their contents are (see [`super::config_map::copy`]); they come before these.
+pub fn of_revision(scope: &Scope, revision: &RevisionParts) -> Vec<Child> {
+    let RevisionParts { hash, number, input, template, replicas, active, secrets_digest } = *revision;
+    let mut children = vec![controller_revision::build(scope, hash, number, input, template)];
+    children.extend(service::revision(scope, hash, &input.ports));
+    if scope.spec.provider() == MeshProvider::Istio && !input.ports.is_empty() {
+        children.extend(destination_rule::build(scope, hash));
+    }
+    if active {
+        children.extend(budget::build(scope, hash, replicas));
+    }
+    children.push(deployment::build(scope, hash, template, secrets_digest));
+    if active {
+        children.extend(autoscaler::build(scope, hash));
+    }
+    children
+}
