@@ -150,24 +150,24 @@ pub fn input(spec: &FinServiceSpec) -> RevisionInput {
     RevisionInput::of(spec, digests(config_maps), digests(secrets))
 }
 
-fn name() -> impl Strategy<Value = String> {
-    "[a-z]([-a-z0-9]{0,12}[a-z0-9])?"
+fn name() -> BoxedStrategy<String> {
+    "[a-z]([-a-z0-9]{0,12}[a-z0-9])?".boxed()
 }
 
-fn text() -> impl Strategy<Value = String> {
-    "[ -~]{0,20}"
+fn text() -> BoxedStrategy<String> {
+    "[ -~]{0,20}".boxed()
 }
 
-fn duration() -> impl Strategy<Value = String> {
-    "[0-9]{1,4}(ms|s|m|h|d)"
+fn duration() -> BoxedStrategy<String> {
+    "[0-9]{1,4}(ms|s|m|h|d)".boxed()
 }
 
-fn percent() -> impl Strategy<Value = String> {
-    r"[0-9]{1,2}(\.[0-9]{1,6})?"
+fn percent() -> BoxedStrategy<String> {
+    r"[0-9]{1,2}(\.[0-9]{1,6})?".boxed()
 }
 
-fn quantity() -> impl Strategy<Value = Quantity> {
-    r"[0-9]{1,4}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi|e[0-3])?".prop_map(Quantity)
+fn quantity() -> BoxedStrategy<Quantity> {
+    r"[0-9]{1,4}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi|e[0-3])?".prop_map(Quantity).boxed()
 }
 
 fn distinct<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
@@ -175,16 +175,18 @@ fn distinct<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     items.into_iter().filter(|item| seen.insert(key(item))).collect()
 }
 
-fn ports() -> impl Strategy<Value = Vec<Port>> {
+fn ports() -> BoxedStrategy<Vec<Port>> {
     let protocol = select(vec![Protocol::HTTP, Protocol::HTTP2, Protocol::GRPC, Protocol::TCP]);
-    vec(("[a-z][a-z0-9]{0,8}", 1_u16.., of(protocol)), 0..5).prop_map(|ports| {
-        let ports = distinct(ports, |port| port.0.clone());
-        let ports = distinct(ports, |port| port.1);
-        ports.into_iter().map(|(name, port, protocol)| Port { name, port, protocol }).collect()
-    })
+    vec(("[a-z][a-z0-9]{0,8}", 1_u16.., of(protocol)), 0..5)
+        .prop_map(|ports| {
+            let ports = distinct(ports, |port| port.0.clone());
+            let ports = distinct(ports, |port| port.1);
+            ports.into_iter().map(|(name, port, protocol)| Port { name, port, protocol }).collect()
+        })
+        .boxed()
 }
 
-fn env() -> impl Strategy<Value = Vec<EnvVar>> {
+fn env() -> BoxedStrategy<Vec<EnvVar>> {
     let key = || {
         (name(), name(), of(any::<bool>())).prop_map(|(name, key, optional)| KeyRef { name, key, optional })
     };
@@ -204,57 +206,63 @@ fn env() -> impl Strategy<Value = Vec<EnvVar>> {
         of(text()).prop_map(|value| (value, None)),
         source.prop_map(|source| (None, Some(source))),
     ];
-    vec(("[A-Z][A-Z_]{0,6}", value), 0..5).prop_map(|env| {
-        distinct(env, |variable| variable.0.clone())
-            .into_iter()
-            .map(|(name, (value, value_from))| EnvVar { name, value, value_from })
-            .collect()
-    })
+    vec(("[A-Z][A-Z_]{0,6}", value), 0..5)
+        .prop_map(|env| {
+            distinct(env, |variable| variable.0.clone())
+                .into_iter()
+                .map(|(name, (value, value_from))| EnvVar { name, value, value_from })
+                .collect()
+        })
+        .boxed()
 }
 
-fn env_from() -> impl Strategy<Value = Vec<EnvFrom>> {
+fn env_from() -> BoxedStrategy<Vec<EnvFrom>> {
     let object = (name(), of(any::<bool>())).prop_map(|(name, optional)| ObjectName { name, optional });
-    vec((of("[A-Z_]{0,4}"), object, any::<bool>()), 0..3).prop_map(|from| {
-        from.into_iter()
-            .map(|(prefix, object, secret)| EnvFrom {
-                prefix,
-                config_map_ref: (!secret).then(|| object.clone()),
-                secret_ref: secret.then_some(object),
-            })
-            .collect()
-    })
+    vec((of("[A-Z_]{0,4}"), object, any::<bool>()), 0..3)
+        .prop_map(|from| {
+            from.into_iter()
+                .map(|(prefix, object, secret)| EnvFrom {
+                    prefix,
+                    config_map_ref: (!secret).then(|| object.clone()),
+                    secret_ref: secret.then_some(object),
+                })
+                .collect()
+        })
+        .boxed()
 }
 
-fn mounts() -> impl Strategy<Value = (Vec<Files>, Vec<Volume>)> {
+fn mounts() -> BoxedStrategy<(Vec<Files>, Vec<Volume>)> {
     let files = (name(), any::<bool>());
     let empty_dir =
         (of(quantity()), of(any::<bool>())).prop_map(|(size_limit, memory)| EmptyDir { size_limit, memory });
     let volume = (name(), of(any::<bool>()), empty_dir, any::<bool>());
-    (vec(files, 0..3), vec(volume, 0..3)).prop_map(|(files, volumes)| {
-        let files = files.into_iter().enumerate().map(|(index, (name, secret))| Files {
-            mount_path: format!("/files/{index}"),
-            config_map: (!secret).then(|| name.clone()),
-            secret: secret.then_some(name),
-        });
-        let volumes = distinct(volumes, |volume| volume.0.clone()).into_iter().map(
-            |(name, read_only, empty_dir, claim)| Volume {
-                mount_path: format!("/volumes/{name}"),
-                read_only,
-                empty_dir: (!claim).then_some(empty_dir),
-                persistent_volume_claim: claim.then(|| name.clone()),
-                name,
-            },
-        );
-        (files.collect(), volumes.collect())
-    })
+    (vec(files, 0..3), vec(volume, 0..3))
+        .prop_map(|(files, volumes)| {
+            let files = files.into_iter().enumerate().map(|(index, (name, secret))| Files {
+                mount_path: format!("/files/{index}"),
+                config_map: (!secret).then(|| name.clone()),
+                secret: secret.then_some(name),
+            });
+            let volumes = distinct(volumes, |volume| volume.0.clone()).into_iter().map(
+                |(name, read_only, empty_dir, claim)| Volume {
+                    mount_path: format!("/volumes/{name}"),
+                    read_only,
+                    empty_dir: (!claim).then_some(empty_dir),
+                    persistent_volume_claim: claim.then(|| name.clone()),
+                    name,
+                },
+            );
+            (files.collect(), volumes.collect())
+        })
+        .boxed()
 }
 
-fn resources() -> impl Strategy<Value = Resources> {
+fn resources() -> BoxedStrategy<Resources> {
     let amounts = || of(btree_map(select(vec!["cpu".to_owned(), "memory".to_owned()]), quantity(), 0..3));
-    (amounts(), amounts()).prop_map(|(requests, limits)| Resources { requests, limits })
+    (amounts(), amounts()).prop_map(|(requests, limits)| Resources { requests, limits }).boxed()
 }
 
-fn probe() -> impl Strategy<Value = Probe> {
+fn probe() -> BoxedStrategy<Probe> {
     let port = || prop_oneof![(1..=65535).prop_map(IntOrString::Int), name().prop_map(IntOrString::String)];
     let kind = prop_oneof![
         (of("/[a-z]{0,4}"), port())
@@ -266,25 +274,23 @@ fn probe() -> impl Strategy<Value = Probe> {
         }),
         vec(name(), 1..3).prop_map(|command| Probe { exec: Some(Exec { command }), ..Probe::default() }),
     ];
-    (kind, of(0..5), of(1..5), of(1..5)).prop_map(
-        |(kind, initial_delay_seconds, period_seconds, failure_threshold)| Probe {
+    (kind, of(0..5), of(1..5), of(1..5))
+        .prop_map(|(kind, initial_delay_seconds, period_seconds, failure_threshold)| Probe {
             initial_delay_seconds,
             period_seconds,
             failure_threshold,
             ..kind
-        },
-    )
+        })
+        .boxed()
 }
 
-fn probes() -> impl Strategy<Value = Probes> {
-    (of(probe()), of(probe()), of(probe())).prop_map(|(readiness, liveness, startup)| Probes {
-        readiness,
-        liveness,
-        startup,
-    })
+fn probes() -> BoxedStrategy<Probes> {
+    (of(probe()), of(probe()), of(probe()))
+        .prop_map(|(readiness, liveness, startup)| Probes { readiness, liveness, startup })
+        .boxed()
 }
 
-fn scale() -> impl Strategy<Value = Scale> {
+fn scale() -> BoxedStrategy<Scale> {
     prop_oneof![
         (0..50).prop_map(|replicas| Scale { replicas: Some(replicas), ..Scale::default() }),
         (1..50, 0..50, of(1..200)).prop_map(|(min, more, cpu_percent)| Scale {
@@ -294,14 +300,15 @@ fn scale() -> impl Strategy<Value = Scale> {
             replicas: None
         }),
     ]
+    .boxed()
 }
 
-fn scheduling() -> impl Strategy<Value = Scheduling> {
+fn scheduling() -> BoxedStrategy<Scheduling> {
     let toleration =
         (of(name()), of(select(vec!["Exists", "Equal"])), of(prop_oneof![name(), Just(String::new())]));
     let spread = select(vec![Spread::Preferred, Spread::Required, Spread::None]);
-    (of(btree_map(name(), name(), 0..3)), of(vec(toleration, 0..3)), of(spread)).prop_map(
-        |(node_selector, tolerations, spread)| Scheduling {
+    (of(btree_map(name(), name(), 0..3)), of(vec(toleration, 0..3)), of(spread))
+        .prop_map(|(node_selector, tolerations, spread)| Scheduling {
             node_selector,
             tolerations: tolerations.map(|tolerations| {
                 tolerations
@@ -315,15 +322,15 @@ fn scheduling() -> impl Strategy<Value = Scheduling> {
                     .collect()
             }),
             spread,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn paths() -> impl Strategy<Value = Option<Vec<String>>> {
-    of(vec("/([a-z]{1,4}(/[a-z]{1,4})?)?", 1..4))
+fn paths() -> BoxedStrategy<Option<Vec<String>>> {
+    of(vec("/([a-z]{1,4}(/[a-z]{1,4})?)?", 1..4)).boxed()
 }
 
-fn mesh() -> impl Strategy<Value = Mesh> {
+fn mesh() -> BoxedStrategy<Mesh> {
     let retries = (0..3, of(duration()), of(text())).prop_map(|(attempts, per_try_timeout, on)| Retries {
         attempts,
         per_try_timeout,
@@ -343,18 +350,18 @@ fn mesh() -> impl Strategy<Value = Mesh> {
     );
     let provider = select(vec![MeshProvider::Istio, MeshProvider::GatewayAPI, MeshProvider::None]);
     let mtls = select(vec![Mtls::Strict, Mtls::Permissive]);
-    (of(provider), of(mtls), of(duration()), of(retries), of(breaker)).prop_map(
-        |(provider, mtls, timeout, retries, circuit_breaker)| Mesh {
+    (of(provider), of(mtls), of(duration()), of(retries), of(breaker))
+        .prop_map(|(provider, mtls, timeout, retries, circuit_breaker)| Mesh {
             provider,
             mtls,
             timeout,
             retries,
             circuit_breaker,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn access() -> impl Strategy<Value = Access> {
+fn access() -> BoxedStrategy<Access> {
     let peer = prop_oneof![
         (name(), of(name())).prop_map(|(service, namespace)| Peer {
             service: Some(service),
@@ -380,23 +387,19 @@ fn access() -> impl Strategy<Value = Access> {
         jwks_uri: "https://issuer.example/keys".to_owned(),
         audiences,
     });
-    (of(vec(peer, 0..4)), of(outbound), of(jwt)).prop_map(|(inbound, outbound, jwt)| Access {
-        inbound,
-        outbound,
-        jwt,
-    })
+    (of(vec(peer, 0..4)), of(outbound), of(jwt))
+        .prop_map(|(inbound, outbound, jwt)| Access { inbound, outbound, jwt })
+        .boxed()
 }
 
-fn slo() -> impl Strategy<Value = Slo> {
+fn slo() -> BoxedStrategy<Slo> {
     let latency = (duration(), percent()).prop_map(|(threshold, percent)| LatencySlo { threshold, percent });
-    (of(percent()), of(latency), of(duration())).prop_map(|(availability, latency, window)| Slo {
-        availability,
-        latency,
-        window,
-    })
+    (of(percent()), of(latency), of(duration()))
+        .prop_map(|(availability, latency, window)| Slo { availability, latency, window })
+        .boxed()
 }
 
-fn data() -> impl Strategy<Value = Data> {
+fn data() -> BoxedStrategy<Data> {
     let on_delete = select(vec![OnDelete::Retain, OnDelete::Delete]);
     let topic = (name(), of(1..50), of(1..4), of(duration()), of(on_delete)).prop_map(
         |(name, partitions, replicas, retention, on_delete)| Topic {
@@ -408,16 +411,18 @@ fn data() -> impl Strategy<Value = Data> {
         },
     );
     let residency = select(vec![Residency::US, Residency::EU]);
-    (of(residency), of(vec(topic, 0..3)), of(name())).prop_map(|(residency, topics, kafka_cluster)| Data {
-        residency,
-        topics: topics.map(|topics| distinct(topics, |topic| topic.name.clone())),
-        kafka_cluster,
-        ..Data::default()
-    })
+    (of(residency), of(vec(topic, 0..3)), of(name()))
+        .prop_map(|(residency, topics, kafka_cluster)| Data {
+            residency,
+            topics: topics.map(|topics| distinct(topics, |topic| topic.name.clone())),
+            kafka_cluster,
+            ..Data::default()
+        })
+        .boxed()
 }
 
 /// Specs as the API server would let them in, as wide as the fields allow.
-pub fn spec() -> impl Strategy<Value = FinServiceSpec> {
+pub fn spec() -> BoxedStrategy<FinServiceSpec> {
     let pod = (
         (of(text()), ports(), of(env()), of(env_from()), mounts()),
         (of(vec(name(), 0..3)), of(vec(text(), 0..3)), of(resources()), of(probes()), of(scheduling())),
@@ -444,81 +449,86 @@ pub fn spec() -> impl Strategy<Value = FinServiceSpec> {
         of(slo()),
         of(data()),
     );
-    (pod, place, network, operations).prop_map(|(pod, place, network, operations)| {
-        let ((version, ports, env, env_from, (files, volumes)), main, (sleep, grace, pull, init_env)) = pod;
-        let (command, args, resources, probes, scheduling) = main;
-        let (scale, tier, pulled, on_secret_change, capacity_percent, identity) = place;
-        let (mesh, access, ingress, legacy) = network;
-        let (metrics, tracing, alert, slo, data) = operations;
-        let pulled = pulled || ports.is_empty();
-        let routed =
-            mesh.as_ref().and_then(|mesh| mesh.provider).unwrap_or_default() != MeshProvider::None && !pulled;
-        let ingress = ingress.filter(|_| routed).map(|(hosts, paths, namespaced)| Ingress {
-            hosts,
-            paths,
-            gateway: if namespaced { "edge/public" } else { "public" }.to_owned(),
-            port: ports.last().map(|port| port.name.clone()),
-        });
-        let legacy = legacy.filter(|_| ingress.is_some()).map(|(host, port, paths)| Legacy {
-            host: host.to_owned(),
-            port,
-            paths,
-        });
-        let port = |first: bool| if first { ports.first() } else { ports.last() };
-        let metrics = metrics.and_then(port).map(|port| Metrics {
-            port: port.name.clone(),
-            path: None,
-            interval: None,
-        });
-        let tracing = tracing
-            .map(|(host, sample_percent)| Tracing { endpoint: format!("http://{host}"), sample_percent });
-        FinServiceSpec {
-            owner: "team".to_owned(),
-            image: "registry.example/app:1".to_owned(),
-            version: version.filter(|version| !version.is_empty()),
-            env,
-            env_from,
-            files: Some(files),
-            command,
-            args,
-            volumes: Some(volumes),
-            init_containers: init_env.map(|env| {
-                vec![InitContainer {
-                    name: "init".to_owned(),
-                    image: "registry.example/init:1".to_owned(),
-                    env: Some(env),
-                    ..InitContainer::default()
-                }]
-            }),
-            pre_stop: sleep.map(|sleep| PreStop { sleep: Some(sleep), exec: None }),
-            termination_grace_period: grace,
-            image_pull_secrets: pull,
-            identity: identity.map(|(aws, gcp)| Identity {
-                aws_role_arn: aws.then(|| "arn:aws:iam::123456789012:role/app".to_owned()),
-                gcp_service_account: gcp.then(|| "app@project.iam.gserviceaccount.com".to_owned()),
-            }),
-            on_secret_change,
-            tier,
-            traffic: pulled.then_some(Traffic::Pulled),
-            resources,
-            probes,
-            scale,
-            scheduling,
-            ingress,
-            mesh,
-            access,
-            observability: Some(Observability {
-                metrics,
-                tracing,
-                logs: alert.map(|alert| Logs { error_rate_alert: Some(alert) }),
-            }),
-            slo,
-            data,
-            placement: capacity_percent
-                .map(|percent| vec![Placement { cluster: SITE.to_owned(), capacity_percent: Some(percent) }]),
-            sites: Some(BTreeMap::new()),
-            legacy,
-            ports,
-        }
-    })
+    (pod.boxed(), place.boxed(), network.boxed(), operations.boxed())
+        .prop_map(|(pod, place, network, operations)| {
+            let ((version, ports, env, env_from, (files, volumes)), main, (sleep, grace, pull, init_env)) =
+                pod;
+            let (command, args, resources, probes, scheduling) = main;
+            let (scale, tier, pulled, on_secret_change, capacity_percent, identity) = place;
+            let (mesh, access, ingress, legacy) = network;
+            let (metrics, tracing, alert, slo, data) = operations;
+            let pulled = pulled || ports.is_empty();
+            let routed = mesh.as_ref().and_then(|mesh| mesh.provider).unwrap_or_default()
+                != MeshProvider::None
+                && !pulled;
+            let ingress = ingress.filter(|_| routed).map(|(hosts, paths, namespaced)| Ingress {
+                hosts,
+                paths,
+                gateway: if namespaced { "edge/public" } else { "public" }.to_owned(),
+                port: ports.last().map(|port| port.name.clone()),
+            });
+            let legacy = legacy.filter(|_| ingress.is_some()).map(|(host, port, paths)| Legacy {
+                host: host.to_owned(),
+                port,
+                paths,
+            });
+            let port = |first: bool| if first { ports.first() } else { ports.last() };
+            let metrics = metrics.and_then(port).map(|port| Metrics {
+                port: port.name.clone(),
+                path: None,
+                interval: None,
+            });
+            let tracing = tracing
+                .map(|(host, sample_percent)| Tracing { endpoint: format!("http://{host}"), sample_percent });
+            FinServiceSpec {
+                owner: "team".to_owned(),
+                image: "registry.example/app:1".to_owned(),
+                version: version.filter(|version| !version.is_empty()),
+                env,
+                env_from,
+                files: Some(files),
+                command,
+                args,
+                volumes: Some(volumes),
+                init_containers: init_env.map(|env| {
+                    vec![InitContainer {
+                        name: "init".to_owned(),
+                        image: "registry.example/init:1".to_owned(),
+                        env: Some(env),
+                        ..InitContainer::default()
+                    }]
+                }),
+                pre_stop: sleep.map(|sleep| PreStop { sleep: Some(sleep), exec: None }),
+                termination_grace_period: grace,
+                image_pull_secrets: pull,
+                identity: identity.map(|(aws, gcp)| Identity {
+                    aws_role_arn: aws.then(|| "arn:aws:iam::123456789012:role/app".to_owned()),
+                    gcp_service_account: gcp.then(|| "app@project.iam.gserviceaccount.com".to_owned()),
+                }),
+                on_secret_change,
+                tier,
+                traffic: pulled.then_some(Traffic::Pulled),
+                resources,
+                probes,
+                scale,
+                scheduling,
+                ingress,
+                mesh,
+                access,
+                observability: Some(Observability {
+                    metrics,
+                    tracing,
+                    logs: alert.map(|alert| Logs { error_rate_alert: Some(alert) }),
+                }),
+                slo,
+                data,
+                placement: capacity_percent.map(|percent| {
+                    vec![Placement { cluster: SITE.to_owned(), capacity_percent: Some(percent) }]
+                }),
+                sites: Some(BTreeMap::new()),
+                legacy,
+                ports,
+            }
+        })
+        .boxed()
 }

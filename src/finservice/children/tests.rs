@@ -90,7 +90,8 @@ fn defects(path: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Null => found.push(format!("{path} is null")),
         Value::Array(items) if items.is_empty() => found.push(format!("{path} is an empty list")),
-        Value::String(text) if text.is_empty() && !path.ends_with("/group") => {
+        // Dropped as a field; kept as an item of a list.
+        Value::String(text) if text.is_empty() && !path.ends_with("/group") && !item(path) => {
             found.push(format!("{path} is an empty string"));
         }
         Value::Array(items) => {
@@ -109,6 +110,11 @@ fn defects(path: &str, value: &Value, found: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+/// Whether a path ends in an index.
+fn item(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|last| last.parse::<usize>().is_ok())
 }
 
 fn is_label_value(text: &str) -> bool {
