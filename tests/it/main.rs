@@ -2,4 +2,5 @@
 
 mod cloud;
 mod finservice;
+mod lease;
 mod world;
