@@ -1,1 +1,65 @@
-//! cli
+//! The commands of `banyan`.
+
+pub mod crds;
+pub mod run;
+pub mod sandbox;
+
+use std::error::Error;
+
+use clap::{Parser, Subcommand};
+
+/// A Kubernetes operator for financial platforms.
+#[derive(Debug, Parser)]
+#[command(name = "banyan", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the operator of one cluster
+    Run(run::RunOptions),
+    /// Prints the definitions of the custom resources, or writes them into a folder
+    Crds(crds::CrdsOptions),
+    /// Starts two clouds on this machine, with an operator in each and a platform on both
+    Sandbox(sandbox::SandboxOptions),
+    /// Prints the version
+    Version,
+}
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// Whatever stands in the way, as one sentence with the remedy.
+pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match cli.command {
+        Command::Run(options) => Ok(run::run(options, run::controllers).await?),
+        Command::Crds(options) => Ok(crds::main(&options)?),
+        Command::Sandbox(options) => sandbox::main(options).await,
+        Command::Version => {
+            println!("banyan {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_call_says_what_is_missing() {
+        let error = Cli::try_parse_from(["banyan", "run"]).unwrap_err().to_string();
+        assert!(error.contains("--site"), "{error}");
+        let error = Cli::try_parse_from(["banyan", "run", "--site", "aws us"]).unwrap_err().to_string();
+        assert!(error.contains("lower-case letters, digits and dashes"), "{error}");
+    }
+}

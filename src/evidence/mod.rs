@@ -1,1 +1,43 @@
-//! evidence
+//! Sequential tests and their verdicts: is the canary worse than stable?
+//!
+//! Everything here is pure: no I/O, no clock, no randomness. Counts go in, a [`Judgement`] comes out, and it is valid whenever one
+//! looks. `docs/evidence.md`, which `cargo run --release --example evidence` writes, shows by simulation what it keeps and costs.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`eprocess`] | the evidence that the canary is worse, over the whole rollout: [`EProcess`] |
+//! | [`confseq`] | the interval of the increase, in one step: [`ConfidenceSequence`] |
+//! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
+//! | [`outage`] | outages that both arms share, and the absolute limit |
+//! | [`counters`] | from counters to looks: [`Counters`] |
+//! | [`detector`] | all of it for one metric: [`Detector`] |
+//! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
+//! | [`budget`] | the arithmetic of error budgets: [`Slo`] |
+//!
+//! A rollout makes one [`Detector`] per metric, each with its part of α ([`shared_alpha`]), calls [`Detector::begin_step`] at each
+//! weight, [`Detector::look`] for each look that [`Counters::close`] gives, and combines the judgements with [`together`]. The
+//! state serialises, and a detector that was written down and read back goes on exactly as it would have.
+//!
+//! Restarts and lost readiness are a metric like any other: `bad` counts them, `requests` counts pods times looks.
+
+pub mod budget;
+pub mod confseq;
+pub mod counters;
+pub mod detector;
+pub mod dispersion;
+pub mod eprocess;
+pub mod outage;
+pub mod verdict;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::{BurnAlert, OverBudget, Slo, SloError, Urgency, WORKBOOK_ALERTS};
+pub use confseq::ConfidenceSequence;
+pub use counters::{ClosedLook, Counters, Rejected, Sample};
+pub use detector::{Detector, Look, Policy, PolicyError, shared_alpha};
+pub use dispersion::{Dispersion, PodCounts, pod_id};
+pub use eprocess::{EProcess, Starts, Tally};
+pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
+pub use verdict::{Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

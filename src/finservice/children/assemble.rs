@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::{
-    Child, Routing, Scope, authorization_policy, autoscaler, budget, controller_revision, dashboard,
-    deployment, destination_rule, http_route, kafka, network_policy, peer_authentication, prometheus_rule,
-    request_authentication, service, service_account, service_entry, service_monitor, virtual_service,
+    Child, Routing, Scope, authorization_policy, autoscaler, budget, dashboard, deployment, destination_rule,
+    http_route, kafka, network_policy, peer_authentication, prometheus_rule, request_authentication, service,
+    service_account, service_entry, service_monitor, virtual_service,
 };
 use crate::api::network::MeshProvider;
 use crate::finservice::revision::RevisionInput;
@@ -16,16 +16,14 @@ use crate::finservice::revision::RevisionInput;
 pub struct RevisionParts<'a> {
     /// Its hash.
     pub hash: &'a str,
-    /// Its place among the revisions of the service; the first is 1.
-    pub number: i64,
     /// What the user wrote.
     pub input: &'a RevisionInput,
     /// What was made of it, as its ControllerRevision keeps it.
     pub template: &'a Value,
     /// Pods that it is to have.
     pub replicas: i32,
-    /// Whether it is to have pods at all: only then are there a budget and an autoscaler.
-    pub active: bool,
+    /// Whether it has the traffic: only then does an autoscaler rule its size.
+    pub serves: bool,
     /// Digest of the Secrets that its pods read, with `onSecretChange: Restart`.
     pub secrets_digest: Option<&'a str>,
 }
@@ -56,20 +54,18 @@ pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
     children
 }
 
-/// Children of one revision, in the order in which they are made. The copies of its ConfigMaps are
-/// apart, since their contents are (see [`super::config_map::copy`]); they come before these.
+/// Children of one revision, in the order in which they are made. Its ControllerRevision and the
+/// copies of its ConfigMaps are apart (see [`super::controller_revision`], [`super::config_map`]),
+/// since they are written in ways of their own; they come before these.
 pub fn of_revision(scope: &Scope, revision: &RevisionParts) -> Vec<Child> {
-    let RevisionParts { hash, number, input, template, replicas, active, secrets_digest } = *revision;
-    let mut children = vec![controller_revision::build(scope, hash, number, input, template)];
-    children.extend(service::revision(scope, hash, &input.ports));
+    let RevisionParts { hash, input, template, replicas, serves, secrets_digest } = *revision;
+    let mut children: Vec<Child> = service::revision(scope, hash, &input.ports).into_iter().collect();
     if scope.spec.provider() == MeshProvider::Istio && !input.ports.is_empty() {
         children.extend(destination_rule::build(scope, hash));
     }
-    if active {
-        children.extend(budget::build(scope, hash, replicas));
-    }
+    children.extend(budget::build(scope, hash, replicas));
     children.push(deployment::build(scope, hash, template, secrets_digest));
-    if active {
+    if serves {
         children.extend(autoscaler::build(scope, hash));
     }
     children

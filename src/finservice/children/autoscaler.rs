@@ -8,13 +8,9 @@ use super::{Child, Kind, Scope};
 const CPU_PERCENT: i32 = 70;
 
 /// The autoscaler of a revision; none where the number of pods is fixed.
-///
-/// A standby site's `capacityPercent` makes `min` smaller and leaves `max`: it must be able to grow
-/// to the whole load in a failover.
 pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
     let scale = scope.spec.scale.as_ref()?;
     let (min, max) = (scale.min?, scale.max?);
-    let min = scope.capacity(min).max(1);
     Some(scope.child(
         Kind::HorizontalPodAutoscaler,
         scope.revision_name(hash),
@@ -22,7 +18,7 @@ pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
         json!({"spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": scope.revision_name(hash)},
             "minReplicas": min,
-            "maxReplicas": max.max(min),
+            "maxReplicas": max,
             "metrics": [{
                 "type": "Resource",
                 "resource": {
@@ -58,7 +54,6 @@ pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::operations::Placement;
     use crate::api::workload::Scale;
     use crate::finservice::testing;
 
@@ -71,16 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_smaller_and_may_grow_as_large() {
+    fn the_bounds_are_the_specs_and_scaling_down_is_slow() {
         let mut spec = testing::minimal();
         spec.scale = Some(Scale { min: Some(3), max: Some(30), ..Scale::default() });
-        let placement =
-            |cluster: &str, capacity_percent| Placement { cluster: cluster.to_owned(), capacity_percent };
-        spec.placement = Some(vec![placement(testing::SITE, Some(50)), placement("elsewhere", None)]);
         let child = build(&testing::scope(&spec), "bcdfghjklm").expect("an autoscaler");
-        assert_eq!(
-            (&child.body["spec"]["minReplicas"], &child.body["spec"]["maxReplicas"]),
-            (&json!(2), &json!(30))
-        );
+        let spec = &child.body["spec"];
+        assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&json!(3), &json!(30)));
+        assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], CPU_PERCENT);
+        assert_eq!(spec["behavior"]["scaleDown"]["policies"][0]["value"], 10);
     }
 }

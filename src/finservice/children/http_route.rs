@@ -5,49 +5,36 @@ use serde_json::{Value, json};
 use super::json::{list, object};
 use super::routing::{Routing, Target, legacy_service, split_paths};
 use super::{Child, Kind, Scope};
-use crate::api::finservice::Traffic;
 use crate::api::units;
 
-/// One HTTPRoute for each group of hosts of the ingress, from the gateway to the revisions' own
-/// Services by weight. A legacy backend that is no Service is left out (see
-/// [`legacy_service`]); one in another namespace needs a ReferenceGrant there.
-pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
-    if scope.spec.traffic() == Traffic::Pulled {
-        return Vec::new();
-    }
-    let groups = routing.groups(scope);
-    let routes = groups.iter().enumerate().filter_map(|(index, group)| {
-        let (ingress, port) = (scope.spec.ingress.as_ref()?, scope.ingress_port()?);
-        let (shared, rest) = split_paths(scope, &group.paths);
-        let mut rules = Vec::new();
-        for (paths, legacy) in [(shared, true), (rest, false)] {
-            // A backend that cannot be named must not keep its share: those requests would fail.
-            let legacy = legacy && matches!(legacy_service(scope), Ok(Some(_)));
-            let shares = routing.shares(legacy);
-            if !paths.is_empty() && !shares.is_empty() {
-                rules.push(rule(scope, &paths, backends(scope, routing, &shares, &port.name)?));
-            }
+/// The HTTPRoute of the ingress, from the gateway to the revisions' own Services by weight; none
+/// without an ingress, or while there is nowhere to send anything. A legacy backend that is no
+/// Service is left out (see [`legacy_service`]); one in another namespace needs a ReferenceGrant
+/// there.
+pub fn build(scope: &Scope, routing: &Routing) -> Option<Child> {
+    let (ingress, port) = (scope.spec.ingress.as_ref()?, scope.ingress_port()?);
+    let (shared, rest) = split_paths(scope);
+    let mut rules = Vec::new();
+    for (paths, legacy) in [(shared, true), (rest, false)] {
+        // A backend that cannot be named must not keep its share: those requests would fail.
+        let legacy = legacy && matches!(legacy_service(scope), Ok(Some(_)));
+        let shares = routing.shares(legacy);
+        if !paths.is_empty() && !shares.is_empty() {
+            rules.push(rule(scope, &paths, backends(scope, routing, &shares, &port.name)?));
         }
-        let (namespace, gateway) =
-            ingress.gateway.split_once('/').unwrap_or((scope.namespace, &ingress.gateway));
-        // A dot keeps these names apart from those of all FinServices, which are DNS labels.
-        let name = match index {
-            0 => scope.name.to_owned(),
-            _ => format!("{}.{}", scope.name, index + 1),
-        };
-        let spec = json!({
-            "parentRefs": [{
-                "group": "gateway.networking.k8s.io",
-                "kind": "Gateway",
-                "namespace": namespace,
-                "name": gateway,
-            }],
-            "hostnames": group.hosts,
-            "rules": list(rules)?,
-        });
-        Some(scope.child(Kind::HTTPRoute, name, None, json!({"spec": spec})))
+    }
+    let (namespace, gateway) = ingress.gateway.split_once('/').unwrap_or((scope.namespace, &ingress.gateway));
+    let spec = json!({
+        "parentRefs": [{
+            "group": "gateway.networking.k8s.io",
+            "kind": "Gateway",
+            "namespace": namespace,
+            "name": gateway,
+        }],
+        "hostnames": ingress.hosts,
+        "rules": list(rules)?,
     });
-    routes.collect()
+    Some(scope.child(Kind::HTTPRoute, scope.name.to_owned(), None, json!({"spec": spec})))
 }
 
 fn rule(scope: &Scope, paths: &[String], backends: Value) -> Value {
@@ -95,7 +82,7 @@ mod tests {
 
     fn routed(spec: &crate::api::FinServiceSpec, legacy: u8) -> Value {
         let weights = Weights { revisions: vec![("aaaaaaaaaa".to_owned(), 100)], legacy };
-        build(&testing::scope(spec), &Routing::new(None, &weights))[0].body["spec"].clone()
+        build(&testing::scope(spec), &Routing::new(None, &weights)).expect("a route").body["spec"].clone()
     }
 
     #[test]

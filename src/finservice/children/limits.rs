@@ -12,16 +12,6 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = scope.spec;
     let provider = spec.provider();
-    let outbound = spec.access.as_ref().and_then(|access| access.outbound.as_ref());
-    if provider != MeshProvider::Istio
-        && outbound.is_some_and(|o| o.hosts.as_ref().is_some_and(|h| !h.is_empty()))
-    {
-        problems.push(Problem::warning(
-            "spec.access.outbound.hosts",
-            "a NetworkPolicy knows no names of hosts: port 443 is open to all addresses",
-            "Use mesh.provider Istio, which holds to the names, or name address ranges in access.outbound.cidrs instead.",
-        ));
-    }
     let accounts = spec.access.iter().flat_map(|access| access.inbound.iter().flatten());
     if provider != MeshProvider::Istio && accounts.into_iter().any(|peer| peer.service_account.is_some()) {
         problems.push(Problem::warning(
@@ -35,24 +25,13 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
     {
         problems.push(problem);
     }
-    if let Some(mesh) = &spec.mesh
-        && provider != MeshProvider::Istio
-    {
-        let retries = mesh.retries.as_ref().is_some_and(|retries| retries.attempts > 0);
-        for (asked, field) in [
-            (retries, "spec.mesh.retries"),
-            (mesh.circuit_breaker.is_some(), "spec.mesh.circuitBreaker"),
-            (mesh.mtls.is_some(), "spec.mesh.mtls"),
-            (mesh.timeout.is_some() && provider == MeshProvider::None, "spec.mesh.timeout"),
-        ] {
-            if asked {
-                problems.push(Problem::warning(
-                    field,
-                    format!("nothing carries this out with mesh.provider {provider:?}"),
-                    "Use mesh.provider Istio, or take the field out.",
-                ));
-            }
-        }
+    let retries = spec.mesh.as_ref().and_then(|mesh| mesh.retries.as_ref());
+    if provider != MeshProvider::Istio && retries.is_some_and(|retries| retries.attempts > 0) {
+        problems.push(Problem::warning(
+            "spec.mesh.retries",
+            "an HTTPRoute has no retries in Gateway API's standard channel: none are made",
+            "Use mesh.provider Istio, or set attempts to 0.",
+        ));
     }
     let autoscaled = spec.scale.as_ref().is_some_and(|scale| scale.max.is_some());
     let cpu = spec.resources.as_ref().is_some_and(|resources| {
@@ -73,17 +52,9 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
 }
 
 fn objectives(scope: &Scope) -> Option<Problem> {
-    let slo = scope.spec.slo.as_ref()?;
-    let watched = scope.metrics_port().is_some();
-    if scope.spec.provider() != MeshProvider::Istio && !watched {
-        return Some(Problem::warning(
-            "spec.slo",
-            "nothing counts the requests of this service: its objectives are never judged",
-            "Set observability.metrics, so that the service's own metrics are scraped, or use mesh.provider Istio.",
-        ));
-    }
-    let latency = slo.latency.as_ref()?;
-    (!watched && !MetricSource::istio_has(&latency.threshold)).then(|| {
+    let latency = scope.spec.slo.as_ref()?.latency.as_ref()?;
+    let istio = scope.spec.provider() == MeshProvider::Istio;
+    (istio && scope.metrics_port().is_none() && !MetricSource::istio_has(&latency.threshold)).then(|| {
         Problem::warning(
             "spec.slo.latency.threshold",
             format!(
@@ -98,8 +69,7 @@ fn objectives(scope: &Scope) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::network::{Access, Outbound};
-    use crate::api::operations::Slo;
+    use crate::api::network::{Access, Peer};
     use crate::api::workload::Scale;
     use crate::finservice::testing;
 
@@ -116,15 +86,16 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_said() {
         let mut spec = testing::minimal();
-        spec.access = Some(Access {
-            outbound: Some(Outbound {
-                hosts: Some(vec!["api.stripe.com".to_owned()]),
-                ..Outbound::default()
-            }),
-            ..Access::default()
-        });
+        let peer = Peer {
+            namespace: Some("a".to_owned()),
+            service_account: Some("b".to_owned()),
+            ..Peer::default()
+        };
+        spec.access = Some(Access { inbound: Some(vec![peer]), ..Access::default() });
         spec.scale = Some(Scale { min: Some(2), max: Some(4), ..Scale::default() });
-        spec.slo = Some(Slo { availability: Some("99.9".to_owned()), ..Slo::default() });
-        assert_eq!(sources(&spec), ["spec.access.outbound.hosts", "spec.resources.requests", "spec.slo"]);
+        assert_eq!(sources(&spec), ["spec.access.inbound", "spec.resources.requests"]);
+        let mut spec = testing::rich();
+        spec.observability = None;
+        assert_eq!(sources(&spec), ["spec.slo.latency.threshold"]);
     }
 }

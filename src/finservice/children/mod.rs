@@ -98,14 +98,6 @@ impl Scope<'_> {
         format!("{service}.{}.svc.cluster.local", self.namespace)
     }
 
-    /// A number of pods, brought to this site's share of the service's capacity and rounded up.
-    pub fn capacity(&self, pods: i32) -> i32 {
-        let placed = self.spec.placement.iter().flatten().find(|placement| placement.cluster == self.site);
-        let percent = i64::from(placed.and_then(|placement| placement.capacity_percent).unwrap_or(100));
-        let share = (i64::from(pods.max(0)) * percent + 99) / 100;
-        i32::try_from(share).unwrap_or(i32::MAX)
-    }
-
     /// The namespace of the ingress gateway, if there is an ingress.
     pub fn gateway_namespace(&self) -> Option<&str> {
         let gateway = &self.spec.ingress.as_ref()?.gateway;

@@ -15,17 +15,6 @@ pub struct Routing<'a> {
     pub weights: &'a Weights,
     /// Ports of the revisions, by hash. A revision that is not here is taken to have the spec's.
     pub ports: BTreeMap<&'a str, &'a [Port]>,
-    /// Pairs of host and path that an older FinService has claimed: no route is made for them.
-    pub refused: BTreeSet<(String, String)>,
-}
-
-/// Hosts that are served on the same paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostGroup {
-    /// Names of hosts.
-    pub hosts: Vec<String>,
-    /// Path prefixes.
-    pub paths: Vec<String>,
 }
 
 /// Where a share of the requests goes.
@@ -47,9 +36,9 @@ pub enum LegacyBackend {
 }
 
 impl<'a> Routing<'a> {
-    /// A routing in which every revision has the ports of the spec and nothing is refused.
+    /// A routing in which every revision has the ports of the spec.
     pub fn new(stable: Option<&'a str>, weights: &'a Weights) -> Self {
-        Self { stable, weights, ports: BTreeMap::new(), refused: BTreeSet::new() }
+        Self { stable, weights, ports: BTreeMap::new() }
     }
 
     /// Ports of a revision.
@@ -73,26 +62,6 @@ impl<'a> Routing<'a> {
     pub fn all_ports(&self, scope: &Scope) -> BTreeSet<u16> {
         let revisions = self.ports.values().flat_map(|ports| ports.iter());
         scope.spec.ports.iter().chain(revisions).map(|port| port.port).collect()
-    }
-
-    /// The hosts of the ingress, those with the same paths together, without what is refused.
-    pub fn groups(&self, scope: &Scope) -> Vec<HostGroup> {
-        let Some(ingress) = &scope.spec.ingress else { return Vec::new() };
-        let all = ingress.paths.clone().unwrap_or_else(|| vec!["/".to_owned()]);
-        let mut groups: Vec<HostGroup> = Vec::new();
-        for host in &ingress.hosts {
-            let mut paths = all.clone();
-            paths.retain(|path| !self.refused.contains(&(host.clone(), path.clone())));
-            if paths.is_empty() {
-                continue;
-            }
-            match groups.iter_mut().find(|group| group.paths == paths) {
-                Some(group) if group.hosts.contains(host) => {}
-                Some(group) => group.hosts.push(host.clone()),
-                None => groups.push(HostGroup { hosts: vec![host.clone()], paths }),
-            }
-        }
-        groups
     }
 
     /// Shares in percent, none of them zero, which add up to 100; empty if nothing may be sent
@@ -150,11 +119,13 @@ pub fn lies_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The paths of a group, split into those that the legacy backend shares and the rest. The former
+/// The path prefixes of the ingress, all paths where it names none, split into those that the legacy backend shares and the rest. The former
 /// are at least as specific as any of the latter that they lie under.
-pub fn split_paths(scope: &Scope, paths: &[String]) -> (Vec<String>, Vec<String>) {
-    let Some(legacy) = &scope.spec.legacy else { return (Vec::new(), paths.to_vec()) };
-    let Some(old) = &legacy.paths else { return (paths.to_vec(), Vec::new()) };
+pub fn split_paths(scope: &Scope) -> (Vec<String>, Vec<String>) {
+    let asked = scope.spec.ingress.as_ref().and_then(|ingress| ingress.paths.clone());
+    let paths = asked.unwrap_or_else(|| vec!["/".to_owned()]);
+    let Some(legacy) = &scope.spec.legacy else { return (Vec::new(), paths) };
+    let Some(old) = &legacy.paths else { return (paths, Vec::new()) };
     let covered = |path: &String| old.iter().any(|old| lies_under(path, old));
     let mut shared: Vec<String> = paths.iter().filter(|path| covered(path)).cloned().collect();
     let under = old.iter().filter(|old| paths.iter().any(|path| lies_under(old, path)));
@@ -258,15 +229,16 @@ mod tests {
 
     #[test]
     fn legacy_keeps_its_paths_and_no_others() {
-        let mut spec = testing::minimal();
+        let mut spec = testing::rich();
         spec.legacy = Some(Legacy {
             host: "monolith".to_owned(),
             port: 80,
             paths: Some(vec!["/old".to_owned(), "/elsewhere".to_owned()]),
         });
-        let split = |paths: &[&str]| {
-            let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-            split_paths(&testing::scope(&spec), &paths)
+        let mut split = |paths: &[&str]| {
+            spec.ingress.as_mut().expect("an ingress").paths =
+                Some(paths.iter().map(|path| (*path).to_owned()).collect());
+            split_paths(&testing::scope(&spec))
         };
         assert_eq!(split(&["/old/new", "/api"]), (vec!["/old/new".to_owned()], vec!["/api".to_owned()]));
         assert_eq!(split(&["/"]), (vec!["/old".to_owned(), "/elsewhere".to_owned()], vec!["/".to_owned()]));
@@ -284,25 +256,6 @@ mod tests {
             spec.legacy = Some(Legacy { host: host.to_owned(), port: 80, paths: None });
             assert_eq!(legacy_backend(&testing::scope(&spec)), Some(expected), "{host}");
         }
-    }
-
-    #[test]
-    fn what_an_older_service_claims_is_not_routed() {
-        let mut spec = testing::rich();
-        let ingress = spec.ingress.as_mut().expect("an ingress");
-        ingress.hosts = vec!["a.example".to_owned(), "b.example".to_owned()];
-        ingress.paths = Some(vec!["/x".to_owned(), "/y".to_owned()]);
-        let weights = Weights::default();
-        let mut routing = Routing::new(None, &weights);
-        assert_eq!(routing.groups(&testing::scope(&spec)).len(), 1);
-        routing.refused.insert(("b.example".to_owned(), "/x".to_owned()));
-        let groups = routing.groups(&testing::scope(&spec));
-        assert_eq!(
-            groups[1],
-            HostGroup { hosts: vec!["b.example".to_owned()], paths: vec!["/y".to_owned()] }
-        );
-        routing.refused.insert(("b.example".to_owned(), "/y".to_owned()));
-        assert_eq!(routing.groups(&testing::scope(&spec)).len(), 1);
     }
 
     proptest! {

@@ -19,24 +19,15 @@ fn all(spec: &FinServiceSpec, weights: &Weights, replicas: i32) -> Vec<Child> {
     let input = testing::input(spec);
     let routing = Routing::new(Some(STABLE), weights);
     let mut children = of_service(&scope, &routing);
-    for (index, hash) in [STABLE, CANARY].into_iter().enumerate() {
+    for (number, hash) in (1..).zip([STABLE, CANARY]) {
         let template = template::render(&scope, &input, hash);
-        let data = json!({"a": "b"});
-        children.extend(
-            input.config_maps.keys().map(|name| config_map::copy(&scope, hash, name, Some(&data), None)),
-        );
-        children.extend(of_revision(
-            &scope,
-            &RevisionParts {
-                hash,
-                number: i64::try_from(index).unwrap_or_default() + 1,
-                input: &input,
-                template: &template,
-                replicas,
-                active: index == 0,
-                secrets_digest: Some("wxzwxzwxzw"),
-            },
-        ));
+        children.push(controller_revision::build(&scope, hash, number, &input, &template));
+        children.extend(input.config_maps.keys().map(|name| config_map::copy(&scope, hash, name)));
+        let serves = hash == STABLE;
+        let secrets_digest = Some("wxzwxzwxzw");
+        let parts =
+            RevisionParts { hash, input: &input, template: &template, replicas, serves, secrets_digest };
+        children.extend(of_revision(&scope, &parts));
     }
     children
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::json::{list, object, text};
-use super::routing::{HostGroup, LegacyBackend, Routing, Target, legacy_backend, split_paths};
+use super::routing::{LegacyBackend, Routing, Target, legacy_backend, split_paths};
 use super::{Child, Kind, Scope};
 use crate::api::finservice::Traffic;
 use crate::api::units;
@@ -13,8 +13,8 @@ use crate::api::workload::Protocol;
 /// What is retried unless the spec says otherwise: failures before the request reached the service.
 const RETRY_ON: &str = "connect-failure,refused-stream";
 
-/// The VirtualServices: one on the plain name for callers in the mesh, and one for each group of
-/// hosts at the ingress gateway.
+/// The VirtualServices: one on the plain name for callers in the mesh, and one on the hosts at the
+/// ingress gateway.
 ///
 /// They are apart since FinServices may share a host: Istio merges VirtualServices of one host at a
 /// gateway, but not in the sidecars. None is made while there is nowhere to send anything, nor for
@@ -23,12 +23,7 @@ pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
     if scope.spec.traffic() == Traffic::Pulled {
         return Vec::new();
     }
-    let mut children: Vec<Child> = in_mesh(scope, routing).into_iter().collect();
-    let groups = routing.groups(scope);
-    children.extend(
-        groups.iter().enumerate().filter_map(|(index, group)| at_gateway(scope, routing, group, index)),
-    );
-    children
+    in_mesh(scope, routing).into_iter().chain(at_gateway(scope, routing)).collect()
 }
 
 fn in_mesh(scope: &Scope, routing: &Routing) -> Option<Child> {
@@ -57,9 +52,9 @@ fn in_mesh(scope: &Scope, routing: &Routing) -> Option<Child> {
     Some(scope.child(Kind::VirtualService, scope.name.to_owned(), None, json!({"spec": spec})))
 }
 
-fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize) -> Option<Child> {
+fn at_gateway(scope: &Scope, routing: &Routing) -> Option<Child> {
     let (ingress, port) = (scope.spec.ingress.as_ref()?, scope.ingress_port()?);
-    let (shared, rest) = split_paths(scope, &group.paths);
+    let (shared, rest) = split_paths(scope);
     let mut rules = Vec::new();
     // Istio takes the first rule that matches: the legacy backend's paths are the more specific ones.
     for (mut paths, legacy) in [(shared, true), (rest, false)] {
@@ -76,12 +71,9 @@ fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize)
     } else {
         format!("{}/{}", scope.namespace, ingress.gateway)
     };
-    // A dot keeps these names apart from those of all FinServices, which are DNS labels.
-    let name = match index {
-        0 => format!("{}.ingress", scope.name),
-        _ => format!("{}.ingress-{}", scope.name, index + 1),
-    };
-    let spec = json!({"hosts": group.hosts, "gateways": [gateway], "http": list(rules)?});
+    // A dot keeps this name apart from those of all FinServices, which are DNS labels.
+    let name = format!("{}.ingress", scope.name);
+    let spec = json!({"hosts": ingress.hosts, "gateways": [gateway], "http": list(rules)?});
     Some(scope.child(Kind::VirtualService, name, None, json!({"spec": spec})))
 }
 

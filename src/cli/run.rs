@@ -1,0 +1,328 @@
+//! `banyan run`: the operator of one cluster.
+//!
+//! The process takes part in the election; while it leads, its controllers work. On SIGTERM or SIGINT it takes no
+//! more work, finishes what is in work, gives the Lease back and exits with 0, so that the other replica takes
+//! over at once. If leadership is lost it exits with 1: what was in work must not go on beside the new leader, and
+//! ending the process is the one way to be sure of that.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::runtime::client::{self, ClientError, Target};
+use crate::runtime::context::Context;
+use crate::runtime::events::Events;
+use crate::runtime::http::{self, Health, ListenError};
+use crate::runtime::lease::{Election, Ended, Leadership, Timing, unique_identity};
+use crate::runtime::lease_store::ApiStore;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::telemetry::{LogFormat, Telemetry, TelemetryError};
+
+/// The name of the leader Lease, in the operator's namespace.
+pub const LEASE: &str = "banyan";
+
+/// How long the work that is going on may take to end. Then it is dropped, so that the Lease goes back well
+/// within the 30 s that Kubernetes grants.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Options of `banyan run`. Each has a variable as well, for use in a Pod.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// The name of this cluster, as `spec.placement[].cluster` of a FinService and its CloudCluster say it
+    #[arg(long, env = "BANYAN_SITE", value_parser = site)]
+    pub site: String,
+    /// A kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the Pod's service account]
+    #[arg(long, env = "BANYAN_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig [default: its current context]
+    #[arg(long, env = "BANYAN_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The operator's own namespace, with its Lease and the CloudClusters
+    #[arg(long, env = "BANYAN_NAMESPACE", default_value = "banyan-system")]
+    pub namespace: String,
+    /// Where to serve /healthz, /readyz and /metrics
+    #[arg(long, env = "BANYAN_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// How log lines look [default: text on a terminal, else json]
+    #[arg(long, env = "BANYAN_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP), for example http://collector:4318
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// How many objects are worked on at once
+    // 32 keep an API server busy without standing out among its default 400 requests in flight.
+    #[arg(long, env = "BANYAN_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub concurrency: u16,
+    /// What this replica is called in the Lease and in Events [default: the host's name]
+    #[arg(long, env = "BANYAN_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+}
+
+/// Why the operator ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logs or traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The way to the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The address for probes and metrics.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals cannot be heard.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// Probes and metrics ended.
+    #[error("the HTTP server ended: {0}; it is restarted with the process")]
+    Http(String),
+    /// The election ended.
+    #[error("{0}; the process ends so that nothing acts beside the new leader, and is restarted")]
+    Leadership(Ended),
+    /// A task that must not end did.
+    #[error("the {task} ended: {why}; the process ends and is restarted")]
+    Task {
+        /// Which.
+        task: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What controllers end with.
+pub type ControllersResult = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// All controllers of the operator, until [`Context::shutdown`].
+///
+/// # Errors
+/// If one cannot go on.
+pub async fn controllers(context: Context) -> ControllersResult {
+    Ok(crate::finservice::controller::run(context).await?)
+}
+
+/// Runs the operator: telemetry, probes, election, and `controllers` while it leads, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot start, or must end for another reason than a signal.
+pub async fn run<F, C>(options: RunOptions, controllers: F) -> Result<(), RunError>
+where
+    F: FnOnce(Context) -> C,
+    C: Future<Output = ControllersResult> + Send + 'static,
+{
+    let format = options.log_format.unwrap_or_else(LogFormat::detect);
+    let telemetry = Telemetry::start(format, options.otlp_endpoint.as_deref(), &options.site)?;
+    let shutdown = Shutdown::new();
+    let ended = match hear_signals(shutdown.clone()) {
+        Ok(()) => operate(options, controllers, shutdown).await,
+        Err(error) => Err(RunError::Signals(error)),
+    };
+    if let Err(error) = &ended {
+        tracing::error!(%error, "ending");
+    }
+    telemetry.shut_down().await;
+    ended
+}
+
+/// [`run`] without what belongs to the whole process (telemetry, signals): so several operators fit into one
+/// process, as in tests. Ends when `shutdown` is triggered.
+///
+/// # Errors
+/// As [`run`].
+pub async fn operate<F, C>(options: RunOptions, controllers: F, shutdown: Shutdown) -> Result<(), RunError>
+where
+    F: FnOnce(Context) -> C,
+    C: Future<Output = ControllersResult> + Send + 'static,
+{
+    let metrics = Metrics::new();
+    let target = Target { kubeconfig: options.kubeconfig, context: options.context };
+    let client = client::connect(&target, metrics.clone()).await?;
+    let identity = unique_identity(&options.identity.unwrap_or_else(host_name));
+    let store = ApiStore::new(client.clone(), &options.namespace, LEASE);
+    let (election, leadership) = Election::new(store, identity.clone(), Timing::default());
+    let health = Health::new(election.heartbeat(), leadership.clone(), shutdown.clone());
+    let listener = http::listen(options.listen).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        site = options.site,
+        identity,
+        listen = %options.listen,
+        "starting"
+    );
+
+    let release = Shutdown::new();
+    let served = Shutdown::new();
+    let mut election = tokio::spawn(election.run(release.clone()));
+    let mut http = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), served.clone()));
+    let (events, publishing) = Events::new(client.clone(), &identity, metrics.clone());
+    tokio::spawn(publishing);
+    let context = Context {
+        client,
+        site: options.site.into(),
+        namespace: options.namespace.into(),
+        concurrency: options.concurrency.into(),
+        leadership: leadership.clone(),
+        health,
+        events,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+
+    let tasks = Tasks { election: &mut election, http: &mut http };
+    let work = lead(tasks, context, controllers, &leadership, &metrics).await;
+    // Whatever the reason to end: nothing of ours may act after the Lease is given back.
+    metrics.set_leader(false);
+    let ended = match work {
+        Ok(()) => {
+            release.trigger();
+            match (&mut election).await {
+                Ok(Ended::Released) => {
+                    Ok(tracing::info!("the work is done, and the leader Lease given back"))
+                }
+                // The other replica takes over when the claim expires: later, but in order.
+                Ok(ended @ Ended::NotReleased(_)) => Ok(tracing::warn!("{ended}")),
+                Ok(lost) => Err(RunError::Leadership(lost)),
+                Err(error) => Err(task_ended("leader election", &error)),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    served.trigger();
+    // Whoever keeps a connection to /metrics open is not waited for.
+    let _ = tokio::time::timeout(Duration::from_millis(500), &mut http).await;
+    http.abort();
+    election.abort();
+    ended
+}
+
+/// The tasks without which the process cannot go on.
+struct Tasks<'a> {
+    election: &'a mut JoinHandle<Ended>,
+    http: &'a mut JoinHandle<std::io::Result<()>>,
+}
+
+impl Tasks<'_> {
+    /// Returns when one of them has ended, which none should.
+    async fn ended(&mut self) -> RunError {
+        tokio::select! {
+            ended = &mut *self.election => match ended {
+                Ok(ended) => RunError::Leadership(ended),
+                Err(error) => task_ended("leader election", &error),
+            },
+            ended = &mut *self.http => match ended {
+                Ok(Ok(())) => RunError::Http("it was not told to".into()),
+                Ok(Err(error)) => RunError::Http(error.to_string()),
+                Err(error) => task_ended("HTTP server", &error),
+            },
+        }
+    }
+}
+
+/// Waits for leadership, works, and returns once told to shut down and the work has ended.
+async fn lead<F, C>(
+    mut tasks: Tasks<'_>,
+    context: Context,
+    controllers: F,
+    leadership: &Leadership,
+    metrics: &Metrics,
+) -> Result<(), RunError>
+where
+    F: FnOnce(Context) -> C,
+    C: Future<Output = ControllersResult> + Send + 'static,
+{
+    let shutdown = context.shutdown.clone();
+    tokio::select! {
+        () = leadership.acquired() => {}
+        () = shutdown.triggered() => return Ok(()),
+        error = tasks.ended() => return Err(error),
+    }
+    metrics.set_leader(true);
+    let mut work = tokio::spawn(controllers(context));
+    tokio::select! {
+        ended = &mut work => return Err(match ended {
+            Ok(Ok(())) if shutdown.is_triggered() => return Ok(()),
+            Ok(Ok(())) => RunError::Task { task: "controllers", why: "nobody told them to".into() },
+            Ok(Err(error)) => RunError::Task { task: "controllers", why: error.to_string() },
+            Err(error) => task_ended("controllers", &error),
+        }),
+        () = shutdown.triggered() => {}
+        error = tasks.ended() => {
+            work.abort();
+            return Err(error);
+        }
+    }
+    tracing::info!("finishing the work");
+    tokio::select! {
+        ended = tokio::time::timeout(DRAIN, &mut work) => match ended {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(RunError::Task { task: "controllers", why: error.to_string() }),
+            Ok(Err(error)) => Err(task_ended("controllers", &error)),
+            Err(_) => {
+                // What was cut off is level-triggered: the next leader does it again.
+                tracing::warn!("the work did not end within {DRAIN:?} and was cut off");
+                work.abort();
+                let _ = work.await;
+                Ok(())
+            }
+        },
+        error = tasks.ended() => {
+            work.abort();
+            Err(error)
+        }
+    }
+}
+
+fn task_ended(task: &'static str, error: &tokio::task::JoinError) -> RunError {
+    RunError::Task { task, why: error.to_string() }
+}
+
+/// Triggers `shutdown` at the first SIGTERM or SIGINT; ends the process at the second.
+fn hear_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            let (name, code) = tokio::select! {
+                _ = terminate.recv() => ("SIGTERM", 143),
+                _ = interrupt.recv() => ("SIGINT", 130),
+            };
+            if first {
+                tracing::info!(signal = name, "shutting down");
+                shutdown.trigger();
+            } else {
+                tracing::warn!(signal = name, "told twice: ending at once");
+                std::process::exit(code);
+            }
+        }
+    });
+    Ok(())
+}
+
+fn host_name() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "banyan".into())
+}
+
+/// Checks the name of a site: it is the name of a CloudCluster, and a label's value.
+fn site(value: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let edges = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if (1..=63).contains(&value.len())
+        && value.chars().all(fits)
+        && value.starts_with(edges)
+        && value.ends_with(edges)
+    {
+        return Ok(value.into());
+    }
+    Err("a site has 1 to 63 lower-case letters, digits and dashes, such as aws-us-east-1".into())
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,348 @@
+//! From counters to looks.
+//!
+//! A source hands over samples: at a time, a series (a pod, or a gateway's view of a revision) had counted so many requests and
+//! so many bad ones. Rates are never asked for, since a rate hides resets, gaps and the time it speaks of. Here differences are
+//! taken per series, resets are handled, and a look closes only when both arms have samples past its end, so that the arms speak
+//! of the same time up to one sampling interval. Only the two revisions that are compared are listened to.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::dispersion::PodCounts;
+use super::eprocess::Tally;
+
+/// One sample of one series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample<'a> {
+    /// The revision that the series belongs to.
+    pub revision: &'a str,
+    /// The series; see [`super::pod_id`].
+    pub pod: u64,
+    /// When it was sampled, in seconds on any clock that all samples share.
+    pub time: f64,
+    /// Since when the pod has been Ready, on the same clock; `None` while it is not.
+    pub ready_since: Option<f64>,
+    /// The counter of all requests.
+    pub requests: f64,
+    /// The counter of bad requests.
+    pub bad: f64,
+}
+
+/// Why a sample was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rejected {
+    /// The sample is of a revision that is not compared: an older one, or one that was superseded.
+    OtherRevision,
+    /// A counter is NaN, infinite or negative, or its time is not finite.
+    NotANumber,
+    /// More bad requests than requests.
+    MoreBadThanRequests,
+    /// Not later than the sample before it of the same series: a duplicate, or one that came late.
+    NotLater,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Rejected::OtherRevision => "the sample is of a revision that is not being compared",
+            Rejected::NotANumber => "a counter or its time is not a finite number, or is negative",
+            Rejected::MoreBadThanRequests => {
+                "more bad requests than requests; the two queries do not count the same traffic"
+            }
+            Rejected::NotLater => "the sample is no later than the one before it",
+        })
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// A look that has closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedLook {
+    /// What both arms counted.
+    pub tally: Tally,
+    /// Stable's part of it, by series.
+    pub stable_pods: Vec<PodCounts>,
+    /// How long the look was, in seconds.
+    pub seconds: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Series {
+    pod: u64,
+    canary: bool,
+    time: f64,
+    requests: f64,
+    bad: f64,
+    /// Within the open look.
+    now: (f64, f64),
+    /// Past its end.
+    next: (f64, f64),
+    past_end: bool,
+    /// The time of the first sample past the end.
+    closed_at: f64,
+    /// Whether the last sample counted: it was out of warm-up.
+    counts: bool,
+}
+
+/// The counters of both arms and the look that is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    stable: String,
+    canary: String,
+    warmup_seconds: f64,
+    look_seconds: f64,
+    start: f64,
+    end: f64,
+    series: Vec<Series>,
+}
+
+impl Counters {
+    /// Counters for two revisions, from a time on. A pod counts once it has been Ready for `warmup_seconds`; looks last
+    /// `look_seconds`, which must not be less than the source's sampling interval.
+    pub fn new(stable: &str, canary: &str, warmup_seconds: f64, look_seconds: f64, from: f64) -> Counters {
+        Counters {
+            stable: stable.to_owned(),
+            canary: canary.to_owned(),
+            warmup_seconds: warmup_seconds.max(0.0),
+            look_seconds: look_seconds.max(0.1),
+            start: from,
+            end: from + look_seconds.max(0.1),
+            series: Vec::new(),
+        }
+    }
+
+    /// Takes in one sample.
+    pub fn sample(&mut self, sample: Sample<'_>) -> Result<(), Rejected> {
+        let canary = sample.revision == self.canary;
+        if !canary && sample.revision != self.stable {
+            return Err(Rejected::OtherRevision);
+        }
+        let count = |value: f64| value.is_finite() && value >= 0.0;
+        if !count(sample.requests) || !count(sample.bad) || !sample.time.is_finite() {
+            return Err(Rejected::NotANumber);
+        }
+        if sample.bad > sample.requests {
+            return Err(Rejected::MoreBadThanRequests);
+        }
+        let warm = sample.ready_since.is_some_and(|since| sample.time >= since + self.warmup_seconds);
+        let found = self.series.iter_mut().find(|series| series.pod == sample.pod && series.canary == canary);
+        let Some(series) = found else {
+            // What it counted before it was first seen may be old, or of its warm-up: the first sample only sets the mark.
+            self.series.push(Series {
+                pod: sample.pod,
+                canary,
+                time: sample.time,
+                requests: sample.requests,
+                bad: sample.bad,
+                now: (0.0, 0.0),
+                next: (0.0, 0.0),
+                past_end: sample.time >= self.end,
+                closed_at: sample.time,
+                counts: warm,
+            });
+            return Ok(());
+        };
+        if sample.time <= series.time {
+            return Err(Rejected::NotLater);
+        }
+        // Both sides of the difference must be out of warm-up. After a reset all that the counter shows is new.
+        if warm && series.counts {
+            let reset = sample.requests < series.requests || sample.bad < series.bad;
+            let delta = if reset {
+                (sample.requests, sample.bad)
+            } else {
+                (sample.requests - series.requests, sample.bad - series.bad)
+            };
+            let sum = if series.past_end { &mut series.next } else { &mut series.now };
+            // Counters that are read one after the other may differ by a request in flight.
+            *sum = (sum.0 + delta.0, sum.1 + delta.1.min(delta.0));
+        }
+        series.time = sample.time;
+        series.requests = sample.requests;
+        series.bad = sample.bad;
+        series.counts = warm;
+        if !series.past_end {
+            series.past_end = sample.time >= self.end;
+            series.closed_at = sample.time;
+        }
+        Ok(())
+    }
+
+    /// A pod is gone: what it counted stays in the open look, which no longer waits for it.
+    pub fn forget(&mut self, pod: u64) {
+        for series in self.series.iter_mut().filter(|series| series.pod == pod) {
+            series.past_end = true;
+            series.counts = false;
+            series.time = f64::MAX;
+        }
+    }
+
+    /// Closes the look if it may be closed: each arm has a series past its end, and so has every series that was sampled
+    /// within the last `patience_seconds` before `now`.
+    pub fn close(&mut self, now: f64, patience_seconds: f64) -> Option<ClosedLook> {
+        let past = |canary: bool| self.series.iter().any(|series| series.canary == canary && series.past_end);
+        let waiting =
+            self.series.iter().any(|series| !series.past_end && series.time + patience_seconds >= now);
+        if !past(true) || !past(false) || waiting {
+            return None;
+        }
+        let mut tally = Tally::default();
+        let mut stable_pods = Vec::new();
+        for series in &self.series {
+            let (requests, bad) = (series.now.0.round() as u64, series.now.1.round() as u64);
+            let bad = bad.min(requests);
+            if series.canary {
+                tally.canary_requests = tally.canary_requests.saturating_add(requests);
+                tally.canary_bad = tally.canary_bad.saturating_add(bad);
+            } else {
+                tally.stable_requests = tally.stable_requests.saturating_add(requests);
+                tally.stable_bad = tally.stable_bad.saturating_add(bad);
+                if requests > 0 {
+                    let pod = series.pod;
+                    stable_pods.push(PodCounts { pod, requests, bad });
+                }
+            }
+        }
+        // A series that fell silent is dropped: should it come back, its first sample sets a new mark.
+        self.series.retain(|series| series.past_end && series.time < f64::MAX);
+        // After a gap of the source the look is as long as the gap.
+        let reached = self.series.iter().map(|series| series.closed_at).fold(f64::INFINITY, f64::min);
+        let reached = if reached.is_finite() { reached.max(self.end) } else { self.end };
+        let seconds = reached - self.start;
+        self.start = reached;
+        // The grid of looks goes on from the look that holds `now`, so that no look is over before it began.
+        let skipped = ((now - self.end) / self.look_seconds).floor().max(0.0);
+        self.end += (skipped + 1.0) * self.look_seconds;
+        for series in &mut self.series {
+            series.now = std::mem::take(&mut series.next);
+            series.past_end = series.time >= self.end;
+            series.closed_at = series.time;
+        }
+        Some(ClosedLook { tally, stable_pods, seconds })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(revision: &str, pod: u64, time: f64, requests: f64, bad: f64) -> Sample<'_> {
+        Sample { revision, pod, time, ready_since: Some(0.0), requests, bad }
+    }
+
+    fn counters() -> Counters {
+        Counters::new("old", "new", 0.0, 5.0, 0.0)
+    }
+
+    #[test]
+    fn differences_per_series_and_both_arms() {
+        let mut counters = counters();
+        for (revision, pod) in [("old", 1), ("old", 2), ("new", 3)] {
+            counters.sample(at(revision, pod, 0.5, 1000.0, 10.0)).unwrap();
+        }
+        counters.sample(at("old", 1, 5.5, 1100.0, 11.0)).unwrap();
+        counters.sample(at("old", 2, 5.5, 1050.0, 10.0)).unwrap();
+        assert_eq!(counters.close(5.6, 10.0), None, "the canary has no sample past the end");
+        counters.sample(at("new", 3, 5.6, 1010.0, 13.0)).unwrap();
+        let look = counters.close(5.7, 10.0).unwrap();
+        let expected = Tally { canary_requests: 10, canary_bad: 3, stable_requests: 150, stable_bad: 1 };
+        assert_eq!((look.tally, look.stable_pods.len()), (expected, 2));
+        assert_eq!(counters.close(5.8, 10.0), None, "the next look is open");
+    }
+
+    #[test]
+    fn a_reset_counts_what_came_after_it() {
+        let mut counters = counters();
+        counters.sample(at("old", 1, 0.0, 500.0, 5.0)).unwrap();
+        counters.sample(at("new", 2, 0.0, 500.0, 5.0)).unwrap();
+        counters.sample(at("old", 1, 5.0, 600.0, 6.0)).unwrap();
+        counters.sample(at("new", 2, 5.0, 40.0, 2.0)).unwrap();
+        let tally = counters.close(5.0, 10.0).unwrap().tally;
+        assert_eq!((tally.canary_requests, tally.canary_bad), (40, 2));
+    }
+
+    #[test]
+    fn what_cannot_be_is_rejected_and_changes_nothing() {
+        let mut counters = counters();
+        counters.sample(at("old", 1, 1.0, 10.0, 1.0)).unwrap();
+        let before = counters.clone();
+        for (sample, why) in [
+            (at("older", 1, 2.0, 20.0, 1.0), Rejected::OtherRevision),
+            (at("old", 1, 2.0, f64::NAN, 1.0), Rejected::NotANumber),
+            (at("old", 1, 2.0, -1.0, -2.0), Rejected::NotANumber),
+            (at("old", 1, 2.0, f64::INFINITY, 1.0), Rejected::NotANumber),
+            (at("old", 1, f64::NAN, 20.0, 1.0), Rejected::NotANumber),
+            (at("old", 1, 2.0, 20.0, 21.0), Rejected::MoreBadThanRequests),
+            (at("old", 1, 1.0, 20.0, 1.0), Rejected::NotLater),
+            (at("old", 1, 0.5, 20.0, 1.0), Rejected::NotLater),
+        ] {
+            assert_eq!(counters.sample(sample), Err(why));
+            assert_eq!(counters, before);
+        }
+    }
+
+    #[test]
+    fn a_pod_counts_only_after_its_warm_up() {
+        let mut counters = Counters::new("old", "new", 60.0, 5.0, 0.0);
+        let mut bad = 0;
+        for second in 0..200 {
+            let time = f64::from(second);
+            let mut sample = at("new", 2, time, time * 10.0, time.min(61.0));
+            sample.ready_since = Some(0.0);
+            counters.sample(sample).unwrap();
+            let mut sample = at("old", 1, time, time * 100.0, 0.0);
+            sample.ready_since = Some(-1000.0);
+            counters.sample(sample).unwrap();
+            if let Some(look) = counters.close(time, 10.0) {
+                bad += look.tally.canary_bad;
+            }
+        }
+        assert_eq!(bad, 1, "only the failure of the 61st second is out of warm-up");
+    }
+
+    #[test]
+    fn a_late_sample_goes_to_the_look_that_it_belongs_to() {
+        let mut counters = counters();
+        for (revision, pod) in [("old", 1), ("new", 2)] {
+            counters.sample(at(revision, pod, 0.0, 0.0, 0.0)).unwrap();
+        }
+        counters.sample(at("old", 1, 5.0, 50.0, 0.0)).unwrap();
+        counters.sample(at("old", 1, 6.0, 60.0, 9.0)).unwrap();
+        counters.sample(at("new", 2, 5.0, 5.0, 0.0)).unwrap();
+        let first = counters.close(6.0, 10.0).unwrap();
+        assert_eq!((first.tally.stable_requests, first.tally.stable_bad), (50, 0));
+        counters.sample(at("old", 1, 10.0, 100.0, 9.0)).unwrap();
+        counters.sample(at("new", 2, 10.0, 10.0, 0.0)).unwrap();
+        let second = counters.close(10.0, 10.0).unwrap();
+        assert_eq!((second.tally.stable_requests, second.tally.stable_bad), (50, 9));
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_is_not_waited_for() {
+        let mut counters = counters();
+        for (revision, pod) in [("old", 1), ("old", 9), ("new", 2)] {
+            counters.sample(at(revision, pod, 0.0, 0.0, 0.0)).unwrap();
+            counters.sample(at(revision, pod, 3.0, 30.0, 1.0)).unwrap();
+        }
+        counters.sample(at("old", 1, 5.0, 50.0, 1.0)).unwrap();
+        counters.sample(at("new", 2, 5.0, 50.0, 1.0)).unwrap();
+        assert_eq!(counters.close(5.0, 10.0), None);
+        counters.forget(9);
+        let look = counters.close(5.0, 10.0).unwrap();
+        assert_eq!(look.tally.stable_requests, 80, "what it answered still counts");
+    }
+
+    #[test]
+    fn a_silent_pod_is_waited_for_only_so_long() {
+        let mut counters = counters();
+        for (revision, pod) in [("old", 1), ("old", 9), ("new", 2)] {
+            counters.sample(at(revision, pod, 0.0, 0.0, 0.0)).unwrap();
+        }
+        counters.sample(at("old", 1, 12.0, 50.0, 1.0)).unwrap();
+        counters.sample(at("new", 2, 12.0, 50.0, 1.0)).unwrap();
+        assert_eq!(counters.close(9.0, 10.0), None);
+        assert!(counters.close(12.0, 10.0).is_some());
+    }
+}

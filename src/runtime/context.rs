@@ -1,0 +1,34 @@
+//! What a controller gets to work with.
+
+use std::sync::Arc;
+
+use kube::Client;
+
+use super::events::Events;
+use super::http::Health;
+use super::lease::Leadership;
+use super::metrics::Metrics;
+use super::shutdown::Shutdown;
+
+/// Everything that a controller shares with the rest of the process. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server of this cluster.
+    pub client: Client,
+    /// The name of this site, as `spec.placement[].cluster` says it.
+    pub site: Arc<str>,
+    /// The operator's own namespace, where CloudClusters are.
+    pub namespace: Arc<str>,
+    /// How many objects a controller works on at once.
+    pub concurrency: usize,
+    /// Whether this replica may act: ask before each write.
+    pub leadership: Leadership,
+    /// Where to say that the caches are filled.
+    pub health: Health,
+    /// Where to publish Events.
+    pub events: Events,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// When triggered: take no more work, finish what is in work, return.
+    pub shutdown: Shutdown,
+}

@@ -1,0 +1,354 @@
+//! Building and downloading tools into the cache: once for all processes that want them.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::error::{Context, Error, Result};
+use super::install;
+use super::process::{Spec, Status, Supervisor, tail};
+use super::progress::{Progress, Step};
+use super::tools::{Source, Tool};
+
+/// How often a build's log is read to see how far it is.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// The file that takes Kubernetes objects, a JSON list.
+const OBJECTS: &str = "objects.json";
+
+/// Flags of every build. They are part of the cache's key.
+const FLAGS: [&str; 2] = ["-trimpath", "-buildvcs=false"];
+
+/// Finds a tool in the cache, or makes it. Blocks this thread.
+pub(super) fn obtain(
+    tool: &Tool,
+    cache: &Path,
+    supervisor: Option<&Supervisor>,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let folder = cache.join(tool.name);
+    let home = folder.join(key(tool));
+    let file = home.join(match tool.source {
+        Source::Files { .. } => OBJECTS,
+        _ => tool.name,
+    });
+    if file.is_file() {
+        return Ok(file);
+    }
+    let step = progress.step(format!("{} {}", tool.name, tool.version));
+    fs::create_dir_all(&folder).context(|| format!("making the folder {}", folder.display()))?;
+    let _lock = lock(&folder.join(format!("{}.lock", key(tool))), &step)?;
+    if !file.is_file() {
+        // Only the one that holds the lock gets here, so what is there is left over from one that was killed.
+        let unfinished = folder.join(format!("{}.unfinished", key(tool)));
+        let doing = || format!("preparing {}", unfinished.display());
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).context(doing)?;
+        }
+        fs::create_dir_all(unfinished.join("out")).context(doing)?;
+        if let Some(supervisor) = supervisor {
+            supervisor.remove_at_end(&unfinished)?;
+        }
+        make(tool, &unfinished, supervisor, &step)?;
+        if home.exists() {
+            // Somebody took the file out of it.
+            fs::remove_dir_all(&home).context(|| format!("replacing {}", home.display()))?;
+        }
+        // Whole or not at all: a folder under its final name is never in the making.
+        fs::rename(unfinished.join("out"), &home)
+            .context(|| format!("moving {} into the cache", tool.name))?;
+        fs::remove_dir_all(&unfinished).context(doing)?;
+    }
+    step.detail("");
+    step.done();
+    Ok(file)
+}
+
+/// Names the version and all else that the result depends on.
+fn key(tool: &Tool) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    };
+    add(std::env::consts::OS);
+    add(std::env::consts::ARCH);
+    FLAGS.iter().for_each(|flag| add(flag));
+    match tool.source {
+        Source::Embedded { files, ldflags } => {
+            files.iter().flat_map(|(name, text)| [name, text]).for_each(|text| add(text));
+            add(ldflags);
+        }
+        Source::Install { package } => add(package),
+        Source::Files { module, paths } => {
+            add(module);
+            add(OBJECTS);
+            paths.iter().for_each(|path| add(path));
+        }
+    }
+    let digest: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{digest}", tool.version)
+}
+
+/// Waits until no other process makes the same; the kernel lets go of it however this process ends.
+fn lock(path: &Path, step: &Step) -> Result<File> {
+    let file = File::create(path).context(|| format!("making {}", path.display()))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                step.detail("another process is building it");
+                std::thread::sleep(LOOK);
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).context(|| format!("locking {}", path.display()));
+            }
+        }
+    }
+}
+
+fn make(tool: &Tool, folder: &Path, supervisor: Option<&Supervisor>, step: &Step) -> Result<()> {
+    require_go()?;
+    let out = folder.join("out");
+    match tool.source {
+        Source::Embedded { files, ldflags } => {
+            let source = folder.join("source");
+            fs::create_dir_all(&source).context(|| format!("making {}", source.display()))?;
+            for (name, text) in files {
+                fs::write(source.join(name), text).context(|| format!("writing {name}"))?;
+            }
+            let target = out.join(tool.name).display().to_string();
+            let mut argv = vec!["build", "-v", "-ldflags", ldflags];
+            argv.extend(FLAGS);
+            argv.extend(["-o", &target, "."]);
+            go(tool, &argv, &source, folder, supervisor, step)
+        }
+        Source::Install { package } => {
+            let target = format!("{package}@{}", tool.version);
+            let mut argv = vec!["install", "-v", "-ldflags", "-s -w"];
+            argv.extend(FLAGS);
+            argv.push(&target);
+            go(tool, &argv, folder, folder, supervisor, step)
+        }
+        Source::Files { module, paths } => {
+            step.detail(format!("downloading {module}"));
+            let target = format!("{module}@{}", tool.version);
+            let root = download(&target, folder)?;
+            let mut objects = Vec::new();
+            for path in paths {
+                for file in yaml_files(&root.join(path))? {
+                    let text = fs::read_to_string(&file).context(|| format!("reading {}", file.display()))?;
+                    objects.extend(install::documents(&file.display().to_string(), &text)?);
+                }
+            }
+            objects.iter_mut().for_each(|object| without_descriptions(&mut object["spec"]));
+            let json = serde_json::to_vec(&objects).context(|| format!("writing {}", tool.name))?;
+            fs::write(out.join(OBJECTS), json).context(|| format!("writing {}", tool.name))
+        }
+    }
+}
+
+/// Takes the prose out of schemas. It is most of their text, and an API server digests
+/// thirty definitions twice as fast without; what is valid stays the same.
+fn without_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            // A property that is called so has a schema, not a text.
+            if fields.get("description").is_some_and(Value::is_string) {
+                fields.remove("description");
+            }
+            let values = ["default", "enum", "example"];
+            fields
+                .iter_mut()
+                .filter(|(name, _)| !values.contains(&name.as_str()))
+                .for_each(|(_, value)| without_descriptions(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_descriptions),
+        _ => {}
+    }
+}
+
+fn require_go() -> Result<()> {
+    match Command::new("go").arg("version").stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(Error::new(
+            "the sandbox builds its API servers from source and needs Go, which is not in PATH: \
+             install it from https://go.dev/dl/ (or `brew install go`) and run this again",
+        )),
+    }
+}
+
+/// What every run of `go` has in its environment: nothing of the user's own projects may leak into it.
+fn environment(folder: &Path) -> Vec<(String, String)> {
+    let dir = |name: &str| folder.join(name).display().to_string();
+    [
+        ("CGO_ENABLED", "0".into()),
+        ("GOFLAGS", String::new()),
+        ("GOWORK", "off".into()),
+        ("GOBIN", dir("out")),
+        // Else a killed build leaves its files in the system's temporary folder.
+        ("GOTMPDIR", dir("source")),
+    ]
+    .map(|(name, value): (&str, String)| (name.to_owned(), value))
+    .into()
+}
+
+fn go(
+    tool: &Tool,
+    args: &[&str],
+    dir: &Path,
+    folder: &Path,
+    supervisor: Option<&Supervisor>,
+    step: &Step,
+) -> Result<()> {
+    fs::create_dir_all(folder.join("source")).context(|| "making a folder for the build")?;
+    let log = folder.join("log");
+    let Some(supervisor) = supervisor else {
+        // The supervisor itself: small, and the only one that is built without it.
+        let output = Command::new("go")
+            .args(args)
+            .current_dir(dir)
+            .envs(environment(folder))
+            .stdin(Stdio::null())
+            .output()
+            .context(|| format!("building {}", tool.name))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        return Err(Error::new(format!(
+            "building {} failed: {}\n{}",
+            tool.name,
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )));
+    };
+    let name = format!("build/{}", tool.name);
+    let mut argv = vec!["go".to_owned()];
+    argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+    supervisor.spawn(&Spec {
+        name: name.clone(),
+        argv,
+        env: environment(folder),
+        dir: Some(dir.to_owned()),
+        log: log.clone(),
+        stage: 0,
+        grace: Duration::from_secs(1),
+    })?;
+    while !supervisor.wait(&name, LOOK) {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        step.detail(how_far(&text, tool.packages));
+    }
+    match supervisor.status(&name) {
+        Some(Status::Ended { code: 0, .. }) => Ok(()),
+        Some(Status::Ended { text, .. }) => Err(Error::new(format!(
+            "building {} {} failed: {text}\n{}",
+            tool.name,
+            tool.version,
+            tail(&log, 15)
+        ))),
+        _ => Err(Error::new(format!("building {} was broken off", tool.name))),
+    }
+}
+
+/// What a build's log says: `-v` prints a line for each package that is compiled, `go: ` begins all else.
+fn how_far(log: &str, packages: usize) -> String {
+    let (downloads, compiled): (Vec<&str>, Vec<&str>) =
+        log.lines().partition(|line| line.starts_with("go: "));
+    match (compiled.len(), downloads.len()) {
+        (0, 0) => String::new(),
+        (0, modules) => format!("{modules} modules downloaded"),
+        // The last of all is linked, which takes a while too.
+        (done, _) => format!("{} of about {} packages", done, packages.max(done)),
+    }
+}
+
+/// The folder of a module in Go's own cache.
+fn download(module: &str, folder: &Path) -> Result<PathBuf> {
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", module])
+        .current_dir(folder)
+        .envs(environment(folder))
+        .env_remove("GOTMPDIR")
+        .stdin(Stdio::null())
+        .output()
+        .context(|| format!("downloading {module}"))?;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    match answer["Dir"].as_str() {
+        Some(dir) if output.status.success() => Ok(dir.into()),
+        _ => Err(Error::new(format!(
+            "downloading {module} failed: {}{}",
+            answer["Error"].as_str().unwrap_or_default(),
+            String::from_utf8_lossy(&output.stderr)
+        ))),
+    }
+}
+
+/// The file itself, or the `.yaml` files of a folder by name.
+fn yaml_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).context(|| format!("reading {}", path.display()))? {
+        let file = entry.context(|| format!("reading {}", path.display()))?.path();
+        let yaml = file.extension().is_some_and(|extension| extension == "yaml");
+        if yaml && !file.ends_with("kustomization.yaml") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::tools::{CONTROL_PLANE, KWOK};
+
+    #[test]
+    fn a_tool_that_is_there_is_found_without_go() {
+        let cache = tempfile::tempdir().unwrap();
+        let home = cache.path().join("kwok").join(key(&KWOK));
+        fs::create_dir_all(&home).unwrap();
+        fs::write(home.join("kwok"), "").unwrap();
+        let found = obtain(&KWOK, cache.path(), None, &Progress::silent()).unwrap();
+        assert_eq!(found, home.join("kwok"));
+    }
+
+    #[test]
+    fn the_key_has_the_version_and_changes_with_the_source() {
+        assert!(key(&KWOK).starts_with("v0.8.0-"));
+        let mut other = CONTROL_PLANE;
+        other.source = Source::Embedded { files: &[("main.go", "package main")], ldflags: "" };
+        assert_ne!(key(&CONTROL_PLANE), key(&other));
+    }
+
+    #[test]
+    fn only_prose_is_taken_out_of_a_schema() {
+        let mut schema = serde_json::json!({
+            "description": "prose",
+            "properties": {"description": {"type": "string", "description": "prose"}},
+            "default": {"description": "a value"},
+            "oneOf": [{"description": "prose", "required": ["description"]}],
+        });
+        without_descriptions(&mut schema);
+        let left = serde_json::json!({
+            "properties": {"description": {"type": "string"}},
+            "default": {"description": "a value"},
+            "oneOf": [{"required": ["description"]}],
+        });
+        assert_eq!(schema, left);
+    }
+
+    #[test]
+    fn progress_tells_downloads_from_packages() {
+        assert_eq!(how_far("", 10), "");
+        assert_eq!(how_far("go: downloading a v1\ngo: downloading b v1\n", 10), "2 modules downloaded");
+        assert_eq!(how_far("go: downloading a v1\nfmt\nos\n", 10), "2 of about 10 packages");
+        assert_eq!(how_far("a\nb\nc\n", 2), "3 of about 3 packages");
+    }
+}

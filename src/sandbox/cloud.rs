@@ -1,0 +1,467 @@
+//! One cloud: a real control plane, nodes in three zones, and all that is asked of it kept in folders of its own.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+
+use super::audit::{self, Audit, Mark};
+use super::credentials::{Credentials, OPERATOR_USER, kubeconfig, write_private};
+use super::error::{Context, Error, Result};
+use super::nodes;
+use super::process::{Signal, Spec, Status, Supervisor, tail};
+use super::progress::Progress;
+use super::tools::Tools;
+
+/// How long a control plane may take to be ready. Four seconds are usual; a loaded laptop takes longer.
+const READY: Duration = Duration::from_secs(90);
+/// How often readiness is asked for.
+const POLL: Duration = Duration::from_millis(50);
+/// Two clouds at once may pick the same free port; then the start is repeated with others.
+const ATTEMPTS: usize = 3;
+
+/// What a cloud is like.
+#[derive(Debug, Clone)]
+pub struct CloudOptions {
+    /// Its name, which is also the site's, such as `aws-us-east-1`.
+    pub name: String,
+    /// Its region, as the nodes' labels say it.
+    pub region: String,
+    /// Its zones.
+    pub zones: Vec<String>,
+    /// How many nodes each zone has.
+    pub nodes_per_zone: usize,
+    /// Where its pods get their addresses. EndpointSlices refuse loopback, so these are not.
+    pub pod_cidr: String,
+    /// The third byte of its nodes' addresses.
+    pub subnet: u8,
+    /// More flags for its API server.
+    pub apiserver_flags: Vec<String>,
+}
+
+impl CloudOptions {
+    /// The cloud `aws-us-east-1`: two nodes in each of three zones.
+    pub fn aws() -> Self {
+        Self {
+            name: "aws-us-east-1".into(),
+            region: "us-east-1".into(),
+            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(String::from).into(),
+            nodes_per_zone: 2,
+            pod_cidr: "10.250.0.0/17".into(),
+            subnet: 1,
+            apiserver_flags: Vec::new(),
+        }
+    }
+
+    /// The cloud `gcp-us-central1`: two nodes in each of three zones.
+    pub fn gcp() -> Self {
+        Self {
+            name: "gcp-us-central1".into(),
+            region: "us-central1".into(),
+            zones: ["us-central1-a", "us-central1-b", "us-central1-c"].map(String::from).into(),
+            nodes_per_zone: 2,
+            pod_cidr: "10.250.128.0/17".into(),
+            subnet: 2,
+            apiserver_flags: Vec::new(),
+        }
+    }
+}
+
+/// The processes of a cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The store.
+    Etcd,
+    /// The API server.
+    ApiServer,
+    /// Its controllers.
+    ControllerManager,
+    /// Its scheduler.
+    Scheduler,
+    /// What plays the kubelets.
+    Kwok,
+}
+
+impl Part {
+    const ALL: [Self; 5] =
+        [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Kwok => "kwok",
+        }
+    }
+}
+
+/// A cloud that runs.
+#[derive(Debug)]
+pub struct Cloud {
+    options: CloudOptions,
+    dir: PathBuf,
+    server: String,
+    credentials: Credentials,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Cloud {
+    /// Starts a cloud in a folder of its own and waits until its nodes are Ready.
+    ///
+    /// # Errors
+    /// When one of its processes ends or is not ready in 90 s; the end of its log is in the error.
+    pub async fn start(
+        options: CloudOptions,
+        dir: &Path,
+        tools: &Tools,
+        supervisor: Arc<Supervisor>,
+        progress: &Progress,
+    ) -> Result<Self> {
+        // A second call finds the provider installed, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut attempt = 1;
+        loop {
+            let cloud = Self::prepare(options.clone(), dir, supervisor.clone())?;
+            match cloud.bring_up(tools, progress).await {
+                Ok(()) => return Ok(cloud),
+                Err(error) if attempt < ATTEMPTS && error.to_string().contains("address already in use") => {
+                    attempt += 1;
+                    cloud.stop_processes().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn prepare(options: CloudOptions, dir: &Path, supervisor: Arc<Supervisor>) -> Result<Self> {
+        let doing = || format!("making the folder of {}", options.name);
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).context(doing)?;
+        }
+        std::fs::create_dir_all(dir.join("logs")).context(doing)?;
+        // The API server and its like run elsewhere as far as paths go.
+        let dir = dir.canonicalize().context(doing)?;
+        let credentials = Credentials::make(&dir, &options.name)?;
+        let server = format!("https://127.0.0.1:{}", free_port()?);
+        Ok(Self { options, dir, server, credentials, supervisor })
+    }
+
+    async fn bring_up(&self, tools: &Tools, progress: &Progress) -> Result<()> {
+        let step = progress.step(format!("{}: control plane", self.name()));
+        let files = [
+            ("audit-policy.yaml", audit::policy(OPERATOR_USER)),
+            ("kubeconfig", self.kubeconfig()?),
+            ("stages.yaml", format!("{}---\n{}", nodes::NODE_STAGES, nodes::POD_STAGES)),
+        ];
+        for (name, text) in files {
+            write_private(&self.dir.join(name), &text)?;
+        }
+        let etcd = format!("http://127.0.0.1:{}", free_port()?);
+        self.spawn(Part::Etcd, self.etcd(tools, &etcd))?;
+        self.spawn(Part::ApiServer, self.apiserver(tools, &etcd))?;
+        let client = self.client_admin()?;
+        self.until("the API server is ready", async || {
+            client.request_text(get("/readyz")?).await.context(|| "asking /readyz")?;
+            Ok(true)
+        })
+        .await?;
+        step.done();
+        let step = progress.step(format!("{}: nodes", self.name()));
+        self.spawn(Part::ControllerManager, self.controller_manager(tools))?;
+        self.spawn(Part::Scheduler, self.scheduler(tools))?;
+        self.spawn(Part::Kwok, self.kwok(tools))?;
+        let wanted = nodes::create(
+            &client,
+            &self.options.region,
+            &self.options.zones,
+            self.options.nodes_per_zone,
+            self.options.subnet,
+        )
+        .await?;
+        self.until("the nodes are Ready", async || Ok(nodes::ready(&client).await? == wanted)).await?;
+        step.done();
+        Ok(())
+    }
+
+    /// Asks until the answer is yes. An error of the question is no answer yet; a process that ends is the end.
+    async fn until(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        loop {
+            let answer = match tokio::time::timeout(Duration::from_secs(5), ask()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Error::new("no answer in 5 s")),
+            };
+            if matches!(answer, Ok(true)) {
+                return Ok(());
+            }
+            for part in Part::ALL {
+                if let Some(Status::Ended { text, .. }) = self.supervisor.status(&self.process(part)) {
+                    return Err(Error::new(format!(
+                        "{}: {} ended before {what} ({text}); the end of its log:\n{}",
+                        self.name(),
+                        part.name(),
+                        tail(&self.log(part), 20)
+                    )));
+                }
+            }
+            if Instant::now() > deadline {
+                let why = answer.err().map(|error| format!(" ({error})")).unwrap_or_default();
+                let logs: String = Part::ALL
+                    .iter()
+                    .map(|part| format!("{}:\n{}", part.name(), tail(&self.log(*part), 5)))
+                    .collect();
+                return Err(Error::new(format!(
+                    "{}: after {} s it is not so that {what}{why}; the ends of the logs:\n{logs}",
+                    self.name(),
+                    READY.as_secs()
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Its name, which is also the site's.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// What it is like.
+    pub fn options(&self) -> &CloudOptions {
+        &self.options
+    }
+
+    /// The address of its API server.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Its folder: data, logs, credentials. It goes with the cloud.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What keeps its processes; others may be started beside them.
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    /// A new client with all rights. Clients belong to the runtime that made them, so tests that
+    /// have one each call this each.
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn client_admin(&self) -> Result<Client> {
+        self.client(&self.credentials.admin)
+    }
+
+    /// A new client with the rights that the chart gives to the operator.
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn client_operator(&self) -> Result<Client> {
+        self.client(&self.credentials.operator)
+    }
+
+    fn client(&self, token: &str) -> Result<Client> {
+        let doing = || format!("making a client of {}", self.name());
+        let mut config = Config::new(self.server.parse().context(doing)?);
+        config.root_cert = Some(vec![self.credentials.ca_der.clone()]);
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        // Whoever waits here has a deadline; retries of minutes would hide it.
+        config.default_retry = false;
+        Client::try_from(config).context(doing)
+    }
+
+    /// A kubeconfig with all rights, as YAML.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML, which would be a defect.
+    pub fn kubeconfig(&self) -> Result<String> {
+        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.admin)
+    }
+
+    /// A kubeconfig with the operator's rights, as YAML.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML, which would be a defect.
+    pub fn kubeconfig_operator(&self) -> Result<String> {
+        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.operator)
+    }
+
+    /// The end of the audit log as it is now.
+    pub fn audit_mark(&self) -> Mark {
+        audit::mark(&self.audit_log())
+    }
+
+    /// What the operator has asked since a mark.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn audit_since(&self, mark: Mark) -> Result<Audit> {
+        audit::since(&self.audit_log(), mark)
+    }
+
+    fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    /// Sends a signal to one of its processes: `Stop` makes an API server silent, `Kill` makes it refuse.
+    ///
+    /// # Errors
+    /// When the processes are gone.
+    pub fn signal(&self, part: Part, signal: Signal) -> Result<()> {
+        self.supervisor.signal(&self.process(part), signal)
+    }
+
+    /// The process id of a part; `None` where it does not run.
+    pub fn pid(&self, part: Part) -> Option<u32> {
+        match self.supervisor.status(&self.process(part)) {
+            Some(Status::Running(pid)) => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// The log of one of its processes.
+    pub fn log(&self, part: Part) -> PathBuf {
+        self.dir.join("logs").join(format!("{}.log", part.name()))
+    }
+
+    fn process(&self, part: Part) -> String {
+        format!("{}/{}", self.name(), part.name())
+    }
+
+    async fn stop_processes(&self) -> Result<()> {
+        let supervisor = self.supervisor.clone();
+        let names: Vec<String> = Part::ALL.iter().map(|part| self.process(*part)).collect();
+        tokio::task::spawn_blocking(move || {
+            names.iter().rev().try_for_each(|name| supervisor.stop(name, Duration::from_secs(1)))
+        })
+        .await
+        .context(|| "stopping a cloud")?
+    }
+
+    fn spawn(&self, part: Part, argv: Vec<String>) -> Result<()> {
+        let spec = Spec {
+            name: self.process(part),
+            argv,
+            // Each has one cloud's work to do, and there are ten of them.
+            env: vec![("GOGC".into(), "75".into())],
+            dir: Some(self.dir.clone()),
+            log: self.log(part),
+            stage: match part {
+                Part::Etcd => 0,
+                Part::ApiServer => 1,
+                _ => 2,
+            },
+            // What they hold is thrown away, so there is nothing that they would have to finish.
+            grace: Duration::ZERO,
+        };
+        self.supervisor.spawn(&spec).map(drop)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    fn etcd(&self, tools: &Tools, url: &str) -> Vec<String> {
+        let mut argv = tools.control_plane.etcd.clone();
+        argv.extend([
+            format!("--data-dir={}", self.path("etcd")),
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            // One member has no peers; port zero is any free one.
+            "--listen-peer-urls=http://127.0.0.1:0".into(),
+            "--unsafe-no-fsync".into(),
+            "--quota-backend-bytes=8589934592".into(),
+            "--log-level=warn".into(),
+        ]);
+        argv
+    }
+
+    fn apiserver(&self, tools: &Tools, etcd: &str) -> Vec<String> {
+        let port = self.server.rsplit(':').next().unwrap_or_default();
+        let mut argv = tools.control_plane.apiserver.clone();
+        argv.extend([
+            format!("--etcd-servers={etcd}"),
+            "--bind-address=127.0.0.1".into(),
+            // Else it looks for the default route's address, and there may be no route.
+            "--advertise-address=127.0.0.1".into(),
+            format!("--secure-port={port}"),
+            format!("--tls-cert-file={}", self.path("server.crt")),
+            format!("--tls-private-key-file={}", self.path("server.key")),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--service-account-signing-key-file={}", self.path("accounts.key")),
+            format!("--service-account-key-file={}", self.path("accounts.pub")),
+            "--authorization-mode=RBAC".into(),
+            "--anonymous-auth=false".into(),
+            format!("--token-auth-file={}", self.path("tokens.csv")),
+            "--service-cluster-ip-range=10.96.0.0/12".into(),
+            // Its own Endpoints would need an address that is not loopback, which a network namespace has not.
+            "--endpoint-reconciler-type=none".into(),
+            format!("--audit-policy-file={}", self.path("audit-policy.yaml")),
+            format!("--audit-log-path={}", self.path("audit.log")),
+            // In megabytes: marks are places in one file, so it must not be rotated.
+            "--audit-log-maxsize=100000".into(),
+            "--profiling=false".into(),
+        ]);
+        argv.extend(self.options.apiserver_flags.iter().cloned());
+        argv
+    }
+
+    fn controller_manager(&self, tools: &Tools) -> Vec<String> {
+        let mut argv = tools.control_plane.controller_manager.clone();
+        argv.extend([
+            format!("--kubeconfig={}", self.path("kubeconfig")),
+            "--secure-port=0".into(),
+            "--leader-elect=false".into(),
+            format!("--service-account-private-key-file={}", self.path("accounts.key")),
+            format!("--root-ca-file={}", self.path("ca.crt")),
+            // The defaults are for clusters whose API server others need too.
+            "--kube-api-qps=500".into(),
+            "--kube-api-burst=1000".into(),
+            "--concurrent-deployment-syncs=20".into(),
+            "--concurrent-replicaset-syncs=20".into(),
+            "--concurrent-gc-syncs=40".into(),
+        ]);
+        argv
+    }
+
+    fn scheduler(&self, tools: &Tools) -> Vec<String> {
+        let mut argv = tools.control_plane.scheduler.clone();
+        argv.extend([
+            format!("--kubeconfig={}", self.path("kubeconfig")),
+            "--secure-port=0".into(),
+            "--leader-elect=false".into(),
+            "--kube-api-qps=500".into(),
+            "--kube-api-burst=1000".into(),
+        ]);
+        argv
+    }
+
+    fn kwok(&self, tools: &Tools) -> Vec<String> {
+        vec![
+            tools.kwok.display().to_string(),
+            format!("--kubeconfig={}", self.path("kubeconfig")),
+            format!("--config={}", self.path("stages.yaml")),
+            "--manage-all-nodes=true".into(),
+            format!("--cidr={}", self.options.pod_cidr),
+            "--node-lease-duration-seconds=40".into(),
+        ]
+    }
+}
+
+fn get(path: &str) -> Result<http::Request<Vec<u8>>> {
+    http::Request::get(path).body(Vec::new()).context(|| format!("asking {path}"))
+}
+
+/// A port that is free now.
+pub(super) fn free_port() -> Result<u16> {
+    let doing = || "looking for a free port";
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(doing)?;
+    Ok(listener.local_addr().context(doing)?.port())
+}

@@ -1,0 +1,93 @@
+//! The nodes of a cloud, and the Stages by which kwok plays their kubelets.
+
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::json;
+
+use super::error::{Context, Result};
+
+/// How nodes become and stay Ready.
+pub(super) const NODE_STAGES: &str = include_str!("stages/nodes.yaml");
+/// How pods run, fail, are slow and end.
+pub(super) const POD_STAGES: &str = include_str!("stages/pods.yaml");
+
+/// Annotation on a pod: `"true"` makes it crash again and again; it is never Ready.
+pub const FAIL: &str = "sandbox.banyan.dev/fail";
+/// Annotation on a pod: how long it takes to be Ready, as Go writes durations (`5s`).
+pub const READY_AFTER: &str = "sandbox.banyan.dev/ready-after";
+
+/// How many pods a node takes. A kubelet's limit is 110; with no kubelet behind them,
+/// six nodes carry the pods of ten thousand services.
+const PODS: u32 = 10_000;
+
+/// Makes the nodes of one cloud: `per_zone` in each of its zones.
+pub(super) async fn create(
+    client: &Client,
+    region: &str,
+    zones: &[String],
+    per_zone: usize,
+    subnet: u8,
+) -> Result<usize> {
+    let api: Api<Node> = Api::all(client.clone());
+    let made = FuturesUnordered::new();
+    for (zone_index, zone) in zones.iter().enumerate() {
+        for number in 0..per_zone {
+            let name = format!("{zone}-{}", number + 1);
+            let address = format!("10.249.{subnet}.{}", zone_index * per_zone + number + 1);
+            let size = json!({"cpu": "1000", "memory": "4Ti", "pods": PODS.to_string(), "ephemeral-storage": "10Ti"});
+            let node = json!({
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": name,
+                    "labels": {
+                        "kubernetes.io/hostname": name,
+                        "kubernetes.io/os": "linux",
+                        "kubernetes.io/arch": "amd64",
+                        "topology.kubernetes.io/region": region,
+                        "topology.kubernetes.io/zone": zone,
+                        "node.kubernetes.io/instance-type": "sandbox",
+                    },
+                },
+                "status": {
+                    "capacity": size,
+                    "allocatable": size,
+                    "addresses": [
+                        {"type": "InternalIP", "address": address},
+                        {"type": "Hostname", "address": name},
+                    ],
+                },
+            });
+            let api = &api;
+            made.push(async move {
+                let node: Node =
+                    serde_json::from_value(node).context(|| format!("describing the node {name}"))?;
+                api.create(&PostParams::default(), &node).await.context(|| format!("making the node {name}"))
+            });
+        }
+    }
+    let made: Vec<Node> = made.try_collect().await?;
+    Ok(made.len())
+}
+
+/// How many nodes are Ready, and free of taints that keep pods away.
+pub(super) async fn ready(client: &Client) -> Result<usize> {
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .context(|| "listing the nodes")?;
+    Ok(nodes.iter().filter(|node| is_ready(node)).count())
+}
+
+fn is_ready(node: &Node) -> bool {
+    let ready = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let tainted = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).next().is_some();
+    ready && !tainted
+}

@@ -1,0 +1,3 @@
+module banyan.dev/supervise
+
+go 1.24
