@@ -169,8 +169,12 @@ fn scale() -> BoxedStrategy<Scale> {
 }
 
 fn scheduling() -> BoxedStrategy<Scheduling> {
-    let toleration =
-        (of(name()), of(select(vec!["Exists", "Equal"])), of(prop_oneof![name(), Just(String::new())]));
+    let effect = || of(select(vec!["NoSchedule", "NoExecute"]));
+    let toleration = prop_oneof![
+        (of(name()), effect()).prop_map(|(key, effect)| (key, Some("Exists"), None, effect)),
+        (name(), of(Just("Equal")), of(prop_oneof![name(), Just(String::new())]), effect())
+            .prop_map(|(key, operator, value, effect)| (Some(key), operator, value, effect)),
+    ];
     let spread = select(vec![Spread::Preferred, Spread::Required, Spread::None]);
     (of(btree_map(name(), name(), 0..3)), of(vec(toleration, 0..3)), of(spread))
         .prop_map(|(node_selector, tolerations, spread)| Scheduling {
@@ -178,11 +182,11 @@ fn scheduling() -> BoxedStrategy<Scheduling> {
             tolerations: tolerations.map(|tolerations| {
                 tolerations
                     .into_iter()
-                    .map(|(key, operator, value)| Toleration {
+                    .map(|(key, operator, value, effect)| Toleration {
                         key,
                         operator: operator.map(str::to_owned),
                         value,
-                        effect: None,
+                        effect: effect.map(str::to_owned),
                     })
                     .collect()
             }),
