@@ -103,10 +103,7 @@ pub type ControllersResult = Result<(), Box<dyn Error + Send + Sync>>;
 /// # Errors
 /// If one cannot go on.
 pub async fn controllers(context: Context) -> ControllersResult {
-    // JOIN: `Ok(crate::finservice::controller::run(context).await?)` once that is there.
-    context.health.set_synced();
-    context.shutdown.triggered().await;
-    Ok(())
+    Ok(crate::finservice::controller::run(context).await?)
 }
 
 /// Runs the operator: telemetry, probes, election, and `controllers` while it leads, until SIGTERM or SIGINT.

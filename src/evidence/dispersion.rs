@@ -113,18 +113,12 @@ impl Dispersion {
     /// Takes in one look at stable: its pods' counts, sorted or not; one entry (or none known) tells nothing between pods.
     pub fn look(&mut self, pods: &[PodCounts]) {
         let (requests, bad) = pods.iter().fold((0u64, 0u64), |sum, pod| {
-            (
-                sum.0.saturating_add(pod.requests),
-                sum.1.saturating_add(pod.bad.min(pod.requests)),
-            )
+            (sum.0.saturating_add(pod.requests), sum.1.saturating_add(pod.bad.min(pod.requests)))
         });
         if requests == 0 {
             return;
         }
-        self.pods.add(
-            pods.iter()
-                .map(|pod| (pod.requests, pod.bad.min(pod.requests))),
-        );
+        self.pods.add(pods.iter().map(|pod| (pod.requests, pod.bad.min(pod.requests))));
         if let Some(previous) = self.previous {
             self.looks.add([previous, (requests, bad)].into_iter());
         }
@@ -172,17 +166,15 @@ impl Dispersion {
 
     fn follow(&mut self, pods: &[PodCounts], requests: f64, bad: f64) {
         for pod in pods.iter().filter(|pod| pod.requests > 0) {
-            let place = self
-                .bursts
-                .binary_search_by_key(&pod.pod, |burst| burst.pod);
+            let place = self.bursts.binary_search_by_key(&pod.pod, |burst| burst.pod);
             let mut sums = place.map_or([0.0; 3], |index| self.bursts[index].sums);
             let share = pod.requests as f64 / requests;
             if share >= 1.0 || (pod.bad == 0 && place.is_err()) {
                 continue;
             }
             for (sum, odds) in sums.iter_mut().zip(BURST_ODDS) {
-                let gain = pod.bad.min(pod.requests) as f64 * odds.ln()
-                    - bad * (share * (odds - 1.0)).ln_1p();
+                let gain =
+                    pod.bad.min(pod.requests) as f64 * odds.ln() - bad * (share * (odds - 1.0)).ln_1p();
                 *sum = (*sum + gain).max(0.0);
                 self.worst = self.worst.max(*sum);
             }

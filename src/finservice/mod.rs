@@ -1,4 +1,36 @@
 //! FinService: observe (I/O) → decide (pure) → act (I/O) → status (pure).
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`watches`] | fills the index from the API server |
+//! | [`index`] | what is known, kept small |
+//! | [`observe`] | all that a decision about one FinService needs |
+//! | [`decide`] | from that to a [`plan`]; helped by [`placement`], [`rollout`], [`compare`], [`secrets`], [`warnings`] |
+//! | [`children`] | one pure builder per kind of child |
+//! | [`act`] | carries a plan out; helped by [`adopt`] |
+//! | [`status`] | what the FinService says of itself |
+//! | [`controller`] | runs it all |
 
+pub mod act;
+pub mod adopt;
 pub mod children;
+pub mod compare;
+pub mod controller;
+pub mod decide;
+pub mod index;
+pub mod observe;
+pub mod placement;
+pub mod plan;
 pub mod revision;
+pub mod rollout;
+pub mod secrets;
+pub mod status;
+pub mod warnings;
+pub mod watches;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks the index. It is whole between any two of its calls, so a panic elsewhere does not spoil it.
+fn lock(index: &Mutex<index::Index>) -> MutexGuard<'_, index::Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -17,6 +17,7 @@
 
 pub mod client;
 pub mod context;
+pub mod digest;
 pub mod events;
 pub mod http;
 pub mod lease;

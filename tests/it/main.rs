@@ -2,3 +2,5 @@
 
 mod cloud;
 mod crd;
+mod finservice;
+mod world;

@@ -81,3 +81,80 @@ impl Scope<'_> {
         Child { kind, name, body }
     }
 }
+
+// The plainest children; the rest follow.
+#[allow(missing_docs)]
+#[derive(Clone, Debug)]
+pub struct RevisionParts<'a> {
+    pub hash: &'a str,
+    pub input: &'a crate::finservice::revision::RevisionInput,
+    pub template: &'a Value,
+    pub replicas: i32,
+    pub serves: bool,
+    pub secrets_digest: Option<&'a str>,
+}
+#[allow(missing_docs)]
+pub mod template {
+    use super::*;
+    pub fn render(
+        scope: &Scope<'_>,
+        input: &crate::finservice::revision::RevisionInput,
+        hash: &str,
+    ) -> Value {
+        json!({"metadata": {"labels": {"banyan.dev/service": scope.name, "banyan.dev/revision": hash}},
+            "spec": {"containers": [{"name": scope.name, "image": input.image}]}})
+    }
+}
+#[allow(missing_docs)]
+pub mod controller_revision {
+    use super::*;
+    pub fn build(
+        scope: &Scope<'_>,
+        hash: &str,
+        number: i64,
+        input: &crate::finservice::revision::RevisionInput,
+        template: &Value,
+    ) -> Child {
+        scope.child(
+            Kind::ControllerRevision,
+            format!("{}-{hash}", scope.name),
+            Some(hash),
+            json!({"revision": number, "data": {"input": input, "template": template}}),
+        )
+    }
+}
+#[allow(missing_docs)]
+pub mod config_map {
+    use super::*;
+    pub fn copy(scope: &Scope<'_>, hash: &str, of: &str) -> Child {
+        scope.child(
+            Kind::ConfigMap,
+            crate::finservice::revision::copy_name(scope.name, hash, of),
+            Some(hash),
+            json!({"immutable": true}),
+        )
+    }
+}
+#[allow(missing_docs)]
+pub fn of_service(scope: &Scope<'_>, stable: Option<&str>, _weights: &Weights) -> Vec<Child> {
+    let mut selector = json!({"banyan.dev/service": scope.name});
+    if let Some(s) = stable {
+        selector["banyan.dev/revision"] = s.into();
+    }
+    vec![scope.child(Kind::ServiceAccount, scope.name.into(), None, json!({})),
+        scope.child(Kind::Service, scope.name.into(), None, json!({"spec": {"selector": selector, "ports": scope.spec.ports.iter().map(|p| json!({"name": p.name, "port": p.port, "protocol": "TCP", "targetPort": p.port})).collect::<Vec<_>>()}}))]
+}
+#[allow(missing_docs)]
+pub fn of_revision(scope: &Scope<'_>, parts: &RevisionParts<'_>) -> Vec<Child> {
+    let labels = json!({"banyan.dev/service": scope.name, "banyan.dev/revision": parts.hash});
+    let mut template = parts.template.clone();
+    if let Some(d) = parts.secrets_digest {
+        template["metadata"]["annotations"] = json!({"banyan.dev/secrets": d});
+    }
+    vec![scope.child(
+        Kind::Deployment,
+        format!("{}-{}", scope.name, parts.hash),
+        Some(parts.hash),
+        json!({"spec": {"selector": {"matchLabels": labels}, "template": template}}),
+    )]
+}

@@ -1,0 +1,255 @@
+//! Runs the reconciler of FinServices: watches → queue → observe → decide → act → status.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::act::Actor;
+use super::decide::decide;
+use super::index::{Index, Key, Observed, Parsed};
+use super::observe::observe;
+use super::plan::Plan;
+use super::watches::Watches;
+use super::{lock, status};
+use crate::api::conditions::{self, State, Wanted};
+use crate::api::finservice::FinServiceStatus;
+use crate::api::{FinService, Problem};
+use crate::runtime::context::Context;
+use crate::runtime::digest::MANAGER;
+use crate::runtime::metrics::Outcome;
+use crate::runtime::queue::{Lane, Next, Queue};
+
+/// The resource, as metrics name it.
+const RESOURCE: &str = "finservices";
+/// How long calls may go on changing before cycles are looked for anew: a hundred FinServices that
+/// are applied together are looked at once.
+const CYCLES_AFTER: Duration = Duration::from_millis(250);
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The API server could not be asked at the start.
+    #[error("cannot list the definitions of custom resources: {0}; look at the operator's ClusterRole")]
+    Start(#[source] kube::Error),
+    /// A watch ended, which it must not.
+    #[error("a watch of the FinService controller ended")]
+    WatchEnded,
+}
+
+/// Reconciles FinServices until the word to stop.
+///
+/// # Errors
+/// If the watches cannot be started, or one of them ends.
+pub async fn run(context: Context) -> Result<(), ControllerError> {
+    let index = Arc::new(Mutex::new(Index::new(&context.site)));
+    let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
+    let calls_changed = Arc::new(tokio::sync::Notify::new());
+    let watches = Watches {
+        client: context.client.clone(),
+        index: Arc::clone(&index),
+        queue: queue.clone(),
+        namespace: Arc::clone(&context.namespace),
+        calls_changed: Arc::clone(&calls_changed),
+    };
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    let firsts = tokio::select! {
+        firsts = watches.start(&mut tasks) => firsts.map_err(ControllerError::Start)?,
+        () = context.shutdown.triggered() => return Ok(()),
+    };
+    for first in firsts {
+        tokio::select! {
+            first = first => first.map_err(|_| ControllerError::WatchEnded)?,
+            () = context.shutdown.triggered() => return Ok(()),
+        }
+    }
+    let keys = {
+        let mut index = lock(&index);
+        index.refresh_cycles();
+        index.keys()
+    };
+    tracing::info!(finservices = keys.len(), took = ?began.elapsed(), "the caches are filled");
+    queue.add_all(keys, Lane::Normal);
+    context.health.set_synced();
+    tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
+    let worker = Arc::new(Worker { context: context.clone(), index });
+    let work = queue.run(context.concurrency, |key| {
+        let worker = Arc::clone(&worker);
+        async move { worker.reconcile(key).await }
+    });
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        () = &mut work => return Ok(()),
+        _ = tasks.join_next() => return Err(ControllerError::WatchEnded),
+        () = context.shutdown.triggered() => queue.shut_down(),
+    }
+    work.await;
+    Ok(())
+}
+
+async fn find_cycles(index: Arc<Mutex<Index>>, queue: Queue<Key>, changed: Arc<tokio::sync::Notify>) {
+    loop {
+        changed.notified().await;
+        tokio::time::sleep(CYCLES_AFTER).await;
+        let concerned = lock(&index).refresh_cycles();
+        if !concerned.is_empty() {
+            queue.add_all(concerned, Lane::Normal);
+        }
+    }
+}
+
+struct Worker {
+    context: Context,
+    index: Arc<Mutex<Index>>,
+}
+
+impl Worker {
+    async fn reconcile(&self, key: Key) -> Next {
+        if !self.context.leadership.is_leader() {
+            return Next::Retry;
+        }
+        let began = Instant::now();
+        let (outcome, next) = match self.attempt(&key).await {
+            Ok((outcome, again_at)) => {
+                let at = again_at.map(|at| {
+                    let wait = at.duration_since(Timestamp::now());
+                    tokio::time::Instant::now() + Duration::try_from(wait).unwrap_or_default()
+                });
+                (outcome, at.map_or(Next::Idle, |at| Next::At(at, Lane::Normal)))
+            }
+            Err(error) => {
+                tracing::warn!(finservice = %key, %error, "reconcile failed");
+                (Outcome::Error, Next::Retry)
+            }
+        };
+        self.context.metrics.reconciled(RESOURCE, outcome, began.elapsed());
+        next
+    }
+
+    async fn attempt(
+        &self,
+        key: &Key,
+    ) -> Result<(Outcome, Option<Timestamp>), Box<dyn std::error::Error + Send + Sync>> {
+        let client = &self.context.client;
+        let parsed = lock(&self.index).parsed(key);
+        if let Some(Parsed::Bad(why, generation)) = parsed {
+            self.refuse(key, &why, generation).await?;
+            return Ok((Outcome::Unchanged, None));
+        }
+        let Some(seen) = observe(client, &self.index, key).await? else {
+            self.context.metrics.set_problems("FinService", &key.to_string(), []);
+            return Ok((Outcome::Unchanged, None));
+        };
+        let now = Timestamp::now();
+        let plan = decide(&seen, now);
+        let actor = Actor { client, index: &self.index, key };
+        let acted = actor.act(&plan, now).await;
+        self.announce(&seen, &plan);
+        let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
+        self.write_status(key, &seen, &plan, failed, now).await?;
+        acted?;
+        let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        Ok((outcome, plan.again_at))
+    }
+
+    fn announce(&self, seen: &Observed, plan: &Plan) {
+        for notice in &plan.notices {
+            let about = seen.service.object_ref(&());
+            self.context.events.publish(about, notice.reason, notice.note.clone());
+        }
+    }
+
+    async fn write_status(
+        &self,
+        key: &Key,
+        seen: &Observed,
+        plan: &Plan,
+        failed: Option<Problem>,
+        now: Timestamp,
+    ) -> Result<(), kube::Error> {
+        if seen.service.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let status = status::status(seen, plan, failed, now);
+        let sources = status.problems.iter().map(|problem| problem.source.as_str());
+        self.context.metrics.set_problems("FinService", &key.to_string(), sources);
+        if seen.service.status.as_ref().is_some_and(|old| status::same(old, &status)) {
+            return Ok(());
+        }
+        let stalled = |status: &FinServiceStatus| {
+            status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "Stalled" && condition.status == "True")
+        };
+        let was_stalled = seen.service.status.as_ref().is_some_and(stalled);
+        if stalled(&status) && !was_stalled {
+            let note =
+                status.problems.first().map(|p| format!("{} {}", p.message, p.remedy)).unwrap_or_default();
+            let about = seen.service.object_ref(&());
+            self.context.events.publish(about, crate::runtime::events::Reason::Stalled, note);
+        }
+        self.patch_status(key, &status).await
+    }
+
+    async fn patch_status(&self, key: &Key, status: &FinServiceStatus) -> Result<(), kube::Error> {
+        let api: Api<FinService> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let patch = json!({
+            "apiVersion": FinService::api_version(&()),
+            "kind": FinService::kind(&()),
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
+            Ok(mut written) => {
+                written.metadata.managed_fields = None;
+                let version = written.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+                lock(&self.index).service(key, version, Some(Parsed::Good(Arc::new(written))));
+                Ok(())
+            }
+            // It was deleted meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says in status why an object cannot be read. Nothing else of it is touched.
+    async fn refuse(&self, key: &Key, why: &str, generation: Option<i64>) -> Result<(), kube::Error> {
+        let message = format!("the spec cannot be read: {why}");
+        let wanted = |kind, state, reason| Wanted { kind, state, reason, message: message.clone() };
+        let conditions = conditions::merge(
+            &[],
+            vec![
+                wanted("Ready", State::False, "Unreadable"),
+                wanted("Reconciling", State::False, "Unreadable"),
+                wanted("Stalled", State::True, "Unreadable"),
+            ],
+            generation,
+            Timestamp::now(),
+        );
+        let remedy = "Correct the field that the message names; what runs is left as it is.";
+        let status = FinServiceStatus {
+            observed_generation: generation,
+            conditions,
+            problems: vec![Problem::error("spec", message.clone(), remedy)],
+            ..FinServiceStatus::default()
+        };
+        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
+            self.context.client.clone(),
+            &key.namespace,
+            &kube::api::ApiResource::erase::<FinService>(&()),
+        );
+        let patch = json!({
+            "apiVersion": FinService::api_version(&()),
+            "kind": FinService::kind(&()),
+            "status": status,
+        });
+        api.patch_status(&key.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! What is kept of a child: its name, eight bytes of digest, and the few facts that decisions need.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use crate::finservice::children::Kind;
+use crate::runtime::digest;
+
+/// Label that names the FinService of a child.
+pub const SERVICE_LABEL: &str = "banyan.dev/service";
+/// Label that names the revision of a child.
+pub const REVISION_LABEL: &str = "banyan.dev/revision";
+/// Label by which our own objects are watched.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Annotation that stops writes to an object.
+pub const PAUSE_ANNOTATION: &str = "banyan.dev/pause";
+/// Annotation by which the owner of an existing object hands it over to a FinService.
+pub const ADOPT_ANNOTATION: &str = "banyan.dev/adopt";
+/// Annotation on what lost its traffic: since when.
+pub const RETIRED_ANNOTATION: &str = "banyan.dev/retired-at";
+/// Annotation on a pod template: digests of the Secrets that its pods have read.
+pub const SECRETS_ANNOTATION: &str = "banyan.dev/secrets";
+
+/// A child as it was last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildState {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Its resource version, to tell an older event from a newer answer. The API promises since 1.35
+    /// that these can be compared as numbers.
+    pub version: u64,
+    /// UID of its controlling owner.
+    pub owner: Option<Box<str>>,
+    /// Digest of the fields that we own; `None` if we own none.
+    pub digest: Option<u64>,
+    /// What we last wrote: the digest that we wanted, and the one that came of it.
+    pub applied: Option<(u64, u64)>,
+    /// Times (Unix seconds) at which a change by somebody else was last put right.
+    pub repairs: [i64; 3],
+    /// The manager, other than us, that last changed it.
+    pub other: Option<Arc<str>>,
+    /// Whether writes are stopped by an annotation.
+    pub paused: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// What decisions need to know beside that.
+    pub facts: Facts,
+}
+
+/// Facts of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Facts {
+    /// Nothing more.
+    None,
+    /// Of a Deployment.
+    Deployment(Box<DeploymentFacts>),
+    /// Of a ControllerRevision.
+    Revision(Box<RevisionFacts>),
+    /// Of a Service: the revision that it selects.
+    Service(Option<Box<str>>),
+}
+
+/// Facts of a Deployment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeploymentFacts {
+    /// Revision that it runs.
+    pub revision: Box<str>,
+    /// Pods asked for.
+    pub replicas: i32,
+    /// Pods Ready.
+    pub ready: i32,
+    /// Pods of the newest template that are Ready for long enough.
+    pub updated_and_available: i32,
+    /// Whether its status speaks of its newest spec.
+    pub observed: bool,
+    /// Why pods cannot be made, or do not become Ready in time.
+    pub failure: Option<Box<str>>,
+    /// The template's annotation with digests of Secrets.
+    pub secrets: Option<Box<str>>,
+}
+
+/// Facts of a ControllerRevision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RevisionFacts {
+    /// Hash of the revision.
+    pub hash: Box<str>,
+    /// Number in the order of use.
+    pub number: i64,
+    /// Canonical input, as JSON.
+    pub input: Box<str>,
+    /// Rendered pod template, as JSON.
+    pub template: Box<str>,
+    /// Since when it has no traffic.
+    pub retired_at: Option<Timestamp>,
+}
+
+impl ChildState {
+    /// What is kept of an object. The name of its FinService comes beside it; `None` without the
+    /// label.
+    pub fn read(kind: Kind, object: &DynamicObject) -> Option<(String, Self)> {
+        let metadata = &object.metadata;
+        let labels = metadata.labels.as_ref()?;
+        let service = labels.get(SERVICE_LABEL)?.clone();
+        let annotation = |key: &str| metadata.annotations.as_ref().and_then(|map| map.get(key));
+        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let state = Self {
+            kind,
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            version: metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
+            owner: owner.map(|owner| owner.uid.as_str().into()),
+            digest: digest::owned(metadata, &object.data),
+            applied: None,
+            repairs: [0; 3],
+            other: newest_other_manager(object),
+            paused: annotation(PAUSE_ANNOTATION).is_some_and(|value| value == "true"),
+            deleting: metadata.deletion_timestamp.is_some(),
+            facts: facts(kind, object),
+        };
+        Some((service, state))
+    }
+
+    /// Whether applying an object of that digest would change nothing.
+    pub fn is_like(&self, wanted: u64) -> bool {
+        self.digest == Some(wanted)
+            || self.applied.is_some_and(|(want, came)| want == wanted && self.digest == Some(came))
+    }
+
+    /// Keeps what only memory knows when a newer state of the same object arrives.
+    pub fn inherit(&mut self, older: &Self) {
+        if self.uid == older.uid {
+            self.applied = self.applied.or(older.applied);
+            self.repairs = older.repairs;
+        }
+    }
+
+    /// The facts of a Deployment.
+    pub fn deployment(&self) -> Option<&DeploymentFacts> {
+        match &self.facts {
+            Facts::Deployment(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// The facts of a ControllerRevision.
+    pub fn revision(&self) -> Option<&RevisionFacts> {
+        match &self.facts {
+            Facts::Revision(facts) => Some(facts),
+            _ => None,
+        }
+    }
+}
+
+/// The manager, other than us and than the controllers that write status, that changed the object
+/// last.
+fn newest_other_manager(object: &DynamicObject) -> Option<Arc<str>> {
+    object
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| {
+            let manager = entry.manager.as_deref().unwrap_or_default();
+            manager != digest::MANAGER
+                && manager != digest::SCALER
+                && manager != "kube-controller-manager"
+                && entry.subresource.as_deref().unwrap_or_default().is_empty()
+        })
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
+        .and_then(|entry| entry.manager.as_deref())
+        .map(Arc::from)
+}
+
+fn facts(kind: Kind, object: &DynamicObject) -> Facts {
+    let data = &object.data;
+    let text = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).map(Box::<str>::from);
+    let number = |pointer: &str| data.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let count = |pointer: &str| i32::try_from(number(pointer)).unwrap_or(i32::MAX);
+    let label = |key: &str| {
+        object
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|map| map.get(key))
+            .map(|v| v.as_str().into())
+            .unwrap_or_default()
+    };
+    match kind {
+        Kind::Deployment => Facts::Deployment(Box::new(DeploymentFacts {
+            revision: label(REVISION_LABEL),
+            replicas: count("/spec/replicas"),
+            ready: count("/status/readyReplicas"),
+            updated_and_available: count("/status/updatedReplicas").min(count("/status/availableReplicas")),
+            observed: number("/status/observedGeneration") >= object.metadata.generation.unwrap_or(0),
+            failure: failure(data),
+            secrets: text("/spec/template/metadata/annotations/banyan.dev~1secrets"),
+        })),
+        Kind::ControllerRevision => Facts::Revision(Box::new(RevisionFacts {
+            hash: label(REVISION_LABEL),
+            number: number("/revision"),
+            input: data.pointer("/data/input").map(|v| v.to_string().into()).unwrap_or_default(),
+            template: data.pointer("/data/template").map(|v| v.to_string().into()).unwrap_or_default(),
+            retired_at: object
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|map| map.get(RETIRED_ANNOTATION))
+                .and_then(|text| text.parse().ok()),
+        })),
+        Kind::Service => Facts::Service(text("/spec/selector/banyan.dev~1revision")),
+        _ => Facts::None,
+    }
+}
+
+fn failure(data: &Value) -> Option<Box<str>> {
+    let conditions = data.pointer("/status/conditions")?.as_array()?;
+    let find = |kind: &str, status: &str, reason: Option<&str>| {
+        conditions.iter().find(|condition| {
+            condition["type"] == kind
+                && condition["status"] == status
+                && reason.is_none_or(|reason| condition["reason"] == reason)
+        })
+    };
+    let condition = find("ReplicaFailure", "True", None)
+        .or_else(|| find("Progressing", "False", Some("ProgressDeadlineExceeded")))?;
+    condition["message"].as_str().map(Box::from)
+}
+
+/// An object of somebody else that bears a name which we might want.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stranger {
+    /// Whose it is: the tool or person that wrote it, as far as its metadata tell.
+    pub whose: Box<str>,
+    /// The FinService that it is handed over to.
+    pub adopt: Option<Box<str>>,
+    /// Since when it has no traffic, as we have noted on it.
+    pub retired_at: Option<Timestamp>,
+    /// Whether we have already scaled it to zero.
+    pub handed_over: bool,
+}
+
+/// Annotation that we put on a handed-over Deployment once it has been scaled to zero.
+pub const HANDED_OVER_ANNOTATION: &str = "banyan.dev/handed-over";
+
+impl Stranger {
+    /// What is kept of somebody else's object.
+    pub fn read(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Self {
+        let label = |key: &str| metadata.labels.as_ref().and_then(|map| map.get(key));
+        let annotation = |key: &str| metadata.annotations.as_ref().and_then(|map| map.get(key));
+        let owner = metadata.owner_references.iter().flatten().next();
+        let manager = metadata
+            .managed_fields
+            .iter()
+            .flatten()
+            .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+            .filter_map(|entry| entry.manager.as_deref())
+            .find(|manager| *manager != "kube-controller-manager");
+        let whose = if let Some(owner) = owner {
+            format!("{} {}", owner.kind, owner.name)
+        } else if let Some(application) = annotation("argocd.argoproj.io/tracking-id") {
+            format!("the ArgoCD application {}", application.split(':').next().unwrap_or(application))
+        } else if let Some(release) = annotation("meta.helm.sh/release-name") {
+            format!("the Helm release {release}")
+        } else if let Some(by) = label(MANAGED_BY_LABEL) {
+            by.clone()
+        } else {
+            manager.unwrap_or("somebody else").to_owned()
+        };
+        Self {
+            whose: whose.into(),
+            adopt: annotation(ADOPT_ANNOTATION).map(|service| service.as_str().into()),
+            retired_at: annotation(RETIRED_ANNOTATION).and_then(|text| text.parse().ok()),
+            handed_over: annotation(HANDED_OVER_ANNOTATION).is_some(),
+        }
+    }
+}

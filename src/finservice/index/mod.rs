@@ -1,0 +1,433 @@
+//! What the operator knows of its cluster, kept small: all FinServices, a few facts of each child,
+//! and who else bears a name that we might want. Synchronous, without I/O.
+
+pub mod child;
+pub mod claims;
+pub mod graph;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::api::FinService;
+use crate::api::operations::Residency;
+use crate::finservice::children::{Api, Kind};
+use crate::finservice::revision;
+use child::{ChildState, Stranger};
+use claims::{Claim, Claims};
+use graph::CallGraph;
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key of these.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A FinService as it was last read.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// It parses.
+    Good(Arc<FinService>),
+    /// It does not: why, and the generation that does not.
+    Bad(Arc<str>, Option<i64>),
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    service: Option<Parsed>,
+    version: u64,
+    children: Vec<ChildState>,
+    references: (Vec<String>, Vec<String>),
+    cycle: Option<Arc<str>>,
+}
+
+/// What is known of a Secret that somebody refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretState {
+    /// UID and resource version, as metadata tell them.
+    pub version: Box<str>,
+    /// Digest of its contents at that version, once it has been read.
+    pub digest: Option<Box<str>>,
+}
+
+/// All that decisions about one FinService need, taken from the index at one moment.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The site of this operator.
+    pub site: Arc<str>,
+    /// Jurisdictions whose data may be kept here; `None` if nobody has said.
+    pub residency: Option<Vec<Residency>>,
+    /// The FinService.
+    pub service: Arc<FinService>,
+    /// Its children.
+    pub children: Vec<ChildState>,
+    /// Objects of others under names that it may want.
+    pub strangers: Vec<(Kind, String, Stranger)>,
+    /// Digests of the ConfigMaps that it refers to; `None` if there is none of that name.
+    pub config_maps: BTreeMap<String, Option<Box<str>>>,
+    /// The Secrets that it refers to.
+    pub secrets: BTreeMap<String, Option<SecretState>>,
+    /// Kinds that this cluster has.
+    pub kinds: BTreeSet<Kind>,
+    /// Hosts and paths that an older FinService holds.
+    pub lost_claims: Vec<(Claim, Key)>,
+    /// The call cycle that it is a member of.
+    pub cycle: Option<Arc<str>>,
+}
+
+/// What the operator knows of its cluster.
+#[derive(Debug, Default)]
+pub struct Index {
+    site: Arc<str>,
+    residency: Option<Vec<Residency>>,
+    entries: HashMap<Key, Entry>,
+    strangers: HashMap<Key, Vec<(Kind, Stranger)>>,
+    handed_over: HashMap<Key, BTreeSet<Key>>,
+    config_maps: HashMap<Key, Box<str>>,
+    secrets: HashMap<Key, SecretState>,
+    readers: HashMap<(bool, Key), BTreeSet<Key>>,
+    kinds: BTreeSet<Kind>,
+    claims: Claims,
+    calls: CallGraph,
+    calls_changed: bool,
+}
+
+impl Index {
+    /// An empty index for that site. Kubernetes' own kinds are always there.
+    pub fn new(site: &str) -> Self {
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.api().is_none()).collect();
+        Self { site: site.into(), kinds, ..Self::default() }
+    }
+
+    /// Takes in a FinService (or that it is gone). Returns whom it concerns.
+    pub fn service(&mut self, key: &Key, version: u64, parsed: Option<Parsed>) -> BTreeSet<Key> {
+        let good = match &parsed {
+            Some(Parsed::Good(service)) => Some(Arc::clone(service)),
+            _ => None,
+        };
+        let entry = self.entries.entry(key.clone()).or_default();
+        if parsed.is_some() && version != 0 && version < entry.version {
+            return BTreeSet::new();
+        }
+        entry.version = version;
+        entry.service = parsed;
+        let references = good.as_deref().map(|s| revision::references(&s.spec)).unwrap_or_default();
+        let old = std::mem::replace(&mut entry.references, references.clone());
+        if entry.service.is_none() && entry.children.is_empty() {
+            self.entries.remove(key);
+        }
+        if old != references {
+            self.reread(key, &old, &references);
+        }
+        self.calls_changed |= self.calls.update(key, good.as_deref());
+        let mut concerned = self.claims.update(key, good.as_deref(), &self.site);
+        concerned.insert(key.clone());
+        concerned
+    }
+
+    fn reread(&mut self, key: &Key, old: &(Vec<String>, Vec<String>), new: &(Vec<String>, Vec<String>)) {
+        for (secret, old, new) in [(false, &old.0, &new.0), (true, &old.1, &new.1)] {
+            for name in old {
+                let of = (secret, Key::new(&key.namespace, name));
+                if let Some(readers) = self.readers.get_mut(&of) {
+                    readers.remove(key);
+                    if readers.is_empty() {
+                        self.readers.remove(&of);
+                    }
+                }
+            }
+            for name in new {
+                let of = (secret, Key::new(&key.namespace, name));
+                self.readers.entry(of).or_default().insert(key.clone());
+            }
+        }
+    }
+
+    /// Takes in a child. An event that is older than what is known is passed over. Returns whether
+    /// anything changed.
+    pub fn child(&mut self, key: &Key, mut state: ChildState) -> bool {
+        let entry = self.entries.entry(key.clone()).or_default();
+        let known = entry.children.iter_mut().find(|c| c.kind == state.kind && c.name == state.name);
+        match known {
+            Some(known) => {
+                if state.uid == known.uid && state.version < known.version {
+                    return false;
+                }
+                state.inherit(known);
+                let changed = *known != state;
+                *known = state;
+                changed
+            }
+            None => {
+                entry.children.push(state);
+                true
+            }
+        }
+    }
+
+    /// Takes in that a child is gone. An answer that came after the deletion is known by its UID.
+    pub fn child_gone(&mut self, key: &Key, kind: Kind, name: &str, uid: Option<&str>) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let before = entry.children.len();
+        entry.children.retain(|child| {
+            child.kind != kind || &*child.name != name || uid.is_some_and(|uid| &*child.uid != uid)
+        });
+        let gone = entry.children.len() != before;
+        if entry.children.is_empty() && entry.service.is_none() {
+            self.entries.remove(key);
+        }
+        gone
+    }
+
+    /// Notes what we wrote: the digest that was wanted. `repaired` is the time of a repair, in Unix
+    /// seconds.
+    pub fn wrote(&mut self, key: &Key, kind: Kind, name: &str, wanted: u64, repaired: Option<i64>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if let Some(child) = entry.children.iter_mut().find(|c| c.kind == kind && &*c.name == name) {
+            child.applied = child.digest.map(|came| (wanted, came));
+            if let Some(now) = repaired {
+                child.repairs = [child.repairs[1], child.repairs[2], now];
+            }
+        }
+    }
+
+    /// After a relist of a kind: forgets the children that were not in it. Returns whom it concerns.
+    pub fn retain_children(&mut self, kind: Kind, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let mut concerned = BTreeSet::new();
+        self.entries.retain(|key, entry| {
+            let before = entry.children.len();
+            entry
+                .children
+                .retain(|child| child.kind != kind || seen.contains(&Key::new(&key.namespace, &child.name)));
+            if entry.children.len() != before {
+                concerned.insert(key.clone());
+            }
+            entry.service.is_some() || !entry.children.is_empty()
+        });
+        concerned
+    }
+
+    /// After a relist of FinServices: forgets those that were not in it. Returns whom it concerns.
+    pub fn retain_services(&mut self, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let gone: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| entry.service.is_some() && !seen.contains(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().flat_map(|key| self.service(key, 0, None)).collect()
+    }
+
+    /// Takes in an object of somebody else (or that it is gone). Returns the FinService whose name
+    /// it bears, or that it is handed over to.
+    pub fn stranger(&mut self, kind: Kind, object: &Key, stranger: Option<Stranger>) -> BTreeSet<Key> {
+        let list = self.strangers.entry(object.clone()).or_default();
+        let receiver = |service: &str| Key::new(&object.namespace, service);
+        let receivers = |list: &[(Kind, Stranger)]| -> BTreeSet<Key> {
+            list.iter().filter_map(|(_, stranger)| stranger.adopt.as_deref().map(receiver)).collect()
+        };
+        let before = receivers(list);
+        list.retain(|(have, _)| *have != kind);
+        list.extend(stranger.map(|stranger| (kind, stranger)));
+        let after = receivers(list);
+        if list.is_empty() {
+            self.strangers.remove(object);
+        }
+        for service in before.difference(&after) {
+            if let Some(objects) = self.handed_over.get_mut(service) {
+                objects.remove(object);
+                if objects.is_empty() {
+                    self.handed_over.remove(service);
+                }
+            }
+        }
+        for service in after.difference(&before) {
+            self.handed_over.entry(service.clone()).or_default().insert(object.clone());
+        }
+        let mut concerned: BTreeSet<Key> = before.into_iter().chain(after).collect();
+        concerned.insert(object.clone());
+        // Names of our own that are longer than the service's: `transaction-dashboard`.
+        if let Some((service, _)) = object.name.rsplit_once('-') {
+            concerned.insert(receiver(service));
+        }
+        concerned.retain(|key| self.entries.contains_key(key));
+        concerned
+    }
+
+    /// After a relist of somebody else's objects: forgets those that were not in it.
+    pub fn retain_strangers(&mut self, kind: Kind, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let gone: Vec<Key> = self
+            .strangers
+            .iter()
+            .filter(|(key, list)| list.iter().any(|(have, _)| *have == kind) && !seen.contains(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().flat_map(|key| self.stranger(kind, key, None)).collect()
+    }
+
+    /// Takes in the digest of a ConfigMap (or that it is gone). Returns its readers.
+    pub fn config_map(&mut self, key: &Key, digest: Option<Box<str>>) -> BTreeSet<Key> {
+        let old = match digest.clone() {
+            Some(digest) => self.config_maps.insert(key.clone(), digest),
+            None => self.config_maps.remove(key),
+        };
+        if old == digest { BTreeSet::new() } else { self.readers_of(false, key) }
+    }
+
+    /// Takes in the version of a Secret (or that it is gone). Returns its readers.
+    pub fn secret(&mut self, key: &Key, version: Option<Box<str>>) -> BTreeSet<Key> {
+        match version {
+            Some(version) if self.secrets.get(key).is_some_and(|have| have.version == version) => {
+                return BTreeSet::new();
+            }
+            Some(version) => {
+                self.secrets.insert(key.clone(), SecretState { version, digest: None });
+            }
+            None => {
+                self.secrets.remove(key);
+            }
+        }
+        self.readers_of(true, key)
+    }
+
+    /// Notes the digest of a Secret's contents at a version.
+    pub fn secret_read(&mut self, key: &Key, version: &str, digest: &str) {
+        if let Some(state) = self.secrets.get_mut(key)
+            && &*state.version == version
+        {
+            state.digest = Some(digest.into());
+        }
+    }
+
+    /// After a relist: the known ConfigMaps (or Secrets, or strangers' ConfigMaps) not in `seen`.
+    pub fn missing_config_maps(&self, seen: &HashSet<Key>) -> Vec<Key> {
+        self.config_maps.keys().filter(|key| !seen.contains(*key)).cloned().collect()
+    }
+
+    /// After a relist: the known Secrets that are not in `seen`.
+    pub fn missing_secrets(&self, seen: &HashSet<Key>) -> Vec<Key> {
+        self.secrets.keys().filter(|key| !seen.contains(*key)).cloned().collect()
+    }
+
+    fn readers_of(&self, secret: bool, key: &Key) -> BTreeSet<Key> {
+        self.readers.get(&(secret, key.clone())).cloned().unwrap_or_default()
+    }
+
+    /// Takes in whether the cluster has a kind. Returns whom it concerns: all, if that is news.
+    pub fn kind(&mut self, kind: Kind, there: bool) -> BTreeSet<Key> {
+        let news = if there { self.kinds.insert(kind) } else { self.kinds.remove(&kind) };
+        if news { self.keys() } else { BTreeSet::new() }
+    }
+
+    /// Takes in what data may be kept on this site. Returns whom it concerns: all, if that is news.
+    pub fn residency(&mut self, residency: Option<Vec<Residency>>) -> BTreeSet<Key> {
+        if self.residency == residency {
+            return BTreeSet::new();
+        }
+        self.residency = residency;
+        self.keys()
+    }
+
+    /// Works out the call cycles anew if any call changed. Returns whom it concerns.
+    pub fn refresh_cycles(&mut self) -> BTreeSet<Key> {
+        if !std::mem::take(&mut self.calls_changed) {
+            return BTreeSet::new();
+        }
+        let mut cycles = self.calls.cycles();
+        let mut concerned = BTreeSet::new();
+        for (key, entry) in &mut self.entries {
+            let cycle = cycles.remove(key).map(|path| {
+                let near = |member: &Key| {
+                    if member.namespace == key.namespace {
+                        member.name.to_string()
+                    } else {
+                        member.to_string()
+                    }
+                };
+                Arc::<str>::from(path.iter().map(near).collect::<Vec<_>>().join(" → "))
+            });
+            if entry.cycle != cycle {
+                entry.cycle = cycle;
+                concerned.insert(key.clone());
+            }
+        }
+        concerned
+    }
+
+    /// Notes that a Deployment of a FinService has been scaled.
+    pub fn scaled(&mut self, key: &Key, name: &str, replicas: i32) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        for child in entry.children.iter_mut().filter(|child| &*child.name == name) {
+            if let child::Facts::Deployment(facts) = &mut child.facts {
+                facts.replicas = replicas;
+            }
+        }
+    }
+
+    /// The site of this operator.
+    pub fn site(&self) -> &str {
+        &self.site
+    }
+
+    /// Keys of all FinServices.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The FinService of that name as it was last read.
+    pub fn parsed(&self, key: &Key) -> Option<Parsed> {
+        self.entries.get(key)?.service.clone()
+    }
+
+    /// APIs of which this cluster has at least one kind.
+    pub fn apis(&self) -> BTreeSet<Api> {
+        self.kinds.iter().filter_map(|kind| kind.api()).collect()
+    }
+
+    /// All that decisions about that FinService need. `None` if there is none that parses.
+    pub fn observe(&self, key: &Key) -> Option<Observed> {
+        let entry = self.entries.get(key)?;
+        let Some(Parsed::Good(service)) = &entry.service else { return None };
+        let near = |name: &String| Key::new(&key.namespace, name);
+        let mut names = BTreeSet::from([key.clone(), near(&format!("{}-dashboard", key.name))]);
+        names.extend(self.handed_over.get(key).into_iter().flatten().cloned());
+        let topics = service.spec.data.iter().flat_map(|data| data.topics.iter().flatten());
+        names.extend(topics.map(|topic| near(&topic.name)));
+        let strangers = names
+            .iter()
+            .filter_map(|name| Some((name, self.strangers.get(name)?)))
+            .flat_map(|(key, list)| list.iter().map(|(kind, s)| (*kind, key.name.to_string(), s.clone())))
+            .collect();
+        Some(Observed {
+            site: Arc::clone(&self.site),
+            residency: self.residency.clone(),
+            service: Arc::clone(service),
+            children: entry.children.clone(),
+            strangers,
+            config_maps: (entry.references.0.iter())
+                .map(|name| (name.clone(), self.config_maps.get(&near(name)).cloned()))
+                .collect(),
+            secrets: (entry.references.1.iter())
+                .map(|name| (name.clone(), self.secrets.get(&near(name)).cloned()))
+                .collect(),
+            kinds: self.kinds.clone(),
+            lost_claims: self.claims.lost(key),
+            cycle: entry.cycle.clone(),
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! What is to be done about a FinService, and why: the one thing that `decide` returns.
+
+use jiff::Timestamp;
+
+use super::children::{Child, Kind};
+use crate::api::Problem;
+use crate::runtime::events::Reason;
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Apply an object.
+    Apply {
+        /// The object.
+        child: Child,
+        /// Digest of it.
+        digest: u64,
+        /// What stands there now.
+        over: Over,
+    },
+    /// Make a copy of a ConfigMap for a revision, from what its ControllerRevision has kept.
+    CopyConfigMap {
+        /// The copy, without its contents.
+        child: Child,
+        /// Hash of the revision.
+        revision: String,
+        /// Name of the ConfigMap that it is a copy of.
+        of: String,
+    },
+    /// Make a ControllerRevision, with the contents of the ConfigMaps that it reads.
+    Record {
+        /// The object, without these contents.
+        child: Child,
+        /// Digests of the contents that were decided upon, by name.
+        config_maps: Vec<(String, String)>,
+    },
+    /// Note on a ControllerRevision its place in the order of use, and since when it is retired.
+    Mark {
+        /// Name of the ControllerRevision.
+        name: String,
+        /// Its number.
+        number: i64,
+        /// Since when it has no traffic.
+        retired_at: Option<Timestamp>,
+    },
+    /// Scale a Deployment.
+    Scale {
+        /// Name of the Deployment.
+        name: String,
+        /// Pods.
+        replicas: i32,
+    },
+    /// Note on a handed-over Deployment that its traffic has gone, and later scale it to zero.
+    HandOver {
+        /// Name of the Deployment.
+        name: String,
+        /// Since when it has no traffic.
+        retired_at: Timestamp,
+        /// Whether it is to be scaled to zero now.
+        to_zero: bool,
+    },
+    /// Delete a child of ours.
+    Delete {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID: another object of that name is left alone.
+        uid: String,
+    },
+}
+
+/// What stands where an object is to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing, as far as is known. Applied without force: what appeared meanwhile is not taken.
+    Nothing,
+    /// An older state of ours.
+    Ours,
+    /// Ours, but changed by somebody else: a repair.
+    Drifted,
+    /// An object that its owner handed over.
+    HandedOver,
+}
+
+impl Op {
+    /// The write, for people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Apply { child, over, .. } => {
+                let verb = match over {
+                    Over::Nothing => "make",
+                    Over::Ours => "change",
+                    Over::Drifted => "restore",
+                    Over::HandedOver => "take over",
+                };
+                format!("{verb} {} {}", child.kind.name(), child.name)
+            }
+            Self::CopyConfigMap { child, of, .. } => format!("copy ConfigMap {of} to {}", child.name),
+            Self::Record { child, .. } => format!("make {} {}", child.kind.name(), child.name),
+            Self::Mark { name, number, retired_at: None } => format!("mark {name} as number {number}"),
+            Self::Mark { name, .. } => format!("mark {name} as retired"),
+            Self::Scale { name, replicas } => format!("scale Deployment {name} to {replicas}"),
+            Self::HandOver { name, to_zero: true, .. } => format!("scale Deployment {name} to 0"),
+            Self::HandOver { name, .. } => format!("note that Deployment {name} has no traffic any more"),
+            Self::Delete { kind, name, .. } => format!("delete {} {name}", kind.name()),
+        }
+    }
+}
+
+/// Something worth an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Why it is sent.
+    pub reason: Reason,
+    /// One sentence.
+    pub note: String,
+}
+
+/// Where the FinService stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Writes are stopped by an annotation.
+    Paused,
+    /// It is not to run on this site.
+    NotPlaced,
+    /// It must not run on this site, or cannot begin, until a person acts.
+    Blocked,
+    /// Its first revision starts.
+    #[default]
+    Starting,
+    /// A new revision gets ready.
+    RollingOut,
+    /// It serves as asked.
+    Serving,
+    /// It serves, but with fewer pods than asked.
+    Degraded,
+}
+
+/// What is to be done about a FinService, and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Writes, in order: all of one stage may go at once, the next begins when all have succeeded.
+    pub stages: Vec<Vec<Op>>,
+    /// What is wrong, worst first.
+    pub problems: Vec<Problem>,
+    /// What it waits for, and why things are done.
+    pub reasons: Vec<String>,
+    /// What is worth an Event.
+    pub notices: Vec<Notice>,
+    /// When to look again although nothing has changed.
+    pub again_at: Option<Timestamp>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Hash of the revision that serves.
+    pub stable: Option<String>,
+    /// Hash of the revision that is on its way in.
+    pub next: Option<String>,
+    /// The release that has the traffic.
+    pub release: Option<String>,
+    /// Pods asked for and Ready.
+    pub pods: Option<(i32, i32)>,
+}
+
+impl Plan {
+    /// All writes, in order.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.stages.iter().flatten()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(Vec::is_empty)
+    }
+
+    /// Looks again at that time, or earlier if it has been asked for.
+    pub fn look_again(&mut self, at: Timestamp) {
+        self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
+    }
+}

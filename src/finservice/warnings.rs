@@ -1,0 +1,176 @@
+//! What a spec says that is dangerous or cannot be had, in plain words. Pure.
+
+use std::collections::BTreeSet;
+
+use super::index::claims::Claim;
+use super::index::{Key, Observed};
+use super::plan::Plan;
+use crate::api::finservice::Traffic;
+use crate::api::network::MeshProvider;
+use crate::api::{FinServiceSpec, Problem, units};
+
+/// Paths and names that take writes, by the words that teams use; a retry there may do a thing
+/// twice.
+const WRITING_WORDS: [&str; 8] =
+    ["pay", "transfer", "transaction", "order", "charge", "refund", "withdraw", "booking"];
+
+/// Gathers the problems that a spec has by itself or with others.
+pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
+    let problems = &mut plan.problems;
+    if let Some(cycle) = &seen.cycle {
+        problems.push(Problem::warning(
+            "spec.access",
+            format!("calls go round in a ring: {cycle}; one slow member stalls them all"),
+            "Break the ring: let one member send a message instead of a call, or take the call out of access.",
+        ));
+    }
+    for (claim, holder) in &seen.lost_claims {
+        problems.push(Problem::error(
+            "spec.ingress",
+            format!(
+                "{}{} at gateway {} is claimed by FinService {holder}, which is older; host {} is not routed here",
+                claim.host, claim.path, claim.gateway, claim.host
+            ),
+            "Choose another host or path, or remove it from the other FinService.",
+        ));
+    }
+    retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
+    let outside = spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
+    if outside.is_some_and(|hosts| !hosts.is_empty()) && spec.provider() != MeshProvider::Istio {
+        problems.push(Problem::warning(
+            "spec.access.outbound.hosts",
+            "nothing holds pods to these host names: a NetworkPolicy knows no names, so it allows port 443 of every address",
+            "Set mesh.provider to Istio, or name ranges of addresses in access.outbound.cidrs.",
+        ));
+    }
+    if spec.legacy.is_some() {
+        problems.push(Problem::info(
+            "spec.legacy",
+            "the old backend serves its paths in full",
+            "Move them step by step with a CanaryRollout with `from: Legacy`, then remove spec.legacy.",
+        ));
+    }
+    if spec.provider() == MeshProvider::GatewayAPI
+        && spec.traffic() == Traffic::Requests
+        && spec.ingress.is_none()
+    {
+        problems.push(Problem::info(
+            "spec.mesh.provider",
+            "there is no ingress, so no HTTPRoute: callers use the plain Service, which selects one revision at a time",
+            "Nothing to do, unless the outside is to reach the service: then set spec.ingress.",
+        ));
+    }
+    durations(spec, problems);
+    names(spec, problems);
+}
+
+fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
+    let Some(retries) = spec.mesh.as_ref().and_then(|mesh| mesh.retries.as_ref()) else { return };
+    let before_sending = retries.on.as_deref().is_none_or(|on| {
+        on.split(',').all(|word| matches!(word.trim(), "connect-failure" | "refused-stream" | ""))
+    });
+    if retries.attempts == 0 || retries.idempotent == Some(true) || before_sending {
+        return;
+    }
+    let paths = spec.ingress.iter().flat_map(|ingress| ingress.paths.iter().flatten());
+    let found =
+        paths.map(String::as_str).chain([name]).find(|text| WRITING_WORDS.iter().any(|w| text.contains(w)));
+    if let Some(found) = found {
+        problems.push(Problem::warning(
+            "spec.mesh.retries",
+            format!(
+                "{found} seems to take writes, and up to {} retries on {} may do one of them twice: a retried payment is a double payment",
+                retries.attempts,
+                retries.on.as_deref().unwrap_or_default()
+            ),
+            "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
+        ));
+    }
+}
+
+/// Durations of zero that would mean the opposite of what they seem to say.
+fn durations(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let mesh = spec.mesh.as_ref();
+    let fields = [
+        ("spec.mesh.timeout", mesh.and_then(|mesh| mesh.timeout.as_deref())),
+        (
+            "spec.mesh.retries.perTryTimeout",
+            mesh.and_then(|m| m.retries.as_ref()?.per_try_timeout.as_deref()),
+        ),
+        (
+            "spec.mesh.circuitBreaker.ejectionTime",
+            mesh.and_then(|m| m.circuit_breaker.as_ref()?.ejection_time.as_deref()),
+        ),
+        (
+            "spec.slo.latency.threshold",
+            spec.slo.as_ref().and_then(|slo| Some(slo.latency.as_ref()?.threshold.as_str())),
+        ),
+        ("spec.slo.window", spec.slo.as_ref().and_then(|slo| slo.window.as_deref())),
+    ];
+    for (field, text) in fields {
+        if text.and_then(units::duration).is_some_and(|duration| duration.is_zero()) {
+            problems.push(Problem::error(
+                field,
+                format!("{field} is zero"),
+                "Give a duration greater than zero, such as 2s, or leave the field out.",
+            ));
+        }
+    }
+}
+
+/// Names that refer to nothing.
+fn names(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    if spec.slo.is_some()
+        && spec.observability.as_ref().is_none_or(|o| o.metrics.is_none())
+        && spec.provider() != MeshProvider::Istio
+    {
+        problems.push(Problem::warning(
+            "spec.slo",
+            "nothing measures the SLO: there is neither observability.metrics nor Istio",
+            "Set observability.metrics to the port that serves OpenTelemetry's http_server_request_duration_seconds.",
+        ));
+    }
+}
+
+/// What must exist before pods can start.
+pub struct Required<'a> {
+    /// ConfigMaps.
+    pub config_maps: BTreeSet<&'a str>,
+    /// Secrets.
+    pub secrets: BTreeSet<&'a str>,
+}
+
+/// The ConfigMaps and Secrets that pods of this spec cannot start without.
+pub fn required(spec: &FinServiceSpec) -> Required<'_> {
+    let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    let init = spec.init_containers.iter().flatten().flat_map(|container| container.env.iter().flatten());
+    for source in spec.env.iter().flatten().chain(init).filter_map(|env| env.value_from.as_ref()) {
+        let needed = |key: &&crate::api::workload::KeyRef| key.optional != Some(true);
+        config_maps.extend(source.config_map_key_ref.as_ref().filter(needed).map(|key| key.name.as_str()));
+        secrets.extend(source.secret_key_ref.as_ref().filter(needed).map(|key| key.name.as_str()));
+    }
+    for from in spec.env_from.iter().flatten() {
+        let needed = |object: &&crate::api::workload::ObjectName| object.optional != Some(true);
+        config_maps.extend(from.config_map_ref.as_ref().filter(needed).map(|object| object.name.as_str()));
+        secrets.extend(from.secret_ref.as_ref().filter(needed).map(|object| object.name.as_str()));
+    }
+    for files in spec.files.iter().flatten() {
+        config_maps.extend(files.config_map.as_deref());
+        secrets.extend(files.secret.as_deref());
+    }
+    Required { config_maps, secrets }
+}
+
+/// Takes the hosts that an older FinService holds out of the routes.
+pub fn drop_lost_claims(spec: &mut FinServiceSpec, lost: &[(Claim, Key)]) {
+    if lost.is_empty() {
+        return;
+    }
+    if let Some(ingress) = &mut spec.ingress {
+        ingress.hosts.retain(|host| !lost.iter().any(|(claim, _)| claim.host == *host));
+    }
+    if spec.ingress.as_ref().is_some_and(|ingress| ingress.hosts.is_empty()) {
+        spec.ingress = None;
+        spec.legacy = None;
+    }
+}

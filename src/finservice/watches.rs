@@ -1,0 +1,401 @@
+//! Fills the index from watches: FinServices, their children, objects of others that bear our names,
+//! what pods read, and which optional APIs there are.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::act::{api, api_resource, contents_digest};
+use super::children::Kind;
+use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
+use super::index::{Index, Key, Parsed};
+use super::lock;
+use crate::api::{CloudCluster, FinService};
+use crate::runtime::queue::{Lane, Queue};
+
+/// A change that a watch tells of.
+enum Change<K> {
+    /// It is new or has changed.
+    Is(K),
+    /// It is gone.
+    Gone(K),
+    /// A new list has been read in full: what is not in it is gone.
+    Relisted(HashSet<Key>),
+}
+
+/// Fills an index.
+#[derive(Clone)]
+pub struct Watches {
+    /// The API server.
+    pub client: Client,
+    /// What is filled.
+    pub index: Arc<Mutex<Index>>,
+    /// Who is to look again.
+    pub queue: Queue<Key>,
+    /// The operator's own namespace.
+    pub namespace: Arc<str>,
+    /// Told whenever calls may have changed.
+    pub calls_changed: Arc<tokio::sync::Notify>,
+}
+
+impl Watches {
+    /// Starts all watches in `tasks`. Each receiver tells when a first list has been read in full.
+    ///
+    /// # Errors
+    /// If the definitions of custom resources cannot be listed.
+    pub async fn start(&self, tasks: &mut JoinSet<()>) -> Result<Vec<oneshot::Receiver<()>>, kube::Error> {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let present = crds.list_metadata(&Default::default()).await?;
+        let present: BTreeSet<String> = present.iter().map(ResourceExt::name_any).collect();
+        let (known, crds_now) = watch::channel(present.clone());
+        let mut firsts = Vec::new();
+        let mut first = || {
+            let (sender, receiver) = oneshot::channel();
+            firsts.push(receiver);
+            sender
+        };
+        tasks.spawn(self.clone().services(first()));
+        tasks.spawn(self.clone().config_maps(first()));
+        tasks.spawn(self.clone().secrets(first()));
+        tasks.spawn(self.clone().sites(first()));
+        for kind in Kind::ALL {
+            let there = kind.crd().is_none_or(|crd| present.contains(&crd));
+            let done = there.then(|| (first(), first()));
+            tasks.spawn(self.clone().kind(kind, crds_now.clone(), done));
+        }
+        tasks.spawn(self.clone().definitions(known));
+        Ok(firsts)
+    }
+
+    fn again(&self, keys: BTreeSet<Key>) {
+        if !keys.is_empty() {
+            self.queue.add_all(keys, Lane::Normal);
+        }
+    }
+
+    async fn services(self, first: oneshot::Sender<()>) {
+        let (name, plural) = ("FinService", "finservices");
+        let resource = kube::api::ApiResource::from_gvk_with_plural(
+            &kube::api::GroupVersionKind::gvk(crate::api::GROUP, "v1alpha1", name),
+            plural,
+        );
+        let services: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        follow(watcher(services, config(None)), "finservices", first, |change| {
+            let concerned = match change {
+                Change::Is(object) => {
+                    let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
+                    let parsed = parse(object);
+                    let mut index = lock(&self.index);
+                    let same = is_news(index.parsed(&key).as_ref(), &parsed);
+                    let mut concerned = index.service(&key, version, Some(parsed));
+                    if !same {
+                        concerned.remove(&key);
+                    }
+                    concerned
+                }
+                Change::Gone(object) => lock(&self.index).service(&key_of(&object.metadata), 0, None),
+                Change::Relisted(seen) => lock(&self.index).retain_services(&seen),
+            };
+            self.again(concerned);
+            self.calls_changed.notify_one();
+        })
+        .await;
+    }
+
+    async fn config_maps(self, first: oneshot::Sender<()>) {
+        let maps: Api<ConfigMap> = Api::all(self.client.clone());
+        follow(watcher(maps, config(Some(false))), "configmaps", first, |change| {
+            let concerned = match change {
+                Change::Is(map) => {
+                    let (key, stranger) = (key_of(&map.metadata), Stranger::read(&map.metadata));
+                    let digest = contents_digest(&map);
+                    let mut index = lock(&self.index);
+                    let mut concerned = index.config_map(&key, Some(digest.into()));
+                    concerned.extend(index.stranger(Kind::ConfigMap, &key, Some(stranger)));
+                    concerned
+                }
+                Change::Gone(map) => {
+                    let key = key_of(&map.metadata);
+                    let mut index = lock(&self.index);
+                    let mut concerned = index.config_map(&key, None);
+                    concerned.extend(index.stranger(Kind::ConfigMap, &key, None));
+                    concerned
+                }
+                Change::Relisted(seen) => {
+                    let mut index = lock(&self.index);
+                    let mut concerned = index.retain_strangers(Kind::ConfigMap, &seen);
+                    for key in index.missing_config_maps(&seen) {
+                        concerned.extend(index.config_map(&key, None));
+                    }
+                    concerned
+                }
+            };
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    async fn secrets(self, first: oneshot::Sender<()>) {
+        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
+        follow(watcher(secrets, config(None)), "secrets", first, |change| {
+            let mut index = lock(&self.index);
+            let concerned = match change {
+                Change::Is(secret) => {
+                    let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
+                    index.secret(&key_of(&secret.metadata), Some(version.into()))
+                }
+                Change::Gone(secret) => index.secret(&key_of(&secret.metadata), None),
+                Change::Relisted(seen) => {
+                    let missing = index.missing_secrets(&seen);
+                    missing.iter().flat_map(|key| index.secret(key, None)).collect()
+                }
+            };
+            drop(index);
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    /// What data may be kept here: said by the CloudCluster that bears this site's name.
+    async fn sites(self, first: oneshot::Sender<()>) {
+        let site = lock(&self.index).site().to_string();
+        let sites: Api<CloudCluster> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config = config(None).fields(&format!("metadata.name={site}"));
+        follow(watcher(sites, config), "cloudclusters", first, |change| {
+            let concerned = match change {
+                Change::Is(cluster) => {
+                    lock(&self.index).residency(Some(cluster.spec.residency.unwrap_or_default()))
+                }
+                Change::Gone(_) => lock(&self.index).residency(None),
+                Change::Relisted(seen) if seen.is_empty() => lock(&self.index).residency(None),
+                Change::Relisted(_) => BTreeSet::new(),
+            };
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    /// Which definitions of custom resources there are.
+    async fn definitions(self, known: watch::Sender<BTreeSet<String>>) {
+        let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client.clone());
+        let (ignored, _) = oneshot::channel();
+        let stream = watcher(crds, config(None));
+        follow(stream, "customresourcedefinitions", ignored, |change| match change {
+            Change::Is(crd) => {
+                known.send_if_modified(|names| names.insert(crd.name_any()));
+            }
+            Change::Gone(crd) => {
+                known.send_if_modified(|names| names.remove(&crd.name_any()));
+            }
+            Change::Relisted(seen) => {
+                let now: BTreeSet<String> = seen.into_iter().map(|key| key.name.to_string()).collect();
+                known.send_if_modified(|names| {
+                    let news = *names != now;
+                    *names = now;
+                    news
+                });
+            }
+        })
+        .await;
+    }
+
+    /// Children of one kind and their namesakes, for as long as the cluster has the kind.
+    async fn kind(
+        self,
+        kind: Kind,
+        mut crds: watch::Receiver<BTreeSet<String>>,
+        done: Option<(oneshot::Sender<()>, oneshot::Sender<()>)>,
+    ) {
+        let Some(crd) = kind.crd() else {
+            let (ours, others) = done.unwrap_or_else(|| (oneshot::channel().0, oneshot::channel().0));
+            tokio::join!(self.ours(kind, ours), self.others(kind, others));
+            return;
+        };
+        let mut done = done;
+        loop {
+            if crds.wait_for(|names| names.contains(&crd)).await.is_err() {
+                return;
+            }
+            let (tell_ours, ours) = oneshot::channel();
+            let (tell_others, others) = oneshot::channel();
+            let told = done.take();
+            let there = async {
+                // A kind counts as there once its lists have been read: before, everything would
+                // seem to be missing.
+                if ours.await.is_ok() && others.await.is_ok() {
+                    let concerned = lock(&self.index).kind(kind, true);
+                    self.again(concerned);
+                    if let Some((one, other)) = told {
+                        let _ = (one.send(()), other.send(()));
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            let gone = crds.wait_for(|names| !names.contains(&crd));
+            tokio::select! {
+                () = self.ours(kind, tell_ours) => {}
+                () = self.others(kind, tell_others) => {}
+                () = there => {}
+                gone = gone => if gone.is_err() { return },
+            }
+            let mut concerned = lock(&self.index).kind(kind, false);
+            concerned.extend(lock(&self.index).retain_children(kind, &HashSet::new()));
+            concerned.extend(lock(&self.index).retain_strangers(kind, &HashSet::new()));
+            self.again(concerned);
+        }
+    }
+
+    async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {
+        let stream = watcher(api(&self.client, kind, None), config(Some(true)));
+        follow(stream, kind.resource().3, first, |change| {
+            let concerned = match change {
+                Change::Is(object) => match ChildState::read(kind, &object) {
+                    Some((service, state)) => {
+                        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                        let key = Key::new(namespace, &service);
+                        let news = lock(&self.index).child(&key, state);
+                        if news { BTreeSet::from([key]) } else { BTreeSet::new() }
+                    }
+                    None => BTreeSet::new(),
+                },
+                Change::Gone(object) => match ChildState::read(kind, &object) {
+                    Some((service, state)) => {
+                        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                        let key = Key::new(namespace, &service);
+                        lock(&self.index).child_gone(&key, kind, &state.name, Some(&state.uid));
+                        BTreeSet::from([key])
+                    }
+                    None => BTreeSet::new(),
+                },
+                Change::Relisted(seen) => lock(&self.index).retain_children(kind, &seen),
+            };
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    async fn others(&self, kind: Kind, first: oneshot::Sender<()>) {
+        if kind == Kind::ConfigMap {
+            // Those are read in full, by `config_maps`.
+            let _ = first.send(());
+            return std::future::pending().await;
+        }
+        let others: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(self.client.clone(), &api_resource(kind));
+        let stream = watcher(others, config(Some(false)));
+        follow(stream, kind.resource().3, first, |change| {
+            let mut index = lock(&self.index);
+            let concerned = match change {
+                Change::Is(object) => {
+                    index.stranger(kind, &key_of(&object.metadata), Some(Stranger::read(&object.metadata)))
+                }
+                Change::Gone(object) => index.stranger(kind, &key_of(&object.metadata), None),
+                Change::Relisted(seen) => index.retain_strangers(kind, &seen),
+            };
+            drop(index);
+            self.again(concerned);
+        })
+        .await;
+    }
+}
+
+/// Follows a watch for ever.
+async fn follow<K: Resource + Debug>(
+    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    what: &'static str,
+    first: oneshot::Sender<()>,
+    mut on: impl FnMut(Change<K>),
+) {
+    let mut stream = std::pin::pin!(stream.default_backoff());
+    let mut first = Some(first);
+    let mut seen = HashSet::new();
+    let mut failing = false;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                failing = false;
+                match event {
+                    watcher::Event::Init => seen.clear(),
+                    watcher::Event::InitApply(object) => {
+                        seen.insert(key_of(object.meta()));
+                        on(Change::Is(object));
+                    }
+                    watcher::Event::InitDone => {
+                        on(Change::Relisted(std::mem::take(&mut seen)));
+                        if let Some(first) = first.take() {
+                            let _ = first.send(());
+                        }
+                    }
+                    watcher::Event::Apply(object) => on(Change::Is(object)),
+                    watcher::Event::Delete(object) => on(Change::Gone(object)),
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(%error, what, "a watch broke and is begun anew");
+            }
+            Err(error) => tracing::debug!(%error, what, "a watch is still broken"),
+        }
+    }
+}
+
+/// A watch of all objects, or of those that are (or are not) ours. Streaming lists keep the memory
+/// of both ends flat at a cold start (Kubernetes 1.34 and later have them on).
+fn config(ours: Option<bool>) -> watcher::Config {
+    let config = watcher::Config::default().streaming_lists();
+    match ours {
+        Some(true) => config.labels(&format!("{MANAGED_BY_LABEL}=banyan")),
+        Some(false) => config.labels(&format!("{MANAGED_BY_LABEL}!=banyan")),
+        None => config,
+    }
+}
+
+fn key_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Key {
+    Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+fn version_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The FinService in an object, or why it cannot be read: a bad one must not stop the watch.
+fn parse(mut object: DynamicObject) -> Parsed {
+    object.metadata.managed_fields = None;
+    let generation = object.metadata.generation;
+    let metadata = object.metadata;
+    let mut data = object.data;
+    let result = serde_json::from_value::<crate::api::FinServiceSpec>(data["spec"].take());
+    match result {
+        Ok(spec) => {
+            // A status that an older or newer operator wrote in another form is simply written anew.
+            let status = serde_json::from_value(data["status"].take()).ok();
+            Parsed::Good(Arc::new(FinService { metadata, spec, status }))
+        }
+        Err(error) => Parsed::Bad(error.to_string().into(), generation),
+    }
+}
+
+/// Whether a FinService differs from what is known in anything but its version.
+fn is_news(known: Option<&Parsed>, now: &Parsed) -> bool {
+    match (known, now) {
+        (Some(Parsed::Good(known)), Parsed::Good(now)) => {
+            known.metadata.generation != now.metadata.generation
+                || known.metadata.uid != now.metadata.uid
+                || known.metadata.annotations != now.metadata.annotations
+                || known.metadata.deletion_timestamp != now.metadata.deletion_timestamp
+                || known.status != now.status
+        }
+        (Some(Parsed::Bad(known, before)), Parsed::Bad(now, after)) => known != now || before != after,
+        _ => true,
+    }
+}

@@ -1,0 +1,186 @@
+//! A namespace of its own in a cloud whose operator runs: what most tests begin with.
+
+use std::time::{Duration, Instant};
+
+use banyan::api::FinService;
+use banyan::cli::run::{self, RunOptions};
+use banyan::runtime::shutdown::Shutdown;
+use banyan::sandbox::{Cloud, install, pair};
+use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// The chart as Helm renders it with its default values: what the operator may do, and no more.
+pub const CHART: &str = include_str!("../goldens/chart/rendered.yaml");
+
+/// How long a test waits for anything. Nothing depends on being fast; this only ends what hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+static AWS: OnceCell<()> = OnceCell::const_new();
+
+/// The shared cloud `aws-us-east-1`, with definitions, rights and a running operator.
+pub async fn aws() -> &'static Cloud {
+    let cloud = &pair().await.expect("a pair of clouds").aws;
+    AWS.get_or_init(|| async {
+        prepare(cloud).await;
+        start_operator(cloud, Shutdown::new(), "shared");
+    })
+    .await;
+    cloud
+}
+
+/// Installs definitions and the chart's own rights.
+pub async fn prepare(cloud: &Cloud) {
+    let client = cloud.client_admin().expect("a client");
+    let mut definitions = Vec::new();
+    for (name, text) in banyan::cli::crds::files().expect("definitions") {
+        definitions.extend(install::documents(&name, &text).expect("YAML"));
+    }
+    install::definitions(&client, &definitions).await.expect("definitions are taken");
+    let rights: Vec<Value> = install::documents("chart", CHART)
+        .expect("YAML")
+        .into_iter()
+        .filter(|object| {
+            !["Deployment", "CustomResourceDefinition", "PodDisruptionBudget", "Service"]
+                .contains(&object["kind"].as_str().unwrap_or_default())
+        })
+        .collect();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "banyan-system"}});
+    install::apply(&client, &[namespace]).await.expect("a namespace");
+    install::apply(&client, &rights).await.expect("the chart is taken");
+    let site = json!({
+        "apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
+        "metadata": {"name": cloud.name(), "namespace": "banyan-system"},
+        "spec": {"residency": ["US"]},
+    });
+    install::apply(&client, &[site]).await.expect("a site");
+}
+
+/// Starts an operator in this process, under the rights of the chart.
+pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std::thread::JoinHandle<()> {
+    let path = cloud.dir().join(format!("kubeconfig-operator-{identity}"));
+    std::fs::write(&path, cloud.kubeconfig_operator().expect("a kubeconfig")).expect("written");
+    let options = RunOptions {
+        site: cloud.name().to_owned(),
+        kubeconfig: Some(path),
+        context: None,
+        namespace: "banyan-system".to_owned(),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        log_format: None,
+        otlp_endpoint: None,
+        concurrency: 32,
+        identity: Some(identity.to_owned()),
+    };
+    // A runtime of its own: each test has one that ends with it, the operator outlives them all.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            if let Err(error) = run::operate(options, run::controllers, shutdown).await {
+                eprintln!("the operator ended: {error}");
+            }
+        });
+    })
+}
+
+/// A namespace of a test.
+pub struct World {
+    /// The administrator's client.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl World {
+    /// A new namespace in the shared cloud.
+    pub async fn new(name: &str) -> Self {
+        let cloud = aws().await;
+        Self::on(cloud, name).await
+    }
+
+    /// A new namespace in that cloud.
+    pub async fn on(cloud: &Cloud, name: &str) -> Self {
+        let client = cloud.client_admin().expect("a client");
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+        let metadata = ObjectMeta { generate_name: Some(format!("{name}-")), ..ObjectMeta::default() };
+        let namespace = k8s_openapi::api::core::v1::Namespace { metadata, ..Default::default() };
+        let made = namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
+        Self { client, namespace: made.name_any() }
+    }
+
+    /// Objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of a kind that is named, such as `("networking.istio.io/v1", "VirtualService")`.
+    pub fn dynamic(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Applies a FinService as a team would, by server-side apply.
+    pub async fn apply(&self, name: &str, spec: Value) -> kube::Result<FinService> {
+        let object = json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        let parameters = PatchParams::apply("team").force();
+        self.api::<FinService>().patch(name, &parameters, &Patch::Apply(&object)).await
+    }
+
+    /// Waits until a FinService is Ready for its newest spec.
+    pub async fn ready(&self, name: &str) -> FinService {
+        self.status(name, "it is Ready", |service| {
+            condition(service, "Ready") == Some("True") && condition(service, "Reconciling") == Some("False")
+        })
+        .await
+    }
+
+    /// Waits until the status of a FinService, for its newest spec, is as wanted.
+    pub async fn status(&self, name: &str, what: &str, is: impl Fn(&FinService) -> bool) -> FinService {
+        let api = self.api::<FinService>();
+        until(&format!("{name}: {what}"), async || {
+            let service = api.get(name).await.ok()?;
+            let status = service.status.as_ref()?;
+            (status.observed_generation == service.metadata.generation && is(&service)).then_some(service)
+        })
+        .await
+    }
+}
+
+/// The status of a condition.
+pub fn condition<'a>(service: &'a FinService, kind: &str) -> Option<&'a str> {
+    let conditions = &service.status.as_ref()?.conditions;
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+}
+
+/// Asks until there is an answer; panics after [`PATIENCE`].
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A small FinService.
+pub fn small() -> Value {
+    json!({
+        "owner": "team", "image": "registry.example/app:1",
+        "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 2},
+    })
+}
