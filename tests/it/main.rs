@@ -1,6 +1,8 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
+mod chart;
 mod cloud;
 mod crd;
 mod finservice;
+mod lease;
 mod world;
