@@ -7,6 +7,8 @@ use super::streams::{SECONDS, Stream};
 pub struct Peer {
     /// Its name in the tables.
     pub name: &'static str,
+    /// What it does.
+    pub what: &'static str,
     /// The rule.
     pub rule: fn(&Stream) -> Option<usize>,
 }
@@ -14,23 +16,28 @@ pub struct Peer {
 /// The peers.
 pub const PEERS: [Peer; 5] = [
     Peer {
-        name: "fixed threshold, Flagger: success under 99 % over 1 min, each minute, 5 failed checks",
+        name: "Flagger",
+        what: "a fixed threshold: success under 99 % over the last minute, checked each minute, rolled back at the fifth failed check",
         rule: |stream| failed_checks(stream, 0.99, 60, 60, 5),
     },
     Peer {
-        name: "fixed threshold, Argo Rollouts, documented example: success under 95 % over 5 min, each 5 min, over 3 failures",
+        name: "Argo Rollouts, example",
+        what: "a fixed threshold: success under 95 % over the last five minutes, measured each five minutes, rolled back when more than three fail (which ten minutes do not hold)",
         rule: |stream| failed_checks(stream, 0.95, 300, 300, 4),
     },
     Peer {
-        name: "fixed threshold, Argo Rollouts, default failureLimit 0: success under 99 % over 1 min, each minute, first failure",
+        name: "Argo Rollouts, failureLimit 0",
+        what: "the same kind with the default failureLimit and Flagger's threshold and interval: rolled back at the first minute under 99 %",
         rule: |stream| failed_checks(stream, 0.99, 60, 60, 1),
     },
     Peer {
-        name: "repeated Mann-Whitney, as PipeCD: each minute, rates per 10 s over 5 min, 5 % level",
+        name: "Mann-Whitney, 5 %",
+        what: "one-sided, each minute, on the rates of each 10 s of the last five minutes, at PipeCD's significance level",
         rule: |stream| repeated_rank_test(stream, 1.645),
     },
     Peer {
-        name: "repeated Mann-Whitney at the 1 % level",
+        name: "Mann-Whitney, 1 %",
+        what: "the same at α",
         rule: |stream| repeated_rank_test(stream, 2.326),
     },
 ];

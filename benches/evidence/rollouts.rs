@@ -246,13 +246,14 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
     let mut head = words(&["condition", "weight"]);
     head.extend(LOOKS.map(|look| format!("looks of {look} s")));
     let own = format!(
-        "## 2. False alarms under real errors\n\nThe canary is as good as stable: {RATE:.0} requests/s, {} bad, α = {}, 10 minutes at one weight, \
+        "## 2. False alarms under real errors\n\nThe canary is as good as stable: {RATE:.0} requests/s, {} bad, m = {}, α = {}, 10 minutes at one weight, \
          {runs} runs; counters with a warm-up of {WARMUP:.0} s, 30 minutes of stable's history. Share of runs that are failed, and in brackets the upper end of \
          its 95 % interval, which must not pass 2α.\n\n\
          Clusters have a geometric size and fall on one pod within a second. Blips: each pod, about once an hour, fails 30 % for 5–15 s. Warm-up: a new pod \
          fails 5 % for 30 s; the canary's pods are new, and one more comes after 5 minutes. Outage: everything fails 30 % for 30 s, and the canary's \
          counters are read later than stable's; looks are never shorter than the skew. Restarts: each pod about every ten minutes, with a warm-up after it.\n\n{}",
         percent(BASE),
+        percent(MAX_INCREASE),
         percent(ALPHA),
         table(&head, &rows)
     );

@@ -84,9 +84,13 @@ pub fn everything(size: Size) -> (String, Vec<String>) {
     out += &promotions;
     out += &delays;
     out += "## 5. The same streams through other rules\n\n\
-        Thresholds and intervals are those of the projects' documentation: Flagger's Istio tutorial (success rate at least 99 %, interval 1 m, threshold 5), \
-        Argo Rollouts' analysis page (success at least 95 %, interval 5 m, failureLimit 3; its default failureLimit is 0), PipeCD's analysis stage (Mann-Whitney, \
-        significance level 5 %). They are simulated here as rules; none of these programs was run.\n\n";
+        Simulated as rules; none of these programs was run. Thresholds and intervals are those of the projects' documentation: Flagger's Istio tutorial \
+        (success rate at least 99 %, interval 1 m, threshold 5), Argo Rollouts' analysis page (success at least 95 %, interval 5 m, failureLimit 3, whose default \
+        is 0), PipeCD's analysis stage (Mann-Whitney, significance level 5 %).\n\n";
+    for peer in &peers::PEERS {
+        let _ = writeln!(out, "- {}: {}.", peer.name, peer.what);
+    }
+    out += "- the plain e-process: one start, no dispersion, no cap, every read taken as it comes, no warm-up.\n\n";
     out += &peers_alarms;
     out += &peers_delays;
     out += &power;
