@@ -236,7 +236,7 @@ pub fn short_look(random: &mut Random, weight: f64, canary: f64, stable: f64) ->
 
 /// Wrong promotions, and what a right one takes.
 pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
-    let runs = size.runs / 5;
+    let runs = size.promotions;
     let (mut rows, mut worst) = (Vec::new(), 0.0f64);
     for (index, (base, increase)) in [
         (0.0, 0.001),

@@ -1,5 +1,11 @@
 //! A small seeded generator, so that every table can be made again bit by bit: xoshiro256++ (Blackman & Vigna 2019), seeded by
-//! splitmix64; samplers are exact.
+//! splitmix64. Samplers are exact but for large counts, which
+//! are rounded normals: Poisson ones with a mean over 100, binomial ones with a variance over 1000.
+
+/// The mean over which a Poisson count is drawn as a rounded normal.
+const LARGE: f64 = 100.0;
+/// The variance over which a binomial count is.
+const LARGE_BINOMIAL: f64 = 1000.0;
 
 /// The generator.
 #[derive(Clone)]
@@ -58,8 +64,20 @@ impl Random {
         ((1.0 - self.even()).ln() / (-p).ln_1p()).floor() as u64 + 1
     }
 
-    /// Poisson by inversion, large means in parts.
+    /// A normal rounded to a whole number that is not negative (Box & Muller 1958).
+    fn rounded(&mut self, mean: f64, variance: f64) -> u64 {
+        let radius = (-2.0 * (1.0 - self.even()).ln()).sqrt();
+        let angle = std::f64::consts::TAU * self.even();
+        (mean + variance.sqrt() * radius * angle.cos())
+            .round()
+            .max(0.0) as u64
+    }
+
+    /// Poisson by inversion.
     pub fn poisson(&mut self, mean: f64) -> u64 {
+        if mean > LARGE {
+            return self.rounded(mean, mean);
+        }
         let mut left = mean;
         let mut total = 0;
         while left > 0.0 {
@@ -82,6 +100,10 @@ impl Random {
     pub fn binomial(&mut self, n: u64, p: f64) -> u64 {
         if p <= 0.0 || n == 0 {
             return 0;
+        }
+        let variance = n as f64 * p * (1.0 - p);
+        if variance > LARGE_BINOMIAL {
+            return self.rounded(n as f64 * p, variance).min(n);
         }
         if p > 0.3 {
             return (0..n).filter(|_| self.chance(p)).count() as u64;

@@ -367,7 +367,7 @@ pub fn detections(size: Size, targets: &mut Vec<Target>) -> (String, String) {
 
 /// Pass for a canary that is worse by 2m, under real errors.
 fn wrong_promotions(size: Size, targets: &mut Vec<Target>) -> String {
-    let runs = size.rollouts / 2;
+    let runs = size.rollouts;
     let (mut rows, mut worst) = (Vec::new(), 0.0f64);
     for (index, condition) in CONDITIONS.into_iter().enumerate() {
         let mut row = vec![condition.name()];

@@ -28,6 +28,8 @@ pub struct Size {
     pub runs: u64,
     /// The part of the full number of requests in each of them.
     pub horizon: f64,
+    /// Runs of a cell of the wrong promotions, independent errors.
+    pub promotions: u64,
     /// Runs of a cell of the delays.
     pub delays: u64,
     /// Runs of a cell of the rollouts under real errors.
@@ -38,16 +40,18 @@ impl Size {
     /// What the document is made from.
     pub const FULL: Size = Size {
         seed: 20_260_101,
-        runs: 8_000,
-        horizon: 1.0,
-        delays: 800,
-        rollouts: 1500,
+        runs: 5_000,
+        horizon: 0.4,
+        promotions: 1_500,
+        delays: 400,
+        rollouts: 600,
     };
     /// A first look.
     pub const QUICK: Size = Size {
         seed: 20_260_101,
         runs: 400,
         horizon: 0.05,
+        promotions: 80,
         delays: 40,
         rollouts: 100,
     };

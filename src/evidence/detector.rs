@@ -165,6 +165,9 @@ pub struct Detector {
     dispersion: Dispersion,
     outage: OutageWatch,
     phase: Phase,
+    /// The latest look within an outage: it counts once the next one is within it too. The look in which stable leaves the outage
+    /// cannot be told before, and read at slightly different times the arms leave it in different looks.
+    held: Option<Tally>,
     limit: Option<AbsoluteLimit>,
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
@@ -187,6 +190,7 @@ impl Detector {
             dispersion: Dispersion::default(),
             outage: OutageWatch::default(),
             phase: Phase::Calm,
+            held: None,
             limit: new_limit(&policy),
             pending: Tally::default(),
             pending_pods: Vec::new(),
@@ -236,6 +240,7 @@ impl Detector {
         self.rollout.begin_step();
         self.step = ConfidenceSequence::new(self.policy.false_alarm);
         self.limit = new_limit(&self.policy);
+        self.held = None;
         self.seen = Tally::default();
         self.seconds = 0.0;
         self.pending = Tally::default();
@@ -319,9 +324,17 @@ impl Detector {
         // As known before this look.
         let (temper, whole) = (self.temper(seconds), self.dispersion.phi_with_bursts());
         self.observe_stable(tally.stable_requests, tally.stable_bad, pods, seconds);
-        if self.phase == Phase::Edge {
-            return;
-        }
+        let tally = match self.phase {
+            Phase::Calm => tally,
+            Phase::Edge => {
+                self.held = None;
+                return;
+            }
+            Phase::Within => match self.held.replace(tally) {
+                Some(before) => before,
+                None => return,
+            },
+        };
         if let (true, Some(share)) = (counted, tally.share()) {
             self.rollout.look(tally, share, temper);
         }

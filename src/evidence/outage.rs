@@ -1,8 +1,8 @@
 //! Outages that both arms share, and the absolute limit.
 //!
 //! When stable itself burns far above what it did before, what fails is most likely behind both arms. The arms are read at
-//! slightly different times, so the look in which it begins and the one in which it ends would say whatever the scrape offsets
-//! say: these two say nothing. In between, both arms are inside, and the comparison is as fair as ever; but the verdict is held.
+//! slightly different times, so the looks in which it begins and ends would say whatever the scrape offsets say: these say
+//! nothing (the last one within it and the first one after it count as its end). In between, both arms are inside, and the comparison is as fair as ever; but the verdict is held.
 
 use serde::{Deserialize, Serialize};
 

@@ -121,6 +121,29 @@ fn an_outage_of_both_holds_and_its_edges_say_nothing() {
 }
 
 #[test]
+fn arms_that_leave_an_outage_in_different_looks_say_nothing() {
+    let mut detector = detector(Policy::new(0.005, ALPHA, 4));
+    run(&mut detector, 30, (100, 0), (900, 4));
+    run(&mut detector, 3, (100, 30), (900, 270));
+    let before = detector.interval().tally();
+    // Read later than stable, the canary is out of it while half of stable's look is not.
+    run(&mut detector, 1, (100, 0), (900, 135));
+    run(&mut detector, 1, (100, 0), (900, 4));
+    let counted = detector.interval().tally();
+    assert_eq!(
+        counted.stable_bad - before.stable_bad,
+        270,
+        "the last whole look within it counts"
+    );
+    assert_eq!(counted.canary_bad - before.canary_bad, 30);
+    run(&mut detector, 1, (100, 0), (900, 4));
+    assert_eq!(
+        detector.interval().tally().stable_bad - counted.stable_bad,
+        4
+    );
+}
+
+#[test]
 fn a_canary_far_worse_than_a_failing_stable_still_fails() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
     run(&mut detector, 30, (100, 0), (900, 4));
