@@ -247,6 +247,20 @@ impl Fake {
         debug_assert!(repairs == self.child(kind, name).expect("it exists").repairs);
     }
 
+    /// All ConfigMaps and Secrets that the FinService refers to are there, and its data may be here.
+    pub fn everything_is_there(&mut self) {
+        let (config_maps, secrets) = super::revision::references(&self.service.spec);
+        for name in config_maps {
+            self.index.config_map(&Key::new("pay", &name), Some("contents".into()));
+        }
+        for name in secrets {
+            let key = Key::new("pay", &name);
+            self.index.secret(&key, Some("1".into()));
+            self.index.secret_read(&key, "1", "aaaaaa");
+        }
+        self.index.residency(Some(vec![Residency::US, Residency::EU]));
+    }
+
     /// All Deployments get the pods that they ask for.
     pub fn pods_become_ready(&mut self) {
         let _ = writeln!(self.log, "* pods become Ready");

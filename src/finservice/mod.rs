@@ -31,6 +31,8 @@ pub mod secrets;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod upgrade_tests;
 pub mod warnings;
 pub mod watches;
 
