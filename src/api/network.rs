@@ -89,7 +89,8 @@ pub struct Retries {
     pub per_try_timeout: Option<String>,
     /// What is retried, in Envoy's words. Defaults to `connect-failure,refused-stream`, which are
     /// failures before the request reached the service.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Not `on`: kubectl and Helm read that, unquoted, as the boolean true.
+    #[serde(rename = "retryOn", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub on: Option<String>,
     /// Says that requests may be repeated without harm; silences the warning about retries on a

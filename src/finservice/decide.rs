@@ -16,6 +16,7 @@ use super::revision::RevisionInput;
 use super::rollout::{self, Retired, Revision};
 use super::{secrets, warnings};
 use crate::api::finservice::OnSecretChange;
+use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
 use crate::runtime::events::Reason;
 
@@ -36,7 +37,20 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
     }
     match placement::decide(&service.spec, &seen.site, seen.residency.as_deref()) {
         Placed::Here => place(seen, now, &mut plan),
-        placed => withdraw(seen, now, &mut plan, placed),
+        Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        Placed::Elsewhere => {
+            plan.reasons.push(format!("spec.placement does not name {}", seen.site));
+            withdraw(seen, now, &mut plan, Phase::NotPlaced);
+        }
+        Placed::Forbidden(residency) => {
+            let site = &seen.site;
+            plan.problems.push(Problem::error(
+                "spec.data.residency",
+                format!("its data must stay in {residency:?}, which {site} does not serve; it is not placed here"),
+                format!("Take {site} out of spec.placement, or add {residency:?} to spec.residency of CloudCluster {site} if that is true."),
+            ));
+            withdraw(seen, now, &mut plan, Phase::Blocked);
+        }
     }
     plan.problems.sort_by_key(|problem| problem.severity);
     plan
@@ -57,33 +71,24 @@ fn describe(revisions: &BTreeMap<&str, Revision<'_>>, plan: &mut Plan) {
     plan.pods = stable.deployment.map(|facts| (facts.replicas, facts.ready));
 }
 
-/// Nothing of it is to be here.
-fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, placed: Placed) {
+/// Nobody has said what data may be kept here: nothing is begun, and what runs is left as it is. A
+/// CloudCluster that was deleted by mistake must not take its services with it.
+fn undeclared(seen: &Observed, residency: Residency, plan: &mut Plan) {
     let site = &seen.site;
-    plan.phase = Phase::NotPlaced;
-    match placed {
-        Placed::Here | Placed::Elsewhere => {
-            plan.reasons.push(format!("spec.placement does not name {site}"));
-        }
-        Placed::Forbidden(residency) => {
-            plan.phase = Phase::Blocked;
-            plan.problems.push(Problem::error(
-                "spec.data.residency",
-                format!("its data must stay in {residency:?}, which {site} does not serve; it is not placed here"),
-                format!("Take {site} out of spec.placement, or add {residency:?} to spec.residency of CloudCluster {site} if that is true."),
-            ));
-        }
-        Placed::Undeclared(residency) => {
-            plan.phase = Phase::Blocked;
-            plan.problems.push(Problem::error(
-                "spec.data.residency",
-                format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; it is not placed here"),
-                format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
-            ));
-        }
-    }
+    plan.phase = Phase::Blocked;
+    plan.problems.push(Problem::error(
+        "spec.data.residency",
+        format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; nothing is begun or changed here"),
+        format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
+    ));
+    remember(seen, plan);
+}
+
+/// Nothing of it is to be here.
+fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
+    plan.phase = phase;
     let deletions = Comparison::new(seen, now, plan, false).finish();
-    plan.stages = vec![deletions];
+    plan.stages = Stages { delete: deletions, ..Stages::default() }.into_stages();
 }
 
 /// It is to run here.
@@ -105,7 +110,11 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
 
     // Who serves, and who is on its way in.
     let before = rollout::stable(seen, &revisions);
-    let current_hash = current.as_ref().map(|(hash, _)| hash.as_str());
+    // While the spec cannot be followed, what was on its way in stays so.
+    let current_hash = match &current {
+        Some((hash, _)) => Some(hash.as_str()),
+        None => rollout::newest(&revisions),
+    };
     let (stable, next) = takeover(&scope, &revisions, before, current_hash, plan);
     let ready = stable
         .and_then(|hash| revisions.get(hash)?.deployment)

@@ -1,5 +1,7 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
+mod chart;
 mod cloud;
 mod finservice;
+mod lease;
 mod world;
