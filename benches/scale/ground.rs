@@ -185,7 +185,7 @@ where
     D: Future<Output = Result<(), Failure>> + Send,
 {
     let next = Arc::new(AtomicUsize::new(0));
-    let mut workers = tokio::task::JoinSet::new();
+    let mut workers = tokio::task::JoinSet::<Result<(), Failure>>::new();
     for _ in 0..at_once {
         let (next, make) = (Arc::clone(&next), make.clone());
         workers.spawn(async move {
