@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod finservice;
 pub mod network;
 pub mod operations;
+pub mod patterns;
 pub mod schema;
 pub mod units;
 pub mod workload;

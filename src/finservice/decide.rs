@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::children::{self, Child, Kind, RevisionParts, Scope, Weights};
+use super::children::{self, Child, Kind, RevisionParts, Routing, Scope, Weights};
 use super::compare::Comparison;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
@@ -94,9 +94,8 @@ fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
 /// It is to run here.
 fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
-    let mut spec = placement::effective(&seen.service.spec, &seen.site);
+    let spec = placement::effective(&seen.service.spec, &seen.site);
     warnings::of_spec(&spec, seen, plan);
-    warnings::drop_lost_claims(&mut spec, &seen.lost_claims);
     let scope = Scope {
         namespace: seen.service.metadata.namespace.as_deref().unwrap_or_default(),
         name,
@@ -107,6 +106,8 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let revisions = rollout::revisions(seen);
     let current = current(&spec, seen, plan);
     let mut stages = Stages::default();
+
+    plan.problems.extend(children::limits::problems(&scope));
 
     // Who serves, and who is on its way in.
     let before = rollout::stable(seen, &revisions);
@@ -123,7 +124,11 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let mut comparison = Comparison::new(seen, now, plan, ready);
     let mut routes = Vec::new();
     let weights = weights(&spec, stable);
-    for child in children::of_service(&scope, stable, &weights) {
+    let mut routing = Routing::new(stable, &weights);
+    let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
+    routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
+    routing.refused = refused(&spec, seen);
+    for child in children::of_service(&scope, &routing) {
         let is_route = matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute | Kind::Service);
         let op = comparison.want(child);
         if is_route { routes.extend(op) } else { stages.make.extend(op) }
@@ -321,6 +326,18 @@ fn takeover<'a>(
     (Some(stable), Some(current))
 }
 
+/// Hosts and paths, as the spec writes them, that an older FinService holds.
+fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
+    let all = vec!["/".to_owned()];
+    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let lost = seen.lost_claims.iter().flat_map(|(claim, _)| {
+        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+        same.map(move |path| (claim.host.clone(), path.clone()))
+    });
+    lost.collect()
+}
+
 /// How requests are shared. The legacy backend keeps its paths until a CanaryRollout moves them.
 fn weights(spec: &FinServiceSpec, stable: Option<&str>) -> Weights {
     Weights {
@@ -358,7 +375,7 @@ fn make_revision(
     stages: &mut Stages,
 ) {
     for name in input.config_maps.keys() {
-        let child: Child = children::config_map::copy(scope, hash, name);
+        let child: Child = children::config_map::copy(scope, hash, name, None, None);
         let (revision, of) = (hash.to_owned(), name.clone());
         stages.make.extend(comparison.want_with(child, |child| Op::CopyConfigMap { child, revision, of }));
     }

@@ -193,7 +193,7 @@ fn a_changed_secret_restarts_in_place_or_begins_a_revision_or_does_nothing() {
         spec["onSecretChange"] = json!(on);
         let mut fake = Fake::new(spec);
         let db = Key::new("pay", "db");
-        let mut read = |fake: &mut Fake, what: &str, version: &str, digest: &str| {
+        let read = |fake: &mut Fake, what: &str, version: &str, digest: &str| {
             fake.event(what, |index| {
                 index.secret(&db, Some(version.into()));
                 index.secret_read(&db, version, digest);

@@ -29,6 +29,8 @@ pub mod revision;
 pub mod rollout;
 pub mod secrets;
 pub mod status;
+#[cfg(test)]
+pub mod testing;
 pub mod warnings;
 pub mod watches;
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::index::claims::Claim;
-use super::index::{Key, Observed};
+use super::index::Observed;
 use super::plan::Plan;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
@@ -28,21 +27,13 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
         problems.push(Problem::error(
             "spec.ingress",
             format!(
-                "{}{} at gateway {} is claimed by FinService {holder}, which is older; host {} is not routed here",
-                claim.host, claim.path, claim.gateway, claim.host
+                "{}{} at gateway {} is claimed by FinService {holder}, which is older; it is not routed here",
+                claim.host, claim.path, claim.gateway
             ),
             "Choose another host or path, or remove it from the other FinService.",
         ));
     }
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
-    let outside = spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
-    if outside.is_some_and(|hosts| !hosts.is_empty()) && spec.provider() != MeshProvider::Istio {
-        problems.push(Problem::warning(
-            "spec.access.outbound.hosts",
-            "nothing holds pods to these host names: a NetworkPolicy knows no names, so it allows port 443 of every address",
-            "Set mesh.provider to Istio, or name ranges of addresses in access.outbound.cidrs.",
-        ));
-    }
     if spec.legacy.is_some() {
         problems.push(Problem::info(
             "spec.legacy",
@@ -159,18 +150,4 @@ pub fn required(spec: &FinServiceSpec) -> Required<'_> {
         secrets.extend(files.secret.as_deref());
     }
     Required { config_maps, secrets }
-}
-
-/// Takes the hosts that an older FinService holds out of the routes.
-pub fn drop_lost_claims(spec: &mut FinServiceSpec, lost: &[(Claim, Key)]) {
-    if lost.is_empty() {
-        return;
-    }
-    if let Some(ingress) = &mut spec.ingress {
-        ingress.hosts.retain(|host| !lost.iter().any(|(claim, _)| claim.host == *host));
-    }
-    if spec.ingress.as_ref().is_some_and(|ingress| ingress.hosts.is_empty()) {
-        spec.ingress = None;
-        spec.legacy = None;
-    }
 }

@@ -2,6 +2,7 @@
 
 mod chart;
 mod cloud;
+mod crd;
 mod finservice;
 mod lease;
 mod world;
