@@ -1,6 +1,7 @@
 //! The operator as a process of its own: the very program that is released.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use banyan::sandbox::process::{Spec, Status};
@@ -20,6 +21,7 @@ const TICKS: u64 = 100;
 pub struct Operator<'a> {
     ground: &'a Ground,
     name: String,
+    log: PathBuf,
     port: u16,
     /// Its process.
     pub pid: u32,
@@ -67,12 +69,9 @@ impl<'a> Operator<'a> {
         };
         let began = Instant::now();
         let pid = ground.cloud.supervisor().spawn(&spec)?;
-        let mut operator = Self { ground, name, port, pid, ready_after: Duration::ZERO };
+        let mut operator = Self { ground, name, log, port, pid, ready_after: Duration::ZERO };
         while operator.get("/readyz").await.is_none_or(|(code, _)| code != 200) {
-            if let Some(Status::Ended { text, .. }) = ground.cloud.supervisor().status(&operator.name) {
-                let tail = banyan::sandbox::process::tail(&log, 20);
-                return Err(format!("the operator ended: {text}\n{tail}").into());
-            }
+            operator.lives()?;
             if began.elapsed() > PATIENCE {
                 return Err("the operator does not become ready".into());
             }
@@ -173,10 +172,25 @@ impl<'a> Operator<'a> {
         Ok(())
     }
 
+    /// Fails if the process has ended; the end of its log is in the error.
+    fn lives(&self) -> Result<(), Failure> {
+        match self.ground.cloud.supervisor().status(&self.name) {
+            Some(Status::Ended { text, .. }) => {
+                let tail = banyan::sandbox::process::tail(&self.log, 20);
+                Err(format!("the operator ended: {text}\n{tail}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn figures(&self) -> Result<Figures, Failure> {
-        match self.get("/metrics").await {
-            Some((200, text)) => Ok(Figures(text)),
-            other => Err(format!("/metrics answers {other:?}").into()),
+        loop {
+            match self.get("/metrics").await {
+                Some((200, text)) => return Ok(Figures(text)),
+                Some((code, _)) => return Err(format!("/metrics answers {code}").into()),
+                None => self.lives()?,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
