@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::act::Actor;
@@ -77,7 +78,8 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
     queue.add_all(keys, Lane::Normal);
     context.health.set_synced();
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
-    let worker = Arc::new(Worker { context: context.clone(), index });
+    let turns = Semaphore::new(context.concurrency);
+    let worker = Arc::new(Worker { context: context.clone(), index, turns });
     let work = queue.run(context.concurrency, |key| {
         let worker = Arc::clone(&worker);
         async move { worker.reconcile(key).await }
@@ -106,6 +108,8 @@ async fn find_cycles(index: Arc<Mutex<Index>>, queue: Queue<Key>, changed: Arc<t
 struct Worker {
     context: Context,
     index: Arc<Mutex<Index>>,
+    /// A permit for each write that may be under way.
+    turns: Semaphore,
 }
 
 impl Worker {
@@ -147,7 +151,7 @@ impl Worker {
         };
         let now = Timestamp::now();
         let plan = decide(&seen, now);
-        let actor = Actor { client, index: &self.index, key };
+        let actor = Actor { client, index: &self.index, key, turns: &self.turns };
         let acted = actor.act(&plan, now).await;
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
@@ -205,6 +209,7 @@ impl Worker {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
+        let _turn = self.turns.acquire().await;
         match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
