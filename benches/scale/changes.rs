@@ -126,7 +126,7 @@ pub async fn change(ground: &Ground, eyes: &Eyes, samples: usize) -> Result<Vec<
     for number in spread(ground.services, samples) {
         let before = ground::finservice("team", number);
         let mut after = before.clone();
-        after["spec"]["mesh"]["timeout"] = json!("3s");
+        after["spec"]["mesh"]["circuitBreaker"]["maxConnections"] = json!(100);
         let child = the_one_that_differs(&recipe, before, after.clone())?;
         let seen = eyes.seen.subscribe();
         let began = Instant::now();
