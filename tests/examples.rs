@@ -68,6 +68,16 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
     assert!(seen >= 11, "only {seen} resources in examples/");
 }
 
+#[test]
+fn what_the_readme_shows_keeps_the_rules() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let yaml =
+        readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let object: Value = serde_norway::from_str(yaml).unwrap();
+    survives::<FinService>(&object);
+    Validator::new().validate(&schema("FinService"), &object, None).expect("it is valid");
+}
+
 /// Both engines must say the same, or a check before the commit would promise too much.
 #[test]
 fn invalid_services_break_the_same_rules_without_a_cluster() {

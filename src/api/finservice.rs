@@ -72,8 +72,8 @@ use super::workload::{
     .message("the port of probes.startup must be the name of one of spec.ports, or a number"))]
 #[x_kube(validation = Rule::new("!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, v.mountPath != f.mountPath))")
     .message("files and volumes must not share a mountPath"))]
-#[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.mesh) || !has(self.mesh.provider) || self.mesh.provider != 'GatewayAPI' || self.legacy.host.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$')")
-    .message("legacy.host must be name.namespace.svc.cluster.local when mesh.provider is GatewayAPI: its routes lead to Services only"))]
+#[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.mesh) || !has(self.mesh.provider) || self.mesh.provider != 'GatewayAPI' || self.legacy.host.matches('^[a-z]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.]cluster[.]local)?)?$')")
+    .message("legacy.host must be a Service, as name.namespace.svc.cluster.local, when mesh.provider is GatewayAPI: its routes lead to Services only"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.legacy.paths) || !has(self.ingress) || !has(self.ingress.paths) || self.legacy.paths.all(l, self.ingress.paths.exists(p, l.startsWith(p)))")
     .message("each of legacy.paths must lie under one of ingress.paths: other paths do not come this way"))]
 #[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics)) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
@@ -193,7 +193,7 @@ pub struct FinServiceSpec {
     pub placement: Option<Vec<Placement>>,
     /// What is different at one site, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     pub sites: Option<BTreeMap<String, SiteOverride>>,
     /// What served these paths before.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ pub mod finservice;
 pub mod network;
 pub mod operations;
 pub mod patterns;
+pub mod reference;
 pub mod schema;
 pub mod units;
 pub mod workload;

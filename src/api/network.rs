@@ -41,8 +41,8 @@ pub struct Ingress {
     .message("circuitBreaker needs provider Istio: nothing else here ejects pods"))]
 #[x_kube(validation = Rule::new("!has(self.timeout) || (has(self.provider) && self.provider != 'None')")
     .message("timeout needs provider Istio or GatewayAPI: plain Services have none"))]
-#[x_kube(validation = Rule::new("!has(self.retries) || self.retries.attempts == 0 || (has(self.provider) && self.provider != 'None')")
-    .message("retries need provider Istio or GatewayAPI: plain Services have none"))]
+#[x_kube(validation = Rule::new("!has(self.retries) || self.retries.attempts == 0 || (has(self.provider) && self.provider == 'Istio')")
+    .message("retries need provider Istio: nothing else here repeats requests"))]
 pub struct Mesh {
     /// Who carries traffic. Defaults to None: plain Services, where weights are shares of pods.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -209,7 +209,7 @@ pub struct Placement {
 pub struct SiteOverride {
     /// Variables that are added, or replace those of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Option<Vec<EnvVar>>,
     /// Requests and limits instead of the service's.

@@ -240,7 +240,7 @@ pub struct InitContainer {
 pub struct Resources {
     /// What the scheduler sets aside.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = Rule::new("self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('0')) >= 0)")
         .message("each value must be a quantity that is not negative, such as 500m or 1Gi"))]
     #[x_kube(validation = Rule::new("self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/'))")
@@ -248,7 +248,7 @@ pub struct Resources {
     pub requests: Option<BTreeMap<String, Quantity>>,
     /// What the container may not pass.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = Rule::new("self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('0')) >= 0)")
         .message("each value must be a quantity that is not negative, such as 500m or 1Gi"))]
     #[x_kube(validation = Rule::new("self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/'))")
@@ -417,7 +417,7 @@ pub struct Scale {
 pub struct Scheduling {
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))")
         .message("each must be a label of a node: a key such as topology.kubernetes.io/zone, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
     pub node_selector: Option<BTreeMap<String, String>>,

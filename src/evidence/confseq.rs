@@ -91,10 +91,6 @@ impl Side {
     }
 }
 
-fn lambda(index: usize) -> f64 {
-    SMALLEST * (LARGEST / SMALLEST).powf(index as f64 / (POINTS - 1) as f64)
-}
-
 impl ConfidenceSequence {
     /// A sequence that has seen nothing. `alpha` is taken into [1e-9, 0.5].
     pub fn new(alpha: f64) -> ConfidenceSequence {
@@ -112,15 +108,17 @@ impl ConfidenceSequence {
         let (requests, canary_bad) = (seen.canary_requests as f64, seen.canary_bad as f64);
         let stable_bad = seen.stable_bad as f64;
         let ratio = requests / seen.stable_requests as f64;
-        for index in 0..POINTS {
-            let lambda = lambda_table()[index];
-            let (fall, rise) = (-(-lambda).exp_m1(), lambda.exp_m1());
-            let kappa = (ratio * fall).ln_1p();
-            self.above.constant[index] += (kappa * stable_bad - lambda * canary_bad) / phi;
+        // The logarithms cost the most, and most looks at a healthy service have no bad requests.
+        let kappa = |argument: f64| {
+            if stable_bad > 0.0 { argument.ln_1p() } else { 0.0 }
+        };
+        for (index, [lambda, fall, rise]) in table().iter().copied().enumerate() {
+            let up = kappa(ratio * fall);
+            self.above.constant[index] += (up * stable_bad - lambda * canary_bad) / phi;
             self.above.slope[index] += requests * fall / phi;
             if ratio * rise < 1.0 {
-                let kappa = -(-ratio * rise).ln_1p();
-                self.below.constant[index] += (lambda * canary_bad - kappa * stable_bad) / phi;
+                let down = -kappa(-ratio * rise);
+                self.below.constant[index] += (lambda * canary_bad - down * stable_bad) / phi;
                 self.below.slope[index] += requests * rise / phi;
             }
         }
@@ -164,8 +162,7 @@ impl ConfidenceSequence {
     ) -> Option<u64> {
         let phi = phi.max(1.0);
         let growth: [f64; POINTS] = std::array::from_fn(|index| {
-            let lambda = lambda_table()[index];
-            let fall = -(-lambda).exp_m1();
+            let [lambda, fall, _] = table()[index];
             let kappa = (ratio * fall).ln_1p();
             (kappa * stable_rate / ratio - lambda * canary_rate + delta * fall) / phi
         });
@@ -207,7 +204,13 @@ pub(super) fn first_crossing(start: &[f64], growth: &[f64], limit: f64) -> Optio
     Some(high.ceil() as u64)
 }
 
-fn lambda_table() -> &'static [f64; POINTS] {
-    static TABLE: std::sync::OnceLock<[f64; POINTS]> = std::sync::OnceLock::new();
-    TABLE.get_or_init(|| std::array::from_fn(lambda))
+/// For each λ: itself, 1 − e^−λ, and e^λ − 1.
+fn table() -> &'static [[f64; 3]; POINTS] {
+    static TABLE: std::sync::OnceLock<[[f64; 3]; POINTS]> = std::sync::OnceLock::new();
+    TABLE.get_or_init(|| {
+        std::array::from_fn(|index| {
+            let lambda = SMALLEST * (LARGEST / SMALLEST).powf(index as f64 / (POINTS - 1) as f64);
+            [lambda, -(-lambda).exp_m1(), lambda.exp_m1()]
+        })
+    })
 }

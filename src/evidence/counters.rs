@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dispersion::PodCounts;
 use super::eprocess::Tally;
+use super::wire;
 
 /// One sample of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,15 +73,21 @@ pub struct ClosedLook {
 struct Series {
     pod: u64,
     canary: bool,
+    #[serde(with = "wire::float")]
     time: f64,
+    #[serde(with = "wire::float")]
     requests: f64,
+    #[serde(with = "wire::float")]
     bad: f64,
     /// Within the open look.
-    now: (f64, f64),
+    #[serde(with = "wire::floats")]
+    now: [f64; 2],
     /// Past its end.
-    next: (f64, f64),
+    #[serde(with = "wire::floats")]
+    next: [f64; 2],
     past_end: bool,
     /// The time of the first sample past the end.
+    #[serde(with = "wire::float")]
     closed_at: f64,
     /// Whether the last sample counted: it was out of warm-up.
     counts: bool,
@@ -91,9 +98,13 @@ struct Series {
 pub struct Counters {
     stable: String,
     canary: String,
+    #[serde(with = "wire::float")]
     warmup_seconds: f64,
+    #[serde(with = "wire::float")]
     look_seconds: f64,
+    #[serde(with = "wire::float")]
     start: f64,
+    #[serde(with = "wire::float")]
     end: f64,
     series: Vec<Series>,
 }
@@ -136,8 +147,8 @@ impl Counters {
                 time: sample.time,
                 requests: sample.requests,
                 bad: sample.bad,
-                now: (0.0, 0.0),
-                next: (0.0, 0.0),
+                now: [0.0; 2],
+                next: [0.0; 2],
                 past_end: sample.time >= self.end,
                 closed_at: sample.time,
                 counts: warm,
@@ -157,7 +168,7 @@ impl Counters {
             };
             let sum = if series.past_end { &mut series.next } else { &mut series.now };
             // Counters that are read one after the other may differ by a request in flight.
-            *sum = (sum.0 + delta.0, sum.1 + delta.1.min(delta.0));
+            *sum = [sum[0] + delta.0, sum[1] + delta.1.min(delta.0)];
         }
         series.time = sample.time;
         series.requests = sample.requests;
@@ -191,7 +202,7 @@ impl Counters {
         let mut tally = Tally::default();
         let mut stable_pods = Vec::new();
         for series in &self.series {
-            let (requests, bad) = (series.now.0.round() as u64, series.now.1.round() as u64);
+            let (requests, bad) = (series.now[0].round() as u64, series.now[1].round() as u64);
             let bad = bad.min(requests);
             if series.canary {
                 tally.canary_requests = tally.canary_requests.saturating_add(requests);

@@ -78,6 +78,24 @@ pub mod float {
     }
 }
 
+/// Serialises a finite number that may be missing.
+pub mod maybe {
+    use super::*;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Held(#[serde(with = "super::float")] f64);
+
+    /// Writes the number, or nothing.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&value.map(Held), serializer)
+    }
+
+    /// Reads the number back; what is not a finite number is an error.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Held>::deserialize(deserializer)?.map(|held| held.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use super::compare::Comparison;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
 use super::placement::{self, Placed};
-use super::plan::{Notice, Op, Phase, Plan};
+use super::plan::{Notice, Op, Over, Phase, Plan};
 use super::revision::RevisionInput;
 use super::rollout::{self, Retired, Revision};
 use super::{secrets, warnings};
@@ -358,7 +358,10 @@ fn begin(
 ) {
     let record = children::controller_revision::build(scope, hash, number, input, template);
     let digests: Vec<_> = input.config_maps.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    stages.record.extend(comparison.want_with(record, |child| Op::Record { child, config_maps: digests }));
+    stages.record.extend(comparison.want_with(record, |child, digest, over| match over {
+        Over::Nothing => Op::Record { child, config_maps: digests },
+        over => Op::Apply { child, digest, over },
+    }));
 }
 
 /// What belongs to a revision beside its ControllerRevision.
@@ -377,7 +380,8 @@ fn make_revision(
     for name in input.config_maps.keys() {
         let child: Child = children::config_map::copy(scope, hash, name, None, None);
         let (revision, of) = (hash.to_owned(), name.clone());
-        stages.make.extend(comparison.want_with(child, |child| Op::CopyConfigMap { child, revision, of }));
+        let copy = |child, digest, over| Op::CopyConfigMap { child, revision, of, digest, over };
+        stages.make.extend(comparison.want_with(child, copy));
     }
     let digest = match scope.spec.on_secret_change.unwrap_or_default() {
         OnSecretChange::Restart => secrets::annotation(secrets_recorded, &seen.secrets),

@@ -117,7 +117,8 @@ fn a_strangers_service_is_left_alone_until_it_is_handed_over() {
     let handed = Stranger { adopt: Some("app".into()), ..theirs.clone() };
     fake.event("a Service app of somebody else", |index| {
         index.stranger(Kind::Service, &service, Some(theirs.clone()));
-        let deployment = Stranger { whose: "kubectl".into(), adopt: Some("app".into()), ..Stranger::default() };
+        let deployment =
+            Stranger { whose: "kubectl".into(), adopt: Some("app".into()), ..Stranger::default() };
         index.stranger(Kind::Deployment, &Key::new("pay", "old-app"), Some(deployment));
     });
     fake.settle();

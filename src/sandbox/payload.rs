@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::error::Result;
+use super::error::{Context, Result};
 use super::install::documents;
 use super::operators::NAMESPACE;
 
-/// The chart as Helm renders it; a test holds that it does. So the sandbox runs under the chart's own rights.
+/// The chart as Helm renders it, its definitions aside; a test holds that it does. So the sandbox runs under the
+/// chart's own rights.
 const CHART: &str = include_str!("../../tests/goldens/chart/rendered.yaml");
 
 macro_rules! finflow {
@@ -55,6 +56,9 @@ impl Payload {
                 "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
             },
         })];
+        for definition in crate::api::crds() {
+            manifests.push(serde_json::to_value(definition).context(|| "writing Banyan's definitions")?);
+        }
         manifests.extend(documents("the chart", CHART)?);
         let mut all = Vec::new();
         for (name, text) in FINFLOW {

@@ -4,16 +4,27 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use banyan::sandbox::{install, pair};
 use expect_test::expect_file;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, Request};
 use kube::core::GroupVersionKind;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 /// An administrator's client of a cloud in which the definitions are installed.
 async fn client() -> Client {
-    banyan::sandbox::pair().await.unwrap().gcp.client_admin().unwrap()
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let client = pair().await.expect("a pair of clouds").gcp.client_admin().expect("a client");
+    let install = async || {
+        let files = banyan::cli::crds::files().expect("definitions");
+        let definitions: Vec<Value> =
+            files.iter().flat_map(|(name, text)| install::documents(name, text).expect("YAML")).collect();
+        install::definitions(&client, &definitions).await.expect("the API server takes the definitions");
+    };
+    INSTALLED.get_or_init(install).await;
+    client
 }
 
 /// The YAML files of a folder of the repository, in order.

@@ -1,8 +1,10 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
+mod behaviour;
 mod chart;
 mod cloud;
 mod crd;
 mod finservice;
 mod lease;
+mod ownership;
 mod world;

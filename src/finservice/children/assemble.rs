@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::{
-    Child, Routing, Scope, authorization_policy, autoscaler, budget, dashboard,
-    deployment, destination_rule, http_route, kafka, network_policy, peer_authentication, prometheus_rule,
-    request_authentication, service, service_account, service_entry, service_monitor, virtual_service,
+    Child, Routing, Scope, authorization_policy, autoscaler, budget, dashboard, deployment, destination_rule,
+    http_route, kafka, network_policy, peer_authentication, prometheus_rule, request_authentication, service,
+    service_account, service_entry, service_monitor, virtual_service,
 };
 use crate::api::network::MeshProvider;
 use crate::finservice::revision::RevisionInput;

@@ -101,9 +101,9 @@ fn defects(path: &str, value: &Value, found: &mut Vec<String>) {
                 .for_each(|(index, item)| defects(&format!("{path}/{index}"), item, found));
         }
         Value::Object(map) => {
-            // These mean something when they are empty.
+            // These mean something when they are empty; an item of a list is kept as it is.
             let meaningful = ["/emptyDir", "/namespaceSelector", "/podSelector"];
-            if map.is_empty() && !meaningful.iter().any(|end| path.ends_with(end)) {
+            if map.is_empty() && !item(path) && !meaningful.iter().any(|end| path.ends_with(end)) {
                 found.push(format!("{path} is an empty object"));
             }
             map.iter().for_each(|(key, value)| defects(&format!("{path}/{key}"), value, found));
