@@ -108,8 +108,11 @@ impl Recipe {
         let mut requests = Vec::new();
         for op in &ops {
             requests.push(match op {
-                Op::Apply { child, .. } | Op::Record { child, .. } => to(&api_resource(child.kind), &namespace)
-                    .patch(&child.name, &apply, &Patch::Apply(&child.body))?,
+                Op::Apply { child, .. } | Op::Record { child, .. } => to(
+                    &api_resource(child.kind),
+                    &namespace,
+                )
+                .patch(&child.name, &apply, &Patch::Apply(&child.body))?,
                 Op::Scale { name, replicas } => {
                     let scaler = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
                     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));

@@ -8,6 +8,7 @@ use banyan::finservice::act;
 use banyan::finservice::children::Kind;
 use banyan::runtime::client::{self, Target};
 use banyan::runtime::metrics::Metrics;
+use banyan::sandbox::payload::Payload;
 use banyan::sandbox::process::Supervisor;
 use banyan::sandbox::progress::Progress;
 use banyan::sandbox::tools::{self, Tools};
@@ -19,8 +20,6 @@ use serde_json::{Value, json};
 
 use crate::floor::Recipe;
 
-/// The chart as Helm renders it with its default values: the operator's rights come from there.
-const CHART: &str = include_str!("../../tests/goldens/chart/rendered.yaml");
 /// What each of the many is a copy of.
 const SERVICE: &str = include_str!("finservice.yaml");
 /// How many FinServices share a namespace, about as many as a department has.
@@ -69,26 +68,20 @@ impl Ground {
         let kubeconfig = dir.join("kubeconfig-admin");
         std::fs::write(&kubeconfig, cloud.kubeconfig()?)?;
         // The connection is of the same kind as the operator's.
-        let client = client::connect(&Target { kubeconfig: Some(kubeconfig), context: None }, Metrics::new()).await?;
+        let client =
+            client::connect(&Target { kubeconfig: Some(kubeconfig), context: None }, Metrics::new()).await?;
         install::definitions(&client, &tools.optional_definitions()?).await?;
-        let mut definitions = Vec::new();
-        for (name, text) in banyan::cli::crds::files()? {
-            definitions.extend(install::documents(&name, &text)?);
-        }
-        install::definitions(&client, &definitions).await?;
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "banyan-system"}});
         let site = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
             "metadata": {"name": cloud.name(), "namespace": "banyan-system"},
             "spec": {"residency": ["US"]},
         });
-        let rights = install::documents("chart", CHART)?.into_iter().filter(|object| {
-            let kind = object["kind"].as_str().unwrap_or_default();
-            !matches!(kind, "Deployment" | "CustomResourceDefinition" | "PodDisruptionBudget" | "Service")
+        // The operator runs beside the cloud, not on nodes, of which there are none.
+        let kind = |object: &Value| object["kind"].as_str().unwrap_or_default().to_owned();
+        let manifests = Payload::embedded()?.manifests.into_iter().filter(|object| {
+            !matches!(kind(object).as_str(), "Deployment" | "PodDisruptionBudget" | "ServiceMonitor")
         });
-        install::apply(&client, &[namespace]).await?;
-        install::apply(&client, &rights.chain([site]).collect::<Vec<_>>()).await?;
+        install::apply(&client, &manifests.chain([site]).collect::<Vec<_>>()).await?;
         let ground = Self { cloud, client, services, supervisor };
         ground.namespaces("team", services).await?;
         Ok(ground)
@@ -145,7 +138,8 @@ impl Ground {
     /// Checks that each child of each FinService exists.
     pub async fn verify(&self, recipe: &Recipe) -> Result<(), Failure> {
         for (kind, wanted) in recipe.kinds() {
-            let all = Api::<kube::api::DynamicObject>::all_with(self.client.clone(), &act::api_resource(kind));
+            let all =
+                Api::<kube::api::DynamicObject>::all_with(self.client.clone(), &act::api_resource(kind));
             let ours = ListParams::default().labels("app.kubernetes.io/managed-by=banyan");
             let have = all.list_metadata(&ours).await?.items.len();
             let wanted = wanted * self.services as usize;

@@ -251,6 +251,7 @@ pub fn machine_busy() -> Duration {
         .filter_map(|field| field.parse().ok())
         .collect();
     // user, nice, system, (idle, iowait), irq, softirq; guests are in user already.
-    let busy: u64 = fields.iter().enumerate().filter(|(i, _)| matches!(i, 0..=2 | 5..=7)).map(|(_, t)| t).sum();
+    let busy: u64 =
+        fields.iter().enumerate().filter(|(i, _)| matches!(i, 0..=2 | 5..=7)).map(|(_, t)| t).sum();
     Duration::from_millis(busy * 1000 / TICKS)
 }

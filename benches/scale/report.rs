@@ -132,7 +132,8 @@ impl Cell {
 impl Column {
     /// The mean of the rounds' times, scaled to the number of FinServices.
     fn floor(&self, of: impl Fn(&Round) -> Duration) -> f64 {
-        let each: f64 = self.floors.iter().map(|round| of(round).as_secs_f64() / f64::from(round.services)).sum();
+        let each: f64 =
+            self.floors.iter().map(|round| of(round).as_secs_f64() / f64::from(round.services)).sum();
         each / self.floors.len() as f64 * f64::from(self.services)
     }
 
@@ -188,16 +189,22 @@ impl Report {
                 let ratio = c.written.as_secs_f64() / c.floor_all();
                 Cell::judged(format!("{ratio:.2}"), ratio <= MOST_RATIO)
             }),
-            self.row("floor: the children alone", "", |c| Cell::plain(seconds(c.floor(|round| round.children)))),
+            self.row("floor: the children alone", "", |c| {
+                Cell::plain(seconds(c.floor(|round| round.children)))
+            }),
             self.row("ratio to the children alone", "", |c| {
                 Cell::plain(format!("{:.2}", c.written.as_secs_f64() / c.floor(|round| round.children)))
             }),
             self.row("the floor's rounds differ from their mean by", "", |c| Cell::plain(deviation(c))),
-            self.row("CPU meanwhile: operator / API server and etcd / bench / others on the machine", "", |c| {
-                let cpu = c.written_cpu;
-                let each = [cpu.operator, cpu.api_server + cpu.etcd, cpu.bench, cpu.others()];
-                Cell::plain(each.map(|cpu| seconds(cpu.as_secs_f64())).join(" / "))
-            }),
+            self.row(
+                "CPU meanwhile: operator / API server and etcd / bench / others on the machine",
+                "",
+                |c| {
+                    let cpu = c.written_cpu;
+                    let each = [cpu.operator, cpu.api_server + cpu.etcd, cpu.bench, cpu.others()];
+                    Cell::plain(each.map(|cpu| seconds(cpu.as_secs_f64())).join(" / "))
+                },
+            ),
             self.row("**requests for each FinService until it is Ready**", "", |c| {
                 Cell::plain(per(c, c.requests.values().sum()))
             }),
@@ -215,27 +222,37 @@ impl Report {
                 let statuses = c.requests.iter().filter(|((_, of), _)| of == "finservices/status");
                 Cell::plain(per(c, statuses.map(|(_, count)| count).sum()))
             }),
-            self.row("reconciles for each FinService until it is Ready", "", |c| Cell::plain(per(c, c.reconciles))),
+            self.row("reconciles for each FinService until it is Ready", "", |c| {
+                Cell::plain(per(c, c.reconciles))
+            }),
             self.row("**at rest**", "", |_| Cell::plain(String::new())),
             self.row("requests other than watches and the Lease", "0", |c| {
                 Cell::judged(c.idle.requests.to_string(), c.idle.requests == 0)
             }),
             self.row("CPU", "", |c| Cell::plain(seconds(c.idle.cpu.as_secs_f64()))),
-            self.row("resident memory, after having written all", "", |c| Cell::plain(megabytes(c.idle.resident))),
+            self.row("resident memory, after having written all", "", |c| {
+                Cell::plain(megabytes(c.idle.resident))
+            }),
             self.row("**a change of a FinService**, until its write is seen: p50 / p99", "", |c| {
                 Cell::plain(quantiles(&c.changes))
             }),
-            self.row("**a child deleted or changed by hand**, until it is restored: p50 / p99", "≤ 1 s", |c| {
-                Cell::judged(quantiles(&c.repairs), quantile(&c.repairs, 0.99) <= Duration::from_secs(1))
-            }),
-            self.row("**a cold start**: from the process's start to ready, median", "3 s at 2 000, 10 s at 10 000", |c| {
-                let took = quantile(&c.starts, 0.5);
-                let text = seconds(took.as_secs_f64());
-                match c.start_goal() {
-                    Some(goal) => Cell::judged(text, took < goal),
-                    None => Cell::plain(text),
-                }
-            }),
+            self.row(
+                "**a child deleted or changed by hand**, until it is restored: p50 / p99",
+                "≤ 1 s",
+                |c| Cell::judged(quantiles(&c.repairs), quantile(&c.repairs, 0.99) <= Duration::from_secs(1)),
+            ),
+            self.row(
+                "**a cold start**: from the process's start to ready, median",
+                "3 s at 2 000, 10 s at 10 000",
+                |c| {
+                    let took = quantile(&c.starts, 0.5);
+                    let text = seconds(took.as_secs_f64());
+                    match c.start_goal() {
+                        Some(goal) => Cell::judged(text, took < goal),
+                        None => Cell::plain(text),
+                    }
+                },
+            ),
             self.row("CPU until at rest, median", "", |c| {
                 Cell::plain(seconds(quantile(&c.start_cpu, 0.5).as_secs_f64()))
             }),
@@ -313,11 +330,18 @@ impl Report {
         let missed: Vec<String> = self
             .rows()
             .iter()
-            .flat_map(|row| row.cells.iter().zip(&self.columns).map(move |(cell, column)| (row, cell, column)))
+            .flat_map(|row| {
+                row.cells.iter().zip(&self.columns).map(move |(cell, column)| (row, cell, column))
+            })
             .filter(|(_, cell, _)| cell.met == Some(false))
             .map(|(row, cell, column)| {
                 let what = row.what.replace("**", "");
-                format!("- {what}, with {} FinServices: {} (goal: {})", thousands(column.services), cell.text, row.goal)
+                format!(
+                    "- {what}, with {} FinServices: {} (goal: {})",
+                    thousands(column.services),
+                    cell.text,
+                    row.goal
+                )
             })
             .collect();
         let missed = if missed.is_empty() { "None.".to_owned() } else { missed.join("\n") };
