@@ -130,6 +130,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
         let operator = Operator::start(&ground, &format!("restart-{number}"), options.concurrency).await?;
         column.starts.push(operator.ready_after);
         operator.until_reconciled(services).await?;
+        column.looked.push(operator.began.elapsed());
         operator.until_quiet().await?;
         column.start_writes += ground.cloud.audit_since(mark)?.writes().len();
         let usage = operator.usage()?;

@@ -25,7 +25,9 @@ pub struct Operator<'a> {
     port: u16,
     /// Its process.
     pub pid: u32,
-    /// From the start of the process until `/readyz` said yes.
+    /// When it was started.
+    pub began: Instant,
+    /// From then until it led with its caches filled, as `/readyz` says.
     pub ready_after: Duration,
 }
 
@@ -41,7 +43,7 @@ pub struct Usage {
 }
 
 impl<'a> Operator<'a> {
-    /// Starts it under the chart's rights and waits until it is ready.
+    /// Starts it under the chart's rights and waits until it leads with its caches filled.
     pub async fn start(ground: &'a Ground, identity: &str, concurrency: u16) -> Result<Self, Failure> {
         let kubeconfig = ground.cloud.dir().join("kubeconfig-operator");
         std::fs::write(&kubeconfig, ground.cloud.kubeconfig_operator()?)?;
@@ -69,8 +71,9 @@ impl<'a> Operator<'a> {
         };
         let began = Instant::now();
         let pid = ground.cloud.supervisor().spawn(&spec)?;
-        let mut operator = Self { ground, name, log, port, pid, ready_after: Duration::ZERO };
-        while operator.get("/readyz").await.is_none_or(|(code, _)| code != 200) {
+        let mut operator = Self { ground, name, log, port, pid, began, ready_after: Duration::ZERO };
+        // A replica that stands by is ready as well; this one is to lead, with its caches filled.
+        while !operator.get("/readyz").await.is_some_and(|(_, answer)| answer.ends_with("\nleading\n")) {
             operator.lives()?;
             if began.elapsed() > PATIENCE {
                 return Err("the operator does not become ready".into());
