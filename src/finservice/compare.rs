@@ -44,7 +44,7 @@ impl<'a> Comparison<'a> {
 
     /// Wants an object. Returns the write that it takes, if any.
     pub fn want(&mut self, child: Child) -> Option<Op> {
-        let Some((digest, over)) = self.judge(&child) else { return None };
+        let (digest, over) = self.judge(&child)?;
         Some(Op::Apply { child, digest, over })
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::index::Observed;
 use super::plan::Plan;
-use crate::api::finservice::Traffic;
+use crate::api::finservice::{OnSecretChange, Traffic};
 use crate::api::network::MeshProvider;
-use crate::api::{FinServiceSpec, Problem, units};
+use crate::api::{FinServiceSpec, Problem};
 
 /// Paths and names that take writes, by the words that teams use; a retry there may do a thing
 /// twice.
@@ -51,8 +51,13 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "Nothing to do, unless the outside is to reach the service: then set spec.ingress.",
         ));
     }
-    durations(spec, problems);
-    names(spec, problems);
+    if seen.secrets_hidden && spec.on_secret_change != Some(OnSecretChange::Ignore) {
+        problems.push(Problem::warning(
+            "spec.onSecretChange",
+            "a changed Secret is not noticed: this operator may not read Secrets",
+            "Set onSecretChange to Ignore, or install the chart with rbac.readSecrets=true.",
+        ));
+    }
 }
 
 fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
@@ -75,50 +80,6 @@ fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
                 retries.on.as_deref().unwrap_or_default()
             ),
             "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
-        ));
-    }
-}
-
-/// Durations of zero that would mean the opposite of what they seem to say.
-fn durations(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
-    let mesh = spec.mesh.as_ref();
-    let fields = [
-        ("spec.mesh.timeout", mesh.and_then(|mesh| mesh.timeout.as_deref())),
-        (
-            "spec.mesh.retries.perTryTimeout",
-            mesh.and_then(|m| m.retries.as_ref()?.per_try_timeout.as_deref()),
-        ),
-        (
-            "spec.mesh.circuitBreaker.ejectionTime",
-            mesh.and_then(|m| m.circuit_breaker.as_ref()?.ejection_time.as_deref()),
-        ),
-        (
-            "spec.slo.latency.threshold",
-            spec.slo.as_ref().and_then(|slo| Some(slo.latency.as_ref()?.threshold.as_str())),
-        ),
-        ("spec.slo.window", spec.slo.as_ref().and_then(|slo| slo.window.as_deref())),
-    ];
-    for (field, text) in fields {
-        if text.and_then(units::duration).is_some_and(|duration| duration.is_zero()) {
-            problems.push(Problem::error(
-                field,
-                format!("{field} is zero"),
-                "Give a duration greater than zero, such as 2s, or leave the field out.",
-            ));
-        }
-    }
-}
-
-/// Names that refer to nothing.
-fn names(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
-    if spec.slo.is_some()
-        && spec.observability.as_ref().is_none_or(|o| o.metrics.is_none())
-        && spec.provider() != MeshProvider::Istio
-    {
-        problems.push(Problem::warning(
-            "spec.slo",
-            "nothing measures the SLO: there is neither observability.metrics nor Istio",
-            "Set observability.metrics to the port that serves OpenTelemetry's http_server_request_duration_seconds.",
         ));
     }
 }

@@ -263,7 +263,8 @@ fn how_far(log: &str, packages: usize) -> String {
     let (downloads, compiled): (Vec<&str>, Vec<&str>) =
         log.lines().partition(|line| line.starts_with("go: "));
     match (compiled.len(), downloads.len()) {
-        (0, 0) => String::new(),
+        // Go says nothing while it looks what has changed, and while it links.
+        (0, 0) => "nothing to compile so far".into(),
         (0, modules) => format!("{modules} modules downloaded"),
         // The last of all is linked, which takes a while too.
         (done, _) => format!("{} of about {} packages", done, packages.max(done)),
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn progress_tells_downloads_from_packages() {
-        assert_eq!(how_far("", 10), "");
+        assert_eq!(how_far("", 10), "nothing to compile so far");
         assert_eq!(how_far("go: downloading a v1\ngo: downloading b v1\n", 10), "2 modules downloaded");
         assert_eq!(how_far("go: downloading a v1\nfmt\nos\n", 10), "2 of about 10 packages");
         assert_eq!(how_far("a\nb\nc\n", 2), "3 of about 3 packages");

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod chart;
+mod children;
 mod cloud;
 mod crd;
 mod finservice;

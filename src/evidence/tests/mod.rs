@@ -177,7 +177,7 @@ fn dispersed_errors_are_measured() {
     let mut state = 1u64;
     let mut chance = |of: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % of == 0
+        (state >> 33).is_multiple_of(of)
     };
     for _ in 0..400u64 {
         let mut pods = |size: u64, of: u64| -> Vec<PodCounts> {

@@ -35,25 +35,6 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
     {
         problems.push(problem);
     }
-    if let Some(mesh) = &spec.mesh
-        && provider != MeshProvider::Istio
-    {
-        let retries = mesh.retries.as_ref().is_some_and(|retries| retries.attempts > 0);
-        for (asked, field) in [
-            (retries, "spec.mesh.retries"),
-            (mesh.circuit_breaker.is_some(), "spec.mesh.circuitBreaker"),
-            (mesh.mtls.is_some(), "spec.mesh.mtls"),
-            (mesh.timeout.is_some() && provider == MeshProvider::None, "spec.mesh.timeout"),
-        ] {
-            if asked {
-                problems.push(Problem::warning(
-                    field,
-                    format!("nothing carries this out with mesh.provider {provider:?}"),
-                    "Use mesh.provider Istio, or take the field out.",
-                ));
-            }
-        }
-    }
     let autoscaled = spec.scale.as_ref().is_some_and(|scale| scale.max.is_some());
     let cpu = spec.resources.as_ref().is_some_and(|resources| {
         [&resources.requests, &resources.limits]

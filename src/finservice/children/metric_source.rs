@@ -2,6 +2,7 @@
 
 use super::Scope;
 use super::peer_authentication::strict;
+use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::units;
 use crate::api::workload::Protocol;
@@ -25,9 +26,11 @@ pub struct MetricSource {
 
 impl MetricSource {
     /// With Istio its proxies count, since pods miss their own crashes and refusals; else the pods'
-    /// own OpenTelemetry metrics do.
+    /// own OpenTelemetry metrics do. What fetches its work is never called through a proxy.
     pub fn of(scope: &Scope) -> Self {
-        let istio = (scope.spec.provider() == MeshProvider::Istio).then(|| {
+        let proxied =
+            scope.spec.provider() == MeshProvider::Istio && scope.spec.traffic() == Traffic::Requests;
+        let istio = proxied.then(|| {
             // All callers have a proxy where they must present a certificate. Elsewhere only the
             // pods' own proxies see all requests.
             let reporter = if strict(scope) { "source" } else { "destination" };
@@ -80,19 +83,20 @@ impl MetricSource {
     }
 
     /// Requests that took at most `threshold`, and those that it is a share of, as rates over
-    /// `window`. The pods' own histogram is asked where Istio's has no such bound.
+    /// `window`. The pods' own histogram is asked where Istio's has no such bound. A histogram that has
+    /// no such bound either gives no answer: zero would count every request as slow, and page.
     pub fn fast(&self, threshold: &str, window: &str) -> (String, String) {
         let millis = units::duration(threshold).unwrap_or_default().as_millis();
         match &self.istio {
             Some(labels) if ISTIO_BOUNDS.contains(&millis) => (
                 format!(
-                    r#"(sum(rate(istio_request_duration_milliseconds_bucket{{{labels},le=~"{millis}([.]0)?"}}[{window}])) or vector(0))"#
+                    r#"sum(rate(istio_request_duration_milliseconds_bucket{{{labels},le=~"{millis}([.]0)?"}}[{window}]))"#
                 ),
                 format!("sum(rate(istio_request_duration_milliseconds_count{{{labels}}}[{window}]))"),
             ),
             _ => (
                 format!(
-                    r#"(sum(rate(http_server_request_duration_seconds_bucket{{{},le=~"{}"}}[{window}])) or vector(0))"#,
+                    r#"sum(rate(http_server_request_duration_seconds_bucket{{{},le=~"{}"}}[{window}]))"#,
                     self.own,
                     seconds(millis)
                 ),

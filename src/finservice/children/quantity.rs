@@ -17,7 +17,8 @@ enum Format {
 /// The rules are those of `Quantity.CanonicalizeBytes` in k8s.io/apimachinery.
 pub fn canonical(text: &str) -> String {
     parse(text.trim())
-        .map_or_else(|| text.to_owned(), |(mantissa, exponent, format)| write(mantissa, exponent, format))
+        .and_then(|(mantissa, exponent, format)| write(mantissa, exponent, format))
+        .unwrap_or_else(|| text.to_owned())
 }
 
 /// The value as `mantissa × 10^exponent`, and how it was written.
@@ -30,7 +31,7 @@ fn parse(text: &str) -> Option<(i128, i32, Format)> {
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let (number, suffix) = rest.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || number.len() > 24 {
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || number.len() > 36 {
         return None;
     }
     let mut mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
@@ -64,9 +65,10 @@ fn parse(text: &str) -> Option<(i128, i32, Format)> {
     Some((if negative { -mantissa } else { mantissa }, exponent, format))
 }
 
-fn write(mut mantissa: i128, mut exponent: i32, format: Format) -> String {
+/// `None` if that takes more digits than can be computed with.
+fn write(mut mantissa: i128, mut exponent: i32, format: Format) -> Option<String> {
     if mantissa == 0 {
-        return "0".to_owned();
+        return Some("0".to_owned());
     }
     while mantissa % 10 == 0 {
         mantissa /= 10;
@@ -83,14 +85,15 @@ fn write(mut mantissa: i128, mut exponent: i32, format: Format) -> String {
             whole /= 1024;
             power += 1;
         }
-        return format!("{whole}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
+        return Some(format!("{whole}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]));
     }
     while exponent.rem_euclid(3) != 0 || exponent > 18 {
-        mantissa *= 10;
+        mantissa = mantissa.checked_mul(10)?;
         exponent -= 1;
     }
     if format == Format::Exponent {
-        return if exponent == 0 { mantissa.to_string() } else { format!("{mantissa}e{exponent}") };
+        let exponent = if exponent == 0 { String::new() } else { format!("e{exponent}") };
+        return Some(format!("{mantissa}{exponent}"));
     }
     let suffix = match exponent {
         -9 => "n",
@@ -104,7 +107,7 @@ fn write(mut mantissa: i128, mut exponent: i32, format: Format) -> String {
         18 => "E",
         _ => "",
     };
-    format!("{mantissa}{suffix}")
+    Some(format!("{mantissa}{suffix}"))
 }
 
 #[cfg(test)]
@@ -137,6 +140,8 @@ mod tests {
             (".5", "500m"),
             ("2000", "2k"),
             ("1.0000000001", "1000000001n"),
+            ("12345678901234567890123456789.5Ki", "12641975194864197519486419751936512"),
+            ("99999999999999999999.1Ei", "99999999999999999999.1Ei"),
             ("not one", "not one"),
             ("", ""),
         ] {
