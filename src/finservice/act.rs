@@ -12,6 +12,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Pr
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::adopt;
 use super::children::{Child, Kind};
@@ -23,7 +24,8 @@ use super::revision;
 use crate::api::Problem;
 use crate::runtime::digest::{MANAGER, SCALER};
 
-/// Writes of one FinService that are under way at once. The queue bounds how many FinServices are.
+/// Writes of one FinService that are under way at once: a FinService that changes alone is written in few
+/// round trips. All together are bounded by [`Actor::turns`].
 const AT_ONCE: usize = 8;
 /// What the ConfigMaps of one revision may hold together, in bytes. etcd takes 1.5 MiB an object.
 const MOST_CONTENTS: usize = 900 * 1024;
@@ -81,6 +83,8 @@ pub struct Actor<'a> {
     pub index: &'a Mutex<Index>,
     /// The FinService.
     pub key: &'a Key,
+    /// One permit for each write that may be under way in the whole process.
+    pub turns: &'a Semaphore,
 }
 
 /// The API of a kind in a namespace.
@@ -118,6 +122,10 @@ impl Actor<'_> {
     }
 
     async fn write(&self, op: &Op, now: Timestamp) -> Result<(), ActError> {
+        // Without a bound of its own, each of the many FinServices in work would have AT_ONCE requests
+        // in flight, and the renewal of the leader Lease would wait behind all of them. It is never
+        // closed, so there is always a turn.
+        let _turn = self.turns.acquire().await;
         self.op(op, now).await.map_err(|why| ActError { what: op.words(), why })
     }
 

@@ -24,6 +24,7 @@ mod fake;
 pub mod index;
 pub mod observe;
 pub mod placement;
+pub mod plain;
 pub mod plan;
 pub mod revision;
 pub mod rollout;

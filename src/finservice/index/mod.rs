@@ -406,6 +406,20 @@ impl Index {
         self.kinds.iter().filter_map(|kind| kind.api()).collect()
     }
 
+    /// Brings the children in what was seen up to date. `false` if the FinService itself has changed
+    /// meanwhile, and is to be looked at from the start.
+    pub fn renew(&self, seen: &mut Observed) -> bool {
+        let metadata = &seen.service.metadata;
+        let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+        let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+        let Some(entry) = self.entries.get(&key) else { return false };
+        let same = matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
+        if same {
+            seen.children.clone_from(&entry.children);
+        }
+        same
+    }
+
     /// All that decisions about that FinService need. `None` if there is none that parses.
     pub fn observe(&self, key: &Key) -> Option<Observed> {
         let entry = self.entries.get(key)?;
