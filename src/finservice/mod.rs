@@ -20,6 +20,8 @@ pub mod decide;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod examples_tests;
+#[cfg(test)]
 mod fake;
 pub mod index;
 pub mod observe;

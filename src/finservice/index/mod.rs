@@ -413,7 +413,8 @@ impl Index {
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
         let Some(entry) = self.entries.get(&key) else { return false };
-        let same = matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
+        let same =
+            matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
         if same {
             seen.children.clone_from(&entry.children);
         }
