@@ -360,10 +360,29 @@ async fn follow<K: Resource + Debug>(
             }
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(%error, what, "a watch broke and is begun anew");
+                if is_forbidden(&error) {
+                    tracing::error!(
+                        %error,
+                        what,
+                        "this operator may not watch them, and does nothing before it can: give it the right that the chart's ClusterRole names"
+                    );
+                } else {
+                    tracing::warn!(%error, what, "a watch broke and is begun anew");
+                }
             }
             Err(error) => tracing::debug!(%error, what, "a watch is still broken"),
         }
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => status.code == 403,
+        _ => false,
     }
 }
 
