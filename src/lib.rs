@@ -6,12 +6,14 @@
 //! |---|---|
 //! | [`api`] | the CRD types, nothing else |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
+//! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
 
 pub mod api;
+pub mod canary;
 pub mod cli;
 pub mod evidence;
 pub mod finservice;

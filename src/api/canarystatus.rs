@@ -118,13 +118,13 @@ pub struct Rollout {
     pub release: String,
     /// When the template changed.
     pub started_at: Time,
-    /// Steps that were entered; 0 is none.
+    /// The weight that it has, in percent.
     #[serde(default)]
-    pub step: i32,
-    /// When the last of them was entered.
+    pub weight: i32,
+    /// Since when it has that weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entered_at: Option<Time>,
-    /// The step whose pods are being made.
+    /// The weight for which pods are being made.
     #[serde(default)]
     pub preparing: i32,
     /// Since when pods are missing.
@@ -140,7 +140,7 @@ pub struct Rollout {
     /// Whether a person said to go to the end at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promote: bool,
-    /// The step whose hold and verdict a person said to skip.
+    /// The weight whose hold and verdict a person said to skip.
     #[serde(default)]
     pub skip: i32,
     /// Whether a person said not to wait for other clusters.
@@ -153,9 +153,9 @@ pub struct Rollout {
     /// Restarts of the canary's and of stable's containers before the rollout.
     #[serde(default)]
     pub restarts_before: RestartCounts,
-    /// Whether the wait for evidence has been announced, so that it is said once.
-    #[serde(default)]
-    pub held: i32,
+    /// The weight at which a wait for evidence or pods has been announced, so that it is said once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<i32>,
 }
 
 /// Restarts of containers.
@@ -179,7 +179,10 @@ pub struct GateMemory {
     /// Since when its query has been true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub true_since: Option<Time>,
-    /// Whether it is open for good.
+    /// Since when nobody answers; that time does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered_since: Option<Time>,
+    /// Whether a person opened it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
 }
