@@ -50,7 +50,10 @@ struct Side {
 }
 
 impl Side {
-    const NEW: Side = Side { constant: [0.0; POINTS], slope: [0.0; POINTS] };
+    const NEW: Side = Side {
+        constant: [0.0; POINTS],
+        slope: [0.0; POINTS],
+    };
 
     /// The logarithm of the e-process at `x`, and its derivative.
     fn at(&self, x: f64) -> (f64, f64) {
@@ -91,15 +94,20 @@ impl Side {
     }
 }
 
-fn lambda(index: usize) -> f64 {
-    SMALLEST * (LARGEST / SMALLEST).powf(index as f64 / (POINTS - 1) as f64)
-}
-
 impl ConfidenceSequence {
     /// A sequence that has seen nothing. `alpha` is taken into [1e-9, 0.5].
     pub fn new(alpha: f64) -> ConfidenceSequence {
-        let alpha = if alpha.is_finite() { alpha.clamp(1e-9, 0.5) } else { 1e-9 };
-        ConfidenceSequence { limit: -alpha.ln(), above: Side::NEW, below: Side::NEW, tally: Tally::default() }
+        let alpha = if alpha.is_finite() {
+            alpha.clamp(1e-9, 0.5)
+        } else {
+            1e-9
+        };
+        ConfidenceSequence {
+            limit: -alpha.ln(),
+            above: Side::NEW,
+            below: Side::NEW,
+            tally: Tally::default(),
+        }
     }
 
     /// Takes in one look. A look in which an arm has no requests is passed over. `phi` is the dispersion as known before the
@@ -112,15 +120,21 @@ impl ConfidenceSequence {
         let (requests, canary_bad) = (seen.canary_requests as f64, seen.canary_bad as f64);
         let stable_bad = seen.stable_bad as f64;
         let ratio = requests / seen.stable_requests as f64;
-        for index in 0..POINTS {
-            let lambda = lambda_table()[index];
-            let (fall, rise) = (-(-lambda).exp_m1(), lambda.exp_m1());
-            let kappa = (ratio * fall).ln_1p();
-            self.above.constant[index] += (kappa * stable_bad - lambda * canary_bad) / phi;
+        // The logarithms cost the most, and most looks at a healthy service have no bad requests.
+        let kappa = |argument: f64| {
+            if stable_bad > 0.0 {
+                argument.ln_1p()
+            } else {
+                0.0
+            }
+        };
+        for (index, [lambda, fall, rise]) in table().iter().copied().enumerate() {
+            let up = kappa(ratio * fall);
+            self.above.constant[index] += (up * stable_bad - lambda * canary_bad) / phi;
             self.above.slope[index] += requests * fall / phi;
             if ratio * rise < 1.0 {
-                let kappa = -(-ratio * rise).ln_1p();
-                self.below.constant[index] += (lambda * canary_bad - kappa * stable_bad) / phi;
+                let down = -kappa(-ratio * rise);
+                self.below.constant[index] += (lambda * canary_bad - down * stable_bad) / phi;
                 self.below.slope[index] += requests * rise / phi;
             }
         }
@@ -164,13 +178,13 @@ impl ConfidenceSequence {
     ) -> Option<u64> {
         let phi = phi.max(1.0);
         let growth: [f64; POINTS] = std::array::from_fn(|index| {
-            let lambda = lambda_table()[index];
-            let fall = -(-lambda).exp_m1();
+            let [lambda, fall, _] = table()[index];
             let kappa = (ratio * fall).ln_1p();
             (kappa * stable_rate / ratio - lambda * canary_rate + delta * fall) / phi
         });
-        let start: [f64; POINTS] =
-            std::array::from_fn(|index| self.above.constant[index] + self.above.slope[index] * delta);
+        let start: [f64; POINTS] = std::array::from_fn(|index| {
+            self.above.constant[index] + self.above.slope[index] * delta
+        });
         first_crossing(&start, &growth, self.limit + (POINTS as f64).ln())
     }
 }
@@ -178,9 +192,15 @@ impl ConfidenceSequence {
 /// The least `n` at which `ln Σ exp(start + growth · n)` reaches `limit`; `None` if it takes over 10^12.
 pub(super) fn first_crossing(start: &[f64], growth: &[f64], limit: f64) -> Option<u64> {
     let reached = |n: f64| {
-        let terms = || start.iter().zip(growth).map(|(start, growth)| start + growth * n);
+        let terms = || {
+            start
+                .iter()
+                .zip(growth)
+                .map(|(start, growth)| start + growth * n)
+        };
         let most = terms().fold(f64::NEG_INFINITY, f64::max);
-        most.is_finite() && most + terms().map(|term| (term - most).exp()).sum::<f64>().ln() >= limit
+        most.is_finite()
+            && most + terms().map(|term| (term - most).exp()).sum::<f64>().ln() >= limit
     };
     if reached(0.0) {
         return Some(0);
@@ -207,7 +227,13 @@ pub(super) fn first_crossing(start: &[f64], growth: &[f64], limit: f64) -> Optio
     Some(high.ceil() as u64)
 }
 
-fn lambda_table() -> &'static [f64; POINTS] {
-    static TABLE: std::sync::OnceLock<[f64; POINTS]> = std::sync::OnceLock::new();
-    TABLE.get_or_init(|| std::array::from_fn(lambda))
+/// For each λ: itself, 1 − e^−λ, and e^λ − 1.
+fn table() -> &'static [[f64; 3]; POINTS] {
+    static TABLE: std::sync::OnceLock<[[f64; 3]; POINTS]> = std::sync::OnceLock::new();
+    TABLE.get_or_init(|| {
+        std::array::from_fn(|index| {
+            let lambda = SMALLEST * (LARGEST / SMALLEST).powf(index as f64 / (POINTS - 1) as f64);
+            [lambda, -(-lambda).exp_m1(), lambda.exp_m1()]
+        })
+    })
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::confseq::ConfidenceSequence;
-use super::dispersion::{Dispersion, PodCounts};
+use super::dispersion::{Dispersion, PodCounts, Temper};
 use super::eprocess::{EProcess, Starts, Tally};
 use super::outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 use super::verdict::{Arm, Judgement, Missing, Needed, Numbers, Reason, Verdict};
@@ -22,17 +22,22 @@ const OUTAGE_TIMES: f64 = 3.0;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// The increase of the bad rate over stable's that is let pass, as a share of requests (0.005 for half a percentage point).
+    #[serde(with = "wire::float")]
     pub max_increase: f64,
     /// The chance, over the whole rollout, that a canary as good as stable is failed on this metric. See [`shared_alpha`].
+    #[serde(with = "wire::float")]
     pub false_alarm: f64,
     /// The number of steps with a comparison that the rollout will have, at least 1.
     pub steps: u32,
     /// The least length of a look in seconds: the source's sampling interval, or by how much its arms may be read apart.
     /// Shorter looks are put together. 0 where looks are exact, as with counters of one process.
+    #[serde(with = "wire::float")]
     pub look_seconds: f64,
     /// A limit on the canary's own bad rate, as a share of requests, if there is one.
+    #[serde(with = "wire::maybe")]
     pub absolute_limit: Option<f64>,
     /// The window of the absolute limit in seconds.
+    #[serde(with = "wire::float")]
     pub absolute_window: f64,
 }
 
@@ -59,15 +64,17 @@ impl fmt::Display for PolicyError {
                 "maxIncrease must be over 0 and at most 100 percentage points; it is {}",
                 value * 100.0
             ),
-            PolicyError::FalseAlarm(value) => {
-                write!(out, "falseAlarm must lie between 0.000001 and 0.5; it is {value}; 0.01 is usual")
-            }
-            PolicyError::Steps => {
-                out.write_str("steps must contain at least one weight under 100, else nothing is compared")
-            }
-            PolicyError::LookSeconds(value) => {
-                write!(out, "the sampling interval must lie between 0 and 3600 s; it is {value}")
-            }
+            PolicyError::FalseAlarm(value) => write!(
+                out,
+                "falseAlarm must lie between 0.000001 and 0.5; it is {value}; 0.01 is usual"
+            ),
+            PolicyError::Steps => out.write_str(
+                "steps must contain at least one weight under 100, else nothing is compared",
+            ),
+            PolicyError::LookSeconds(value) => write!(
+                out,
+                "the sampling interval must lie between 0 and 3600 s; it is {value}"
+            ),
             PolicyError::AbsoluteLimit(value) => write!(
                 out,
                 "the absolute limit must lie between 0 and 100 %, without either, over a window of more than 0 s; it is {} %",
@@ -119,7 +126,13 @@ impl Policy {
     pub fn requests_to_pass(&self, base_rate: f64, weight: f64) -> Option<u64> {
         let weight = weight.clamp(1e-6, 1.0 - 1e-6);
         ConfidenceSequence::new(self.false_alarm)
-            .requests_until_under(self.max_increase, base_rate, base_rate, weight / (1.0 - weight), 1.0)
+            .requests_until_under(
+                self.max_increase,
+                base_rate,
+                base_rate,
+                weight / (1.0 - weight),
+                1.0,
+            )
             .map(|canary| (canary as f64 / weight).ceil() as u64)
     }
 }
@@ -152,6 +165,9 @@ pub struct Detector {
     dispersion: Dispersion,
     outage: OutageWatch,
     phase: Phase,
+    /// The latest look within an outage: it counts once the next one is within it too. The look in which stable leaves the outage
+    /// cannot be told before, and read at slightly different times the arms leave it in different looks.
+    held: Option<Tally>,
     limit: Option<AbsoluteLimit>,
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
@@ -174,6 +190,7 @@ impl Detector {
             dispersion: Dispersion::default(),
             outage: OutageWatch::default(),
             phase: Phase::Calm,
+            held: None,
             limit: new_limit(&policy),
             pending: Tally::default(),
             pending_pods: Vec::new(),
@@ -214,8 +231,7 @@ impl Detector {
     /// A look at stable alone, before the canary has traffic: it measures how stable's errors scatter.
     pub fn before(&mut self, stable_pods: &[PodCounts], seconds: f64) {
         let (requests, bad) = sum(stable_pods);
-        let phi = self.dispersion.scatter();
-        self.observe_stable(requests, bad, stable_pods, seconds, phi);
+        self.observe_stable(requests, bad, stable_pods, seconds);
     }
 
     /// A new step begins: Pass will be judged on what is seen from here on; the evidence against the canary goes on, with a
@@ -224,6 +240,7 @@ impl Detector {
         self.rollout.begin_step();
         self.step = ConfidenceSequence::new(self.policy.false_alarm);
         self.limit = new_limit(&self.policy);
+        self.held = None;
         self.seen = Tally::default();
         self.seconds = 0.0;
         self.pending = Tally::default();
@@ -242,7 +259,9 @@ impl Detector {
     /// Takes in one look without judging: for many looks at once. Returns whether its numbers can be; if not, it was left out.
     pub fn take(&mut self, look: Look<'_>) -> bool {
         let tally = look.tally;
-        let routed = look.routed_share.filter(|share| *share > 0.0 && *share < 1.0);
+        let routed = look
+            .routed_share
+            .filter(|share| *share > 0.0 && *share < 1.0);
         if tally.canary_bad > tally.canary_requests
             || tally.stable_bad > tally.stable_requests
             || !(look.seconds >= 0.0 && look.seconds.is_finite())
@@ -256,9 +275,9 @@ impl Detector {
         if let Some(limit) = &mut self.limit {
             limit.look(tally, look.seconds);
         }
-        let phi = self.dispersion.phi(self.policy.false_alarm);
         if let Some(share) = routed {
-            self.rollout.look(tally, share, phi);
+            let temper = self.temper(look.seconds);
+            self.rollout.look(tally, share, temper);
         }
         if self.pending.requests() == 0
             && tally.requests() >= LEAST_REQUESTS
@@ -267,13 +286,17 @@ impl Detector {
             && look.seconds + self.pending_seconds >= self.policy.look_seconds
         {
             self.pending_seconds = 0.0;
-            self.close(tally, look.stable_pods, look.seconds, routed.is_none(), phi);
+            self.close(tally, look.stable_pods, look.seconds, routed.is_none());
             return true;
         }
         self.pending = self.pending.plus(tally);
         self.pending_seconds += look.seconds;
         for pod in look.stable_pods {
-            match self.pending_pods.iter_mut().find(|held| held.pod == pod.pod) {
+            match self
+                .pending_pods
+                .iter_mut()
+                .find(|held| held.pod == pod.pod)
+            {
                 Some(held) => {
                     held.requests = held.requests.saturating_add(pod.requests);
                     held.bad = held.bad.saturating_add(pod.bad);
@@ -289,7 +312,7 @@ impl Detector {
             let tally = std::mem::take(&mut self.pending);
             let seconds = std::mem::take(&mut self.pending_seconds);
             let mut pods = std::mem::take(&mut self.pending_pods);
-            self.close(tally, &pods, seconds, routed.is_none(), phi);
+            self.close(tally, &pods, seconds, routed.is_none());
             pods.clear();
             self.pending_pods = pods;
         }
@@ -297,18 +320,33 @@ impl Detector {
     }
 
     /// A look that is large and long enough to be judged on.
-    fn close(&mut self, tally: Tally, pods: &[PodCounts], seconds: f64, counted: bool, phi: f64) {
-        self.observe_stable(tally.stable_requests, tally.stable_bad, pods, seconds, phi);
-        if self.phase == Phase::Edge {
-            return;
-        }
+    fn close(&mut self, tally: Tally, pods: &[PodCounts], seconds: f64, counted: bool) {
+        // As known before this look.
+        let (temper, whole) = (self.temper(seconds), self.dispersion.phi_with_bursts());
+        self.observe_stable(tally.stable_requests, tally.stable_bad, pods, seconds);
+        let tally = match self.phase {
+            Phase::Calm => tally,
+            Phase::Edge => {
+                self.held = None;
+                return;
+            }
+            Phase::Within => match self.held.replace(tally) {
+                Some(before) => before,
+                None => return,
+            },
+        };
         if let (true, Some(share)) = (counted, tally.share()) {
-            self.rollout.look(tally, share, phi);
+            self.rollout.look(tally, share, temper);
         }
-        self.step.look(tally, phi);
+        self.step.look(tally, whole);
     }
 
-    fn observe_stable(&mut self, requests: u64, bad: u64, pods: &[PodCounts], seconds: f64, phi: f64) {
+    fn temper(&self, seconds: f64) -> Temper {
+        self.dispersion.temper(self.policy.false_alarm, seconds)
+    }
+
+    fn observe_stable(&mut self, requests: u64, bad: u64, pods: &[PodCounts], seconds: f64) {
+        let phi = self.dispersion.phi();
         self.phase = self.outage.look(requests, bad, pods, seconds, phi);
         if self.phase != Phase::Calm {
             self.dispersion.skip();
@@ -316,9 +354,10 @@ impl Detector {
         }
         if pods.is_empty() {
             let pod = 0;
-            self.dispersion.look(&[PodCounts { pod, requests, bad }]);
+            self.dispersion
+                .look(&[PodCounts { pod, requests, bad }], seconds);
         } else {
-            self.dispersion.look(pods);
+            self.dispersion.look(pods, seconds);
         }
     }
 
@@ -326,7 +365,11 @@ impl Detector {
     pub fn judge(&self) -> Judgement {
         let (verdict, reason) = self.decide();
         let numbers = self.numbers(verdict);
-        Judgement { verdict, reason, numbers }
+        Judgement {
+            verdict,
+            reason,
+            numbers,
+        }
     }
 
     /// The verdict and its reason alone, without the numbers, which cost more.
@@ -383,7 +426,11 @@ impl Detector {
 
     fn insufficient(&self, reason: Reason) -> Judgement {
         let verdict = Verdict::Insufficient;
-        Judgement { verdict, reason, numbers: self.numbers(verdict) }
+        Judgement {
+            verdict,
+            reason,
+            numbers: self.numbers(verdict),
+        }
     }
 
     fn far_worse(&self) -> bool {
@@ -402,7 +449,7 @@ impl Detector {
             recent_estimate: self.rollout.since_start().increase(),
             evidence: self.rollout.peak(),
             limit: self.rollout.limit(),
-            dispersion: self.dispersion.phi(self.policy.false_alarm),
+            dispersion: self.dispersion.phi(),
             needed: matches!(verdict, Verdict::Insufficient | Verdict::ProviderDown)
                 .then(|| self.needed())
                 .flatten(),
@@ -413,27 +460,41 @@ impl Detector {
         let tally = self.step.tally();
         let (canary, stable) = (tally.canary_rate()?, tally.stable_rate()?);
         let ratio = tally.canary_requests as f64 / tally.stable_requests as f64;
-        let phi = self.dispersion.phi(self.policy.false_alarm);
+        let (phi, whole) = (self.dispersion.phi(), self.dispersion.phi_with_bursts());
         let (toward, requests) = if canary - stable > self.policy.max_increase {
-            let requests = self.rollout.requests_until_limit(canary, stable, ratio, phi);
+            let requests = self
+                .rollout
+                .requests_until_limit(canary, stable, ratio, phi);
             (Verdict::Fail, requests)
         } else {
             let limit = self.policy.max_increase;
-            let requests = self.step.requests_until_under(limit, canary, stable, ratio, phi);
+            let requests = self
+                .step
+                .requests_until_under(limit, canary, stable, ratio, whole);
             (Verdict::Pass, requests)
         };
         let requests = (requests? as f64 * (1.0 + 1.0 / ratio)).ceil();
         let rate = self.seen.requests() as f64 / self.seconds;
         let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);
-        Some(Needed { toward, requests: requests as u64, seconds })
+        Some(Needed {
+            toward,
+            requests: requests as u64,
+            seconds,
+        })
     }
 }
 
 fn new_limit(policy: &Policy) -> Option<AbsoluteLimit> {
-    policy.absolute_limit.map(|rate| AbsoluteLimit::new(rate, policy.absolute_window))
+    policy
+        .absolute_limit
+        .map(|rate| AbsoluteLimit::new(rate, policy.absolute_window))
 }
 
 fn sum(pods: &[PodCounts]) -> (u64, u64) {
-    pods.iter()
-        .fold((0u64, 0u64), |sum, pod| (sum.0.saturating_add(pod.requests), sum.1.saturating_add(pod.bad)))
+    pods.iter().fold((0u64, 0u64), |sum, pod| {
+        (
+            sum.0.saturating_add(pod.requests),
+            sum.1.saturating_add(pod.bad),
+        )
+    })
 }

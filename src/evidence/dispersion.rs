@@ -1,13 +1,14 @@
 //! How much more stable's errors scatter than independent ones would: φ ≥ 1.
 //!
-//! Three measures, of which the largest counts, all of them given the totals, so that an error rate that rises for
-//! everybody at once does not count:
-//! - between stable's pods within a look, and between one look and the next: Pearson's statistic over its degrees of freedom
-//!   (McCullagh & Nelder 1989, *Generalized Linear Models*, section 4.5), each look weighted by its bad events. For errors in
-//!   clusters of size K this tends to E K² / E K, the factor by which the variance is larger;
-//! - the worst burst of one pod: rare and long blips hardly move a variance, and are what rolls back a good canary. Each pod
-//!   of stable is taken for a canary and followed by CUSUM (Page 1954) against the rest at the odds ratios 3, 10 and 30. A burst
-//!   beyond what chance explains raises φ so far that the same burst in a canary's pod ends at its limit, not over it.
+//! Everything is measured given the totals, so that an error rate that rises for everybody at once does not count:
+//! - the scatter φ between stable's pods within a look, and between one look and the next, whichever is larger: Pearson's
+//!   statistic over its degrees of freedom (McCullagh & Nelder 1989, *Generalized Linear Models*, section 4.5), each look weighted by
+//!   its bad events. For errors in clusters of size K this tends to E K² / E K, the factor by which the variance is larger. A look's
+//!   evidence is divided by it;
+//! - the bursts: rare blips of one pod hardly move a variance, and are what rolls back a good canary. Each pod of stable is taken for
+//!   a canary and followed by CUSUM (Page 1954) against the rest at the odds ratios 3, 10 and 30. What is beyond chance is a burst; it
+//!   is left out of that scatter (the interval, an average over a step, takes the scatter with it), and its length is remembered. A look's evidence is then capped so that a burst as long as the longest
+//!   one seen ends at the limit, however bad it is: what makes a canary worse than a blip is that it stays.
 //!
 //! It is measured before a rollout (a history, or what the last rollout left) and during it, always before the look to
 //! which it applies.
@@ -36,6 +37,12 @@ pub struct PodCounts {
     pub bad: u64,
 }
 
+impl PodCounts {
+    fn failed(&self) -> u64 {
+        self.bad.min(self.requests)
+    }
+}
+
 /// A number for a pod's name or UID (FNV-1a, 64 bits).
 pub fn pod_id(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -50,11 +57,16 @@ struct Ratio {
     sum: f64,
     #[serde(with = "wire::float")]
     weight: f64,
+    /// The variance of the sum, were the errors independent.
+    #[serde(with = "wire::float")]
+    variance: f64,
 }
 
 impl Ratio {
+    /// The ratio less one standard error that it has under independence: an estimate that wavers around 1 and counts only above it
+    /// would take from every service what only few have to pay.
     fn value(&self) -> f64 {
-        (self.sum + PRIOR) / (self.weight + PRIOR)
+        (self.sum + PRIOR - self.variance.sqrt()) / (self.weight + PRIOR)
     }
 
     /// Adds Pearson's statistic of cells that share one rate. Its mean is its degrees of freedom under equal rates, given
@@ -79,54 +91,96 @@ impl Ratio {
         let per_degree = statistic * (requests - 1.0) / (requests - bad) / (count - 1.0);
         self.sum += bad * per_degree;
         self.weight += bad;
+        self.variance += 2.0 * bad * bad / (count - 1.0);
     }
 
     fn fade(&mut self) {
         self.sum *= 0.5;
         self.weight *= 0.5;
+        self.variance *= 0.25;
     }
 }
 
-/// A pod in a burst.
+/// A pod whose CUSUM is above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Burst {
     pod: u64,
     #[serde(with = "wire::floats")]
     sums: [f64; 3],
+    /// The highest that any of them has been.
+    #[serde(with = "wire::float")]
+    peak: f64,
+    /// Seconds since it left zero.
+    #[serde(with = "wire::float")]
+    seconds: f64,
+}
+
+/// How far a look's evidence is believed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temper {
+    /// The factor's logarithm is divided by it; anything under 1 counts as 1.
+    pub phi: f64,
+    /// The factor's logarithm is cut off at it; anything over half of ln(1/α) counts as that.
+    pub cap: f64,
+}
+
+impl Temper {
+    /// For errors that are independent: only the cap that keeps one look from deciding.
+    pub const NONE: Temper = Temper {
+        phi: 1.0,
+        cap: f64::INFINITY,
+    };
 }
 
 /// The dispersion of stable's errors. It may be kept from one rollout to the next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dispersion {
+    /// Between pods, and between looks, without the bursts.
     pods: Ratio,
     looks: Ratio,
+    /// Between pods with the bursts.
+    whole: Ratio,
     previous: Option<(u64, u64)>,
     /// The pods whose CUSUM is above zero, by pod.
     bursts: Vec<Burst>,
     #[serde(with = "wire::float")]
-    worst: f64,
+    longest: f64,
     #[serde(with = "wire::float")]
     bad: f64,
 }
 
 impl Dispersion {
-    /// Takes in one look at stable: its pods' counts, sorted or not; one entry (or none known) tells nothing between pods.
-    pub fn look(&mut self, pods: &[PodCounts]) {
-        let (requests, bad) = pods.iter().fold((0u64, 0u64), |sum, pod| {
-            (sum.0.saturating_add(pod.requests), sum.1.saturating_add(pod.bad.min(pod.requests)))
+    /// Takes in one look at stable: its pods' counts, sorted or not, and its length; one entry (or none known) tells nothing between
+    /// pods.
+    pub fn look(&mut self, pods: &[PodCounts], seconds: f64) {
+        let (requests, bad) = pods.iter().fold((0.0, 0.0), |sum, pod| {
+            (sum.0 + pod.requests as f64, sum.1 + pod.failed() as f64)
         });
-        if requests == 0 {
+        if requests == 0.0 {
             return;
         }
-        self.pods.add(pods.iter().map(|pod| (pod.requests, pod.bad.min(pod.requests))));
+        self.bad += bad;
+        if bad > 0.0 && pods.len() > 1 {
+            self.follow(pods, requests, bad, seconds);
+        }
+        let bound = self.bound();
+        let bursts = &self.bursts;
+        let calm = pods.iter().filter(|pod| {
+            !bursts
+                .binary_search_by_key(&pod.pod, |burst| burst.pod)
+                .is_ok_and(|index| bursts[index].peak > bound)
+        });
+        let cells = calm.map(|pod| (pod.requests, pod.failed()));
+        self.pods.add(cells.clone());
+        self.whole
+            .add(pods.iter().map(|pod| (pod.requests, pod.failed())));
+        let sum = cells.fold((0u64, 0u64), |sum, cell| {
+            (sum.0.saturating_add(cell.0), sum.1.saturating_add(cell.1))
+        });
         if let Some(previous) = self.previous {
-            self.looks.add([previous, (requests, bad)].into_iter());
+            self.looks.add([previous, sum].into_iter());
         }
-        self.previous = Some((requests, bad));
-        self.bad += bad as f64;
-        if bad > 0 && pods.len() > 1 {
-            self.follow(pods, requests as f64, bad as f64);
-        }
+        self.previous = Some(sum);
     }
 
     /// Leaves out a look (an outage shared by all): the next look is not compared with the one before it.
@@ -134,29 +188,40 @@ impl Dispersion {
         self.previous = None;
     }
 
-    /// For a new rollout: what was measured keeps half of its weight.
+    /// For a new rollout: what was measured keeps half of its weight; the longest burst stays.
     pub fn carry_over(&mut self) {
         self.pods.fade();
         self.looks.fade();
+        self.whole.fade();
         self.bad *= 0.5;
         self.previous = None;
         self.bursts.clear();
     }
 
-    /// φ for a test at level `alpha`; at least 1.
-    pub fn phi(&self, alpha: f64) -> f64 {
-        let scatter = self.scatter();
-        let chances = (BURST_ODDS.len() as f64 * self.bad).max(1.0);
-        if self.worst > scatter * (chances.ln() + BURST_MARGIN) {
-            scatter.max(self.worst / -alpha.clamp(1e-9, 0.5).ln())
-        } else {
-            scatter
+    /// How far a look of so many seconds is to be believed, in a test at level `alpha`.
+    pub fn temper(&self, alpha: f64, seconds: f64) -> Temper {
+        let nats = -alpha.clamp(1e-9, 0.5).ln();
+        // A burst may begin within a look and end within another.
+        let looks = self.longest / seconds.max(0.1) + 1.0;
+        Temper {
+            phi: self.phi(),
+            cap: nats / looks.max(2.0),
         }
     }
 
-    /// The variance part of φ alone, without bursts; at least 1.
-    pub fn scatter(&self) -> f64 {
+    /// The scatter; at least 1.
+    pub fn phi(&self) -> f64 {
         self.pods.value().max(self.looks.value()).max(1.0)
+    }
+
+    /// The scatter with the bursts, for what is averaged over a step and so cannot be capped; at least [`Dispersion::phi`].
+    pub fn phi_with_bursts(&self) -> f64 {
+        self.whole.value().max(self.phi())
+    }
+
+    /// The longest burst of one pod that was seen, in seconds; 0 if none was.
+    pub fn longest_burst(&self) -> f64 {
+        self.longest
     }
 
     /// The bad events of stable that the measure rests on.
@@ -164,25 +229,49 @@ impl Dispersion {
         self.bad
     }
 
-    fn follow(&mut self, pods: &[PodCounts], requests: f64, bad: f64) {
+    /// The CUSUM beyond which a burst is more than chance explains.
+    fn bound(&self) -> f64 {
+        let chances = (BURST_ODDS.len() as f64 * self.bad).max(1.0);
+        self.phi() * (chances.ln() + BURST_MARGIN)
+    }
+
+    fn follow(&mut self, pods: &[PodCounts], requests: f64, bad: f64, seconds: f64) {
+        let bound = self.bound();
         for pod in pods.iter().filter(|pod| pod.requests > 0) {
-            let place = self.bursts.binary_search_by_key(&pod.pod, |burst| burst.pod);
-            let mut sums = place.map_or([0.0; 3], |index| self.bursts[index].sums);
+            let place = self
+                .bursts
+                .binary_search_by_key(&pod.pod, |burst| burst.pod);
             let share = pod.requests as f64 / requests;
             if share >= 1.0 || (pod.bad == 0 && place.is_err()) {
                 continue;
             }
-            for (sum, odds) in sums.iter_mut().zip(BURST_ODDS) {
-                let gain =
-                    pod.bad.min(pod.requests) as f64 * odds.ln() - bad * (share * (odds - 1.0)).ln_1p();
+            let mut burst = place.map_or(
+                Burst {
+                    pod: pod.pod,
+                    sums: [0.0; 3],
+                    peak: 0.0,
+                    seconds: 0.0,
+                },
+                |index| self.bursts[index],
+            );
+            burst.seconds += seconds;
+            for (sum, odds) in burst.sums.iter_mut().zip(BURST_ODDS) {
+                let gain = pod.failed() as f64 * odds.ln() - bad * (share * (odds - 1.0)).ln_1p();
                 *sum = (*sum + gain).max(0.0);
-                self.worst = self.worst.max(*sum);
             }
-            let over = sums.iter().any(|sum| *sum > 0.0);
+            let most = burst.sums.iter().copied().fold(0.0, f64::max);
+            if most > burst.peak {
+                burst.peak = most;
+                if most > bound {
+                    self.longest = self.longest.max(burst.seconds);
+                }
+            }
+            // Once half of it is gone it is over; a second blip is a burst of its own.
+            let over = most <= burst.peak / 2.0;
             match place {
-                Ok(index) if over => self.bursts[index].sums = sums,
-                Ok(index) => drop(self.bursts.remove(index)),
-                Err(index) if over => self.bursts.insert(index, Burst { pod: pod.pod, sums }),
+                Ok(index) if over => drop(self.bursts.remove(index)),
+                Ok(index) => self.bursts[index] = burst,
+                Err(index) if !over => self.bursts.insert(index, burst),
                 Err(_) => {}
             }
         }

@@ -18,12 +18,13 @@
 //! inference*).
 //!
 //! Two things are done to each factor, and both keep its mean at or under 1: it is raised to `1/φ`, φ ≥ 1 known before
-//! the look (Jensen), and it is cut off at `α^(−1/2)`, so that no single look can decide.
+//! the look (Jensen), and it is cut off at `α^(−1/2)`, so that no single look can decide, or lower where stable's pods have blips
+//! (see [`Temper`]).
 //!
 //! # Odds ratios and starting times
 //! Nobody knows θ, nor when the canary turns bad. The process is a mixture over a log-uniform grid of 40 odds ratios and
 //! over starting times, whose weights add up to one: what has not begun yet counts as 1 (Shin, Ramdas & Rinaldo 2023,
-//! *E-detectors*). Three tenths of the weight start at the steps, in equal parts; the rest starts bit by bit, on a clock
+//! *E-detectors*). A good third of the weight starts at the steps, in equal parts; the rest starts bit by bit, on a clock
 //! that counts bad events (divided by φ), since between bad events the factors are 1 and a start there is the same start.
 //! For one θ all starts share every later factor, so their sum obeys one recursion, `mass ← (mass + new) · f`, and the
 //! state stays at one number per θ however many starts there are.
@@ -34,6 +35,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::confseq::first_crossing;
+use super::dispersion::Temper;
 use super::wire;
 
 /// The number of odds ratios in the mixture.
@@ -46,7 +48,7 @@ pub const SMALLEST_ODDS: f64 = 1.25;
 pub const LARGEST_ODDS: f64 = 32.0;
 
 /// The part of the weight that starts at the steps; the rest starts within them.
-const AT_STEPS: f64 = 0.3;
+const AT_STEPS: f64 = 0.36;
 
 /// The clock at which the even part of the starts within steps ends, in bad events.
 const EVEN_UNTIL: f64 = 131_072.0;
@@ -119,7 +121,7 @@ impl Tally {
 pub enum Starts {
     /// All of it at the first step: the plain mixture, which a good past can blind.
     One,
-    /// Three tenths of it at the steps, of which there will be so many, in equal parts; the rest within them.
+    /// A good third of it at the steps, of which there will be so many, in equal parts; the rest within them.
     StepsAndWithin(
         /// The number of steps, at least 1. Steps after these get no start of their own.
         u32,
@@ -167,6 +169,8 @@ pub struct EProcess {
 #[derive(Clone, Debug)]
 struct Grid {
     log_odds: [f64; ODDS],
+    /// θ − 1.
+    excess: [f64; ODDS],
     /// ln(1 + p (θ − 1)) for `share`.
     penalty: [f64; ODDS],
     share: f64,
@@ -186,14 +190,19 @@ impl Grid {
         for (index, value) in log_odds.iter_mut().enumerate() {
             *value = low + (high - low) * index as f64 / (ODDS - 1) as f64;
         }
-        Grid { log_odds, penalty: [0.0; ODDS], share: 0.0 }
+        Grid {
+            log_odds,
+            excess: log_odds.map(f64::exp_m1),
+            penalty: [0.0; ODDS],
+            share: 0.0,
+        }
     }
 
     fn set(&mut self, share: f64) {
         if self.share != share {
             self.share = share;
-            for (penalty, log) in self.penalty.iter_mut().zip(&self.log_odds) {
-                *penalty = (share * log.exp_m1()).ln_1p();
+            for (penalty, excess) in self.penalty.iter_mut().zip(&self.excess) {
+                *penalty = (share * excess).ln_1p();
             }
         }
     }
@@ -204,7 +213,11 @@ impl EProcess {
     pub fn new(alpha: f64, starts: Starts) -> EProcess {
         EProcess {
             starts,
-            alpha: if alpha.is_finite() { alpha.clamp(1e-9, 0.5) } else { 1e-9 },
+            alpha: if alpha.is_finite() {
+                alpha.clamp(1e-9, 0.5)
+            } else {
+                1e-9
+            },
             mass: [0.0; ODDS],
             origin_canary_requests: [0.0; ODDS],
             origin_canary_bad: [0.0; ODDS],
@@ -224,7 +237,9 @@ impl EProcess {
     pub fn begin_step(&mut self) {
         let weight = match self.starts {
             Starts::One if self.steps == 0 => 1.0,
-            Starts::StepsAndWithin(steps) if self.steps < steps.max(1) => AT_STEPS / f64::from(steps.max(1)),
+            Starts::StepsAndWithin(steps) if self.steps < steps.max(1) => {
+                AT_STEPS / f64::from(steps.max(1))
+            }
             _ => 0.0,
         };
         self.steps = self.steps.saturating_add(1);
@@ -232,14 +247,16 @@ impl EProcess {
     }
 
     /// Takes in one look. `share` is the chance that a request of this look falls on the canary, in (0, 1); outside of
-    /// it the look says nothing about the canary and changes only the tally. `phi` is the dispersion as known before the
-    /// look; anything under 1 counts as 1.
-    pub fn look(&mut self, seen: Tally, share: f64, phi: f64) {
+    /// it the look says nothing about the canary and changes only the tally. `temper` says how far the look is believed, as known before
+    /// it.
+    pub fn look(&mut self, seen: Tally, share: f64, temper: Temper) {
         let bad = seen.canary_bad as f64 + seen.stable_bad as f64;
         if bad > 0.0 && share > 0.0 && share < 1.0 {
             self.start_within();
-            let phi = if phi.is_finite() { phi.max(1.0) } else { 1e6 };
-            let cap = -0.5 * self.alpha.ln();
+            // NaN falls to the careful side.
+            let phi = temper.phi.clamp(1.0, 1e6);
+            let phi = if phi.is_nan() { 1e6 } else { phi };
+            let cap = temper.cap.min(-0.5 * self.alpha.ln()).max(0.0);
             let canary = seen.canary_bad as f64;
             self.grid.set(share);
             let mut total = self.reserve;
@@ -289,7 +306,12 @@ impl EProcess {
         }
         let now = self.tally.array();
         let mean = |origins: &[f64; ODDS], present: f64| {
-            let sum: f64 = self.mass.iter().zip(origins).map(|(mass, origin)| mass / total * origin).sum();
+            let sum: f64 = self
+                .mass
+                .iter()
+                .zip(origins)
+                .map(|(mass, origin)| mass / total * origin)
+                .sum();
             (present - sum).max(0.0).round() as u64
         };
         Tally {

@@ -37,7 +37,7 @@ pub use budget::{BurnAlert, OverBudget, Slo, SloError, Urgency, WORKBOOK_ALERTS}
 pub use confseq::ConfidenceSequence;
 pub use counters::{ClosedLook, Counters, Rejected, Sample};
 pub use detector::{Detector, Look, Policy, PolicyError, shared_alpha};
-pub use dispersion::{Dispersion, PodCounts, pod_id};
+pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts, Tally};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 pub use verdict::{Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

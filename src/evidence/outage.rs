@@ -1,8 +1,8 @@
 //! Outages that both arms share, and the absolute limit.
 //!
 //! When stable itself burns far above what it did before, what fails is most likely behind both arms. The arms are read at
-//! slightly different times, so the look in which it begins and the one in which it ends would say whatever the scrape offsets
-//! say: these two say nothing. In between, both arms are inside, and the comparison is as fair as ever; but the verdict is held.
+//! slightly different times, so the looks in which it begins and ends would say whatever the scrape offsets say: these say
+//! nothing (the last one within it and the first one after it count as its end). In between, both arms are inside, and the comparison is as fair as ever; but the verdict is held.
 
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,14 @@ pub struct OutageWatch {
 
 impl OutageWatch {
     /// Takes in one look at stable: its requests and bad ones, by pod if known, and the dispersion of its errors.
-    pub fn look(&mut self, requests: u64, bad: u64, pods: &[PodCounts], seconds: f64, phi: f64) -> Phase {
+    pub fn look(
+        &mut self,
+        requests: u64,
+        bad: u64,
+        pods: &[PodCounts],
+        seconds: f64,
+        phi: f64,
+    ) -> Phase {
         let before = self.burning;
         self.burning = self.burns(requests as f64, bad as f64, pods, phi);
         let fade = 0.5f64.powf(seconds.clamp(0.0, 1e6) / HALF_LIFE);
@@ -75,13 +82,15 @@ impl OutageWatch {
         }
         // One pod that fails is no outage: at least half of them must be worse than usual.
         let serving = pods.iter().filter(|pod| pod.requests > 0);
-        let worse = serving.clone().filter(|pod| pod.bad as f64 > 2.0 * usual * pod.requests as f64);
+        let worse = serving
+            .clone()
+            .filter(|pod| pod.bad as f64 > 2.0 * usual * pod.requests as f64);
         2 * worse.count() >= serving.count()
     }
 }
 
-/// The looks that an absolute limit is judged on.
-const WINDOW: usize = 32;
+/// The parts that the window of an absolute limit moves by.
+const PARTS: f64 = 16.0;
 
 /// A limit on the canary's own bad rate, without comparison: an SLO that burns.
 ///
@@ -94,8 +103,15 @@ pub struct AbsoluteLimit {
     rate: f64,
     #[serde(with = "wire::float")]
     window_seconds: f64,
-    /// The latest looks, the newest last, at most [`WINDOW`] of them.
-    looks: Vec<(Tally, f64)>,
+    /// The latest looks, the newest last, put together to about a sixteenth of the window each.
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Part {
+    tally: Tally,
+    #[serde(with = "wire::float")]
+    seconds: f64,
 }
 
 /// What an absolute limit says.
@@ -113,37 +129,55 @@ impl AbsoluteLimit {
     /// A limit on the bad rate (a share of requests) over a window in seconds.
     pub fn new(rate: f64, window_seconds: f64) -> AbsoluteLimit {
         AbsoluteLimit {
-            rate: if rate.is_finite() { rate.clamp(0.0, 1.0) } else { 1.0 },
-            window_seconds: if window_seconds.is_finite() { window_seconds.max(1.0) } else { 60.0 },
-            looks: Vec::with_capacity(WINDOW),
+            rate: if rate.is_finite() {
+                rate.clamp(0.0, 1.0)
+            } else {
+                1.0
+            },
+            window_seconds: if window_seconds.is_finite() {
+                window_seconds.max(1.0)
+            } else {
+                60.0
+            },
+            parts: Vec::new(),
         }
     }
 
     /// Takes in one look.
     pub fn look(&mut self, seen: Tally, seconds: f64) -> LimitState {
-        // A window of more looks than there is room for: neighbours are put together.
-        if self.looks.len() == WINDOW {
-            for index in 0..WINDOW / 2 {
-                let (first, second) = (self.looks[2 * index], self.looks[2 * index + 1]);
-                self.looks[index] = (first.0.plus(second.0), first.1 + second.1);
+        let seconds = seconds.clamp(0.0, 1e6);
+        match self.parts.last_mut() {
+            Some(last) if last.seconds + seconds <= self.window_seconds / PARTS => {
+                last.tally = last.tally.plus(seen);
+                last.seconds += seconds;
             }
-            self.looks.truncate(WINDOW / 2);
+            _ => self.parts.push(Part {
+                tally: seen,
+                seconds,
+            }),
         }
-        self.looks.push((seen, seconds.clamp(0.0, 1e6)));
-        let mut length: f64 = self.looks.iter().map(|look| look.1).sum();
+        let mut length: f64 = self.parts.iter().map(|part| part.seconds).sum();
         let mut drop = 0;
-        while drop + 1 < self.looks.len() && length - self.looks[drop].1 >= self.window_seconds {
-            length -= self.looks[drop].1;
+        while drop + 1 < self.parts.len()
+            && length - self.parts[drop].seconds >= self.window_seconds
+        {
+            length -= self.parts[drop].seconds;
             drop += 1;
         }
-        self.looks.drain(..drop);
+        self.parts.drain(..drop);
         self.state()
     }
 
     /// What it says now.
     pub fn state(&self) -> LimitState {
-        let sum = self.looks.iter().fold(Tally::default(), |sum, look| sum.plus(look.0));
-        let (bad, allowed) = (sum.canary_bad as f64, sum.canary_requests as f64 * self.rate);
+        let sum = self
+            .parts
+            .iter()
+            .fold(Tally::default(), |sum, part| sum.plus(part.tally));
+        let (bad, allowed) = (
+            sum.canary_bad as f64,
+            sum.canary_requests as f64 * self.rate,
+        );
         let excess = if bad <= allowed || bad == 0.0 {
             0.0
         } else if allowed == 0.0 {
@@ -173,7 +207,11 @@ mod tests {
     fn pods(bad: [u64; 4]) -> Vec<PodCounts> {
         bad.iter()
             .enumerate()
-            .map(|(pod, bad)| PodCounts { pod: pod as u64, requests: 250, bad: *bad })
+            .map(|(pod, bad)| PodCounts {
+                pod: pod as u64,
+                requests: 250,
+                bad: *bad,
+            })
             .collect()
     }
 
@@ -195,8 +233,14 @@ mod tests {
         for _ in 0..20 {
             watch.look(1000, 4, &pods([1, 1, 1, 1]), 5.0, 1.0);
         }
-        assert_eq!(watch.look(1000, 100, &pods([100, 0, 0, 0]), 5.0, 1.0), Phase::Calm);
-        assert_eq!(watch.look(1000, 100, &pods([30, 30, 40, 0]), 5.0, 1.0), Phase::Edge);
+        assert_eq!(
+            watch.look(1000, 100, &pods([100, 0, 0, 0]), 5.0, 1.0),
+            Phase::Calm
+        );
+        assert_eq!(
+            watch.look(1000, 100, &pods([30, 30, 40, 0]), 5.0, 1.0),
+            Phase::Edge
+        );
     }
 
     #[test]
@@ -205,12 +249,19 @@ mod tests {
         for _ in 0..100 {
             watch.look(1000, 5, &[], 5.0, 1.0);
         }
-        let held = (0..5000).take_while(|_| watch.look(1000, 50, &[], 5.0, 1.0) != Phase::Calm).count();
+        let held = (0..5000)
+            .take_while(|_| watch.look(1000, 50, &[], 5.0, 1.0) != Phase::Calm)
+            .count();
         assert!((2..1500).contains(&held), "{held}");
     }
 
     fn seen(canary_bad: u64, stable_bad: u64) -> Tally {
-        Tally { canary_requests: 100, canary_bad, stable_requests: 900, stable_bad }
+        Tally {
+            canary_requests: 100,
+            canary_bad,
+            stable_requests: 900,
+            stable_bad,
+        }
     }
 
     #[test]
@@ -228,9 +279,9 @@ mod tests {
         limit.look(seen(40, 0), 1.0);
         for _ in 0..2000 {
             limit.look(seen(0, 0), 1.0);
-            assert!(limit.looks.len() <= WINDOW);
+            assert!(limit.parts.len() <= 2 * PARTS as usize + 2);
         }
         assert_eq!(limit.state(), LimitState::Kept);
-        assert!(limit.looks.iter().all(|look| look.0.canary_bad == 0));
+        assert!(limit.parts.iter().all(|part| part.tally.canary_bad == 0));
     }
 }

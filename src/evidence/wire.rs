@@ -57,7 +57,8 @@ pub mod floats {
         }
         let mut values = [0.0; N];
         for (value, chunk) in values.iter_mut().zip(text.as_bytes().chunks_exact(11)) {
-            *value = pull(chunk).ok_or_else(|| D::Error::custom("evidence: a number that cannot be read"))?;
+            *value = pull(chunk)
+                .ok_or_else(|| D::Error::custom("evidence: a number that cannot be read"))?;
         }
         Ok(values)
     }
@@ -78,6 +79,26 @@ pub mod float {
     }
 }
 
+/// Serialises a finite number that may be missing.
+pub mod maybe {
+    use super::*;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Held(#[serde(with = "super::float")] f64);
+
+    /// Writes the number, or nothing.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&value.map(Held), serializer)
+    }
+
+    /// Reads the number back; what is not a finite number is an error.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Held>::deserialize(deserializer)?.map(|held| held.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
@@ -92,7 +113,10 @@ mod tests {
 
     #[test]
     fn every_bit_comes_back() {
-        let held = Held { many: [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX], one: std::f64::consts::PI };
+        let held = Held {
+            many: [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX],
+            one: std::f64::consts::PI,
+        };
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
     }
