@@ -30,5 +30,8 @@ pub const GROUP: &str = "banyan.dev";
 
 /// The definitions of all resources, as they are to be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [FinService::crd(), CanaryRollout::crd(), Action::crd(), CloudCluster::crd()].into_iter().map(schema::bounded).collect()
+    [FinService::crd(), CanaryRollout::crd(), Action::crd(), CloudCluster::crd()]
+        .into_iter()
+        .map(schema::bounded)
+        .collect()
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::facts::{Evidence, Sampling};
 use super::policy::Policy;
 use crate::evidence::{
-    Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError, Rejected,
-    Sample, shared_alpha,
+    Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
+    Rejected, Sample, shared_alpha,
 };
 
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
@@ -73,7 +73,17 @@ impl Analysis {
         }
         let (stable, canary) = (stable.to_owned(), canary.to_owned());
         let (attempt, weight) = (sampling.attempt, sampling.weight);
-        Ok(Self { attempt, weight, stable, canary, warmup, interval, started: now, metrics, comparable: true })
+        Ok(Self {
+            attempt,
+            weight,
+            stable,
+            canary,
+            warmup,
+            interval,
+            started: now,
+            metrics,
+            comparable: true,
+        })
     }
 
     /// Takes over what earlier rollouts measured of stable's dispersion, by the name of the metric.

@@ -83,8 +83,11 @@ fn follow(draft: &mut Draft<'_>, mark: &Mark) {
             }
         }
         End::Settled => {
-            let promoted =
-                draft.memory.rollout.as_ref().map(|rollout| mark.stable == rollout.canary && rollout.weight > 0);
+            let promoted = draft
+                .memory
+                .rollout
+                .as_ref()
+                .map(|rollout| mark.stable == rollout.canary && rollout.weight > 0);
             match promoted {
                 Some(true) => draft.promote(),
                 Some(false) => draft.cancel(),

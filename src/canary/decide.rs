@@ -14,8 +14,8 @@ use super::listen::listen;
 use super::peers::{self, Follow};
 use super::proceed::{proceed, settle_window};
 use super::route::finish;
-use crate::api::analysis::Baseline;
 use crate::api::Problem;
+use crate::api::analysis::Baseline;
 use crate::evidence::Verdict;
 use crate::runtime::events::Reason;
 
@@ -78,7 +78,10 @@ fn target(draft: &mut Draft<'_>) {
 fn regret(draft: &mut Draft<'_>, current: &str) -> bool {
     let Some(old) = draft.revision(current).filter(|old| old.ready() > 0) else { return false };
     let Some(warm) = draft.memory.warm.take() else { return false };
-    let note = format!("the FinService asks for {} again, which is still warm: it has all traffic back", old.release);
+    let note = format!(
+        "the FinService asks for {} again, which is still warm: it has all traffic back",
+        old.release
+    );
     draft.notice(Reason::RevisionPromoted, format!("{note}; {} goes", warm.release));
     draft.stable = Some(current.to_owned());
     true
@@ -107,14 +110,16 @@ fn take_back(draft: &mut Draft<'_>) {
     match health::judge(draft.revision(&canary), beside, before) {
         Health::Fine => {}
         Health::Crashing(why) => {
-            draft.said = Some(super::steps::Said { verdict: Verdict::Fail, words: why.clone(), harmless: false });
+            draft.said =
+                Some(super::steps::Said { verdict: Verdict::Fail, words: why.clone(), harmless: false });
             take(draft, &why);
         }
         Health::NoneReady => none_ready(draft, &canary),
     }
     if draft.facts.role == Role::Standby && draft.memory.rollout.is_none() {
         let warm = draft.memory.warm.as_ref().map(|warm| warm.release.clone());
-        let follow = warm.map(|release| peers::follow(&draft.facts.policy.after, draft.facts.peers, &release, draft.now));
+        let follow = warm
+            .map(|release| peers::follow(&draft.facts.policy.after, draft.facts.peers, &release, draft.now));
         if let Some(Follow::No(why)) = follow {
             take(draft, &why);
         }

@@ -136,7 +136,10 @@ impl<'a> Draft<'a> {
             restarts_before: health::counts(self.revision(hash), beside),
             held: None,
         });
-        self.notice(Reason::RolloutStarted, format!("{release} (revision {hash}) begins to take over from {from}"));
+        self.notice(
+            Reason::RolloutStarted,
+            format!("{release} (revision {hash}) begins to take over from {from}"),
+        );
     }
 
     fn end(&mut self, rollout: &Rollout, outcome: Outcome, message: &str) {
@@ -229,10 +232,14 @@ impl<'a> Draft<'a> {
     /// weight too.
     pub fn judge(&self) -> Said {
         let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
-        match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
+        let mut said = match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
             Some(evidence) => steps::together(&evidence.judgements, evidence.weight == weight),
             None => steps::together(&[], false),
+        };
+        if weight == 100 && said.verdict != Verdict::Fail {
+            said.words = "nothing runs beside it; absolute limits and the pods themselves judge".to_owned();
         }
+        said
     }
 
     /// What the route is to carry beside its weights.
@@ -257,6 +264,8 @@ impl<'a> Draft<'a> {
 
     /// The verdict for the status.
     pub fn verdict(&self) -> Option<Verdict> {
-        self.said.as_ref().map(|said| said.verdict)
+        let compared = self.memory.rollout.as_ref().is_some_and(|rollout| rollout.weight < 100);
+        let said = self.said.as_ref().map(|said| said.verdict);
+        said.filter(|verdict| compared || *verdict == Verdict::Fail)
     }
 }

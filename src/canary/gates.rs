@@ -29,7 +29,8 @@ pub struct Gate {
 pub fn ask(policy: &GatePolicy, memory: &mut GateMemory, answers: &[GateAnswer], now: Timestamp) -> Gate {
     let index = memory.gate;
     let answer = answers.iter().find(|answer| answer.gate as i32 == index).map(|answer| &answer.answer);
-    let after = |since: Timestamp, length: SignedDuration| since.saturating_add(length).unwrap_or(Timestamp::MAX);
+    let after =
+        |since: Timestamp, length: SignedDuration| since.saturating_add(length).unwrap_or(Timestamp::MAX);
     let deadline = after(memory.reached_at.0, policy.timeout);
     let at = policy.at;
     let (open, words, again_at) = match &policy.kind {
@@ -47,7 +48,8 @@ pub fn ask(policy: &GatePolicy, memory: &mut GateMemory, answers: &[GateAnswer],
         GateKind::Promql { query, r#for } => promql(at, query, *r#for, memory, answer, now),
     };
     let overdue = !open && now >= deadline;
-    let again_at = if open || overdue { None } else { Some(again_at.map_or(deadline, |at| at.min(deadline))) };
+    let again_at =
+        if open || overdue { None } else { Some(again_at.map_or(deadline, |at| at.min(deadline))) };
     let words = match overdue {
         true => format!("{words} (since {}, which is its timeout)", display(policy.timeout.unsigned_abs())),
         false => words,

@@ -19,7 +19,11 @@ pub enum Health {
 }
 
 /// What the pods of the canary say, beside those of stable.
-pub fn judge(canary: Option<&RevisionFacts>, stable: Option<&RevisionFacts>, before: RestartCounts) -> Health {
+pub fn judge(
+    canary: Option<&RevisionFacts>,
+    stable: Option<&RevisionFacts>,
+    before: RestartCounts,
+) -> Health {
     let count = |revision: Option<&RevisionFacts>, before: i64| {
         let restarts = revision.map_or(0, |revision| (revision.restarts() - before).max(0));
         (restarts, revision.map_or(1, |revision| revision.pods.len().max(1)) as i64)

@@ -86,7 +86,9 @@ fn other(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
     if said.verb == Verb::Approve {
         return approve(draft, said);
     }
-    let Some(rollout) = draft.memory.rollout.as_mut() else { return Err("nothing is rolling out".to_owned()) };
+    let Some(rollout) = draft.memory.rollout.as_mut() else {
+        return Err("nothing is rolling out".to_owned());
+    };
     let weight = rollout.weight;
     match said.verb {
         Verb::Pause if rollout.paused.is_some() => Err("it is paused already".to_owned()),
@@ -97,7 +99,10 @@ fn other(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
         }
         Verb::Resume => match rollout.paused.take() {
             Some(_) => {
-                draft.notice(Reason::RolloutPaused, format!("{release} goes on from {weight} %, says {}", by(said)));
+                draft.notice(
+                    Reason::RolloutPaused,
+                    format!("{release} goes on from {weight} %, says {}", by(said)),
+                );
                 Ok(format!("goes on from {weight} %"))
             }
             None => Err("it is not paused".to_owned()),
@@ -136,8 +141,11 @@ fn retry(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
 fn approve(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
     let policy = draft.facts.policy;
     let now = draft.time();
-    let Some(rollout) = draft.memory.rollout.as_mut() else { return Err("nothing is rolling out".to_owned()) };
-    let closed = |index: usize| !rollout.gates.iter().any(|memory| memory.gate == index as i32 && memory.open);
+    let Some(rollout) = draft.memory.rollout.as_mut() else {
+        return Err("nothing is rolling out".to_owned());
+    };
+    let closed =
+        |index: usize| !rollout.gates.iter().any(|memory| memory.gate == index as i32 && memory.open);
     let found = policy.gates.iter().enumerate().find(|(index, gate)| {
         gate.kind == GateKind::Approval
             && gate.at > rollout.weight

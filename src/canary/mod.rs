@@ -29,6 +29,7 @@ pub mod peers;
 pub mod policy;
 mod proceed;
 mod route;
+pub mod simulate;
 
 pub mod status;
 pub mod steps;

@@ -45,7 +45,8 @@ pub fn follow(after: &[AfterPolicy], peers: &[Peer], release: &str, now: Timesta
     let mut wait: Option<(String, Option<Timestamp>)> = None;
     for policy in after {
         let cluster = &policy.cluster;
-        let fares = peers.iter().find(|peer| peer.cluster == *cluster).map_or(&Fares::Unseen, |peer| &peer.fares);
+        let fares =
+            peers.iter().find(|peer| peer.cluster == *cluster).map_or(&Fares::Unseen, |peer| &peer.fares);
         let next = match fares {
             Fares::RolledBack(why) => return Follow::No(format!("{cluster} took {release} back: {why}")),
             Fares::Promoted(since) => {
@@ -56,7 +57,9 @@ pub fn follow(after: &[AfterPolicy], peers: &[Peer], release: &str, now: Timesta
                 let bake = display(policy.bake.unsigned_abs());
                 (format!("{cluster} promoted {release} and must stay well for {bake}"), Some(until))
             }
-            Fares::Running => (format!("{cluster} goes first, and {release} is still on its way there"), None),
+            Fares::Running => {
+                (format!("{cluster} goes first, and {release} is still on its way there"), None)
+            }
             Fares::Unseen => (format!("{cluster} goes first, and {release} has not been seen there"), None),
             Fares::Unreachable(how) => (format!("{cluster} goes first, and does not answer: {how}"), None),
         };

@@ -182,11 +182,13 @@ impl Reader {
             let field = "spec.analysis.errorRate.maxIncrease";
             let max_increase = self.share(field, errors.and_then(|e| e.max_increase.as_ref()), 0.005);
             let mut limit = errors.and_then(|e| e.limit.as_deref()).and_then(percent).map(|p| p / 100.0);
-            let target = slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
+            let target =
+                slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
             if let Some(slo) = target.and_then(|target| evidence::Slo::new(target, 30.0).ok()) {
                 limit = limit.or(Some((PAGING_BURN * slo.budget()).min(0.99)));
                 if let Err(over) = slo.check(max_increase) {
-                    let remedy = "Lower it, or accept that a release that passes may use up the error budget.";
+                    let remedy =
+                        "Lower it, or accept that a release that passes may use up the error budget.";
                     self.problems.push(Problem::warning(field, over.to_string(), remedy));
                 }
             }
@@ -219,7 +221,8 @@ impl Reader {
         for (index, step) in canary.steps.iter().enumerate() {
             let field = format!("spec.strategy.canary.steps[{index}]");
             let min_hold = self.duration(&format!("{field}.minHold"), step.min_hold.as_ref(), min);
-            let max_hold = self.duration(&format!("{field}.maxHold"), step.max_hold.as_ref(), max.max(min_hold));
+            let max_hold =
+                self.duration(&format!("{field}.maxHold"), step.max_hold.as_ref(), max.max(min_hold));
             if max_hold < min_hold {
                 self.problems.push(Problem::error(
                     format!("{field}.maxHold"),
@@ -247,7 +250,8 @@ impl Reader {
         let kind = if gate.approval.is_some() {
             GateKind::Approval
         } else if let Some(promql) = &gate.promql {
-            let r#for = self.duration(&format!("{field}.promql.for"), promql.r#for.as_ref(), SignedDuration::ZERO);
+            let r#for =
+                self.duration(&format!("{field}.promql.for"), promql.r#for.as_ref(), SignedDuration::ZERO);
             GateKind::Promql { query: promql.query.clone(), r#for }
         } else {
             GateKind::Webhook { url: gate.webhook.as_ref()?.url.clone() }
@@ -305,7 +309,11 @@ impl Policy {
             from: spec.from.unwrap_or_default(),
             window: reader.duration("spec.rollbackWindow.for", delay.or(window.r#for.as_ref()), mins(15)),
             window_percent: window.capacity_percent.unwrap_or(100).clamp(1, 100),
-            progress_deadline: reader.duration("spec.progressDeadline", spec.progress_deadline.as_ref(), mins(10)),
+            progress_deadline: reader.duration(
+                "spec.progressDeadline",
+                spec.progress_deadline.as_ref(),
+                mins(10),
+            ),
             matches: spec.matches.clone().unwrap_or_default(),
             mirror_percent: spec.mirror_percent,
             affinity: spec.session_affinity.as_ref().map(|affinity| Affinity {
@@ -329,7 +337,8 @@ impl Policy {
                 })
                 .collect(),
         };
-        let gates = spec.gates.iter().flatten().enumerate().filter_map(|(index, gate)| reader.gate(index, gate));
+        let gates =
+            spec.gates.iter().flatten().enumerate().filter_map(|(index, gate)| reader.gate(index, gate));
         let policy = Self { gates: gates.collect(), ..policy };
         (policy, reader.problems)
     }

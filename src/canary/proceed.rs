@@ -191,7 +191,11 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
     let share = if whole { 100 } else { next };
     let wanted = steps::share_of(facts.scale.demand(), share);
     let canary = rollout.canary.clone();
-    let ready = facts.revisions.iter().find(|revision| revision.hash == canary).map_or(0, |revision| revision.ready());
+    let ready = facts
+        .revisions
+        .iter()
+        .find(|revision| revision.hash == canary)
+        .map_or(0, |revision| revision.ready());
     let copies = facts.baseline.map_or(0, |baseline| baseline.ready());
     let fresh = facts.policy.baseline == Baseline::Fresh && next < 100 && !whole;
     let (short, words) = if ready < wanted {
@@ -274,14 +278,21 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
 pub(super) fn settle_window(draft: &mut Draft<'_>) {
     let Some(warm) = &draft.memory.warm else { return };
     if draft.now >= warm.until.0 {
-        let note = format!("the rollback window of {} is over; {} is not kept warm any more", warm.release, warm.old);
+        let note = format!(
+            "the rollback window of {} is over; {} is not kept warm any more",
+            warm.release, warm.old
+        );
         draft.memory.warm = None;
         draft.phase = Phase::Settled;
         draft.notice(Reason::WindowClosed, note);
         return;
     }
     draft.phase = Phase::Warm;
-    let reason = format!("revision {} stays warm until {}, so that the way back is one write", warm.old, warm.until.0);
+    let length = display(draft.facts.policy.window.unsigned_abs());
+    let reason = format!(
+        "revision {} stays warm for {length} after the promotion: the way back is one write",
+        warm.old
+    );
     let until = warm.until.0;
     draft.reasons.push(reason);
     draft.look_again(Some(until));

@@ -10,7 +10,8 @@ use crate::api::canarystatus::Rollout;
 pub(super) fn finish(draft: Draft<'_>) -> Decision {
     let policy = draft.facts.policy;
     let rollout = draft.memory.rollout.clone();
-    let weight = if draft.phase == Phase::Frozen { 0 } else { rollout.as_ref().map_or(0, |rollout| rollout.weight) };
+    let weight =
+        if draft.phase == Phase::Frozen { 0 } else { rollout.as_ref().map_or(0, |rollout| rollout.weight) };
     let mut decision = Decision {
         stable: draft.stable.clone(),
         canary: rollout.as_ref().map(|rollout| rollout.canary.clone()),
@@ -83,7 +84,8 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
     decision.pods = vec![(stable.clone(), pods.stable), (rollout.canary.clone(), pods.canary)];
     let mut of_stable = 100 - weight;
     let target = weight.max(preparing);
-    let fresh = policy.baseline == Baseline::Fresh && facts.sharing != Sharing::Pods && weight < 100 && target > 0;
+    let fresh =
+        policy.baseline == Baseline::Fresh && facts.sharing != Sharing::Pods && weight < 100 && target > 0;
     let mut compared = to(stable);
     if fresh && facts.role == Role::Active {
         decision.baseline_pods = steps::share_of(facts.scale.demand(), target.min(99));

@@ -34,7 +34,12 @@ pub struct Seen<'a> {
 }
 
 /// The status that follows.
-pub fn status(facts: &Facts<'_>, decision: &Decision, seen: &Seen<'_>, now: Timestamp) -> CanaryRolloutStatus {
+pub fn status(
+    facts: &Facts<'_>,
+    decision: &Decision,
+    seen: &Seen<'_>,
+    now: Timestamp,
+) -> CanaryRolloutStatus {
     let mut problems: Vec<Problem> = seen.problems.iter().chain(&decision.problems).cloned().collect();
     problems.sort_by_key(|problem| problem.severity);
     problems.truncate(SHOWN);
@@ -137,9 +142,8 @@ fn metric(name: &str, judgement: &Judgement, now: Timestamp) -> MetricStatus {
     let numbers = &judgement.numbers;
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let seconds = numbers.needed.as_ref().and_then(|needed| needed.seconds).filter(|seconds| *seconds < 1e9);
-    let until = seconds.and_then(|seconds| {
-        now.saturating_add(jiff::SignedDuration::from_secs(seconds.ceil() as i64)).ok()
-    });
+    let until = seconds
+        .and_then(|seconds| now.saturating_add(jiff::SignedDuration::from_secs(seconds.ceil() as i64)).ok());
     MetricStatus {
         name: name.to_owned(),
         verdict: judgement.verdict.to_string(),

@@ -58,7 +58,8 @@ pub struct Said {
 /// The judgements of all metrics as one.
 pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     let worst = judgements.iter().max_by_key(|(_, judgement)| judgement.verdict);
-    let Some((name, judgement)) = worst.filter(|(_, judgement)| fresh || judgement.verdict == Verdict::Fail) else {
+    let Some((name, judgement)) = worst.filter(|(_, judgement)| fresh || judgement.verdict == Verdict::Fail)
+    else {
         let words = "nothing has been counted at this weight yet".to_owned();
         return Said { verdict: Verdict::Insufficient, words, harmless: true };
     };
@@ -67,7 +68,10 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
         Verdict::Fail | Verdict::ProviderDown => false,
         Verdict::Insufficient => matches!(
             judgement.reason,
-            Reason::NothingSeen | Reason::NoRequests(_) | Reason::TooFewRequests | Reason::TrafficNotComparable
+            Reason::NothingSeen
+                | Reason::NoRequests(_)
+                | Reason::TooFewRequests
+                | Reason::TrafficNotComparable
         ),
     });
     Said { verdict: judgement.verdict, words: format!("{name}: {}", words(judgement)), harmless }
@@ -143,9 +147,10 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
     let length = display(step.max_hold.unsigned_abs());
     match policy.on_insufficient {
         OnInsufficient::Advance if said.verdict == Verdict::Insufficient && said.harmless => Hold::Leave,
-        OnInsufficient::Rollback => {
-            Hold::Back(format!("no verdict within maxHold {length} at {weight} %, and onInsufficient is Rollback: {}", said.words))
-        }
+        OnInsufficient::Rollback => Hold::Back(format!(
+            "no verdict within maxHold {length} at {weight} %, and onInsufficient is Rollback: {}",
+            said.words
+        )),
         OnInsufficient::Advance | OnInsufficient::Hold => Hold::Stay {
             phase: Phase::Inconclusive,
             reason: format!("no verdict within maxHold {length} at {weight} %: {}", said.words),
