@@ -14,6 +14,10 @@ impl World {
             self.current = Some(release.clone());
             self.cluster.arm(&Destination::Revision(release.clone()), release);
         }
+        if event.unknown {
+            words.push("what the FinService asks for cannot be known for now".to_owned());
+            self.current = None;
+        }
         if let Some(requests) = event.requests {
             words.push(format!("{requests} requests/s"));
             self.requests = requests;

@@ -114,6 +114,9 @@ pub struct Event {
     /// The FinService asks for this release from now on.
     #[serde(default)]
     pub deploy: Option<String>,
+    /// What the FinService asks for cannot be known for now, as when a ConfigMap cannot be read.
+    #[serde(default)]
+    pub unknown: bool,
     /// Requests a second.
     #[serde(default)]
     pub requests: Option<f64>,
