@@ -124,6 +124,15 @@ pub struct Rollout {
     /// Since when it has that weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entered_at: Option<Time>,
+    /// The weight at which the evidence last said Pass.
+    #[serde(default)]
+    pub passed: i32,
+    /// Since when the source of the evidence has been silent at this weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Time>,
+    /// How long it was silent at this weight before that, in seconds.
+    #[serde(default)]
+    pub silent_seconds: i64,
     /// The weight for which pods are being made.
     #[serde(default)]
     pub preparing: i32,

@@ -102,6 +102,7 @@ fn take_back(draft: &mut Draft<'_>) {
     }
     let said = draft.judge();
     draft.said = Some(said.clone());
+    remember(draft, said.verdict);
     if said.verdict == Verdict::Fail {
         take(draft, &said.words);
         return;
@@ -110,8 +111,12 @@ fn take_back(draft: &mut Draft<'_>) {
     match health::judge(draft.revision(&canary), beside, before) {
         Health::Fine => {}
         Health::Crashing(why) => {
-            draft.said =
-                Some(super::steps::Said { verdict: Verdict::Fail, words: why.clone(), harmless: false });
+            draft.said = Some(super::steps::Said {
+                verdict: Verdict::Fail,
+                words: why.clone(),
+                harmless: false,
+                needed: None,
+            });
             take(draft, &why);
         }
         Health::NoneReady => none_ready(draft, &canary),
@@ -123,6 +128,20 @@ fn take_back(draft: &mut Draft<'_>) {
         if let Some(Follow::No(why)) = follow {
             take(draft, &why);
         }
+    }
+}
+
+/// What of a verdict outlasts it: that it was a Pass, and how long the source was silent.
+fn remember(draft: &mut Draft<'_>, verdict: Verdict) {
+    let now = draft.time();
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    if verdict == Verdict::Pass {
+        rollout.passed = rollout.weight;
+    }
+    if verdict == Verdict::ProviderDown {
+        rollout.silent_since.get_or_insert(now);
+    } else if let Some(since) = rollout.silent_since.take() {
+        rollout.silent_seconds += now.0.duration_since(since.0).as_secs().max(0);
     }
 }
 
@@ -180,6 +199,13 @@ fn conclude(draft: &mut Draft<'_>) {
             "{} was rolled back at {} %: {}; change the FinService, or say retry",
             failed.release, failed.weight, failed.message
         );
+        let words = match failed.weight {
+            0 => format!(
+                "{} was taken back before it had any weight: {}; change the FinService, or say retry",
+                failed.release, failed.message
+            ),
+            _ => words,
+        };
         draft.reasons.push(words.clone());
         draft.stalled.get_or_insert(("RolledBack", words));
     } else if draft.stable.is_none() {

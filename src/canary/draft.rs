@@ -10,6 +10,7 @@ use super::steps::{self, Said};
 use crate::api::Problem;
 use crate::api::canaryrollout::{From, Via};
 use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
+use crate::api::units::display;
 use crate::evidence::Verdict;
 use crate::finservice::plan::Notice;
 use crate::runtime::events::Reason;
@@ -125,6 +126,9 @@ impl<'a> Draft<'a> {
             started_at: self.time(),
             weight: 0,
             entered_at: None,
+            passed: 0,
+            silent_since: None,
+            silent_seconds: 0,
             preparing: 0,
             unready_since: None,
             previewed_since: None,
@@ -191,7 +195,13 @@ impl<'a> Draft<'a> {
         } else {
             return false;
         };
-        self.notice(Reason::RolledBack, format!("{release} goes from {weight} % to 0 %: {why}"));
+        self.notice(
+            Reason::RolledBack,
+            match weight {
+                0 => format!("{release} is taken back before it had any weight: {why}"),
+                _ => format!("{release} goes from {weight} % to 0 %: {why}"),
+            },
+        );
         let at = self.time();
         self.memory.failed.retain(|failed| failed.revision != revision);
         self.memory.failed.insert(0, Failed { revision, release, weight, message: why, aborted, at });
@@ -228,6 +238,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether no pod of the canary has been Ready for long enough to count.
+    fn in_warm_up(&self) -> bool {
+        let counts = |since: Timestamp| self.now.duration_since(since) >= self.facts.policy.warmup;
+        let canary = self.memory.rollout.as_ref().and_then(|rollout| self.revision(&rollout.canary));
+        let mut pods = canary.map(|canary| canary.pods.as_slice()).unwrap_or_default().iter();
+        !pods.any(|pod| pod.ready_since.is_some_and(counts))
+    }
+
     /// What the evidence says of the weight of now. Evidence of another attempt is void, a Pass of another
     /// weight too.
     pub fn judge(&self) -> Said {
@@ -236,6 +254,11 @@ impl<'a> Draft<'a> {
             Some(evidence) => steps::together(&evidence.judgements, evidence.weight == weight),
             None => steps::together(&[], false),
         };
+        if weight < 100 && said.verdict == Verdict::Insufficient && self.in_warm_up() {
+            let warmup = display(self.facts.policy.warmup.unsigned_abs());
+            said.words =
+                format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
+        }
         if weight == 100 && said.verdict != Verdict::Fail {
             said.words = "nothing runs beside it; absolute limits and the pods themselves judge".to_owned();
         }
@@ -264,6 +287,10 @@ impl<'a> Draft<'a> {
 
     /// The verdict for the status.
     pub fn verdict(&self) -> Option<Verdict> {
+        let failed = self.facts.current.and_then(|current| self.failed(current));
+        if self.phase == Phase::RolledBack && failed.is_some_and(|failed| !failed.aborted) {
+            return Some(Verdict::Fail);
+        }
         let compared = self.memory.rollout.as_ref().is_some_and(|rollout| rollout.weight < 100);
         let said = self.said.as_ref().map(|said| said.verdict);
         said.filter(|verdict| compared || *verdict == Verdict::Fail)

@@ -319,7 +319,7 @@ pub struct Decision {
     pub pods: Vec<(String, i32)>,
     /// Pods of the fresh copy of stable.
     pub baseline_pods: i32,
-    /// The flag's percentage, with `via: FeatureFlag`.
+    /// The flag's percentage, with `via: FeatureFlag`; `None` leaves it as it is.
     pub flag: Option<i32>,
     /// What is written on the route in the same write as its weights.
     pub mark: Option<Mark>,

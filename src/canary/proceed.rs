@@ -7,10 +7,12 @@ use super::draft::Draft;
 use super::facts::{Phase, Role};
 use super::gates;
 use super::peers::{self, Follow};
-use super::steps::{self, Hold};
+use super::steps::{self, Hold, Said};
+use crate::api::Problem;
 use crate::api::analysis::Baseline;
 use crate::api::canarystatus::GateMemory;
 use crate::api::units::display;
+use crate::evidence::Verdict;
 use crate::runtime::events::Reason;
 
 /// Takes the rollout as far as this decision can.
@@ -38,10 +40,17 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
         settle_window(draft);
         return;
     }
-    if !gates_open(draft, next) || !capacity(draft, next) || !previewed(draft, next) {
-        return;
+    // What can be looked at before the first weight must stand before it, also while a gate is closed.
+    let policy = draft.facts.policy;
+    let shown = policy.preview.is_some() || !policy.matches.is_empty() || policy.mirror_percent.is_some();
+    let free = if weight == 0 && shown {
+        capacity(draft, next) && previewed(draft, next) && gates_open(draft, next)
+    } else {
+        gates_open(draft, next) && capacity(draft, next) && previewed(draft, next)
+    };
+    if free {
+        enter(draft, next);
     }
-    enter(draft, next);
 }
 
 /// Whether the clusters that go first have gone well.
@@ -104,6 +113,7 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
         Hold::Stay { phase, reason, again_at } => {
             draft.phase = phase;
             draft.look_again(again_at);
+            too_slow(draft, &said);
             if phase == Phase::Inconclusive {
                 draft.stalled = Some(("Inconclusive", format!("{reason}; say promote, skip-step or abort")));
                 announce(draft, weight, &reason);
@@ -112,6 +122,28 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
             None
         }
     }
+}
+
+/// Warns of a verdict that cannot be there in time.
+fn too_slow(draft: &mut Draft<'_>, said: &Said) {
+    let policy = draft.facts.policy;
+    let (Some(rollout), Some((metric, requests, seconds))) = (&draft.memory.rollout, &said.needed) else {
+        return;
+    };
+    let left = steps::limit(policy, rollout, said, draft.now).duration_since(draft.now).as_secs_f64();
+    if rollout.weight == 100 || said.verdict != Verdict::Insufficient || *seconds <= left.max(0.0) {
+        return;
+    }
+    let takes = display(std::time::Duration::from_secs(seconds.clamp(0.0, 1e9).ceil() as u64));
+    draft.problems.push(Problem::warning(
+        "spec.strategy.canary.maxHold",
+        format!(
+            "at {} % {metric} needs about {requests} more requests for a verdict, {takes} at the rate of now, which is \
+             longer than what is left of maxHold",
+            rollout.weight
+        ),
+        "Begin with more weight, raise maxHold or maxIncrease, or say in analysis.onInsufficient what happens then.",
+    ));
 }
 
 /// Says once for each weight that the rollout waits.
@@ -258,6 +290,9 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
     rollout.weight = next;
     rollout.entered_at = Some(now);
     rollout.held = None;
+    rollout.passed = 0;
+    rollout.silent_since = None;
+    rollout.silent_seconds = 0;
     let jumped = rollout.promote || role == Role::Standby;
     draft.notice(Reason::WeightShifted, format!("{release} goes from {before} % to {next} %"));
     if next == 100 && jumped {

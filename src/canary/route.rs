@@ -15,7 +15,8 @@ pub(super) fn finish(draft: Draft<'_>) -> Decision {
     let mut decision = Decision {
         stable: draft.stable.clone(),
         canary: rollout.as_ref().map(|rollout| rollout.canary.clone()),
-        flag: draft.by_flag().then_some(weight),
+        // After a promotion the flag stays where it is: it is the team's again.
+        flag: (draft.by_flag() && (rollout.is_some() || draft.phase == Phase::RolledBack)).then_some(weight),
         mark: draft.mark(),
         verdict: draft.verdict(),
         step: (steps::position(policy, weight), policy.last()),

@@ -72,6 +72,12 @@ pub fn status(
     let fresh = seen.numbers_at.is_some_and(|at| now.duration_since(at).as_secs() < FRESH);
     if fresh && old.phase == status.phase && old.weight == status.weight && old.verdict == status.verdict {
         status.metrics = old.metrics.clone();
+        let kinds = |problems: &[Problem]| -> Vec<_> {
+            problems.iter().map(|problem| (problem.source.clone(), problem.severity)).collect()
+        };
+        if kinds(&old.problems) == kinds(&status.problems) {
+            status.problems = old.problems.clone();
+        }
         status.message = old.message.clone();
         let kept = conditions::merge(&old.conditions, keep(&old.conditions, decision), seen.generation, now);
         if kept.len() == status.conditions.len() {

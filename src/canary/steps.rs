@@ -53,6 +53,8 @@ pub struct Said {
     pub words: String,
     /// Whether more weight can do no harm that is known of.
     pub harmless: bool,
+    /// The metric whose verdict takes longest, if what was seen goes on: its name, requests, and seconds.
+    pub needed: Option<(String, u64, f64)>,
 }
 
 /// The judgements of all metrics as one.
@@ -61,7 +63,7 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     let Some((name, judgement)) = worst.filter(|(_, judgement)| fresh || judgement.verdict == Verdict::Fail)
     else {
         let words = "nothing has been counted at this weight yet".to_owned();
-        return Said { verdict: Verdict::Insufficient, words, harmless: true };
+        return Said { verdict: Verdict::Insufficient, words, harmless: true, needed: None };
     };
     let harmless = judgements.iter().all(|(_, judgement)| match judgement.verdict {
         Verdict::Pass => true,
@@ -74,7 +76,13 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
                 | Reason::TrafficNotComparable
         ),
     });
-    Said { verdict: judgement.verdict, words: format!("{name}: {}", words(judgement)), harmless }
+    let needed = judgements.iter().filter_map(|(name, judgement)| {
+        let needed = judgement.numbers.needed.as_ref()?;
+        Some((name.clone(), needed.requests, needed.seconds?))
+    });
+    let needed = needed.max_by(|one, other| one.2.total_cmp(&other.2));
+    let words = format!("{name}: {}", words(judgement));
+    Said { verdict: judgement.verdict, words, harmless, needed }
 }
 
 /// A judgement in words, with the numbers that a person asks for next.
@@ -82,7 +90,7 @@ fn words(judgement: &Judgement) -> String {
     use crate::evidence::Percent;
     let numbers = &judgement.numbers;
     let mut text = judgement.reason.to_string();
-    if judgement.verdict == Verdict::Fail {
+    if judgement.reason == Reason::Worse {
         if let Some(increase) = numbers.recent_estimate.or(numbers.estimate) {
             text.push_str(&format!(" ({} more of its requests", Percent(increase)));
             text.push_str(&format!(", evidence {:.0} of {:.0})", numbers.evidence, numbers.limit));
@@ -120,6 +128,19 @@ pub enum Hold {
     Back(String),
 }
 
+/// When the weight that the rollout has has been held for long enough. Time in which the source is silent does
+/// not count for evidence that is insufficient, but is no excuse for the silence itself.
+pub fn limit(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> Timestamp {
+    let length =
+        policy.step(position(policy, rollout.weight).max(1)).map(|step| step.max_hold).unwrap_or_default();
+    let since = rollout.entered_at.as_ref().map_or(now, |entered| entered.0);
+    let silent = match said.verdict {
+        Verdict::ProviderDown => SignedDuration::ZERO,
+        _ => SignedDuration::from_secs(rollout.silent_seconds),
+    };
+    since.saturating_add(length.saturating_add(silent)).unwrap_or(Timestamp::MAX)
+}
+
 /// Whether the weight that the rollout has may be left for more.
 pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> Hold {
     let weight = rollout.weight;
@@ -129,15 +150,19 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
     if rollout.promote || rollout.skip == weight {
         return Hold::Leave;
     }
-    let (least, most) = (after(step.min_hold), after(step.max_hold));
+    let (least, most) = (after(step.min_hold), limit(policy, rollout, said, now));
     let phase = if weight == 100 { Phase::Promoting } else { Phase::Analysing };
     if now < least {
         let length = display(step.min_hold.unsigned_abs());
         let reason = format!("{weight} % stands for {length} at the least; {}", said.words);
         return Hold::Stay { phase, reason, again_at: Some(least) };
     }
-    if weight == 100 || said.verdict == Verdict::Pass {
-        // With all the weight there is no concurrent stable to be compared with.
+    // A Pass is valid at the moment at which it is found, however often one looks; what is seen afterwards, while
+    // pods or gates are waited for, takes it back only if it speaks against the canary.
+    let passed = said.verdict == Verdict::Pass
+        || (rollout.passed == weight && said.verdict == Verdict::Insufficient && said.harmless);
+    // With all the weight there is no concurrent stable to be compared with.
+    if weight == 100 || passed {
         return Hold::Leave;
     }
     if now < most {

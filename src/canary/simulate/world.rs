@@ -369,7 +369,7 @@ impl World {
             route: route(decision),
             pods: pods.join(", "),
             verdict: decision.verdict.map(|verdict| verdict.to_string()),
-            reasons: decision.reasons.clone(),
+            reasons: decision.reasons.iter().cloned().chain(warnings(decision)).collect(),
             stalled: decision.stalled.as_ref().map(|(reason, _)| (*reason).to_owned()),
         };
         if self.shown.as_ref().is_none_or(|shown| differs(shown, &line)) {
@@ -396,6 +396,11 @@ fn differs(one: &Line, other: &Line) -> bool {
         Line::Story { .. } | Line::Event { .. } => None,
     };
     plain(one) != plain(other)
+}
+
+fn warnings(decision: &Decision) -> impl Iterator<Item = String> {
+    let problems = decision.problems.iter().filter(|problem| problem.severity != Severity::Error);
+    problems.map(|problem| format!("({}: {})", problem.source, problem.message))
 }
 
 fn route(decision: &Decision) -> String {
