@@ -46,12 +46,7 @@ pub fn few_alarms(seed: u64) -> (u64, u64) {
         for run in 0..300 {
             let mut random = Random::new(seed, 10_000 * column as u64 + run);
             runs += 1;
-            hits += u64::from(false_alarm(
-                &mut random,
-                Starts::StepsAndWithin(4),
-                200.0,
-                weight,
-            ));
+            hits += u64::from(false_alarm(&mut random, Starts::StepsAndWithin(4), 200.0, weight));
         }
     }
     (hits, runs)
@@ -111,8 +106,7 @@ fn one_start(random: &mut Random, base: f64, canary: f64, weight: f64) -> f64 {
 
 /// False alarms with a look after every request.
 pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> String {
-    let mut out =
-        String::from("## 1. False alarms, independent errors, a look after every request\n\n");
+    let mut out = String::from("## 1. False alarms, independent errors, a look after every request\n\n");
     out += &format!(
         "The canary is as good as stable. Share of runs in which the evidence ever reaches 1/α, α = {}, and in brackets the upper \
          end of its 95 % interval, which must not pass α.\n\n",
@@ -129,8 +123,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> String {
             for (column, weight) in WEIGHTS.into_iter().enumerate() {
                 let mut hits = 0;
                 for run in 0..runs {
-                    let mut random =
-                        Random::new(size.seed, 1_000_000 * (10 * index + column) as u64 + run);
+                    let mut random = Random::new(size.seed, 1_000_000 * (10 * index + column) as u64 + run);
                     hits += u64::from(false_alarm(&mut random, starts, requests * base, weight));
                 }
                 worst = worst.max(upper(hits, runs));
@@ -140,16 +133,10 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> String {
         }
         let mut head = words(&["base rate", "runs × requests"]);
         head.extend(WEIGHTS.map(|weight| format!("weight {}", percent(weight))));
-        out += &format!(
-            "With {}, the share of each request known from the route:\n\n",
-            name(starts)
-        );
+        out += &format!("With {}, the share of each request known from the route:\n\n", name(starts));
         out += &table(&head, &rows);
         targets.push(Target {
-            what: format!(
-                "false alarms, independent errors, {}, worst cell's upper end",
-                name(starts)
-            ),
+            what: format!("false alarms, independent errors, {}, worst cell's upper end", name(starts)),
             found: worst,
             limit: ALPHA,
             is_share: true,
@@ -191,8 +178,7 @@ fn counted_alarms(size: Size, targets: &mut Vec<Target>) -> String {
     let mut head = words(&["base rate", "runs × requests"]);
     head.extend(WEIGHTS.map(|weight| format!("weight {}", percent(weight))));
     targets.push(Target {
-        what: "false alarms, independent errors, whole detector by counts, worst cell's upper end"
-            .to_owned(),
+        what: "false alarms, independent errors, whole detector by counts, worst cell's upper end".to_owned(),
         found: worst,
         limit: ALPHA,
         is_share: true,
@@ -205,8 +191,7 @@ fn counted_alarms(size: Size, targets: &mut Vec<Target>) -> String {
 }
 
 fn detector(max_increase: f64) -> Detector {
-    let mut detector =
-        Detector::new(Policy::new(max_increase, ALPHA, 4)).expect("a policy in range");
+    let mut detector = Detector::new(Policy::new(max_increase, ALPHA, 4)).expect("a policy in range");
     detector.begin_step();
     detector
 }
@@ -238,21 +223,12 @@ pub fn short_look(random: &mut Random, weight: f64, canary: f64, stable: f64) ->
 pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
     let runs = size.promotions;
     let (mut rows, mut worst) = (Vec::new(), 0.0f64);
-    for (index, (base, increase)) in [
-        (0.0, 0.001),
-        (0.0001, 0.0005),
-        (0.001, 0.001),
-        (0.01, 0.005),
-        (0.1, 0.02),
-    ]
-    .into_iter()
-    .enumerate()
+    for (index, (base, increase)) in
+        [(0.0, 0.001), (0.0001, 0.0005), (0.001, 0.001), (0.01, 0.005), (0.1, 0.02)].into_iter().enumerate()
     {
         for (column, weight) in [0.01, 0.1, 0.5].into_iter().enumerate() {
             let stream = 1_000_000 * (300 + 10 * index + column) as u64;
-            let planned = Policy::new(increase, ALPHA, 4)
-                .requests_to_pass(base, weight)
-                .unwrap_or(u64::MAX);
+            let planned = Policy::new(increase, ALPHA, 4).requests_to_pass(base, weight).unwrap_or(u64::MAX);
             let horizon = planned.saturating_mul(3).min((3e6 * size.horizon) as u64);
             let passes = |canary: f64, stream: u64, runs: u64| -> Vec<f64> {
                 (0..runs)
@@ -273,10 +249,7 @@ pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
                                 stable_bad: random.binomial(stable_requests, base),
                             };
                             seen += tally.requests();
-                            detector.take(Look {
-                                tally,
-                                ..Look::default()
-                            });
+                            detector.take(Look { tally, ..Look::default() });
                             match detector.decide().0 {
                                 Verdict::Pass => return seen as f64,
                                 Verdict::Fail => return f64::INFINITY,
@@ -287,10 +260,9 @@ pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
                     })
                     .collect()
             };
-            let wrong = passes(base + 2.0 * increase, stream, runs)
-                .iter()
-                .filter(|taken| taken.is_finite())
-                .count() as u64;
+            let wrong =
+                passes(base + 2.0 * increase, stream, runs).iter().filter(|taken| taken.is_finite()).count()
+                    as u64;
             let at_limit = passes(base + increase, stream + 200_000, runs)
                 .iter()
                 .filter(|taken| taken.is_finite())
@@ -312,9 +284,8 @@ pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
         }
     }
     targets.push(Target {
-        what:
-            "wrong promotions of a canary worse by 2m, independent errors, worst cell's upper end"
-                .to_owned(),
+        what: "wrong promotions of a canary worse by 2m, independent errors, worst cell's upper end"
+            .to_owned(),
         found: worst,
         limit: ALPHA,
         is_share: true,
@@ -350,10 +321,7 @@ fn bounds(base: f64, canary: f64, weight: f64) -> (f64, f64) {
     let bad = weight * canary + (1.0 - weight) * base;
     let share = weight * canary / bad;
     let nats = -ALPHA.ln();
-    (
-        nats / (bad * divergence(share, weight)),
-        nats / (weight * divergence(canary, base)),
-    )
+    (nats / (bad * divergence(share, weight)), nats / (weight * divergence(canary, base)))
 }
 
 /// Where in a rollout the canary turns bad.
@@ -375,13 +343,7 @@ fn next_bad(random: &mut Random, weight: f64, canary: f64, stable: f64) -> (u64,
 }
 
 /// A look of so many requests, each drawn for itself.
-fn routed_look(
-    random: &mut Random,
-    requests: u64,
-    weight: f64,
-    canary: f64,
-    stable: f64,
-) -> Look<'static> {
+fn routed_look(random: &mut Random, requests: u64, weight: f64, canary: f64, stable: f64) -> Look<'static> {
     let canary_requests = random.binomial(requests, weight);
     let stable_requests = requests - canary_requests;
     Look {
@@ -430,15 +392,9 @@ pub fn delays(size: Size, targets: &mut Vec<Target>) -> String {
             let (bound, full) = bounds(base, base * times, weight);
             let mut taken: Vec<f64> = (0..runs)
                 .map(|run| {
-                    let stream = 1_000_000 * (500 + 10 * index + column) as u64
-                        + (times * 10_000.0) as u64
-                        + run;
-                    one_start(
-                        &mut Random::new(size.seed, stream),
-                        base,
-                        base * times,
-                        weight,
-                    )
+                    let stream =
+                        1_000_000 * (500 + 10 * index + column) as u64 + (times * 10_000.0) as u64 + run;
+                    one_start(&mut Random::new(size.seed, stream), base, base * times, weight)
                 })
                 .collect();
             let requests = median(&mut taken);
@@ -450,28 +406,13 @@ pub fn delays(size: Size, targets: &mut Vec<Target>) -> String {
             });
         }
     }
-    out += &format!(
-        "### One start ({runs} runs a cell)\n\n{}",
-        ratio_table(&cells)
-    );
+    out += &format!("### One start ({runs} runs a cell)\n\n{}", ratio_table(&cells));
     summarise(&cells, "one start", Some(1.2), 1.5, targets);
     for (turn, title, limit) in [
         (Turn::Start, "whole detector, bad from the start", 2.0),
-        (
-            Turn::Step,
-            "whole detector, bad from the start of a later step",
-            2.0,
-        ),
-        (
-            Turn::After(10_000.0),
-            "whole detector, turning bad after 10 000 good requests",
-            3.5,
-        ),
-        (
-            Turn::After(1e6),
-            "whole detector, turning bad after a million good requests",
-            3.5,
-        ),
+        (Turn::Step, "whole detector, bad from the start of a later step", 2.0),
+        (Turn::After(10_000.0), "whole detector, turning bad after 10 000 good requests", 3.5),
+        (Turn::After(1e6), "whole detector, turning bad after a million good requests", 3.5),
     ] {
         let cells = detector_delays(size, turn);
         out += &format!(
@@ -495,11 +436,7 @@ fn detector_delays(size: Size, turn: Turn) -> Vec<Cell> {
     let runs = runs_of(size, turn);
     let mut cells = Vec::new();
     for (index, base) in BASES.into_iter().enumerate() {
-        let times: Vec<f64> = grid()
-            .into_iter()
-            .filter(|cell| cell.0 == index)
-            .map(|cell| cell.2)
-            .collect();
+        let times: Vec<f64> = grid().into_iter().filter(|cell| cell.0 == index).map(|cell| cell.2).collect();
         let mut taken = vec![Vec::new(); times.len() * WEIGHTS.len()];
         for (column, weight) in WEIGHTS.into_iter().enumerate() {
             for run in 0..runs {
@@ -511,11 +448,8 @@ fn detector_delays(size: Size, turn: Turn) -> Vec<Cell> {
                 let stream = 1_000_000 * (700 + 10 * index + column) as u64 + salt * 1000 + run;
                 let mut random = Random::new(size.seed, stream);
                 for (row, times) in times.iter().enumerate() {
-                    let detector =
-                        past(turn, base, weight, base * (times - 1.0) / 2.0, &mut random);
-                    if let Some(requests) =
-                        detect(detector, base, base * times, weight, &mut random)
-                    {
+                    let detector = past(turn, base, weight, base * (times - 1.0) / 2.0, &mut random);
+                    if let Some(requests) = detect(detector, base, base * times, weight, &mut random) {
                         taken[row * WEIGHTS.len() + column].push(requests);
                     }
                 }
@@ -556,13 +490,7 @@ fn past(turn: Turn, base: f64, weight: f64, max_increase: f64, random: &mut Rand
 }
 
 /// The requests from the turn to a Fail; `None` if the good past had already raised a false alarm.
-fn detect(
-    mut detector: Detector,
-    base: f64,
-    canary: f64,
-    weight: f64,
-    random: &mut Random,
-) -> Option<f64> {
+fn detect(mut detector: Detector, base: f64, canary: f64, weight: f64, random: &mut Random) -> Option<f64> {
     if detector.evidence().crossed() {
         return None;
     }
@@ -588,9 +516,8 @@ fn counted_delays(size: Size) -> String {
             let (bound, full) = bounds(base, base * times, weight);
             let mut taken: Vec<f64> = (0..runs)
                 .map(|run| {
-                    let stream = 1_000_000 * (900 + 10 * index + column) as u64
-                        + (times * 10_000.0) as u64
-                        + run;
+                    let stream =
+                        1_000_000 * (900 + 10 * index + column) as u64 + (times * 10_000.0) as u64 + run;
                     let mut random = Random::new(size.seed, stream);
                     let mut detector = detector(base * (times - 1.0) / 2.0);
                     let size = (bound / 50.0).ceil() as u64;
@@ -641,13 +568,7 @@ fn ratio_table(cells: &[Cell]) -> String {
     table(&head, &rows) + &format!("Median of the cells {middle:.2}, largest {most:.2}.\n\n")
 }
 
-fn summarise(
-    cells: &[Cell],
-    what: &str,
-    middle: Option<f64>,
-    limit: f64,
-    targets: &mut Vec<Target>,
-) {
+fn summarise(cells: &[Cell], what: &str, middle: Option<f64>, limit: f64, targets: &mut Vec<Target>) {
     let mut ratios: Vec<f64> = cells.iter().map(|cell| cell.ratio).collect();
     let found = median(&mut ratios);
     let target = |name: &str, found: f64, limit: f64| Target {
@@ -659,9 +580,5 @@ fn summarise(
     if let Some(limit) = middle {
         targets.push(target("median cell", found, limit));
     }
-    targets.push(target(
-        "largest cell",
-        *ratios.last().unwrap_or(&f64::NAN),
-        limit,
-    ));
+    targets.push(target("largest cell", *ratios.last().unwrap_or(&f64::NAN), limit));
 }

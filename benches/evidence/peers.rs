@@ -42,13 +42,7 @@ pub const PEERS: [Peer; 5] = [
     },
 ];
 
-fn failed_checks(
-    stream: &Stream,
-    least: f64,
-    window: usize,
-    every: usize,
-    failures: usize,
-) -> Option<usize> {
+fn failed_checks(stream: &Stream, least: f64, window: usize, every: usize, failures: usize) -> Option<usize> {
     (1..=SECONDS / every)
         .map(|check| check * every)
         .filter(|end| {
@@ -77,18 +71,12 @@ fn repeated_rank_test(stream: &Stream, quantile: f64) -> Option<usize> {
 }
 
 fn rank_score(canary: &[f64], stable: &[f64]) -> f64 {
-    let mut all: Vec<(f64, bool)> = canary
-        .iter()
-        .map(|rate| (*rate, true))
-        .chain(stable.iter().map(|rate| (*rate, false)))
-        .collect();
+    let mut all: Vec<(f64, bool)> =
+        canary.iter().map(|rate| (*rate, true)).chain(stable.iter().map(|rate| (*rate, false))).collect();
     all.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (mut rank_sum, mut ties, mut from) = (0.0, 0.0, 0);
     while from < all.len() {
-        let same = all[from..]
-            .iter()
-            .take_while(|item| item.0 == all[from].0)
-            .count();
+        let same = all[from..].iter().take_while(|item| item.0 == all[from].0).count();
         let middle = from as f64 + (same as f64 + 1.0) / 2.0;
         rank_sum += middle * all[from..from + same].iter().filter(|item| item.1).count() as f64;
         ties += (same as f64).powi(3) - same as f64;
@@ -98,19 +86,14 @@ fn rank_score(canary: &[f64], stable: &[f64]) -> f64 {
     let total = m + n;
     let variance = m * n / 12.0 * (total + 1.0 - ties / (total * (total - 1.0)));
     let excess = rank_sum - m * (m + 1.0) / 2.0 - m * n / 2.0 - 0.5;
-    if variance > 0.0 {
-        excess / variance.sqrt()
-    } else {
-        0.0
-    }
+    if variance > 0.0 { excess / variance.sqrt() } else { 0.0 }
 }
 
 /// The same e-process with none of what real errors ask for: one start, no dispersion, no cap, every read taken as it comes,
 /// looks of 5 s.
 pub fn plain(stream: &Stream, skew: usize) -> Option<usize> {
-    let odds: Vec<f64> = (0..40)
-        .map(|index| (1.25f64.ln() + (32f64 / 1.25).ln() * f64::from(index) / 39.0).exp())
-        .collect();
+    let odds: Vec<f64> =
+        (0..40).map(|index| (1.25f64.ln() + (32f64 / 1.25).ln() * f64::from(index) / 39.0).exp()).collect();
     let mut logs = [0.0f64; 40];
     (1..=SECONDS / 5).map(|look| look * 5).find(|end| {
         let (stable_requests, stable_bad) = stream.window(false, end - 5, *end);

@@ -27,10 +27,7 @@ impl Random {
 
     fn bits(&mut self) -> u64 {
         let state = &mut self.0;
-        let result = state[0]
-            .wrapping_add(state[3])
-            .rotate_left(23)
-            .wrapping_add(state[0]);
+        let result = state[0].wrapping_add(state[3]).rotate_left(23).wrapping_add(state[0]);
         let shifted = state[1] << 17;
         state[2] ^= state[0];
         state[3] ^= state[1];
@@ -68,9 +65,7 @@ impl Random {
     fn rounded(&mut self, mean: f64, variance: f64) -> u64 {
         let radius = (-2.0 * (1.0 - self.even()).ln()).sqrt();
         let angle = std::f64::consts::TAU * self.even();
-        (mean + variance.sqrt() * radius * angle.cos())
-            .round()
-            .max(0.0) as u64
+        (mean + variance.sqrt() * radius * angle.cos()).round().max(0.0) as u64
     }
 
     /// Poisson by inversion.

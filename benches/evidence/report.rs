@@ -34,10 +34,7 @@ pub fn interval(hits: u64, runs: u64) -> (f64, f64) {
         }
         (low + high) / 2.0
     };
-    (
-        if hits == 0 { 0.0 } else { search(false) },
-        if hits == runs { 1.0 } else { search(true) },
-    )
+    (if hits == 0 { 0.0 } else { search(false) }, if hits == runs { 1.0 } else { search(true) })
 }
 
 fn log_factorial(n: u64) -> f64 {
@@ -69,11 +66,7 @@ pub fn percent(value: f64) -> String {
 
 /// "0.3 % (≤ 0.5 %)": the share seen and the upper end of its interval.
 pub fn share(hits: u64, runs: u64) -> String {
-    format!(
-        "{} (≤ {:.2} %)",
-        percent(hits as f64 / runs as f64),
-        upper(hits, runs) * 100.0
-    )
+    format!("{} (≤ {:.2} %)", percent(hits as f64 / runs as f64), upper(hits, runs) * 100.0)
 }
 
 /// A Markdown table.
@@ -115,11 +108,7 @@ impl Target {
     /// The row of the summary.
     pub fn row(&self) -> Vec<String> {
         let show = |value: f64| {
-            if self.is_share {
-                format!("{:.2} %", value * 100.0)
-            } else {
-                format!("{value:.2}")
-            }
+            if self.is_share { format!("{:.2} %", value * 100.0) } else { format!("{value:.2}") }
         };
         vec![
             self.what.clone(),

@@ -47,11 +47,7 @@ struct Outcome {
 /// The fully wired detector: counters with warm-up, looks that close when both arms are past their end, dispersion, outages.
 fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
     let mut policy = Policy::new(MAX_INCREASE, ALPHA, 4);
-    let look = if setting.skew_known {
-        setting.look.max(skew)
-    } else {
-        setting.look
-    };
+    let look = if setting.skew_known { setting.look.max(skew) } else { setting.look };
     policy.look_seconds = look as f64;
     let mut detector = Detector::new(policy).expect("a policy in range");
     let mut pods: Vec<PodCounts> = Vec::new();
@@ -90,9 +86,7 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
                 requests: f64::from(requests),
                 bad: f64::from(bad),
             };
-            counters
-                .sample(sample)
-                .expect("the stream's samples are in order");
+            counters.sample(sample).expect("the stream's samples are in order");
         }
         if let Some(closed) = counters.close(end as f64, 2.0 * look as f64) {
             let taken = detector.take(Look {
@@ -126,18 +120,9 @@ pub fn few_alarms(seed: u64) -> [(u64, u64); 2] {
         for (column, weight) in [0.1, 0.5].into_iter().enumerate() {
             for run_number in 0..3 {
                 let mut random = Random::new(seed, stream_number(8, index, column, run_number));
-                let story = Story {
-                    condition,
-                    weight,
-                    increase: 0.0,
-                    from: 0,
-                };
+                let story = Story { condition, weight, increase: 0.0, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting {
-                    look: 5,
-                    history: true,
-                    skew_known: true,
-                };
+                let setting = Setting { look: 5, history: true, skew_known: true };
                 let failed = [
                     run(&stream, condition.skew(), setting).failed.is_some(),
                     plain(&stream, condition.skew()).is_some(),
@@ -164,37 +149,19 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
             let mut others = [0u64; PEERS.len() + 1];
             let (mut no_history, mut unknown_skew) = (0u64, 0u64);
             for run_number in 0..runs {
-                let mut random =
-                    Random::new(size.seed, stream_number(0, index, column, run_number));
-                let story = Story {
-                    condition,
-                    weight,
-                    increase: 0.0,
-                    from: 0,
-                };
+                let mut random = Random::new(size.seed, stream_number(0, index, column, run_number));
+                let story = Story { condition, weight, increase: 0.0, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting {
-                    look: 5,
-                    history: true,
-                    skew_known: true,
-                };
+                let setting = Setting { look: 5, history: true, skew_known: true };
                 for (count, look) in failed.iter_mut().zip(LOOKS) {
                     let outcome = run(&stream, condition.skew(), Setting { look, ..setting });
                     *count += u64::from(outcome.failed.is_some());
                 }
-                let without = Setting {
-                    history: false,
-                    ..setting
-                };
+                let without = Setting { history: false, ..setting };
                 no_history += u64::from(run(&stream, condition.skew(), without).failed.is_some());
                 if condition.skew() > 0 {
-                    let unknown = Setting {
-                        look: 1,
-                        skew_known: false,
-                        ..setting
-                    };
-                    unknown_skew +=
-                        u64::from(run(&stream, condition.skew(), unknown).failed.is_some());
+                    let unknown = Setting { look: 1, skew_known: false, ..setting };
+                    unknown_skew += u64::from(run(&stream, condition.skew(), unknown).failed.is_some());
                 }
                 others[0] += u64::from(plain(&stream, condition.skew()).is_some());
                 for (count, peer) in others[1..].iter_mut().zip(&PEERS) {
@@ -207,38 +174,17 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                 row.push(share(count, runs));
             }
             rows.push(row);
-            let mut row = vec![
-                condition.name(),
-                percent(weight),
-                percent(failed[1] as f64 / runs as f64),
-            ];
-            row.extend(
-                others
-                    .iter()
-                    .map(|count| percent(*count as f64 / runs as f64)),
-            );
+            let mut row = vec![condition.name(), percent(weight), percent(failed[1] as f64 / runs as f64)];
+            row.extend(others.iter().map(|count| percent(*count as f64 / runs as f64)));
             peers.push(row);
-            if matches!(
-                condition,
-                Condition::Blips | Condition::Clusters(_) | Condition::Outage(_)
-            ) {
-                let skewed = if condition.skew() > 0 {
-                    share(unknown_skew, runs)
-                } else {
-                    "–".to_owned()
-                };
-                blind.push(vec![
-                    condition.name(),
-                    percent(weight),
-                    share(no_history, runs),
-                    skewed,
-                ]);
+            if matches!(condition, Condition::Blips | Condition::Clusters(_) | Condition::Outage(_)) {
+                let skewed = if condition.skew() > 0 { share(unknown_skew, runs) } else { "–".to_owned() };
+                blind.push(vec![condition.name(), percent(weight), share(no_history, runs), skewed]);
             }
         }
     }
     targets.push(Target {
-        what: "false alarms under real errors, looks of 1, 5 and 15 s, worst cell's upper end"
-            .to_owned(),
+        what: "false alarms under real errors, looks of 1, 5 and 15 s, worst cell's upper end".to_owned(),
         found: worst,
         limit: 2.0 * ALPHA,
         is_share: true,
@@ -260,17 +206,9 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
     let limits = format!(
         "What it cannot know (not within the promise): looks of 5 s without any history of stable, so that the first cluster or blip ever seen may be the \
          canary's; and looks of 1 s where the source's skew is longer and nobody said so.\n\n{}",
-        table(
-            &words(&["condition", "weight", "no history", "skew not known"]),
-            &blind
-        )
+        table(&words(&["condition", "weight", "no history", "skew not known"]), &blind)
     );
-    let mut head = words(&[
-        "condition",
-        "weight",
-        "Banyan, looks of 5 s",
-        "the plain e-process, 5 s",
-    ]);
+    let mut head = words(&["condition", "weight", "Banyan, looks of 5 s", "the plain e-process, 5 s"]);
     head.extend(PEERS.iter().map(|peer| peer.name.to_owned()));
     let beside = format!(
         "### False alarms\n\nShare of the {runs} runs of table 2, all with a good canary, that roll back.\n\n{}",
@@ -284,12 +222,8 @@ pub fn detections(size: Size, targets: &mut Vec<Target>) -> (String, String) {
     let runs = size.rollouts / 10;
     let (mut peers, mut power) = (Vec::new(), Vec::new());
     let stories = [(0.01, 0), (0.025, 0), (0.1, 0), (0.3, 0), (0.1, 300)];
-    let conditions = [
-        Condition::Independent,
-        Condition::Clusters(3.0),
-        Condition::Clusters(10.0),
-        Condition::Blips,
-    ];
+    let conditions =
+        [Condition::Independent, Condition::Clusters(3.0), Condition::Clusters(10.0), Condition::Blips];
     for (group, (increase, from)) in stories.into_iter().enumerate() {
         for (index, condition) in conditions.into_iter().enumerate() {
             for (column, weight) in WEIGHTS.into_iter().enumerate() {
@@ -297,18 +231,9 @@ pub fn detections(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                 for run_number in 0..runs {
                     let number = stream_number(1 + group as u64, index, column, run_number);
                     let mut random = Random::new(size.seed, number);
-                    let story = Story {
-                        condition,
-                        weight,
-                        increase,
-                        from,
-                    };
+                    let story = Story { condition, weight, increase, from };
                     let stream = Stream::draw(&mut random, story);
-                    let setting = Setting {
-                        look: 5,
-                        history: true,
-                        skew_known: true,
-                    };
+                    let setting = Setting { look: 5, history: true, skew_known: true };
                     let since = |at: Option<usize>| match at {
                         // A rollback before the turn is a false alarm, not a detection.
                         Some(at) if at > from => (at - from) as f64,
@@ -374,20 +299,10 @@ fn wrong_promotions(size: Size, targets: &mut Vec<Target>) -> String {
         for (column, weight) in WEIGHTS.into_iter().enumerate() {
             let mut hits = 0;
             for run_number in 0..runs {
-                let mut random =
-                    Random::new(size.seed, stream_number(9, index, column, run_number));
-                let story = Story {
-                    condition,
-                    weight,
-                    increase: 2.0 * MAX_INCREASE,
-                    from: 0,
-                };
+                let mut random = Random::new(size.seed, stream_number(9, index, column, run_number));
+                let story = Story { condition, weight, increase: 2.0 * MAX_INCREASE, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting {
-                    look: 5,
-                    history: true,
-                    skew_known: true,
-                };
+                let setting = Setting { look: 5, history: true, skew_known: true };
                 hits += u64::from(run(&stream, condition.skew(), setting).passed.is_some());
             }
             worst = worst.max(upper(hits, runs));
@@ -396,8 +311,7 @@ fn wrong_promotions(size: Size, targets: &mut Vec<Target>) -> String {
         rows.push(row);
     }
     targets.push(Target {
-        what: "wrong promotions of a canary worse by 2m under real errors, worst cell's upper end"
-            .to_owned(),
+        what: "wrong promotions of a canary worse by 2m under real errors, worst cell's upper end".to_owned(),
         found: worst,
         limit: ALPHA,
         is_share: true,

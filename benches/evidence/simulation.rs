@@ -38,23 +38,11 @@ pub struct Size {
 
 impl Size {
     /// What the document is made from.
-    pub const FULL: Size = Size {
-        seed: 20_260_101,
-        runs: 5_000,
-        horizon: 0.4,
-        promotions: 1_500,
-        delays: 400,
-        rollouts: 600,
-    };
+    pub const FULL: Size =
+        Size { seed: 20_260_101, runs: 5_000, horizon: 0.4, promotions: 1_500, delays: 400, rollouts: 600 };
     /// A first look.
-    pub const QUICK: Size = Size {
-        seed: 20_260_101,
-        runs: 400,
-        horizon: 0.05,
-        promotions: 80,
-        delays: 40,
-        rollouts: 100,
-    };
+    pub const QUICK: Size =
+        Size { seed: 20_260_101, runs: 400, horizon: 0.05, promotions: 80, delays: 40, rollouts: 100 };
 }
 
 /// The document, and the targets that were missed.
@@ -99,11 +87,7 @@ pub fn everything(size: Size) -> (String, Vec<String>) {
     out += &peers_delays;
     out += &power;
     out += &cost();
-    let missed = targets
-        .iter()
-        .filter(|target| !target.met())
-        .map(|target| target.what.clone())
-        .collect();
+    let missed = targets.iter().filter(|target| !target.met()).map(|target| target.what.clone()).collect();
     (out, missed)
 }
 
@@ -143,12 +127,8 @@ pub fn in_small() -> InSmall {
 
 /// Time per look, on the machine that wrote the document.
 fn cost() -> String {
-    let look = |bad: u64| Tally {
-        canary_requests: 30,
-        canary_bad: bad,
-        stable_requests: 270,
-        stable_bad: 2 * bad,
-    };
+    let look =
+        |bad: u64| Tally { canary_requests: 30, canary_bad: bad, stable_requests: 270, stable_bad: 2 * bad };
     let nanoseconds = |work: &mut dyn FnMut(u64)| {
         let rounds = 200_000;
         let mut best = f64::INFINITY;
@@ -164,17 +144,9 @@ fn cost() -> String {
     let mut interval = ConfidenceSequence::new(ALPHA);
     let mut detector = Detector::new(Policy::new(0.005, ALPHA, 4)).expect("a policy in range");
     detector.begin_step();
-    let pods: Vec<PodCounts> = (0..9)
-        .map(|pod| PodCounts {
-            pod,
-            requests: 30,
-            bad: u64::from(pod < 2),
-        })
-        .collect();
-    let temper = Temper {
-        phi: 1.2,
-        cap: f64::INFINITY,
-    };
+    let pods: Vec<PodCounts> =
+        (0..9).map(|pod| PodCounts { pod, requests: 30, bad: u64::from(pod < 2) }).collect();
+    let temper = Temper { phi: 1.2, cap: f64::INFINITY };
     // The share changes from look to look, as it does when it is counted.
     let share = |round: u64| 0.1 + (round % 7) as f64 * 0.001;
     let rows = [
@@ -182,23 +154,12 @@ fn cost() -> String {
             "e-process, a look with bad requests",
             nanoseconds(&mut |round| process.look(look(1), share(round), temper)),
         ),
-        (
-            "e-process, a look without",
-            nanoseconds(&mut |round| process.look(look(0), share(round), temper)),
-        ),
-        (
-            "confidence sequence, a look with bad requests",
-            nanoseconds(&mut |_| interval.look(look(1), 1.2)),
-        ),
+        ("e-process, a look without", nanoseconds(&mut |round| process.look(look(0), share(round), temper))),
+        ("confidence sequence, a look with bad requests", nanoseconds(&mut |_| interval.look(look(1), 1.2))),
         (
             "detector, a look with bad requests and nine pods, and its verdict",
             nanoseconds(&mut |_| {
-                detector.take(Look {
-                    tally: look(1),
-                    stable_pods: &pods,
-                    seconds: 5.0,
-                    routed_share: None,
-                });
+                detector.take(Look { tally: look(1), stable_pods: &pods, seconds: 5.0, routed_share: None });
                 std::hint::black_box(detector.decide());
             }),
         ),

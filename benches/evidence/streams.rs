@@ -114,9 +114,7 @@ fn troubles(
 impl Stream {
     /// Draws one stream.
     pub fn draw(random: &mut Random, story: Story) -> Stream {
-        let Story {
-            condition, weight, ..
-        } = story;
+        let Story { condition, weight, .. } = story;
         // Stable keeps its room for all of the demand until the rollout is over.
         let stable_pods = 10;
         let canary_pods = ((weight * 10.0).ceil() as usize).max(1);
@@ -128,11 +126,7 @@ impl Stream {
         for index in 0..canary_pods + extra + stable_pods {
             let canary = index < canary_pods + extra;
             // The extra pod of the canary comes in mid-step.
-            let born = if canary && index == canary_pods {
-                300
-            } else {
-                0
-            };
+            let born = if canary && index == canary_pods { 300 } else { 0 };
             let begin = if canary { born } else { -(HISTORY as i32) };
             let mut list = troubles(random, condition, canary, begin, length as i32);
             if let Condition::Outage(_) = condition {
@@ -147,23 +141,14 @@ impl Stream {
             });
             trouble.push(list);
         }
-        let history = history(
-            random,
-            condition,
-            stable_pods,
-            &trouble[canary_pods + extra..],
-        );
+        let history = history(random, condition, stable_pods, &trouble[canary_pods + extra..]);
         if condition == Condition::Restarts {
             restarts(random, &mut pods, &mut trouble, length);
         }
         let mut counters = vec![(0u32, 0u32); pods.len()];
         let mut ready = vec![true; pods.len()];
         let mut bursts = vec![0u32; pods.len()];
-        let size = if let Condition::Clusters(size) = condition {
-            size
-        } else {
-            1.0
-        };
+        let size = if let Condition::Clusters(size) = condition { size } else { 1.0 };
         for second in 0..length {
             let now = second as i32;
             let mut serving = [0usize; 2];
@@ -205,10 +190,7 @@ impl Stream {
                     if pod.canary && story.increase > 0.0 && second >= story.from {
                         bad += random.binomial(usual - bad.min(usual), story.increase);
                     }
-                    answered = (
-                        usual as u32 + bursts[index],
-                        bad.min(usual) as u32 + bursts[index],
-                    );
+                    answered = (usual as u32 + bursts[index], bad.min(usual) as u32 + bursts[index]);
                 }
                 if second > 0 && pod.ready_since[second] != pod.ready_since[second - 1] {
                     counters[index] = (0, 0);
@@ -242,11 +224,7 @@ fn history(
     pods: usize,
     trouble: &[Vec<(i32, i32, f64)>],
 ) -> Vec<Vec<(u64, u64)>> {
-    let size = if let Condition::Clusters(size) = condition {
-        size
-    } else {
-        1.0
-    };
+    let size = if let Condition::Clusters(size) = condition { size } else { 1.0 };
     let seconds = HISTORY_LOOK as f64;
     (0..HISTORY / HISTORY_LOOK)
         .map(|look| {
@@ -257,8 +235,7 @@ fn history(
                     let requests = random.poisson(RATE * seconds * (1.0 - BASE) / pods as f64);
                     let mut bad = 0;
                     for &(begin, end, chance) in list {
-                        let overlap =
-                            (end.min(from + HISTORY_LOOK as i32) - begin.max(from)).max(0);
+                        let overlap = (end.min(from + HISTORY_LOOK as i32) - begin.max(from)).max(0);
                         let part = requests * overlap as u64 / HISTORY_LOOK as u64;
                         bad += random.binomial(part, chance);
                     }
@@ -276,12 +253,7 @@ fn history(
 }
 
 /// Each pod restarts now and then: away for three seconds, then new.
-fn restarts(
-    random: &mut Random,
-    pods: &mut [Pod],
-    trouble: &mut [Vec<(i32, i32, f64)>],
-    length: usize,
-) {
+fn restarts(random: &mut Random, pods: &mut [Pod], trouble: &mut [Vec<(i32, i32, f64)>], length: usize) {
     for (pod, trouble) in pods.iter_mut().zip(trouble) {
         let mut at = random.geometric(1.0 / 600.0) as usize;
         while at < length {

@@ -8,10 +8,7 @@ use std::process::ExitCode;
 use banyan::evidence;
 
 #[path = "simulation.rs"]
-#[allow(
-    dead_code,
-    reason = "the document uses most of it, the library's tests the rest"
-)]
+#[allow(dead_code, reason = "the document uses most of it, the library's tests the rest")]
 mod simulation;
 
 use simulation::{Size, everything};
@@ -37,10 +34,7 @@ fn main() -> ExitCode {
         }
     }
     if quick {
-        size = Size {
-            seed: size.seed,
-            ..Size::QUICK
-        };
+        size = Size { seed: size.seed, ..Size::QUICK };
     }
     eprintln!("seed {}", size.seed);
     let (text, missed) = everything(size);

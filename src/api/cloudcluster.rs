@@ -19,10 +19,13 @@ use super::operations::Residency;
     category = "banyan",
     namespaced,
     status = "CloudClusterStatus",
+    doc = "A site, which is a cluster in a cloud.",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.version"}"#,
-    printcolumn = r#"{"name":"Residency","type":"string","jsonPath":".spec.residency"}"#
+    printcolumn = r#"{"name":"Residency","type":"string","jsonPath":".spec.residency"}"#,
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label of at most 63 characters: it is the name of the site"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CloudClusterSpec {
@@ -30,6 +33,7 @@ pub struct CloudClusterSpec {
     /// is then not placed here.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub residency: Option<Vec<Residency>>,
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Problem;
 use super::network::{Access, Ingress, Legacy, Mesh, MeshProvider};
 use super::operations::{Data, Observability, Placement, SiteOverride, Slo};
-use super::units::DURATION_PATTERN;
+use super::patterns;
 use super::workload::{
     EnvFrom, EnvVar, Files, Identity, InitContainer, Port, PreStop, Probes, Resources, Scale, Scheduling,
     Volume,
@@ -27,6 +27,7 @@ use super::workload::{
     category = "banyan",
     namespaced,
     status = "FinServiceStatus",
+    doc = "A service of the platform: what runs, who may call it, what it promises, and where it may be.",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Release","type":"string","jsonPath":".status.release"}"#,
@@ -39,19 +40,21 @@ use super::workload::{
         .message("metadata.name must be a DNS label of at most 40 characters that begins with a letter: it is the name of Services"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.observability) || !has(self.observability.metrics) || self.ports.exists(p, p.name == self.observability.metrics.port)")
+#[x_kube(validation = Rule::new("!has(self.observability) || !has(self.observability.metrics) || has(self.ports) && self.ports.exists(p, p.name == self.observability.metrics.port)")
     .message("observability.metrics.port must be the name of one of spec.ports"))]
-#[x_kube(validation = Rule::new("!has(self.ingress) || !has(self.ingress.port) || self.ports.exists(p, p.name == self.ingress.port)")
+#[x_kube(validation = Rule::new("!has(self.ingress) || !has(self.ingress.port) || has(self.ports) && self.ports.exists(p, p.name == self.ingress.port)")
     .message("ingress.port must be the name of one of spec.ports"))]
 #[x_kube(validation = Rule::new("!has(self.ingress) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider != 'None')")
     .message("ingress needs mesh.provider Istio or GatewayAPI: without one there is no route to write"))]
 #[x_kube(validation = Rule::new("!has(self.ingress) || (has(self.ports) && self.ports.size() > 0)")
     .message("ingress needs at least one of spec.ports"))]
+#[x_kube(validation = Rule::new("!has(self.ingress) || !has(self.ports) || self.ports.size() == 0 || (has(self.ingress.port) ? !self.ports.exists(p, p.name == self.ingress.port && has(p.protocol) && p.protocol == 'TCP') : !(has(self.ports[0].protocol) && self.ports[0].protocol == 'TCP'))")
+    .message("ingress.port must name a port with protocol HTTP, HTTP2 or GRPC (the first of spec.ports where it is left out): a route moves requests, and TCP has none"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider != 'None')")
     .message("legacy needs mesh.provider Istio or GatewayAPI: only a route can share traffic with the old backend"))]
 #[x_kube(validation = Rule::new("!has(self.legacy) || has(self.ingress)")
     .message("legacy needs ingress: it says which hosts the old backend serves"))]
-#[x_kube(validation = Rule::new("!(has(self.legacy) && has(self.mesh.mtls) && self.mesh.mtls == 'Strict')")
+#[x_kube(validation = Rule::new("!(has(self.legacy) && has(self.mesh) && has(self.mesh.mtls) && self.mesh.mtls == 'Strict')")
     .message("mesh.mtls must not be Strict while legacy is set: the old backend has no certificate of the mesh"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || self.traffic != 'Pulled' || (!has(self.ingress) && !has(self.legacy))")
     .message("traffic Pulled takes no ingress and no legacy: such a service fetches its work, nobody sends it requests"))]
@@ -61,12 +64,26 @@ use super::workload::{
     .message("sites may only name clusters that placement names"))]
 #[x_kube(validation = Rule::new("!has(self.access) || !has(self.access.jwt) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
     .message("access.jwt needs mesh.provider Istio: nothing else here checks tokens"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.readiness) || ((!has(self.probes.readiness.httpGet) || string(self.probes.readiness.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.readiness.httpGet.port))) && (!has(self.probes.readiness.tcpSocket) || string(self.probes.readiness.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.readiness.tcpSocket.port))))")
+    .message("the port of probes.readiness must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.liveness) || ((!has(self.probes.liveness.httpGet) || string(self.probes.liveness.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.liveness.httpGet.port))) && (!has(self.probes.liveness.tcpSocket) || string(self.probes.liveness.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.liveness.tcpSocket.port))))")
+    .message("the port of probes.liveness must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.probes) || !has(self.probes.startup) || ((!has(self.probes.startup.httpGet) || string(self.probes.startup.httpGet.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.startup.httpGet.port))) && (!has(self.probes.startup.tcpSocket) || string(self.probes.startup.tcpSocket.port).matches('^[0-9]+$') || (has(self.ports) && self.ports.exists(p, p.name == self.probes.startup.tcpSocket.port))))")
+    .message("the port of probes.startup must be the name of one of spec.ports, or a number"))]
+#[x_kube(validation = Rule::new("!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, v.mountPath != f.mountPath))")
+    .message("files and volumes must not share a mountPath"))]
+#[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.mesh) || !has(self.mesh.provider) || self.mesh.provider != 'GatewayAPI' || self.legacy.host.matches('^[a-z]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.]cluster[.]local)?)?$')")
+    .message("legacy.host must be a Service, as name.namespace.svc.cluster.local, when mesh.provider is GatewayAPI: its routes lead to Services only"))]
+#[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.legacy.paths) || !has(self.ingress) || !has(self.ingress.paths) || self.legacy.paths.all(l, self.ingress.paths.exists(p, l.startsWith(p)))")
+    .message("each of legacy.paths must lie under one of ingress.paths: other paths do not come this way"))]
+#[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics)) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
+    .message("slo.latency needs observability.metrics or mesh.provider Istio: without either nobody measures it"))]
 pub struct FinServiceSpec {
     /// The team that answers for the service.
     #[schemars(length(min = 1, max = 63))]
     pub owner: String,
     /// Container image.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = patterns::IMAGE))]
     pub image: String,
     /// Ports that the service listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +109,7 @@ pub struct FinServiceSpec {
     /// ConfigMaps and Secrets as files.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]
     pub files: Option<Vec<Files>>,
     /// Entry point instead of the image's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +123,8 @@ pub struct FinServiceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.mountPath == a.mountPath))")
+        .message("each mountPath may stand only once in volumes"))]
     pub volumes: Option<Vec<Volume>>,
     /// Containers that run to their end first, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,11 +137,12 @@ pub struct FinServiceSpec {
     pub pre_stop: Option<PreStop>,
     /// How long a pod may take to stop. Defaults to `30s`, Kubernetes' own default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::DURATION))]
     pub termination_grace_period: Option<String>,
     /// Secrets with credentials of registries.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub image_pull_secrets: Option<Vec<String>>,
     /// What the pods are to the cloud that they run in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +193,7 @@ pub struct FinServiceSpec {
     pub placement: Option<Vec<Placement>>,
     /// What is different at one site, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     pub sites: Option<BTreeMap<String, SiteOverride>>,
     /// What served these paths before.
     #[serde(skip_serializing_if = "Option::is_none")]

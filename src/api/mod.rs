@@ -12,6 +12,8 @@ pub mod conditions;
 pub mod finservice;
 pub mod network;
 pub mod operations;
+pub mod patterns;
+pub mod reference;
 pub mod schema;
 pub mod units;
 pub mod workload;

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::DURATION_PATTERN;
+use super::patterns;
 
 /// How the outside reaches the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -12,19 +12,19 @@ use super::units::DURATION_PATTERN;
 pub struct Ingress {
     /// Host names. No two FinServices may claim the same host and path at one gateway.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))")
         .message("each host must be a lower-case DNS name, such as api.finflow.example"))]
     pub hosts: Vec<String>,
     /// Path prefixes. Defaults to all paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
-    #[x_kube(validation = Rule::new("self.all(p, p.startsWith('/'))").message("each path must begin with a slash"))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^/([-A-Za-z0-9/._~!$&()*+,;=:@]|%[0-9a-fA-F]{2})*$') && !p.contains('//') && !p.contains('/./') && !p.contains('/../'))")
+        .message("each path must begin with a slash and hold no query, fragment, space or empty segment, such as /transactions"))]
     pub paths: Option<Vec<String>>,
     /// The gateway, `namespace/name` or `name` in the service's own namespace.
-    #[schemars(
-        length(min = 1, max = 317),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 317), regex(pattern = patterns::GATEWAY))]
     pub gateway: String,
     /// Name of the port that requests go to. Defaults to the first port.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +35,14 @@ pub struct Ingress {
 /// The policy of the mesh for this service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.mtls) || (has(self.provider) && self.provider == 'Istio')")
+    .message("mtls needs provider Istio: nothing else here checks certificates"))]
+#[x_kube(validation = Rule::new("!has(self.circuitBreaker) || (has(self.provider) && self.provider == 'Istio')")
+    .message("circuitBreaker needs provider Istio: nothing else here ejects pods"))]
+#[x_kube(validation = Rule::new("!has(self.timeout) || (has(self.provider) && self.provider != 'None')")
+    .message("timeout needs provider Istio or GatewayAPI: plain Services have none"))]
+#[x_kube(validation = Rule::new("!has(self.retries) || self.retries.attempts == 0 || (has(self.provider) && self.provider == 'Istio')")
+    .message("retries need provider Istio: nothing else here repeats requests"))]
 pub struct Mesh {
     /// Who carries traffic. Defaults to None: plain Services, where weights are shares of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +53,7 @@ pub struct Mesh {
     pub mtls: Option<Mtls>,
     /// How long a request may take, such as `2s`. No limit unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub timeout: Option<String>,
     /// Retries. None unless asked: a retried payment is a double payment.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,11 +93,12 @@ pub struct Retries {
     pub attempts: i32,
     /// How long each try may take, such as `500ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub per_try_timeout: Option<String>,
     /// What is retried, in Envoy's words. Defaults to `connect-failure,refused-stream`, which are
     /// failures before the request reached the service.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Not `on`: kubectl and Helm read that, unquoted, as the boolean true.
+    #[serde(rename = "retryOn", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub on: Option<String>,
     /// Says that requests may be repeated without harm; silences the warning about retries on a
@@ -116,7 +125,7 @@ pub struct CircuitBreaker {
     pub consecutive_5xx: Option<i32>,
     /// How long a pod is ejected, at the least. Defaults to `30s`, Envoy's own default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub ejection_time: Option<String>,
     /// Share of pods, in percent, that may be ejected at once. Defaults to 10, Envoy's own default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,25 +149,26 @@ pub struct Access {
     pub jwt: Option<Jwt>,
 }
 
+// `namespace` is a reserved word of CEL, which rules write as `__namespace__`.
 /// A caller: a FinService, a whole namespace, a service account, or an address range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.namespace) && !has(self.serviceAccount) : has(self.service) || has(self.namespace)")
+#[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.__namespace__) && !has(self.serviceAccount) : has(self.service) || has(self.__namespace__)")
     .message("set service (with namespace if it is another), or namespace (with serviceAccount), or cidr alone"))]
 #[x_kube(validation = Rule::new("!(has(self.service) && has(self.serviceAccount))")
     .message("set service or serviceAccount, not both"))]
 pub struct Peer {
     /// Name of a FinService.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub service: Option<String>,
     /// Its namespace; alone, everything in that namespace. Defaults to the service's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub namespace: Option<String>,
     /// A service account in `namespace`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub service_account: Option<String>,
     /// A range of addresses, such as `10.0.0.0/8`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,12 +189,14 @@ pub struct Outbound {
     /// there; a NetworkPolicy knows no names, and a problem in status says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$'))")
         .message("each host must be a DNS name without scheme, port or path, such as api.stripe.com"))]
     pub hosts: Option<Vec<String>>,
     /// Ranges of addresses, such as those of a database.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each must be a range of addresses, such as 10.0.0.0/8"))]
     pub cidrs: Option<Vec<String>>,
 }
@@ -194,27 +206,28 @@ pub struct Outbound {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub service: String,
     /// Its namespace. Defaults to the service's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub namespace: Option<String>,
 }
 
 /// Tokens that every request must carry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Jwt {
     /// Who issues them.
     #[schemars(length(min = 1, max = 512))]
     pub issuer: String,
     /// Where the issuer's keys are.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = "^https?://"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::URL))]
     pub jwks_uri: String,
     /// Whom they are for; any where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub audiences: Option<Vec<String>>,
 }
 
@@ -224,7 +237,9 @@ pub struct Jwt {
 #[serde(rename_all = "camelCase")]
 pub struct Legacy {
     /// Host of the old backend; `name.namespace.svc.cluster.local` for one in the cluster.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("must be a DNS name without scheme, port or path, such as monolith.legacy.svc.cluster.local"))]
     pub host: String,
     /// Its port.
     #[schemars(range(min = 1, max = 65535))]
@@ -232,6 +247,8 @@ pub struct Legacy {
     /// Path prefixes that it still serves. Defaults to the ingress paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
-    #[x_kube(validation = Rule::new("self.all(p, p.startsWith('/'))").message("each path must begin with a slash"))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^/([-A-Za-z0-9/._~!$&()*+,;=:@]|%[0-9a-fA-F]{2})*$') && !p.contains('//') && !p.contains('/./') && !p.contains('/../'))")
+        .message("each path must begin with a slash and hold no query, fragment, space or empty segment, such as /transactions"))]
     pub paths: Option<Vec<String>>,
 }

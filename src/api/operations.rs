@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{DURATION_PATTERN, PERCENT_PATTERN};
+use super::patterns;
 use super::workload::{EnvVar, Resources, Scale};
 
 /// Metrics, traces and logs.
@@ -32,11 +32,11 @@ pub struct Metrics {
     pub port: String,
     /// Path. Defaults to `/metrics`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = "^/"))]
+    #[schemars(length(max = 512), regex(pattern = patterns::PATH))]
     pub path: Option<String>,
     /// Time between two scrapes. Defaults to `15s`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub interval: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub struct Metrics {
 #[serde(rename_all = "camelCase")]
 pub struct Tracing {
     /// OTLP endpoint.
-    #[schemars(length(min = 1, max = 512), regex(pattern = "^https?://"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = patterns::URL))]
     pub endpoint: String,
     /// Share of traces kept, in percent. Defaults to 10.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,16 +70,16 @@ pub struct Logs {
 pub struct Slo {
     /// Share of requests that do not fail, in percent, such as `"99.99"`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]
-    #[x_kube(validation = Rule::new("!self.startsWith('100')")
-        .message("availability must be below 100: with no error budget every failure would be an alert"))]
+    #[schemars(length(max = 16), regex(pattern = patterns::PERCENT))]
+    #[x_kube(validation = Rule::new("!self.startsWith('100') && self.matches('[1-9]')")
+        .message("availability must be above 0 and below 100: with no error budget every failure would be an alert"))]
     pub availability: Option<String>,
     /// Share of requests that are fast enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencySlo>,
     /// Over how long. Defaults to `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub window: Option<String>,
 }
 
@@ -88,17 +88,17 @@ pub struct Slo {
 #[serde(rename_all = "camelCase")]
 pub struct LatencySlo {
     /// What is fast enough, such as `200ms`. Must be a bound of the histogram's buckets.
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub threshold: String,
     /// Share of requests, in percent, such as `"99"`.
-    #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]
-    #[x_kube(validation = Rule::new("!self.startsWith('100')")
-        .message("percent must be below 100: with no error budget every slow request would be an alert"))]
+    #[schemars(length(max = 16), regex(pattern = patterns::PERCENT))]
+    #[x_kube(validation = Rule::new("!self.startsWith('100') && self.matches('[1-9]')")
+        .message("percent must be above 0 and below 100: with no error budget every slow request would be an alert"))]
     pub percent: String,
 }
 
 /// What data the service keeps.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     /// Where the data must stay. Any place where left out. A site that does not serve it does not
@@ -111,14 +111,16 @@ pub struct Data {
     /// Databases, by their name in the FailoverGroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stores: Option<Vec<StoreRef>>,
     /// Kafka topics that the service owns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub topics: Option<Vec<Topic>>,
     /// The Kafka cluster (Strimzi's) of the topics. Defaults to `kafka`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub kafka_cluster: Option<String>,
 }
 
@@ -158,7 +160,7 @@ pub struct StoreRef {
 #[serde(rename_all = "camelCase")]
 pub struct Topic {
     /// Its name.
-    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,7 +172,7 @@ pub struct Topic {
     pub replicas: Option<i32>,
     /// How long messages are kept, such as `7d`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub retention: Option<String>,
     /// What becomes of it with the FinService. Defaults to Retain: a topic holds data, and deleting
     /// its object deletes that.
@@ -193,7 +195,7 @@ pub enum OnDelete {
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// Name of the site, as the operator there was told with `--site`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub cluster: String,
     /// Size in percent of the configured number of pods, rounded up. Defaults to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,12 +204,13 @@ pub struct Placement {
 }
 
 /// What is different at one site.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteOverride {
     /// Variables that are added, or replace those of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Option<Vec<EnvVar>>,
     /// Requests and limits instead of the service's.
     #[serde(skip_serializing_if = "Option::is_none")]

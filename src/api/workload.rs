@@ -8,19 +8,20 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::DURATION_PATTERN;
+use super::patterns;
 
 /// A port that the service listens on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Name of the port, a DNS label of at most 15 characters; routes and monitors refer to it.
-    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 15), regex(pattern = patterns::PORT_NAME))]
     pub name: String,
     /// Number of the port, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// What is spoken there. Defaults to HTTP. TCP connections are not moved by weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
 }
 
@@ -52,7 +53,7 @@ pub enum Protocol {
     .message("set either value or valueFrom, not both"))]
 pub struct EnvVar {
     /// Name of the variable.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::ENV_NAME))]
     pub name: String,
     /// Its value.
     #[schemars(length(max = 32768))]
@@ -88,10 +89,10 @@ pub struct EnvSource {
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// Name of the ConfigMap or Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// The key.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::KEY))]
     pub key: String,
     /// Whether the pod may start without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,7 +104,7 @@ pub struct KeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct FieldRef {
     /// Path of the field.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::FIELD_PATH))]
     pub field_path: String,
 }
 
@@ -112,7 +113,7 @@ pub struct FieldRef {
 #[serde(rename_all = "camelCase")]
 pub struct ResourceFieldRef {
     /// Name of the resource, such as `limits.cpu`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::CONTAINER_RESOURCE))]
     pub resource: String,
 }
 
@@ -124,7 +125,7 @@ pub struct ResourceFieldRef {
 pub struct EnvFrom {
     /// Put before each name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 253), regex(pattern = patterns::ENV_NAME))]
     pub prefix: Option<String>,
     /// The ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +140,7 @@ pub struct EnvFrom {
 #[serde(rename_all = "camelCase")]
 pub struct ObjectName {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Whether the pod may start without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,15 +154,15 @@ pub struct ObjectName {
     .message("set exactly one of configMap, secret"))]
 pub struct Files {
     /// Absolute path of the folder.
-    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[schemars(length(min = 2, max = 512), regex(pattern = patterns::MOUNT_PATH))]
     pub mount_path: String,
     /// Name of the ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub config_map: Option<String>,
     /// Name of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub secret: Option<String>,
 }
 
@@ -172,10 +173,10 @@ pub struct Files {
     .message("set exactly one of emptyDir, persistentVolumeClaim"))]
 pub struct Volume {
     /// Name of the volume, a DNS label.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub name: String,
     /// Absolute path where it is mounted.
-    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[schemars(length(min = 2, max = 512), regex(pattern = patterns::MOUNT_PATH))]
     pub mount_path: String,
     /// Whether it is mounted read-only. Defaults to false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,16 +186,18 @@ pub struct Volume {
     pub empty_dir: Option<EmptyDir>,
     /// Name of a PersistentVolumeClaim in the same namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub persistent_volume_claim: Option<String>,
 }
 
 /// Scratch space.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDir {
     /// How large it may grow.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) > 0")
+        .message("must be a quantity greater than zero, such as 512Mi"))]
     pub size_limit: Option<Quantity>,
     /// In memory instead of on the node's disk.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,14 +205,14 @@ pub struct EmptyDir {
 }
 
 /// A container that runs to its end before the service starts; it sees the same files and volumes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InitContainer {
     /// Name of the container, a DNS label.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub name: String,
     /// Its image.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = patterns::IMAGE))]
     pub image: String,
     /// Entry point.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,6 +225,7 @@ pub struct InitContainer {
     /// Its own variables, beside none of the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Option<Vec<EnvVar>>,
     /// Requests and limits; the service's where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,20 +233,36 @@ pub struct InitContainer {
 }
 
 /// Requests and limits of a container, as in a Pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)")
+    .message("requests must not be greater than limits: lower the one or raise the other"))]
 pub struct Resources {
     /// What the scheduler sets aside.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('0')) >= 0)")
+        .message("each value must be a quantity that is not negative, such as 500m or 1Gi"))]
+    #[x_kube(validation = Rule::new("self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/'))")
+        .message("each name must be cpu, memory, ephemeral-storage, hugepages-<size>, or a resource with a domain such as nvidia.com/gpu"))]
     pub requests: Option<BTreeMap<String, Quantity>>,
     /// What the container may not pass.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('0')) >= 0)")
+        .message("each value must be a quantity that is not negative, such as 500m or 1Gi"))]
+    #[x_kube(validation = Rule::new("self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/'))")
+        .message("each name must be cpu, memory, ephemeral-storage, hugepages-<size>, or a resource with a domain such as nvidia.com/gpu"))]
     pub limits: Option<BTreeMap<String, Quantity>>,
 }
 
 /// When a pod may serve, when it is to be restarted, and how long it may take to start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.liveness) || !has(self.liveness.successThreshold) || self.liveness.successThreshold == 1")
+    .message("liveness.successThreshold must be 1 or left out: Kubernetes takes no other"))]
+#[x_kube(validation = Rule::new("!has(self.startup) || !has(self.startup.successThreshold) || self.startup.successThreshold == 1")
+    .message("startup.successThreshold must be 1 or left out: Kubernetes takes no other"))]
 pub struct Probes {
     /// Whether the pod may serve. Without one, a TCP connection to the first port is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -301,7 +321,7 @@ pub struct Probe {
 pub struct HttpGet {
     /// Path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), regex(pattern = r"^/"))]
+    #[schemars(length(max = 1024), regex(pattern = patterns::PATH))]
     pub path: Option<String>,
     /// Name or number of the port.
     pub port: IntOrString,
@@ -347,7 +367,7 @@ pub struct PreStop {
     pub exec: Option<Exec>,
     /// A pause, so that routes forget the pod first, such as `5s`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = 32), regex(pattern = patterns::DURATION))]
     pub sleep: Option<String>,
 }
 
@@ -357,11 +377,11 @@ pub struct PreStop {
 pub struct Identity {
     /// IAM role for the service account (EKS, IRSA).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$"))]
+    #[schemars(length(max = 2048), regex(pattern = patterns::AWS_ROLE))]
     pub aws_role_arn: Option<String>,
     /// Google service account (GKE, Workload Identity).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[^@]+@[^@]+\.iam\.gserviceaccount\.com$"))]
+    #[schemars(length(max = 253), regex(pattern = patterns::GCP_ACCOUNT))]
     pub gcp_service_account: Option<String>,
 }
 
@@ -369,7 +389,7 @@ pub struct Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.replicas) ? !has(self.min) && !has(self.max) && !has(self.cpuPercent) : has(self.min) && has(self.max)")
-    .message("set either replicas, or min and max (with cpuPercent), not both"))]
+    .message("set replicas, or min and max (and cpuPercent with them), not both"))]
 #[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
     .message("min must not be greater than max"))]
 pub struct Scale {
@@ -392,11 +412,14 @@ pub struct Scale {
 }
 
 /// Where pods may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduling {
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))")
+        .message("each must be a label of a node: a key such as topology.kubernetes.io/zone, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints of nodes that are tolerated.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -420,8 +443,12 @@ pub enum Spread {
 }
 
 /// A taint that is tolerated, as in a Pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.operator) && self.operator == 'Exists' && has(self.value))")
+    .message("value must be left out when operator is Exists"))]
+#[x_kube(validation = Rule::new("has(self.key) || (has(self.operator) && self.operator == 'Exists')")
+    .message("without a key, operator must be Exists: that tolerates every taint"))]
 pub struct Toleration {
     /// Key of the taint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -429,7 +456,7 @@ pub struct Toleration {
     pub key: Option<String>,
     /// Exists or Equal. Defaults to Equal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = "^(Exists|Equal)$"))]
+    #[schemars(extend("enum" = ["Exists", "Equal"]))]
     pub operator: Option<String>,
     /// Value of the taint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -437,6 +464,6 @@ pub struct Toleration {
     pub value: Option<String>,
     /// NoSchedule, PreferNoSchedule or NoExecute; all where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
+    #[schemars(extend("enum" = ["NoSchedule", "PreferNoSchedule", "NoExecute"]))]
     pub effect: Option<String>,
 }

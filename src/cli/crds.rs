@@ -117,6 +117,40 @@ mod tests {
         assert_eq!(link.canonicalize().unwrap(), Path::new(KEPT).canonicalize().unwrap());
     }
 
+    /// kubectl, Helm and ArgoCD read YAML 1.1, in which these words are no strings. A field or value of such a
+    /// name is lost in the definition, and in every manifest that does not quote it.
+    #[test]
+    fn no_name_is_something_else_in_yaml() {
+        fn check(value: &serde_json::Value, path: &str) {
+            let safe = |word: &str| {
+                let other = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
+                assert!(
+                    !other.contains(&word.to_lowercase().as_str()),
+                    "{path}: {word} must be called otherwise"
+                );
+            };
+            match value {
+                serde_json::Value::Object(fields) => {
+                    for (name, value) in fields {
+                        safe(name);
+                        check(value, &format!("{path}.{name}"));
+                    }
+                }
+                serde_json::Value::Array(values) => {
+                    for (index, value) in values.iter().enumerate() {
+                        value.as_str().into_iter().for_each(safe);
+                        check(value, &format!("{path}[{index}]"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for crd in crate::api::crds() {
+            let value = serde_json::to_value(&crd.spec).unwrap();
+            check(&value, crd.metadata.name.as_deref().unwrap());
+        }
+    }
+
     #[test]
     fn a_folder_holds_what_is_defined_and_nothing_older() {
         let folder = tempfile::tempdir().unwrap();

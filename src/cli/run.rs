@@ -151,7 +151,7 @@ where
         version = env!("CARGO_PKG_VERSION"),
         site = options.site,
         identity,
-        listen = %options.listen,
+        listen = %listener.local_addr().unwrap_or(options.listen),
         "starting"
     );
 
@@ -182,10 +182,14 @@ where
             release.trigger();
             match (&mut election).await {
                 Ok(Ended::Released) => {
-                    Ok(tracing::info!("the work is done, and the leader Lease given back"))
+                    tracing::info!("the work is done, and the leader Lease given back");
+                    Ok(())
                 }
                 // The other replica takes over when the claim expires: later, but in order.
-                Ok(ended @ Ended::NotReleased(_)) => Ok(tracing::warn!("{ended}")),
+                Ok(ended @ Ended::NotReleased(_)) => {
+                    tracing::warn!("{ended}");
+                    Ok(())
+                }
                 Ok(lost) => Err(RunError::Leadership(lost)),
                 Err(error) => Err(task_ended("leader election", &error)),
             }
@@ -194,7 +198,9 @@ where
     };
     served.trigger();
     // Whoever keeps a connection to /metrics open is not waited for.
-    let _ = tokio::time::timeout(Duration::from_millis(500), &mut http).await;
+    if !http.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_millis(500), &mut http).await;
+    }
     http.abort();
     election.abort();
     ended

@@ -33,10 +33,9 @@ impl fmt::Display for SloError {
                 "the SLO's target must lie between 0 and 100 %, without either; it is {} %",
                 target * 100.0
             ),
-            SloError::Days(days) => write!(
-                out,
-                "the SLO's window must be over 0 and at most 366 days; it is {days}"
-            ),
+            SloError::Days(days) => {
+                write!(out, "the SLO's window must be over 0 and at most 366 days; it is {days}")
+            }
         }
     }
 }
@@ -67,30 +66,10 @@ pub struct BurnAlert {
 
 /// The alerts of the workbook's table 5-8, for an SLO over 30 days, the most urgent first.
 pub const WORKBOOK_ALERTS: [BurnAlert; 4] = [
-    BurnAlert {
-        burn_rate: 14.4,
-        long_seconds: 3_600,
-        short_seconds: 300,
-        urgency: Urgency::Page,
-    },
-    BurnAlert {
-        burn_rate: 6.0,
-        long_seconds: 21_600,
-        short_seconds: 1_800,
-        urgency: Urgency::Page,
-    },
-    BurnAlert {
-        burn_rate: 3.0,
-        long_seconds: 86_400,
-        short_seconds: 7_200,
-        urgency: Urgency::Ticket,
-    },
-    BurnAlert {
-        burn_rate: 1.0,
-        long_seconds: 259_200,
-        short_seconds: 21_600,
-        urgency: Urgency::Ticket,
-    },
+    BurnAlert { burn_rate: 14.4, long_seconds: 3_600, short_seconds: 300, urgency: Urgency::Page },
+    BurnAlert { burn_rate: 6.0, long_seconds: 21_600, short_seconds: 1_800, urgency: Urgency::Page },
+    BurnAlert { burn_rate: 3.0, long_seconds: 86_400, short_seconds: 7_200, urgency: Urgency::Ticket },
+    BurnAlert { burn_rate: 1.0, long_seconds: 259_200, short_seconds: 21_600, urgency: Urgency::Ticket },
 ];
 
 impl BurnAlert {
@@ -221,10 +200,7 @@ mod tests {
     fn an_alert_needs_both_windows() {
         let over = |seconds: u32| if seconds == 300 { 0.0 } else { 0.02 };
         assert_eq!(slo().alert(over).map(|alert| alert.burn_rate), Some(6.0));
-        assert_eq!(
-            slo().alert(|_| 0.02).map(|alert| alert.burn_rate),
-            Some(14.4)
-        );
+        assert_eq!(slo().alert(|_| 0.02).map(|alert| alert.burn_rate), Some(14.4));
         assert_eq!(slo().alert(|_| 0.0005), None);
     }
 
@@ -243,10 +219,7 @@ mod tests {
     fn a_max_increase_over_the_budget_is_named() {
         assert_eq!(slo().check(0.0005), Ok(()));
         let words = slo().check(0.005).unwrap_err().to_string();
-        assert!(
-            words.contains("maxIncrease 0.5000 %") && words.contains("5.0 times"),
-            "{words}"
-        );
+        assert!(words.contains("maxIncrease 0.5000 %") && words.contains("5.0 times"), "{words}");
     }
 
     #[test]

@@ -50,10 +50,7 @@ struct Side {
 }
 
 impl Side {
-    const NEW: Side = Side {
-        constant: [0.0; POINTS],
-        slope: [0.0; POINTS],
-    };
+    const NEW: Side = Side { constant: [0.0; POINTS], slope: [0.0; POINTS] };
 
     /// The logarithm of the e-process at `x`, and its derivative.
     fn at(&self, x: f64) -> (f64, f64) {
@@ -97,17 +94,8 @@ impl Side {
 impl ConfidenceSequence {
     /// A sequence that has seen nothing. `alpha` is taken into [1e-9, 0.5].
     pub fn new(alpha: f64) -> ConfidenceSequence {
-        let alpha = if alpha.is_finite() {
-            alpha.clamp(1e-9, 0.5)
-        } else {
-            1e-9
-        };
-        ConfidenceSequence {
-            limit: -alpha.ln(),
-            above: Side::NEW,
-            below: Side::NEW,
-            tally: Tally::default(),
-        }
+        let alpha = if alpha.is_finite() { alpha.clamp(1e-9, 0.5) } else { 1e-9 };
+        ConfidenceSequence { limit: -alpha.ln(), above: Side::NEW, below: Side::NEW, tally: Tally::default() }
     }
 
     /// Takes in one look. A look in which an arm has no requests is passed over. `phi` is the dispersion as known before the
@@ -122,11 +110,7 @@ impl ConfidenceSequence {
         let ratio = requests / seen.stable_requests as f64;
         // The logarithms cost the most, and most looks at a healthy service have no bad requests.
         let kappa = |argument: f64| {
-            if stable_bad > 0.0 {
-                argument.ln_1p()
-            } else {
-                0.0
-            }
+            if stable_bad > 0.0 { argument.ln_1p() } else { 0.0 }
         };
         for (index, [lambda, fall, rise]) in table().iter().copied().enumerate() {
             let up = kappa(ratio * fall);
@@ -182,9 +166,8 @@ impl ConfidenceSequence {
             let kappa = (ratio * fall).ln_1p();
             (kappa * stable_rate / ratio - lambda * canary_rate + delta * fall) / phi
         });
-        let start: [f64; POINTS] = std::array::from_fn(|index| {
-            self.above.constant[index] + self.above.slope[index] * delta
-        });
+        let start: [f64; POINTS] =
+            std::array::from_fn(|index| self.above.constant[index] + self.above.slope[index] * delta);
         first_crossing(&start, &growth, self.limit + (POINTS as f64).ln())
     }
 }
@@ -192,15 +175,9 @@ impl ConfidenceSequence {
 /// The least `n` at which `ln Σ exp(start + growth · n)` reaches `limit`; `None` if it takes over 10^12.
 pub(super) fn first_crossing(start: &[f64], growth: &[f64], limit: f64) -> Option<u64> {
     let reached = |n: f64| {
-        let terms = || {
-            start
-                .iter()
-                .zip(growth)
-                .map(|(start, growth)| start + growth * n)
-        };
+        let terms = || start.iter().zip(growth).map(|(start, growth)| start + growth * n);
         let most = terms().fold(f64::NEG_INFINITY, f64::max);
-        most.is_finite()
-            && most + terms().map(|term| (term - most).exp()).sum::<f64>().ln() >= limit
+        most.is_finite() && most + terms().map(|term| (term - most).exp()).sum::<f64>().ln() >= limit
     };
     if reached(0.0) {
         return Some(0);

@@ -112,13 +112,7 @@ pub struct Counters {
 impl Counters {
     /// Counters for two revisions, from a time on. A pod counts once it has been Ready for `warmup_seconds`; looks last
     /// `look_seconds`, which must not be less than the source's sampling interval.
-    pub fn new(
-        stable: &str,
-        canary: &str,
-        warmup_seconds: f64,
-        look_seconds: f64,
-        from: f64,
-    ) -> Counters {
+    pub fn new(stable: &str, canary: &str, warmup_seconds: f64, look_seconds: f64, from: f64) -> Counters {
         Counters {
             stable: stable.to_owned(),
             canary: canary.to_owned(),
@@ -143,13 +137,8 @@ impl Counters {
         if sample.bad > sample.requests {
             return Err(Rejected::MoreBadThanRequests);
         }
-        let warm = sample
-            .ready_since
-            .is_some_and(|since| sample.time >= since + self.warmup_seconds);
-        let found = self
-            .series
-            .iter_mut()
-            .find(|series| series.pod == sample.pod && series.canary == canary);
+        let warm = sample.ready_since.is_some_and(|since| sample.time >= since + self.warmup_seconds);
+        let found = self.series.iter_mut().find(|series| series.pod == sample.pod && series.canary == canary);
         let Some(series) = found else {
             // What it counted before it was first seen may be old, or of its warm-up: the first sample only sets the mark.
             self.series.push(Series {
@@ -177,11 +166,7 @@ impl Counters {
             } else {
                 (sample.requests - series.requests, sample.bad - series.bad)
             };
-            let sum = if series.past_end {
-                &mut series.next
-            } else {
-                &mut series.now
-            };
+            let sum = if series.past_end { &mut series.next } else { &mut series.now };
             // Counters that are read one after the other may differ by a request in flight.
             *sum = [sum[0] + delta.0, sum[1] + delta.1.min(delta.0)];
         }
@@ -208,15 +193,9 @@ impl Counters {
     /// Closes the look if it may be closed: each arm has a series past its end, and so has every series that was sampled
     /// within the last `patience_seconds` before `now`.
     pub fn close(&mut self, now: f64, patience_seconds: f64) -> Option<ClosedLook> {
-        let past = |canary: bool| {
-            self.series
-                .iter()
-                .any(|series| series.canary == canary && series.past_end)
-        };
-        let waiting = self
-            .series
-            .iter()
-            .any(|series| !series.past_end && series.time + patience_seconds >= now);
+        let past = |canary: bool| self.series.iter().any(|series| series.canary == canary && series.past_end);
+        let waiting =
+            self.series.iter().any(|series| !series.past_end && series.time + patience_seconds >= now);
         if !past(true) || !past(false) || waiting {
             return None;
         }
@@ -238,19 +217,10 @@ impl Counters {
             }
         }
         // A series that fell silent is dropped: should it come back, its first sample sets a new mark.
-        self.series
-            .retain(|series| series.past_end && series.time < f64::MAX);
+        self.series.retain(|series| series.past_end && series.time < f64::MAX);
         // After a gap of the source the look is as long as the gap.
-        let reached = self
-            .series
-            .iter()
-            .map(|series| series.closed_at)
-            .fold(f64::INFINITY, f64::min);
-        let reached = if reached.is_finite() {
-            reached.max(self.end)
-        } else {
-            self.end
-        };
+        let reached = self.series.iter().map(|series| series.closed_at).fold(f64::INFINITY, f64::min);
+        let reached = if reached.is_finite() { reached.max(self.end) } else { self.end };
         let seconds = reached - self.start;
         self.start = reached;
         // The grid of looks goes on from the look that holds `now`, so that no look is over before it began.
@@ -261,11 +231,7 @@ impl Counters {
             series.past_end = series.time >= self.end;
             series.closed_at = series.time;
         }
-        Some(ClosedLook {
-            tally,
-            stable_pods,
-            seconds,
-        })
+        Some(ClosedLook { tally, stable_pods, seconds })
     }
 }
 
@@ -274,14 +240,7 @@ mod tests {
     use super::*;
 
     fn at(revision: &str, pod: u64, time: f64, requests: f64, bad: f64) -> Sample<'_> {
-        Sample {
-            revision,
-            pod,
-            time,
-            ready_since: Some(0.0),
-            requests,
-            bad,
-        }
+        Sample { revision, pod, time, ready_since: Some(0.0), requests, bad }
     }
 
     fn counters() -> Counters {
@@ -292,25 +251,14 @@ mod tests {
     fn differences_per_series_and_both_arms() {
         let mut counters = counters();
         for (revision, pod) in [("old", 1), ("old", 2), ("new", 3)] {
-            counters
-                .sample(at(revision, pod, 0.5, 1000.0, 10.0))
-                .unwrap();
+            counters.sample(at(revision, pod, 0.5, 1000.0, 10.0)).unwrap();
         }
         counters.sample(at("old", 1, 5.5, 1100.0, 11.0)).unwrap();
         counters.sample(at("old", 2, 5.5, 1050.0, 10.0)).unwrap();
-        assert_eq!(
-            counters.close(5.6, 10.0),
-            None,
-            "the canary has no sample past the end"
-        );
+        assert_eq!(counters.close(5.6, 10.0), None, "the canary has no sample past the end");
         counters.sample(at("new", 3, 5.6, 1010.0, 13.0)).unwrap();
         let look = counters.close(5.7, 10.0).unwrap();
-        let expected = Tally {
-            canary_requests: 10,
-            canary_bad: 3,
-            stable_requests: 150,
-            stable_bad: 1,
-        };
+        let expected = Tally { canary_requests: 10, canary_bad: 3, stable_requests: 150, stable_bad: 1 };
         assert_eq!((look.tally, look.stable_pods.len()), (expected, 2));
         assert_eq!(counters.close(5.8, 10.0), None, "the next look is open");
     }
@@ -362,10 +310,7 @@ mod tests {
                 bad += look.tally.canary_bad;
             }
         }
-        assert_eq!(
-            bad, 1,
-            "only the failure of the 61st second is out of warm-up"
-        );
+        assert_eq!(bad, 1, "only the failure of the 61st second is out of warm-up");
     }
 
     #[test]
@@ -378,17 +323,11 @@ mod tests {
         counters.sample(at("old", 1, 6.0, 60.0, 9.0)).unwrap();
         counters.sample(at("new", 2, 5.0, 5.0, 0.0)).unwrap();
         let first = counters.close(6.0, 10.0).unwrap();
-        assert_eq!(
-            (first.tally.stable_requests, first.tally.stable_bad),
-            (50, 0)
-        );
+        assert_eq!((first.tally.stable_requests, first.tally.stable_bad), (50, 0));
         counters.sample(at("old", 1, 10.0, 100.0, 9.0)).unwrap();
         counters.sample(at("new", 2, 10.0, 10.0, 0.0)).unwrap();
         let second = counters.close(10.0, 10.0).unwrap();
-        assert_eq!(
-            (second.tally.stable_requests, second.tally.stable_bad),
-            (50, 9)
-        );
+        assert_eq!((second.tally.stable_requests, second.tally.stable_bad), (50, 9));
     }
 
     #[test]
@@ -403,10 +342,7 @@ mod tests {
         assert_eq!(counters.close(5.0, 10.0), None);
         counters.forget(9);
         let look = counters.close(5.0, 10.0).unwrap();
-        assert_eq!(
-            look.tally.stable_requests, 80,
-            "what it answered still counts"
-        );
+        assert_eq!(look.tally.stable_requests, 80, "what it answered still counts");
     }
 
     #[test]

@@ -64,17 +64,15 @@ impl fmt::Display for PolicyError {
                 "maxIncrease must be over 0 and at most 100 percentage points; it is {}",
                 value * 100.0
             ),
-            PolicyError::FalseAlarm(value) => write!(
-                out,
-                "falseAlarm must lie between 0.000001 and 0.5; it is {value}; 0.01 is usual"
-            ),
-            PolicyError::Steps => out.write_str(
-                "steps must contain at least one weight under 100, else nothing is compared",
-            ),
-            PolicyError::LookSeconds(value) => write!(
-                out,
-                "the sampling interval must lie between 0 and 3600 s; it is {value}"
-            ),
+            PolicyError::FalseAlarm(value) => {
+                write!(out, "falseAlarm must lie between 0.000001 and 0.5; it is {value}; 0.01 is usual")
+            }
+            PolicyError::Steps => {
+                out.write_str("steps must contain at least one weight under 100, else nothing is compared")
+            }
+            PolicyError::LookSeconds(value) => {
+                write!(out, "the sampling interval must lie between 0 and 3600 s; it is {value}")
+            }
             PolicyError::AbsoluteLimit(value) => write!(
                 out,
                 "the absolute limit must lie between 0 and 100 %, without either, over a window of more than 0 s; it is {} %",
@@ -126,13 +124,7 @@ impl Policy {
     pub fn requests_to_pass(&self, base_rate: f64, weight: f64) -> Option<u64> {
         let weight = weight.clamp(1e-6, 1.0 - 1e-6);
         ConfidenceSequence::new(self.false_alarm)
-            .requests_until_under(
-                self.max_increase,
-                base_rate,
-                base_rate,
-                weight / (1.0 - weight),
-                1.0,
-            )
+            .requests_until_under(self.max_increase, base_rate, base_rate, weight / (1.0 - weight), 1.0)
             .map(|canary| (canary as f64 / weight).ceil() as u64)
     }
 }
@@ -259,9 +251,7 @@ impl Detector {
     /// Takes in one look without judging: for many looks at once. Returns whether its numbers can be; if not, it was left out.
     pub fn take(&mut self, look: Look<'_>) -> bool {
         let tally = look.tally;
-        let routed = look
-            .routed_share
-            .filter(|share| *share > 0.0 && *share < 1.0);
+        let routed = look.routed_share.filter(|share| *share > 0.0 && *share < 1.0);
         if tally.canary_bad > tally.canary_requests
             || tally.stable_bad > tally.stable_requests
             || !(look.seconds >= 0.0 && look.seconds.is_finite())
@@ -292,11 +282,7 @@ impl Detector {
         self.pending = self.pending.plus(tally);
         self.pending_seconds += look.seconds;
         for pod in look.stable_pods {
-            match self
-                .pending_pods
-                .iter_mut()
-                .find(|held| held.pod == pod.pod)
-            {
+            match self.pending_pods.iter_mut().find(|held| held.pod == pod.pod) {
                 Some(held) => {
                     held.requests = held.requests.saturating_add(pod.requests);
                     held.bad = held.bad.saturating_add(pod.bad);
@@ -354,8 +340,7 @@ impl Detector {
         }
         if pods.is_empty() {
             let pod = 0;
-            self.dispersion
-                .look(&[PodCounts { pod, requests, bad }], seconds);
+            self.dispersion.look(&[PodCounts { pod, requests, bad }], seconds);
         } else {
             self.dispersion.look(pods, seconds);
         }
@@ -365,11 +350,7 @@ impl Detector {
     pub fn judge(&self) -> Judgement {
         let (verdict, reason) = self.decide();
         let numbers = self.numbers(verdict);
-        Judgement {
-            verdict,
-            reason,
-            numbers,
-        }
+        Judgement { verdict, reason, numbers }
     }
 
     /// The verdict and its reason alone, without the numbers, which cost more.
@@ -426,11 +407,7 @@ impl Detector {
 
     fn insufficient(&self, reason: Reason) -> Judgement {
         let verdict = Verdict::Insufficient;
-        Judgement {
-            verdict,
-            reason,
-            numbers: self.numbers(verdict),
-        }
+        Judgement { verdict, reason, numbers: self.numbers(verdict) }
     }
 
     fn far_worse(&self) -> bool {
@@ -462,39 +439,25 @@ impl Detector {
         let ratio = tally.canary_requests as f64 / tally.stable_requests as f64;
         let (phi, whole) = (self.dispersion.phi(), self.dispersion.phi_with_bursts());
         let (toward, requests) = if canary - stable > self.policy.max_increase {
-            let requests = self
-                .rollout
-                .requests_until_limit(canary, stable, ratio, phi);
+            let requests = self.rollout.requests_until_limit(canary, stable, ratio, phi);
             (Verdict::Fail, requests)
         } else {
             let limit = self.policy.max_increase;
-            let requests = self
-                .step
-                .requests_until_under(limit, canary, stable, ratio, whole);
+            let requests = self.step.requests_until_under(limit, canary, stable, ratio, whole);
             (Verdict::Pass, requests)
         };
         let requests = (requests? as f64 * (1.0 + 1.0 / ratio)).ceil();
         let rate = self.seen.requests() as f64 / self.seconds;
         let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);
-        Some(Needed {
-            toward,
-            requests: requests as u64,
-            seconds,
-        })
+        Some(Needed { toward, requests: requests as u64, seconds })
     }
 }
 
 fn new_limit(policy: &Policy) -> Option<AbsoluteLimit> {
-    policy
-        .absolute_limit
-        .map(|rate| AbsoluteLimit::new(rate, policy.absolute_window))
+    policy.absolute_limit.map(|rate| AbsoluteLimit::new(rate, policy.absolute_window))
 }
 
 fn sum(pods: &[PodCounts]) -> (u64, u64) {
-    pods.iter().fold((0u64, 0u64), |sum, pod| {
-        (
-            sum.0.saturating_add(pod.requests),
-            sum.1.saturating_add(pod.bad),
-        )
-    })
+    pods.iter()
+        .fold((0u64, 0u64), |sum, pod| (sum.0.saturating_add(pod.requests), sum.1.saturating_add(pod.bad)))
 }

@@ -126,10 +126,7 @@ pub struct Temper {
 
 impl Temper {
     /// For errors that are independent: only the cap that keeps one look from deciding.
-    pub const NONE: Temper = Temper {
-        phi: 1.0,
-        cap: f64::INFINITY,
-    };
+    pub const NONE: Temper = Temper { phi: 1.0, cap: f64::INFINITY };
 }
 
 /// The dispersion of stable's errors. It may be kept from one rollout to the next.
@@ -153,9 +150,9 @@ impl Dispersion {
     /// Takes in one look at stable: its pods' counts, sorted or not, and its length; one entry (or none known) tells nothing between
     /// pods.
     pub fn look(&mut self, pods: &[PodCounts], seconds: f64) {
-        let (requests, bad) = pods.iter().fold((0.0, 0.0), |sum, pod| {
-            (sum.0 + pod.requests as f64, sum.1 + pod.failed() as f64)
-        });
+        let (requests, bad) = pods
+            .iter()
+            .fold((0.0, 0.0), |sum, pod| (sum.0 + pod.requests as f64, sum.1 + pod.failed() as f64));
         if requests == 0.0 {
             return;
         }
@@ -172,11 +169,9 @@ impl Dispersion {
         });
         let cells = calm.map(|pod| (pod.requests, pod.failed()));
         self.pods.add(cells.clone());
-        self.whole
-            .add(pods.iter().map(|pod| (pod.requests, pod.failed())));
-        let sum = cells.fold((0u64, 0u64), |sum, cell| {
-            (sum.0.saturating_add(cell.0), sum.1.saturating_add(cell.1))
-        });
+        self.whole.add(pods.iter().map(|pod| (pod.requests, pod.failed())));
+        let sum = cells
+            .fold((0u64, 0u64), |sum, cell| (sum.0.saturating_add(cell.0), sum.1.saturating_add(cell.1)));
         if let Some(previous) = self.previous {
             self.looks.add([previous, sum].into_iter());
         }
@@ -203,10 +198,7 @@ impl Dispersion {
         let nats = -alpha.clamp(1e-9, 0.5).ln();
         // A burst may begin within a look and end within another.
         let looks = self.longest / seconds.max(0.1) + 1.0;
-        Temper {
-            phi: self.phi(),
-            cap: nats / looks.max(2.0),
-        }
+        Temper { phi: self.phi(), cap: nats / looks.max(2.0) }
     }
 
     /// The scatter; at least 1.
@@ -238,22 +230,15 @@ impl Dispersion {
     fn follow(&mut self, pods: &[PodCounts], requests: f64, bad: f64, seconds: f64) {
         let bound = self.bound();
         for pod in pods.iter().filter(|pod| pod.requests > 0) {
-            let place = self
-                .bursts
-                .binary_search_by_key(&pod.pod, |burst| burst.pod);
+            let place = self.bursts.binary_search_by_key(&pod.pod, |burst| burst.pod);
             let share = pod.requests as f64 / requests;
             if share >= 1.0 || (pod.bad == 0 && place.is_err()) {
                 continue;
             }
-            let mut burst = place.map_or(
-                Burst {
-                    pod: pod.pod,
-                    sums: [0.0; 3],
-                    peak: 0.0,
-                    seconds: 0.0,
-                },
-                |index| self.bursts[index],
-            );
+            let mut burst = place
+                .map_or(Burst { pod: pod.pod, sums: [0.0; 3], peak: 0.0, seconds: 0.0 }, |index| {
+                    self.bursts[index]
+                });
             burst.seconds += seconds;
             for (sum, odds) in burst.sums.iter_mut().zip(BURST_ODDS) {
                 let gain = pod.failed() as f64 * odds.ln() - bad * (share * (odds - 1.0)).ln_1p();

@@ -190,12 +190,7 @@ impl Grid {
         for (index, value) in log_odds.iter_mut().enumerate() {
             *value = low + (high - low) * index as f64 / (ODDS - 1) as f64;
         }
-        Grid {
-            log_odds,
-            excess: log_odds.map(f64::exp_m1),
-            penalty: [0.0; ODDS],
-            share: 0.0,
-        }
+        Grid { log_odds, excess: log_odds.map(f64::exp_m1), penalty: [0.0; ODDS], share: 0.0 }
     }
 
     fn set(&mut self, share: f64) {
@@ -213,11 +208,7 @@ impl EProcess {
     pub fn new(alpha: f64, starts: Starts) -> EProcess {
         EProcess {
             starts,
-            alpha: if alpha.is_finite() {
-                alpha.clamp(1e-9, 0.5)
-            } else {
-                1e-9
-            },
+            alpha: if alpha.is_finite() { alpha.clamp(1e-9, 0.5) } else { 1e-9 },
             mass: [0.0; ODDS],
             origin_canary_requests: [0.0; ODDS],
             origin_canary_bad: [0.0; ODDS],
@@ -237,9 +228,7 @@ impl EProcess {
     pub fn begin_step(&mut self) {
         let weight = match self.starts {
             Starts::One if self.steps == 0 => 1.0,
-            Starts::StepsAndWithin(steps) if self.steps < steps.max(1) => {
-                AT_STEPS / f64::from(steps.max(1))
-            }
+            Starts::StepsAndWithin(steps) if self.steps < steps.max(1) => AT_STEPS / f64::from(steps.max(1)),
             _ => 0.0,
         };
         self.steps = self.steps.saturating_add(1);
@@ -306,12 +295,7 @@ impl EProcess {
         }
         let now = self.tally.array();
         let mean = |origins: &[f64; ODDS], present: f64| {
-            let sum: f64 = self
-                .mass
-                .iter()
-                .zip(origins)
-                .map(|(mass, origin)| mass / total * origin)
-                .sum();
+            let sum: f64 = self.mass.iter().zip(origins).map(|(mass, origin)| mass / total * origin).sum();
             (present - sum).max(0.0).round() as u64
         };
         Tally {

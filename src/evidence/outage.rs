@@ -42,14 +42,7 @@ pub struct OutageWatch {
 
 impl OutageWatch {
     /// Takes in one look at stable: its requests and bad ones, by pod if known, and the dispersion of its errors.
-    pub fn look(
-        &mut self,
-        requests: u64,
-        bad: u64,
-        pods: &[PodCounts],
-        seconds: f64,
-        phi: f64,
-    ) -> Phase {
+    pub fn look(&mut self, requests: u64, bad: u64, pods: &[PodCounts], seconds: f64, phi: f64) -> Phase {
         let before = self.burning;
         self.burning = self.burns(requests as f64, bad as f64, pods, phi);
         let fade = 0.5f64.powf(seconds.clamp(0.0, 1e6) / HALF_LIFE);
@@ -82,9 +75,7 @@ impl OutageWatch {
         }
         // One pod that fails is no outage: at least half of them must be worse than usual.
         let serving = pods.iter().filter(|pod| pod.requests > 0);
-        let worse = serving
-            .clone()
-            .filter(|pod| pod.bad as f64 > 2.0 * usual * pod.requests as f64);
+        let worse = serving.clone().filter(|pod| pod.bad as f64 > 2.0 * usual * pod.requests as f64);
         2 * worse.count() >= serving.count()
     }
 }
@@ -129,16 +120,8 @@ impl AbsoluteLimit {
     /// A limit on the bad rate (a share of requests) over a window in seconds.
     pub fn new(rate: f64, window_seconds: f64) -> AbsoluteLimit {
         AbsoluteLimit {
-            rate: if rate.is_finite() {
-                rate.clamp(0.0, 1.0)
-            } else {
-                1.0
-            },
-            window_seconds: if window_seconds.is_finite() {
-                window_seconds.max(1.0)
-            } else {
-                60.0
-            },
+            rate: if rate.is_finite() { rate.clamp(0.0, 1.0) } else { 1.0 },
+            window_seconds: if window_seconds.is_finite() { window_seconds.max(1.0) } else { 60.0 },
             parts: Vec::new(),
         }
     }
@@ -151,16 +134,11 @@ impl AbsoluteLimit {
                 last.tally = last.tally.plus(seen);
                 last.seconds += seconds;
             }
-            _ => self.parts.push(Part {
-                tally: seen,
-                seconds,
-            }),
+            _ => self.parts.push(Part { tally: seen, seconds }),
         }
         let mut length: f64 = self.parts.iter().map(|part| part.seconds).sum();
         let mut drop = 0;
-        while drop + 1 < self.parts.len()
-            && length - self.parts[drop].seconds >= self.window_seconds
-        {
+        while drop + 1 < self.parts.len() && length - self.parts[drop].seconds >= self.window_seconds {
             length -= self.parts[drop].seconds;
             drop += 1;
         }
@@ -170,14 +148,8 @@ impl AbsoluteLimit {
 
     /// What it says now.
     pub fn state(&self) -> LimitState {
-        let sum = self
-            .parts
-            .iter()
-            .fold(Tally::default(), |sum, part| sum.plus(part.tally));
-        let (bad, allowed) = (
-            sum.canary_bad as f64,
-            sum.canary_requests as f64 * self.rate,
-        );
+        let sum = self.parts.iter().fold(Tally::default(), |sum, part| sum.plus(part.tally));
+        let (bad, allowed) = (sum.canary_bad as f64, sum.canary_requests as f64 * self.rate);
         let excess = if bad <= allowed || bad == 0.0 {
             0.0
         } else if allowed == 0.0 {
@@ -207,11 +179,7 @@ mod tests {
     fn pods(bad: [u64; 4]) -> Vec<PodCounts> {
         bad.iter()
             .enumerate()
-            .map(|(pod, bad)| PodCounts {
-                pod: pod as u64,
-                requests: 250,
-                bad: *bad,
-            })
+            .map(|(pod, bad)| PodCounts { pod: pod as u64, requests: 250, bad: *bad })
             .collect()
     }
 
@@ -233,14 +201,8 @@ mod tests {
         for _ in 0..20 {
             watch.look(1000, 4, &pods([1, 1, 1, 1]), 5.0, 1.0);
         }
-        assert_eq!(
-            watch.look(1000, 100, &pods([100, 0, 0, 0]), 5.0, 1.0),
-            Phase::Calm
-        );
-        assert_eq!(
-            watch.look(1000, 100, &pods([30, 30, 40, 0]), 5.0, 1.0),
-            Phase::Edge
-        );
+        assert_eq!(watch.look(1000, 100, &pods([100, 0, 0, 0]), 5.0, 1.0), Phase::Calm);
+        assert_eq!(watch.look(1000, 100, &pods([30, 30, 40, 0]), 5.0, 1.0), Phase::Edge);
     }
 
     #[test]
@@ -249,19 +211,12 @@ mod tests {
         for _ in 0..100 {
             watch.look(1000, 5, &[], 5.0, 1.0);
         }
-        let held = (0..5000)
-            .take_while(|_| watch.look(1000, 50, &[], 5.0, 1.0) != Phase::Calm)
-            .count();
+        let held = (0..5000).take_while(|_| watch.look(1000, 50, &[], 5.0, 1.0) != Phase::Calm).count();
         assert!((2..1500).contains(&held), "{held}");
     }
 
     fn seen(canary_bad: u64, stable_bad: u64) -> Tally {
-        Tally {
-            canary_requests: 100,
-            canary_bad,
-            stable_requests: 900,
-            stable_bad,
-        }
+        Tally { canary_requests: 100, canary_bad, stable_requests: 900, stable_bad }
     }
 
     #[test]

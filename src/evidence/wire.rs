@@ -57,8 +57,7 @@ pub mod floats {
         }
         let mut values = [0.0; N];
         for (value, chunk) in values.iter_mut().zip(text.as_bytes().chunks_exact(11)) {
-            *value = pull(chunk)
-                .ok_or_else(|| D::Error::custom("evidence: a number that cannot be read"))?;
+            *value = pull(chunk).ok_or_else(|| D::Error::custom("evidence: a number that cannot be read"))?;
         }
         Ok(values)
     }
@@ -92,9 +91,7 @@ pub mod maybe {
     }
 
     /// Reads the number back; what is not a finite number is an error.
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<f64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Held>::deserialize(deserializer)?.map(|held| held.0))
     }
 }
@@ -113,10 +110,7 @@ mod tests {
 
     #[test]
     fn every_bit_comes_back() {
-        let held = Held {
-            many: [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX],
-            one: std::f64::consts::PI,
-        };
+        let held = Held { many: [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX], one: std::f64::consts::PI };
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
     }

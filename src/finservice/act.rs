@@ -127,7 +127,9 @@ impl Actor<'_> {
         match op {
             Op::Apply { child, digest, over } => self.apply(child, *digest, *over, now).await,
             Op::Record { child, config_maps } => self.record(child, config_maps).await,
-            Op::CopyConfigMap { child, revision, of } => self.copy(child, revision, of).await,
+            Op::CopyConfigMap { child, revision, of, digest, over } => {
+                self.copy(child, revision, of, (*digest, *over), now).await
+            }
             Op::Mark { name, number, retired_at } => {
                 let retired_at = retired_at.map(|at| at.to_string());
                 let patch = json!({
@@ -172,16 +174,14 @@ impl Actor<'_> {
 
     async fn apply(&self, child: &Child, digest: u64, over: Over, now: Timestamp) -> Result<(), Why> {
         let api = api(self.client, child.kind, Some(&self.key.namespace));
+        let mut body = std::borrow::Cow::Borrowed(&child.body);
         if child.kind == Kind::ControllerRevision && over != Over::Nothing {
-            // Its data must neither change nor be left out; only what is around it can have drifted.
-            let metadata = &child.body["metadata"];
-            let patch = json!({"metadata": {
-                "labels": metadata["labels"],
-                "ownerReferences": metadata["ownerReferences"],
-            }});
-            let object = api.patch(&child.name, &scaler(), &Patch::Merge(&patch)).await?;
-            self.learn(child.kind, &object, Some(digest), Some(now));
-            return Ok(());
+            // Its data must neither change nor be left out: only what is around it can have drifted.
+            let existing = api.get(&child.name).await?;
+            let body = body.to_mut();
+            for field in ["data", "revision"] {
+                body[field] = existing.data[field].clone();
+            }
         }
         if child.kind == Kind::Service && over == Over::HandedOver {
             let services: Api<Service> = Api::namespaced(self.client.clone(), &self.key.namespace);
@@ -191,7 +191,7 @@ impl Actor<'_> {
             }
         }
         let force = over != Over::Nothing;
-        let object = api.patch(&child.name, &manager(force), &Patch::Apply(&child.body)).await?;
+        let object = api.patch(&child.name, &manager(force), &Patch::Apply(&*body)).await?;
         let repaired = (over == Over::Drifted).then_some(now);
         self.learn(child.kind, &object, Some(digest), repaired);
         Ok(())
@@ -246,7 +246,14 @@ impl Actor<'_> {
 
     /// Makes a revision's copy of a ConfigMap from what its ControllerRevision keeps: so it can be
     /// made again whatever has become of the original.
-    async fn copy(&self, child: &Child, revision: &str, of: &str) -> Result<(), Why> {
+    async fn copy(
+        &self,
+        child: &Child,
+        revision: &str,
+        of: &str,
+        (digest, over): (u64, Over),
+        now: Timestamp,
+    ) -> Result<(), Why> {
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &self.key.namespace);
         let record = api.get(&format!("{}-{revision}", self.key.name)).await?;
         let kept = record.data.and_then(|data| data.0.get("configMaps")?.get(of).cloned());
@@ -257,8 +264,10 @@ impl Actor<'_> {
             body.extend(contents);
         }
         let api = self::api(self.client, child.kind, Some(&self.key.namespace));
-        let object = api.patch(&child.name, &manager(false), &Patch::Apply(&body)).await?;
-        self.learn(child.kind, &object, None, None);
+        let force = over != Over::Nothing;
+        let object = api.patch(&child.name, &manager(force), &Patch::Apply(&body)).await?;
+        let repaired = (over == Over::Drifted).then_some(now);
+        self.learn(child.kind, &object, Some(digest), repaired);
         Ok(())
     }
 }

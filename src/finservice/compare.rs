@@ -44,16 +44,14 @@ impl<'a> Comparison<'a> {
 
     /// Wants an object. Returns the write that it takes, if any.
     pub fn want(&mut self, child: Child) -> Option<Op> {
-        let Some((digest, over)) = self.judge(&child) else { return None };
+        let (digest, over) = self.judge(&child)?;
         Some(Op::Apply { child, digest, over })
     }
 
-    /// Wants an object whose contents are not known here. `make` gives the write that makes it.
-    pub fn want_with(&mut self, child: Child, make: impl FnOnce(Child) -> Op) -> Option<Op> {
-        match self.judge(&child)? {
-            (_, Over::Nothing) => Some(make(child)),
-            (digest, over) => Some(Op::Apply { child, digest, over }),
-        }
+    /// Wants an object whose contents are not known here; `make` gives the write.
+    pub fn want_with(&mut self, child: Child, make: impl FnOnce(Child, u64, Over) -> Op) -> Option<Op> {
+        let (digest, over) = self.judge(&child)?;
+        Some(make(child, digest, over))
     }
 
     fn judge(&mut self, child: &Child) -> Option<(u64, Over)> {

@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::children::{self, Child, Kind, RevisionParts, Scope, Weights};
+use super::children::{self, Child, Kind, RevisionParts, Routing, Scope, Weights};
 use super::compare::Comparison;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
 use super::placement::{self, Placed};
-use super::plan::{Notice, Op, Phase, Plan};
+use super::plan::{Notice, Op, Over, Phase, Plan};
 use super::revision::RevisionInput;
 use super::rollout::{self, Retired, Revision};
 use super::{secrets, warnings};
 use crate::api::finservice::OnSecretChange;
+use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
 use crate::runtime::events::Reason;
 
@@ -36,7 +37,20 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
     }
     match placement::decide(&service.spec, &seen.site, seen.residency.as_deref()) {
         Placed::Here => place(seen, now, &mut plan),
-        placed => withdraw(seen, now, &mut plan, placed),
+        Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        Placed::Elsewhere => {
+            plan.reasons.push(format!("spec.placement does not name {}", seen.site));
+            withdraw(seen, now, &mut plan, Phase::NotPlaced);
+        }
+        Placed::Forbidden(residency) => {
+            let site = &seen.site;
+            plan.problems.push(Problem::error(
+                "spec.data.residency",
+                format!("its data must stay in {residency:?}, which {site} does not serve; it is not placed here"),
+                format!("Take {site} out of spec.placement, or add {residency:?} to spec.residency of CloudCluster {site} if that is true."),
+            ));
+            withdraw(seen, now, &mut plan, Phase::Blocked);
+        }
     }
     plan.problems.sort_by_key(|problem| problem.severity);
     plan
@@ -57,41 +71,31 @@ fn describe(revisions: &BTreeMap<&str, Revision<'_>>, plan: &mut Plan) {
     plan.pods = stable.deployment.map(|facts| (facts.replicas, facts.ready));
 }
 
-/// Nothing of it is to be here.
-fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, placed: Placed) {
+/// Nobody has said what data may be kept here: nothing is begun, and what runs is left as it is. A
+/// CloudCluster that was deleted by mistake must not take its services with it.
+fn undeclared(seen: &Observed, residency: Residency, plan: &mut Plan) {
     let site = &seen.site;
-    plan.phase = Phase::NotPlaced;
-    match placed {
-        Placed::Here | Placed::Elsewhere => {
-            plan.reasons.push(format!("spec.placement does not name {site}"));
-        }
-        Placed::Forbidden(residency) => {
-            plan.phase = Phase::Blocked;
-            plan.problems.push(Problem::error(
-                "spec.data.residency",
-                format!("its data must stay in {residency:?}, which {site} does not serve; it is not placed here"),
-                format!("Take {site} out of spec.placement, or add {residency:?} to spec.residency of CloudCluster {site} if that is true."),
-            ));
-        }
-        Placed::Undeclared(residency) => {
-            plan.phase = Phase::Blocked;
-            plan.problems.push(Problem::error(
-                "spec.data.residency",
-                format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; it is not placed here"),
-                format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
-            ));
-        }
-    }
+    plan.phase = Phase::Blocked;
+    plan.problems.push(Problem::error(
+        "spec.data.residency",
+        format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; nothing is begun or changed here"),
+        format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
+    ));
+    remember(seen, plan);
+}
+
+/// Nothing of it is to be here.
+fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
+    plan.phase = phase;
     let deletions = Comparison::new(seen, now, plan, false).finish();
-    plan.stages = vec![deletions];
+    plan.stages = Stages { delete: deletions, ..Stages::default() }.into_stages();
 }
 
 /// It is to run here.
 fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
-    let mut spec = placement::effective(&seen.service.spec, &seen.site);
+    let spec = placement::effective(&seen.service.spec, &seen.site);
     warnings::of_spec(&spec, seen, plan);
-    warnings::drop_lost_claims(&mut spec, &seen.lost_claims);
     let scope = Scope {
         namespace: seen.service.metadata.namespace.as_deref().unwrap_or_default(),
         name,
@@ -103,9 +107,15 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let current = current(&spec, seen, plan);
     let mut stages = Stages::default();
 
+    plan.problems.extend(children::limits::problems(&scope));
+
     // Who serves, and who is on its way in.
     let before = rollout::stable(seen, &revisions);
-    let current_hash = current.as_ref().map(|(hash, _)| hash.as_str());
+    // While the spec cannot be followed, what was on its way in stays so.
+    let current_hash = match &current {
+        Some((hash, _)) => Some(hash.as_str()),
+        None => rollout::newest(&revisions),
+    };
     let (stable, next) = takeover(&scope, &revisions, before, current_hash, plan);
     let ready = stable
         .and_then(|hash| revisions.get(hash)?.deployment)
@@ -114,7 +124,11 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let mut comparison = Comparison::new(seen, now, plan, ready);
     let mut routes = Vec::new();
     let weights = weights(&spec, stable);
-    for child in children::of_service(&scope, stable, &weights) {
+    let mut routing = Routing::new(stable, &weights);
+    let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
+    routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
+    routing.refused = refused(&spec, seen);
+    for child in children::of_service(&scope, &routing) {
         let is_route = matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute | Kind::Service);
         let op = comparison.want(child);
         if is_route { routes.extend(op) } else { stages.make.extend(op) }
@@ -312,6 +326,18 @@ fn takeover<'a>(
     (Some(stable), Some(current))
 }
 
+/// Hosts and paths, as the spec writes them, that an older FinService holds.
+fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
+    let all = vec!["/".to_owned()];
+    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let lost = seen.lost_claims.iter().flat_map(|(claim, _)| {
+        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+        same.map(move |path| (claim.host.clone(), path.clone()))
+    });
+    lost.collect()
+}
+
 /// How requests are shared. The legacy backend keeps its paths until a CanaryRollout moves them.
 fn weights(spec: &FinServiceSpec, stable: Option<&str>) -> Weights {
     Weights {
@@ -332,7 +358,10 @@ fn begin(
 ) {
     let record = children::controller_revision::build(scope, hash, number, input, template);
     let digests: Vec<_> = input.config_maps.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    stages.record.extend(comparison.want_with(record, |child| Op::Record { child, config_maps: digests }));
+    stages.record.extend(comparison.want_with(record, |child, digest, over| match over {
+        Over::Nothing => Op::Record { child, config_maps: digests },
+        over => Op::Apply { child, digest, over },
+    }));
 }
 
 /// What belongs to a revision beside its ControllerRevision.
@@ -349,9 +378,10 @@ fn make_revision(
     stages: &mut Stages,
 ) {
     for name in input.config_maps.keys() {
-        let child: Child = children::config_map::copy(scope, hash, name);
+        let child: Child = children::config_map::copy(scope, hash, name, None, None);
         let (revision, of) = (hash.to_owned(), name.clone());
-        stages.make.extend(comparison.want_with(child, |child| Op::CopyConfigMap { child, revision, of }));
+        let copy = |child, digest, over| Op::CopyConfigMap { child, revision, of, digest, over };
+        stages.make.extend(comparison.want_with(child, copy));
     }
     let digest = match scope.spec.on_secret_change.unwrap_or_default() {
         OnSecretChange::Restart => secrets::annotation(secrets_recorded, &seen.secrets),

@@ -17,6 +17,10 @@ pub mod children;
 pub mod compare;
 pub mod controller;
 pub mod decide;
+#[cfg(test)]
+mod decide_tests;
+#[cfg(test)]
+mod fake;
 pub mod index;
 pub mod observe;
 pub mod placement;
@@ -25,6 +29,8 @@ pub mod revision;
 pub mod rollout;
 pub mod secrets;
 pub mod status;
+#[cfg(test)]
+pub mod testing;
 pub mod warnings;
 pub mod watches;
 

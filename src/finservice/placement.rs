@@ -37,7 +37,8 @@ pub fn decide(spec: &FinServiceSpec, site: &str, served: Option<&[Residency]>) -
 }
 
 /// The spec as it holds on this site: overrides merged, the number of pods taken in the percentage
-/// that `placement` asks for.
+/// that `placement` asks for. An autoscaler keeps its `max`: a standby site must be able to grow to
+/// the whole load in a failover.
 pub fn effective(spec: &FinServiceSpec, site: &str) -> FinServiceSpec {
     let mut spec = spec.clone();
     if let Some(site) = spec.sites.as_ref().and_then(|sites| sites.get(site)).cloned() {
@@ -55,7 +56,7 @@ pub fn effective(spec: &FinServiceSpec, site: &str) -> FinServiceSpec {
         .and_then(|placed| placed.capacity_percent);
     if let Some(percent) = percent.filter(|percent| *percent < 100) {
         let scale = spec.scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
-        for count in [&mut scale.replicas, &mut scale.min, &mut scale.max].into_iter().flatten() {
+        for count in [&mut scale.replicas, &mut scale.min].into_iter().flatten() {
             *count = share(*count, percent);
         }
     }
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(a, spec);
         let env: Vec<_> = b.env.iter().flatten().map(|e| (e.name.as_str(), e.value.as_deref())).collect();
         assert_eq!(env, [("A", Some("1")), ("B", Some("2")), ("C", Some("2"))]);
-        assert_eq!(b.scale.map(|s| (s.min, s.max)), Some((Some(2), Some(15))));
+        assert_eq!(b.scale.map(|s| (s.min, s.max)), Some((Some(2), Some(30))));
     }
 
     #[test]

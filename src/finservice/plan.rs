@@ -26,6 +26,10 @@ pub enum Op {
         revision: String,
         /// Name of the ConfigMap that it is a copy of.
         of: String,
+        /// Digest of the copy without its contents, which nobody can change.
+        digest: u64,
+        /// What stands there now.
+        over: Over,
     },
     /// Make a ControllerRevision, with the contents of the ConfigMaps that it reads.
     Record {
@@ -83,20 +87,28 @@ pub enum Over {
     HandedOver,
 }
 
+impl Over {
+    /// What applying is called, for people.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Nothing => "make",
+            Self::Ours => "change",
+            Self::Drifted => "restore",
+            Self::HandedOver => "take over",
+        }
+    }
+}
+
 impl Op {
     /// The write, for people.
     pub fn words(&self) -> String {
         match self {
             Self::Apply { child, over, .. } => {
-                let verb = match over {
-                    Over::Nothing => "make",
-                    Over::Ours => "change",
-                    Over::Drifted => "restore",
-                    Over::HandedOver => "take over",
-                };
-                format!("{verb} {} {}", child.kind.name(), child.name)
+                format!("{} {} {}", over.verb(), child.kind.name(), child.name)
             }
-            Self::CopyConfigMap { child, of, .. } => format!("copy ConfigMap {of} to {}", child.name),
+            Self::CopyConfigMap { child, of, over, .. } => {
+                format!("{} ConfigMap {}, a copy of {of}", over.verb(), child.name)
+            }
             Self::Record { child, .. } => format!("make {} {}", child.kind.name(), child.name),
             Self::Mark { name, number, retired_at: None } => format!("mark {name} as number {number}"),
             Self::Mark { name, .. } => format!("mark {name} as retired"),

@@ -77,6 +77,12 @@ pub fn stable<'a>(seen: &'a Observed, revisions: &BTreeMap<&'a str, Revision<'a>
     })
 }
 
+/// The revision that the spec asked for last: the newest that is not retired.
+pub fn newest<'a>(revisions: &BTreeMap<&'a str, Revision<'a>>) -> Option<&'a str> {
+    let active = revisions.values().filter(|revision| revision.facts.retired_at.is_none());
+    active.max_by_key(|revision| revision.facts.number).map(|revision| revision.hash)
+}
+
 /// Whether a Deployment has that many pods Ready, of its newest template.
 pub fn is_ready(facts: &DeploymentFacts, wanted: i32) -> bool {
     facts.observed && facts.ready >= wanted && facts.updated_and_available >= wanted

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::index::claims::Claim;
-use super::index::{Key, Observed};
+use super::index::Observed;
 use super::plan::Plan;
-use crate::api::finservice::Traffic;
+use crate::api::finservice::{OnSecretChange, Traffic};
 use crate::api::network::MeshProvider;
-use crate::api::{FinServiceSpec, Problem, units};
+use crate::api::{FinServiceSpec, Problem};
 
 /// Paths and names that take writes, by the words that teams use; a retry there may do a thing
 /// twice.
@@ -28,21 +27,13 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
         problems.push(Problem::error(
             "spec.ingress",
             format!(
-                "{}{} at gateway {} is claimed by FinService {holder}, which is older; host {} is not routed here",
-                claim.host, claim.path, claim.gateway, claim.host
+                "{}{} at gateway {} is claimed by FinService {holder}, which is older; it is not routed here",
+                claim.host, claim.path, claim.gateway
             ),
             "Choose another host or path, or remove it from the other FinService.",
         ));
     }
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
-    let outside = spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
-    if outside.is_some_and(|hosts| !hosts.is_empty()) && spec.provider() != MeshProvider::Istio {
-        problems.push(Problem::warning(
-            "spec.access.outbound.hosts",
-            "nothing holds pods to these host names: a NetworkPolicy knows no names, so it allows port 443 of every address",
-            "Set mesh.provider to Istio, or name ranges of addresses in access.outbound.cidrs.",
-        ));
-    }
     if spec.legacy.is_some() {
         problems.push(Problem::info(
             "spec.legacy",
@@ -60,8 +51,13 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "Nothing to do, unless the outside is to reach the service: then set spec.ingress.",
         ));
     }
-    durations(spec, problems);
-    names(spec, problems);
+    if seen.secrets_hidden && spec.on_secret_change != Some(OnSecretChange::Ignore) {
+        problems.push(Problem::warning(
+            "spec.onSecretChange",
+            "a changed Secret is not noticed: this operator may not read Secrets",
+            "Set onSecretChange to Ignore, or install the chart with rbac.readSecrets=true.",
+        ));
+    }
 }
 
 fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
@@ -84,50 +80,6 @@ fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
                 retries.on.as_deref().unwrap_or_default()
             ),
             "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
-        ));
-    }
-}
-
-/// Durations of zero that would mean the opposite of what they seem to say.
-fn durations(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
-    let mesh = spec.mesh.as_ref();
-    let fields = [
-        ("spec.mesh.timeout", mesh.and_then(|mesh| mesh.timeout.as_deref())),
-        (
-            "spec.mesh.retries.perTryTimeout",
-            mesh.and_then(|m| m.retries.as_ref()?.per_try_timeout.as_deref()),
-        ),
-        (
-            "spec.mesh.circuitBreaker.ejectionTime",
-            mesh.and_then(|m| m.circuit_breaker.as_ref()?.ejection_time.as_deref()),
-        ),
-        (
-            "spec.slo.latency.threshold",
-            spec.slo.as_ref().and_then(|slo| Some(slo.latency.as_ref()?.threshold.as_str())),
-        ),
-        ("spec.slo.window", spec.slo.as_ref().and_then(|slo| slo.window.as_deref())),
-    ];
-    for (field, text) in fields {
-        if text.and_then(units::duration).is_some_and(|duration| duration.is_zero()) {
-            problems.push(Problem::error(
-                field,
-                format!("{field} is zero"),
-                "Give a duration greater than zero, such as 2s, or leave the field out.",
-            ));
-        }
-    }
-}
-
-/// Names that refer to nothing.
-fn names(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
-    if spec.slo.is_some()
-        && spec.observability.as_ref().is_none_or(|o| o.metrics.is_none())
-        && spec.provider() != MeshProvider::Istio
-    {
-        problems.push(Problem::warning(
-            "spec.slo",
-            "nothing measures the SLO: there is neither observability.metrics nor Istio",
-            "Set observability.metrics to the port that serves OpenTelemetry's http_server_request_duration_seconds.",
         ));
     }
 }
@@ -159,18 +111,4 @@ pub fn required(spec: &FinServiceSpec) -> Required<'_> {
         secrets.extend(files.secret.as_deref());
     }
     Required { config_maps, secrets }
-}
-
-/// Takes the hosts that an older FinService holds out of the routes.
-pub fn drop_lost_claims(spec: &mut FinServiceSpec, lost: &[(Claim, Key)]) {
-    if lost.is_empty() {
-        return;
-    }
-    if let Some(ingress) = &mut spec.ingress {
-        ingress.hosts.retain(|host| !lost.iter().any(|(claim, _)| claim.host == *host));
-    }
-    if spec.ingress.as_ref().is_some_and(|ingress| ingress.hosts.is_empty()) {
-        spec.ingress = None;
-        spec.legacy = None;
-    }
 }

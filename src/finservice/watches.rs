@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -147,6 +147,14 @@ impl Watches {
 
     async fn secrets(self, first: oneshot::Sender<()>) {
         let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
+        // The chart can leave this right out (rbac.readSecrets=false): then there is nothing to watch.
+        let asked = secrets.list(&ListParams::default().limit(1)).await;
+        if matches!(&asked, Err(kube::Error::Api(status)) if status.code == 403) {
+            tracing::warn!("this operator may not read Secrets: changes of Secrets are not followed");
+            lock(&self.index).hide_secrets();
+            let _ = first.send(());
+            return std::future::pending().await;
+        }
         follow(watcher(secrets, config(None)), "secrets", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {

@@ -4,7 +4,8 @@
 //! - every request is counted, by verb, group, resource and code;
 //! - nothing is retried below the reconcilers: the default retries a 429, 503 or 504 up to 15 times, for minutes,
 //!   and a queue with backoff is the better place for that;
-//! - each request but a watch has a deadline, where the default waits for ever for an answer;
+//! - each request has a deadline for the beginning of its answer, where the default waits for ever (what follows in
+//!   a watch is guarded by kube's watcher);
 //! - sockets send at once (`TCP_NODELAY`): a body that takes two writes would else wait for the peer's delayed
 //!   acknowledgement, up to 40 ms.
 //!
@@ -34,7 +35,7 @@ pub const USER_AGENT: &str = concat!("banyan/", env!("CARGO_PKG_VERSION"));
 /// How long to wait for a connection: a packet that is lost twice still makes it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait for the answer to any request but a watch. The API server itself gives up after 60 s;
+/// How long to wait for the answer to begin, also that of a watch. The API server itself gives up after 60 s;
 /// admission webhooks have 10 s by default, and up to 30.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
@@ -203,8 +204,7 @@ where
         let answer = self.inner.call(request);
         let future = async move {
             let start = Instant::now();
-            let answer =
-                if watches { Ok(answer.await) } else { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
             let took = (!watches).then(|| start.elapsed());
             match answer {
                 Ok(Ok(response)) => {

@@ -71,12 +71,15 @@ async fn connections_are_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_never_answered_ends() {
-    let router = Router::new().fallback(|| std::future::pending::<()>());
+    let router = Router::new().fallback(std::future::pending::<()>);
     let (client, metrics) = ours(serve(router).await);
     let api: Api<ConfigMap> = Api::namespaced(client, "pay");
     let error = api.get("a").await.unwrap_err();
     assert!(error.to_string().contains("no answer of the API server within 35s"), "{error}");
     assert_eq!(metrics.requests_where(|_, _, _, code| code == "timeout"), 1);
+    // A watch may be silent for long, but has to begin.
+    let error = api.watch(&Default::default(), "0").await.err().unwrap();
+    assert!(error.to_string().contains("no answer of the API server within 35s"), "{error}");
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub fn wanted(body: &Value) -> u64 {
         }
     }
     for (key, value) in body {
-        if !is_identity(key) && !(frozen && is_contents(key)) {
+        if !(is_identity(key) || frozen && is_contents(key)) {
             member(key, value, &mut hasher);
         }
     }

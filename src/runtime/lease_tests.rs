@@ -35,6 +35,8 @@ struct Link {
     cut: Arc<AtomicBool>,
     /// Requests arrive and take effect; answers do not come back.
     deaf: Arc<AtomicBool>,
+    /// How long an answer is on its way back.
+    slow: Duration,
     /// The watch tells nothing.
     no_watch: bool,
 }
@@ -84,6 +86,7 @@ impl Store for Link {
             return Err(StoreError::Conflict);
         }
         let written = self.server.put(claim);
+        tokio::time::sleep(self.slow).await;
         self.line(&self.deaf).await;
         Ok(written)
     }
@@ -214,6 +217,22 @@ async fn a_leader_that_is_cut_off_stops_before_another_may_start() {
     assert!(stopped.unwrap().elapsed() > Duration::from_secs(2), "requests on their way have time to end");
     let Ended::Lost(why) = a.task.await.unwrap() else { panic!("a should have lost") };
     assert_eq!(why, "it could not be renewed for 7s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_does_not_lengthen_the_claim() {
+    let server = Server::default();
+    let link = Link { slow: Duration::from_millis(900), ..server.link() };
+    let start = Instant::now();
+    let a = replica(&link, "a");
+    until_leading(&a).await;
+    assert!(start.elapsed() > Duration::from_millis(900));
+    link.cut.store(true, Ordering::SeqCst);
+    tokio::time::sleep_until(start + Duration::from_millis(6900)).await;
+    assert!(a.leadership.is_leader());
+    // Others count from when the write took effect, which was soon after it was sent.
+    tokio::time::sleep_until(start + Duration::from_millis(7100)).await;
+    assert!(!a.leadership.is_leader());
 }
 
 #[tokio::test(start_paused = true)]

@@ -349,8 +349,7 @@ impl Cloud {
         let spec = Spec {
             name: self.process(part),
             argv,
-            // Each has one cloud's work to do, and there are ten of them.
-            env: vec![("GOGC".into(), "75".into())],
+            env: Vec::new(),
             dir: Some(self.dir.clone()),
             log: self.log(part),
             stage: match part {

@@ -36,6 +36,13 @@ pub struct Applied {
     pub created: bool,
 }
 
+impl Applied {
+    /// Its kind.
+    pub fn kind(&self) -> &str {
+        &self.resource.kind
+    }
+}
+
 /// Reads the documents of a YAML text; empty ones are left out.
 ///
 /// # Errors
@@ -97,9 +104,9 @@ pub async fn definitions(client: &Client, definitions: &[Value]) -> Result<Vec<A
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let resource = ApiResource::erase::<CustomResourceDefinition>(&());
     let dynamic: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    stream::iter(definitions)
+    let applied: Vec<Applied> = stream::iter(definitions)
         .map(|definition| {
-            let (api, dynamic, resource) = (&api, &dynamic, &resource);
+            let (dynamic, resource) = (&dynamic, &resource);
             async move {
                 let name = text(definition, "/metadata/name").to_owned();
                 let doing = || format!("applying the definition {name}");
@@ -114,13 +121,17 @@ pub async fn definitions(client: &Client, definitions: &[Value]) -> Result<Vec<A
                     }
                     Err(error) => return Err(error).context(doing),
                 };
-                served(api, &name).await?;
                 Ok(Applied { resource: resource.clone(), namespace: None, name, created })
             }
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
-        .await
+        .await?;
+    // All at once is quicker: the API server publishes them in batches.
+    for definition in &applied {
+        served(&api, &definition.name).await?;
+    }
+    Ok(applied)
 }
 
 fn manager() -> PostParams {
@@ -250,6 +261,21 @@ pub async fn remove(client: &Client, applied: &[Applied]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether any of these is still there.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn any_left(client: &Client, applied: &[Applied]) -> Result<bool> {
+    for object in applied.iter().filter(|object| object.created) {
+        let api = api(client, &object.resource, object.namespace.as_deref());
+        let left = api.get_metadata_opt(&object.name).await;
+        if left.context(|| format!("looking for {} {}", object.kind(), object.name))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn api(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {

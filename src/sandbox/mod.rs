@@ -1,16 +1,34 @@
 //! Two clouds on one machine: what `banyan sandbox`, the integration tests and the benchmarks stand on.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `flow`, `home`, `view`, `table`, `contexts`, `payload` | the command |
+//! | `pair`, `cloud`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
+//! | `operators`, `install` | what is put into them |
+//! | `tools`, `build` | where the programs come from |
+//! | `process`, `progress` | processes that never outlive this one, and how far a step is |
+//!
+//! A test that needs clouds asks [`pair`] for the one that its binary shares and takes namespaces of its own;
+//! one that breaks a cloud starts a [`Pair`] for itself.
 
 pub mod audit;
 mod build;
 pub mod cloud;
+mod contexts;
 pub mod credentials;
 pub mod error;
+pub mod flow;
+mod home;
 pub mod install;
 pub mod nodes;
+pub mod operators;
 pub mod pair;
+pub mod payload;
 pub mod process;
 pub mod progress;
+pub mod table;
 pub mod tools;
+mod view;
 
 pub use cloud::{Cloud, CloudOptions, Part};
 pub use error::{Error, Result};

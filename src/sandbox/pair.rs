@@ -78,13 +78,16 @@ impl Pair {
     /// When a tool cannot be built, or a cloud is not ready in 90 s.
     pub async fn start(options: PairOptions) -> Result<Self> {
         let progress = options.progress.clone();
-        let (supervisor, tools) = tokio::task::spawn_blocking(move || -> Result<_> {
-            let supervisor = Arc::new(Supervisor::start(&tools::supervise(&progress)?)?);
-            let tools = Tools::obtain(&supervisor, &progress)?;
-            Ok((supervisor, tools))
-        })
-        .await
-        .context(|| "preparing the tools")??;
+        let supervisor = supervisor(progress.clone()).await?;
+        let tools = prepare(supervisor.clone(), progress).await?;
+        Self::launch(supervisor, tools, options).await
+    }
+
+    /// Starts both clouds with what was prepared. Whoever waits for it can end it with the supervisor.
+    ///
+    /// # Errors
+    /// When a cloud is not ready in 90 s.
+    pub async fn launch(supervisor: Arc<Supervisor>, tools: Tools, options: PairOptions) -> Result<Self> {
         let dir = folder(options.dir.as_deref())?;
         supervisor.remove_at_end(&dir)?;
         let [aws, gcp] = options.clouds;
@@ -133,6 +136,26 @@ impl Pair {
             .await
             .context(|| "stopping the clouds")?
     }
+}
+
+/// Starts the supervisor, which is built first where it was not yet.
+///
+/// # Errors
+/// When there is no Go, and the supervisor was not built before.
+pub async fn supervisor(progress: Progress) -> Result<Arc<Supervisor>> {
+    tokio::task::spawn_blocking(move || Supervisor::start(&tools::supervise(&progress)?).map(Arc::new))
+        .await
+        .context(|| "preparing the supervisor")?
+}
+
+/// Finds or builds all else.
+///
+/// # Errors
+/// When a tool can be neither found nor built, or the supervisor was told to end.
+pub async fn prepare(supervisor: Arc<Supervisor>, progress: Progress) -> Result<Tools> {
+    tokio::task::spawn_blocking(move || Tools::obtain(&supervisor, &progress))
+        .await
+        .context(|| "preparing the tools")?
 }
 
 /// Leaves out what would run on nodes, and what speaks of that.

@@ -99,6 +99,15 @@ impl Progress {
         Step { board: self.clone(), index: state.tasks.len() - 1, done: false }
     }
 
+    /// Notes a step that was measured elsewhere, and prints it like any other.
+    pub fn note(&self, name: impl Into<String>, took: Duration) {
+        let now = Instant::now();
+        let task =
+            Task { name: name.into(), detail: String::new(), started: now, told: now, took: Some(took) };
+        self.say(line("✓", &task).trim_end());
+        lock(&self.shared.state).tasks.push(task);
+    }
+
     /// Prints a line above the running steps.
     pub fn say(&self, line: &str) {
         if self.shared.silent {

@@ -270,3 +270,49 @@ async fn a_stop_leaves_no_process_and_no_file() {
     }
     assert!(!dir.exists(), "{} is still there", dir.display());
 }
+
+/// However the command is ended, and be it in the middle of its start, nothing is left.
+#[tokio::test]
+async fn an_interrupted_sandbox_leaves_no_process_and_no_file() {
+    for signal in ["INT", "TERM", "KILL"] {
+        let parent = tempfile::tempdir().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_banyan"))
+            .arg("sandbox")
+            .current_dir(parent.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let sandbox = parent.path().canonicalize().unwrap().join(".banyan/sandbox");
+        let log = sandbox.join("gcp-us-central1/logs/kube-apiserver.log");
+        until("the API server writes its log", Duration::from_secs(30), async || {
+            std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0)
+        })
+        .await;
+        let theirs = processes_that_name(&sandbox);
+        assert!(!theirs.is_empty());
+        let pid = command.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let status = command.wait().await.unwrap();
+        // Ctrl-C is the way in which the command ends well.
+        assert_eq!(status.success(), signal != "KILL", "SIG{signal}: {status}");
+        until("its processes have ended", Duration::from_secs(20), async || {
+            theirs.iter().all(|pid| !alive(*pid)) && processes_that_name(&sandbox).is_empty()
+        })
+        .await;
+        until("its folder is gone", Duration::from_secs(5), async || !sandbox.exists()).await;
+        if signal != "KILL" {
+            assert!(!parent.path().join(".banyan").exists(), "SIG{signal}");
+        }
+    }
+}
+
+/// The processes whose arguments name a folder, by their ids.
+fn processes_that_name(folder: &std::path::Path) -> Vec<u32> {
+    let list = std::process::Command::new("ps").args(["-A", "-ww", "-o", "pid=,args="]).output().unwrap();
+    String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|line| line.contains(folder.to_str().unwrap()))
+        .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
+        .collect()
+}

@@ -1,5 +1,11 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
+mod behaviour;
+mod chart;
+mod children;
 mod cloud;
+mod crd;
 mod finservice;
+mod lease;
+mod ownership;
 mod world;

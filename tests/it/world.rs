@@ -1,11 +1,14 @@
 //! A namespace of its own in a cloud whose operator runs: what most tests begin with.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
 use banyan::cli::run::{self, RunOptions};
 use banyan::runtime::shutdown::Shutdown;
-use banyan::sandbox::{Cloud, install, pair};
+use banyan::sandbox::process::Supervisor;
+use banyan::sandbox::progress::Progress;
+use banyan::sandbox::{Cloud, CloudOptions, install, pair};
 use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
@@ -88,6 +91,39 @@ pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std:
     })
 }
 
+/// A cloud for one test alone, with an operator of its own.
+pub struct Alone {
+    /// The cloud.
+    pub cloud: Cloud,
+    pair: Arc<Supervisor>,
+    shutdown: Shutdown,
+    operator: std::thread::JoinHandle<()>,
+}
+
+/// Starts a cloud for one test alone, without the optional APIs, with an operator of its own.
+pub async fn alone(name: &str) -> Alone {
+    let shared = pair().await.expect("a pair of clouds");
+    let (supervisor, tools) = (shared.supervisor().clone(), &shared.tools);
+    let options = CloudOptions { name: name.to_owned(), subnet: 9, ..CloudOptions::aws() };
+    let dir = shared.dir().join(format!("alone-{name}"));
+    let progress = Progress::stderr();
+    let cloud = Cloud::start(options, &dir, tools, supervisor.clone(), &progress).await.expect("a cloud");
+    prepare(&cloud).await;
+    let shutdown = Shutdown::new();
+    let operator = start_operator(&cloud, shutdown.clone(), name);
+    Alone { cloud, pair: supervisor, shutdown, operator }
+}
+
+impl Alone {
+    /// Ends the operator and the cloud.
+    pub async fn stop(self) {
+        self.shutdown.trigger();
+        let operator = self.operator;
+        tokio::task::spawn_blocking(move || operator.join()).await.expect("joined").expect("no panic");
+        drop((self.cloud, self.pair));
+    }
+}
+
 /// A namespace of a test.
 pub struct World {
     /// The administrator's client.
@@ -111,6 +147,15 @@ impl World {
         let namespace = k8s_openapi::api::core::v1::Namespace { metadata, ..Default::default() };
         let made = namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
         Self { client, namespace: made.name_any() }
+    }
+
+    /// The ConfigMap and the Secret that [`rich`] reads.
+    pub async fn references(&self) {
+        let settings = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings",
+            "namespace": self.namespace}, "data": {"A": "1"}});
+        let db = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db",
+            "namespace": self.namespace}, "stringData": {"password": "p"}});
+        install::apply(&self.client, &[settings, db]).await.expect("references");
     }
 
     /// Objects of a kind in the namespace.
@@ -175,6 +220,53 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
         assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A FinService with a child of nearly every kind. [`World::references`] makes what it reads.
+pub fn rich() -> Value {
+    json!({
+        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "ports": [
+            {"name": "http", "port": 8080}, {"name": "grpc", "port": 9000, "protocol": "GRPC"},
+            {"name": "iso", "port": 8583, "protocol": "TCP"}, {"name": "metrics", "port": 9090},
+        ],
+        "env": [
+            {"name": "LEVEL", "value": "info"},
+            {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "GOMEMLIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
+        ],
+        "envFrom": [{"prefix": "APP_", "configMapRef": {"name": "settings"}}],
+        "files": [{"mountPath": "/etc/keys", "secret": "db"}],
+        "volumes": [{"name": "cache", "mountPath": "/var/cache/app", "emptyDir": {"sizeLimit": "0.5Gi"}}],
+        "initContainers": [{"name": "migrate", "image": "registry.example/migrate:9", "args": ["up"]}],
+        "resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {"memory": "1.5Gi"}},
+        "probes": {
+            "readiness": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
+            "liveness": {"grpc": {"port": 9000}},
+        },
+        "scale": {"min": 3, "max": 6},
+        "tier": "Critical",
+        "identity": {"awsRoleArn": "arn:aws:iam::123456789012:role/app"},
+        "mesh": {
+            "provider": "Istio", "timeout": "2s", "retries": {"attempts": 0},
+            "circuitBreaker": {"maxConnections": 200, "consecutive5xx": 5, "ejectionTime": "30s"},
+        },
+        "access": {
+            "inbound": [{"service": "gateway", "namespace": "edge"}, {"cidr": "10.20.0.0/16"}],
+            "outbound": {"services": [{"service": "ledger"}], "hosts": ["api.stripe.com"]},
+            "jwt": {"issuer": "https://auth.example", "jwksUri": "https://auth.example/keys", "audiences": ["api"]},
+        },
+        "observability": {
+            "metrics": {"port": "metrics"}, "tracing": {"endpoint": "http://otel.observability.svc:4317"},
+            "logs": {"errorRateAlert": true},
+        },
+        "slo": {"availability": "99.9", "latency": {"threshold": "200ms", "percent": "99"}},
+        "data": {"residency": "US", "topics": [
+            {"name": "payments-kept", "partitions": 12, "retention": "7d"},
+            {"name": "payments-gone", "onDelete": "Delete"},
+        ]},
+    })
 }
 
 /// A small FinService.

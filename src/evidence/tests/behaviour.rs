@@ -3,11 +3,7 @@
 use super::*;
 
 fn run(detector: &mut Detector, looks: usize, canary: (u64, u64), stable: (u64, u64)) -> Judgement {
-    let look = Look {
-        tally: tally(canary, stable),
-        seconds: 5.0,
-        ..Look::default()
-    };
+    let look = Look { tally: tally(canary, stable), seconds: 5.0, ..Look::default() };
     let mut last = detector.judge();
     for _ in 0..looks {
         last = detector.look(look);
@@ -22,82 +18,49 @@ fn run(detector: &mut Detector, looks: usize, canary: (u64, u64), stable: (u64, 
 fn a_good_canary_passes_and_says_what_it_still_needs_before() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
     let early = run(&mut detector, 3, (100, 0), (900, 4));
-    assert_eq!(
-        (early.verdict, &early.reason),
-        (Verdict::Insufficient, &Reason::TooFewRequests)
-    );
+    assert_eq!((early.verdict, &early.reason), (Verdict::Insufficient, &Reason::TooFewRequests));
     let needed = early.numbers.needed.unwrap();
     assert_eq!(needed.toward, Verdict::Pass);
     let looks = (needed.requests as f64 / 1000.0).ceil() as usize;
     assert!(looks > 2 && needed.seconds.is_some());
-    assert_ne!(
-        run(&mut detector, looks / 2, (100, 0), (900, 4)).verdict,
-        Verdict::Pass
-    );
-    assert_eq!(
-        run(&mut detector, looks, (100, 0), (900, 4)).verdict,
-        Verdict::Pass
-    );
+    assert_ne!(run(&mut detector, looks / 2, (100, 0), (900, 4)).verdict, Verdict::Pass);
+    assert_eq!(run(&mut detector, looks, (100, 0), (900, 4)).verdict, Verdict::Pass);
 }
 
 #[test]
 fn a_bad_canary_fails_within_a_few_looks_but_never_in_one() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
-    assert_ne!(
-        run(&mut detector, 1, (100, 90), (900, 4)).verdict,
-        Verdict::Fail
-    );
+    assert_ne!(run(&mut detector, 1, (100, 90), (900, 4)).verdict, Verdict::Fail);
     let judgement = run(&mut detector, 4, (100, 90), (900, 4));
-    assert_eq!(
-        (judgement.verdict, judgement.reason),
-        (Verdict::Fail, Reason::Worse)
-    );
+    assert_eq!((judgement.verdict, judgement.reason), (Verdict::Fail, Reason::Worse));
 }
 
 #[test]
 fn a_significant_but_trivial_difference_passes() {
     let mut detector = detector(Policy::new(0.01, ALPHA, 4));
     let judgement = run(&mut detector, 400, (5_000, 35), (5_000, 25));
-    assert!(
-        judgement.numbers.evidence >= judgement.numbers.limit,
-        "it is significant"
-    );
+    assert!(judgement.numbers.evidence >= judgement.numbers.limit, "it is significant");
     assert_eq!(judgement.verdict, Verdict::Pass);
 }
 
 #[test]
 fn a_good_past_does_not_hide_a_bad_present() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
-    assert_eq!(
-        run(&mut detector, 1_000, (100, 0), (900, 4)).verdict,
-        Verdict::Pass
-    );
+    assert_eq!(run(&mut detector, 1_000, (100, 0), (900, 4)).verdict, Verdict::Pass);
     let judgement = run(&mut detector, 12, (100, 10), (900, 4));
     assert_eq!(judgement.verdict, Verdict::Fail);
     let recent = judgement.numbers.recent_estimate.unwrap();
-    assert!(
-        judgement.numbers.estimate.unwrap() < 0.005,
-        "the step as a whole is under maxIncrease"
-    );
-    assert!(
-        recent > 0.05,
-        "the requests since the turn are not: {recent}"
-    );
+    assert!(judgement.numbers.estimate.unwrap() < 0.005, "the step as a whole is under maxIncrease");
+    assert!(recent > 0.05, "the requests since the turn are not: {recent}");
 }
 
 #[test]
 fn a_pass_is_judged_on_its_own_step() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
-    assert_eq!(
-        run(&mut detector, 200, (100, 0), (900, 4)).verdict,
-        Verdict::Pass
-    );
+    assert_eq!(run(&mut detector, 200, (100, 0), (900, 4)).verdict, Verdict::Pass);
     detector.begin_step();
     assert_eq!(detector.judge().reason, Reason::NothingSeen);
-    assert_eq!(
-        run(&mut detector, 1, (100, 0), (900, 4)).verdict,
-        Verdict::Insufficient
-    );
+    assert_eq!(run(&mut detector, 1, (100, 0), (900, 4)).verdict, Verdict::Insufficient);
 }
 
 #[test]
@@ -106,16 +69,10 @@ fn an_outage_of_both_holds_and_its_edges_say_nothing() {
     run(&mut detector, 30, (100, 0), (900, 4));
     let before = detector.evidence().evidence();
     let edge = run(&mut detector, 1, (100, 60), (900, 100));
-    assert_eq!(
-        (edge.verdict, edge.reason),
-        (Verdict::Insufficient, Reason::SharedOutage)
-    );
+    assert_eq!((edge.verdict, edge.reason), (Verdict::Insufficient, Reason::SharedOutage));
     assert_eq!(detector.evidence().evidence(), before);
     let within = run(&mut detector, 5, (100, 30), (900, 270));
-    assert_eq!(
-        (within.verdict, within.reason),
-        (Verdict::Insufficient, Reason::SharedOutage)
-    );
+    assert_eq!((within.verdict, within.reason), (Verdict::Insufficient, Reason::SharedOutage));
     run(&mut detector, 2, (100, 0), (900, 4));
     assert_ne!(detector.judge().reason, Reason::SharedOutage);
 }
@@ -130,35 +87,22 @@ fn arms_that_leave_an_outage_in_different_looks_say_nothing() {
     run(&mut detector, 1, (100, 0), (900, 135));
     run(&mut detector, 1, (100, 0), (900, 4));
     let counted = detector.interval().tally();
-    assert_eq!(
-        counted.stable_bad - before.stable_bad,
-        270,
-        "the last whole look within it counts"
-    );
+    assert_eq!(counted.stable_bad - before.stable_bad, 270, "the last whole look within it counts");
     assert_eq!(counted.canary_bad - before.canary_bad, 30);
     run(&mut detector, 1, (100, 0), (900, 4));
-    assert_eq!(
-        detector.interval().tally().stable_bad - counted.stable_bad,
-        4
-    );
+    assert_eq!(detector.interval().tally().stable_bad - counted.stable_bad, 4);
 }
 
 #[test]
 fn a_canary_far_worse_than_a_failing_stable_still_fails() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
     run(&mut detector, 30, (100, 0), (900, 4));
-    assert_eq!(
-        run(&mut detector, 12, (100, 95), (900, 100)).verdict,
-        Verdict::Fail
-    );
+    assert_eq!(run(&mut detector, 12, (100, 95), (900, 100)).verdict, Verdict::Fail);
 }
 
 #[test]
 fn an_absolute_limit_stands_beside_the_comparison() {
-    let policy = Policy {
-        absolute_limit: Some(0.02),
-        ..Policy::new(0.5, ALPHA, 4)
-    };
+    let policy = Policy { absolute_limit: Some(0.02), ..Policy::new(0.5, ALPHA, 4) };
     let mut alone = detector(policy);
     let judgement = run(&mut alone, 3, (100, 30), (900, 4));
     assert_eq!(judgement.reason, Reason::OverAbsoluteLimit(0.02));
@@ -171,23 +115,14 @@ fn an_absolute_limit_stands_beside_the_comparison() {
 #[test]
 fn no_evidence_is_its_own_verdict() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
-    assert_eq!(
-        run(&mut detector, 1, (0, 0), (0, 0)).reason,
-        Reason::NothingSeen
-    );
-    assert_eq!(
-        run(&mut detector, 1, (0, 0), (900, 4)).reason,
-        Reason::NoRequests(Arm::Canary)
-    );
+    assert_eq!(run(&mut detector, 1, (0, 0), (0, 0)).reason, Reason::NothingSeen);
+    assert_eq!(run(&mut detector, 1, (0, 0), (900, 4)).reason, Reason::NoRequests(Arm::Canary));
     let down = detector.provider_down(Missing::Stale(90));
     assert_eq!(down.verdict, Verdict::ProviderDown);
     assert!(down.to_string().contains("90 s old"), "{down}");
     assert_eq!(detector.not_comparable().verdict, Verdict::Insufficient);
     let before = detector.clone();
-    assert_eq!(
-        run(&mut detector, 1, (10, 11), (900, 4)).reason,
-        Reason::ImpossibleNumbers
-    );
+    assert_eq!(run(&mut detector, 1, (10, 11), (900, 4)).reason, Reason::ImpossibleNumbers);
     assert_eq!(detector, before, "a look that cannot be changes nothing");
 }
 
@@ -196,10 +131,7 @@ fn several_metrics_share_alpha_and_combine() {
     use Verdict::{Fail, Insufficient, Pass, ProviderDown};
     assert_eq!(together([Pass, Pass]), Some(Pass));
     assert_eq!(together([Pass, Insufficient]), Some(Insufficient));
-    assert_eq!(
-        together([Insufficient, ProviderDown, Pass]),
-        Some(ProviderDown)
-    );
+    assert_eq!(together([Insufficient, ProviderDown, Pass]), Some(ProviderDown));
     assert_eq!(together([ProviderDown, Fail, Pass]), Some(Fail));
     assert_eq!(together([]), None);
     assert!((shared_alpha(0.01, 4) - 0.0025).abs() < 1e-12);
@@ -210,42 +142,12 @@ fn impossible_policies_name_the_field() {
     let good = Policy::new(0.005, ALPHA, 4);
     assert_eq!(good.check(), Ok(()));
     for (policy, word) in [
-        (
-            Policy {
-                max_increase: 0.0,
-                ..good
-            },
-            "maxIncrease",
-        ),
-        (
-            Policy {
-                max_increase: f64::NAN,
-                ..good
-            },
-            "maxIncrease",
-        ),
-        (
-            Policy {
-                false_alarm: 0.0,
-                ..good
-            },
-            "falseAlarm",
-        ),
+        (Policy { max_increase: 0.0, ..good }, "maxIncrease"),
+        (Policy { max_increase: f64::NAN, ..good }, "maxIncrease"),
+        (Policy { false_alarm: 0.0, ..good }, "falseAlarm"),
         (Policy { steps: 0, ..good }, "steps"),
-        (
-            Policy {
-                look_seconds: -1.0,
-                ..good
-            },
-            "interval",
-        ),
-        (
-            Policy {
-                absolute_limit: Some(1.0),
-                ..good
-            },
-            "absolute limit",
-        ),
+        (Policy { look_seconds: -1.0, ..good }, "interval"),
+        (Policy { absolute_limit: Some(1.0), ..good }, "absolute limit"),
     ] {
         let error = Detector::new(policy).unwrap_err();
         assert!(error.to_string().contains(word), "{error}");
@@ -255,13 +157,7 @@ fn impossible_policies_name_the_field() {
 #[test]
 fn a_low_traffic_service_is_told_what_a_pass_takes() {
     let policy = Policy::new(0.005, ALPHA, 4);
-    let (small, large) = (
-        policy.requests_to_pass(0.01, 0.01),
-        policy.requests_to_pass(0.01, 0.5),
-    );
-    assert!(
-        small.unwrap() > 10 * large.unwrap(),
-        "weight is what it takes: {small:?} {large:?}"
-    );
+    let (small, large) = (policy.requests_to_pass(0.01, 0.01), policy.requests_to_pass(0.01, 0.5));
+    assert!(small.unwrap() > 10 * large.unwrap(), "weight is what it takes: {small:?} {large:?}");
     assert!(policy.requests_to_pass(0.05, 0.1) > policy.requests_to_pass(0.001, 0.1));
 }

@@ -13,18 +13,11 @@ mod properties;
 const ALPHA: f64 = 0.01;
 
 fn tally(canary: (u64, u64), stable: (u64, u64)) -> Tally {
-    Tally {
-        canary_requests: canary.0,
-        canary_bad: canary.1,
-        stable_requests: stable.0,
-        stable_bad: stable.1,
-    }
+    Tally { canary_requests: canary.0, canary_bad: canary.1, stable_requests: stable.0, stable_bad: stable.1 }
 }
 
 fn choose(n: u64, k: u64) -> f64 {
-    (0..k).fold(1.0, |product, index| {
-        product * (n - index) as f64 / (index + 1) as f64
-    })
+    (0..k).fold(1.0, |product, index| product * (n - index) as f64 / (index + 1) as f64)
 }
 
 fn binomial(n: u64, k: u64, p: f64) -> f64 {
@@ -65,13 +58,7 @@ fn pasts() -> Vec<EProcess> {
 fn the_evidence_of_a_good_canary_does_not_grow_on_average_given_the_totals() {
     for process in pasts() {
         let before = process.evidence();
-        for (canary, stable, bad) in [
-            (1, 9, 3),
-            (5, 5, 4),
-            (10, 30, 12),
-            (3, 40, 43),
-            (20, 20, 39),
-        ] {
+        for (canary, stable, bad) in [(1, 9, 3), (5, 5, 4), (10, 30, 12), (3, 40, 43), (20, 20, 39)] {
             let share = canary as f64 / (canary + stable) as f64;
             for phi in [1.0, 1.7, 12.0] {
                 for cap in [0.1, 1.0, f64::INFINITY] {
@@ -150,10 +137,7 @@ fn the_evidence_for_a_pass_does_not_grow_on_average_when_the_canary_is_worse() {
             for delta in [0.0, 0.01, 0.1, 0.4] {
                 for phi in [1.0, 2.5] {
                     let mean = mean_against(delta, (canary, base + delta), (stable, base), phi);
-                    assert!(
-                        mean <= 1.0 + 1e-9,
-                        "{canary} {stable} {base} {delta} {phi}: {mean}"
-                    );
+                    assert!(mean <= 1.0 + 1e-9, "{canary} {stable} {base} {delta} {phi}: {mean}");
                 }
             }
         }
@@ -183,11 +167,7 @@ fn the_interval_without_errors_is_near_the_rule_of_its_size() {
     sequence.look(tally((10_000, 0), (90_000, 0)), 1.0);
     // With one look and no error, ln(1/α) / n is the least that any such bound can be.
     let least = -ALPHA.ln() / 10_000.0;
-    assert!(
-        (least..1.7 * least).contains(&sequence.upper()),
-        "{}",
-        sequence.upper()
-    );
+    assert!((least..1.7 * least).contains(&sequence.upper()), "{}", sequence.upper());
 }
 
 #[test]
@@ -196,38 +176,22 @@ fn dispersed_errors_are_measured() {
     let mut clustered = Dispersion::default();
     let mut state = 1u64;
     let mut chance = |of: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % of == 0
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33).is_multiple_of(of)
     };
     for _ in 0..400u64 {
         let mut pods = |size: u64, of: u64| -> Vec<PodCounts> {
             let bad = |hit: bool| if hit { size } else { 0 };
-            (0..8)
-                .map(|pod| PodCounts {
-                    pod,
-                    requests: 200,
-                    bad: bad(chance(of)),
-                })
-                .collect()
+            (0..8).map(|pod| PodCounts { pod, requests: 200, bad: bad(chance(of)) }).collect()
         };
         let (single, tens) = (pods(1, 4), pods(10, 40));
         independent.look(&single, 5.0);
         clustered.look(&tens, 5.0);
     }
     assert!(independent.phi() < 1.3, "{}", independent.phi());
-    assert!(
-        (7.0..13.0).contains(&clustered.phi()),
-        "{}",
-        clustered.phi()
-    );
+    assert!((7.0..13.0).contains(&clustered.phi()), "{}", clustered.phi());
     // The first clusters, before the scatter is known, may be taken for bursts; none is long.
-    assert!(
-        clustered.longest_burst() <= 10.0,
-        "{}",
-        clustered.longest_burst()
-    );
+    assert!(clustered.longest_burst() <= 10.0, "{}", clustered.longest_burst());
 }
 
 #[test]
@@ -235,13 +199,7 @@ fn an_error_rate_that_rises_for_all_is_no_dispersion() {
     let mut dispersion = Dispersion::default();
     for look in 0..300u64 {
         let bad = 2 + look / 20;
-        let pods: Vec<PodCounts> = (0..6)
-            .map(|pod| PodCounts {
-                pod,
-                requests: 500,
-                bad,
-            })
-            .collect();
+        let pods: Vec<PodCounts> = (0..6).map(|pod| PodCounts { pod, requests: 500, bad }).collect();
         dispersion.look(&pods, 5.0);
     }
     assert_eq!(dispersion.phi(), 1.0);
@@ -256,31 +214,16 @@ fn a_blip_is_remembered_by_its_length_and_not_by_its_size() {
             .map(|pod| PodCounts {
                 pod,
                 requests: 150,
-                bad: if blip && pod == 3 {
-                    45
-                } else {
-                    u64::from((look + pod) % 4 == 0)
-                },
+                bad: if blip && pod == 3 { 45 } else { u64::from((look + pod) % 4 == 0) },
             })
             .collect();
         dispersion.look(&pods, 5.0);
     }
-    assert!(
-        (15.0..=25.0).contains(&dispersion.longest_burst()),
-        "{}",
-        dispersion.longest_burst()
-    );
+    assert!((15.0..=25.0).contains(&dispersion.longest_burst()), "{}", dispersion.longest_burst());
     assert!(dispersion.phi() < 1.5, "{}", dispersion.phi());
-    assert!(
-        dispersion.phi_with_bursts() > 3.0,
-        "{}",
-        dispersion.phi_with_bursts()
-    );
+    assert!(dispersion.phi_with_bursts() > 3.0, "{}", dispersion.phi_with_bursts());
     let temper = dispersion.temper(ALPHA, 5.0);
-    assert!(
-        temper.cap * 3.0 < -ALPHA.ln(),
-        "three looks of a blip stay under the limit"
-    );
+    assert!(temper.cap * 3.0 < -ALPHA.ln(), "three looks of a blip stay under the limit");
 }
 
 fn detector(policy: Policy) -> Detector {
@@ -296,26 +239,14 @@ fn the_simulation_in_small_keeps_its_promises() {
     let small = simulation::in_small();
     let (hits, runs) = small.independent_alarms;
     // Poisson with mean α · runs = 9 is over 19 in 0.1 %.
-    assert!(
-        runs == 900 && hits <= 19,
-        "{hits} of {runs} good canaries failed among independent errors"
-    );
+    assert!(runs == 900 && hits <= 19, "{hits} of {runs} good canaries failed among independent errors");
     let (hits, runs) = small.real_alarms;
     // With mean 2α · runs = 0.96, over 5 in 0.06 %.
-    assert!(
-        runs == 48 && hits <= 5,
-        "{hits} of {runs} good canaries failed among real errors"
-    );
+    assert!(runs == 48 && hits <= 5, "{hits} of {runs} good canaries failed among real errors");
     let (naive, _) = small.naive_alarms;
-    assert!(
-        naive >= 10,
-        "the streams are real enough to fool a plain test: {naive} of {runs}"
-    );
+    assert!(naive >= 10, "the streams are real enough to fool a plain test: {naive} of {runs}");
     let (hits, runs) = small.wrong_promotions;
-    assert!(
-        runs == 200 && hits <= 8,
-        "{hits} of {runs} canaries worse by 2m passed"
-    );
+    assert!(runs == 200 && hits <= 8, "{hits} of {runs} canaries worse by 2m passed");
     assert!(small.one_start < 1.5, "{}", small.one_start);
     assert!(small.whole < 2.3, "{}", small.whole);
     assert!(small.after_good < 4.0, "{}", small.after_good);

@@ -7,10 +7,7 @@ use super::*;
 fn any_tally(most: u64) -> impl Strategy<Value = Tally> {
     (0..=most, 0.0..=1.0f64, 0..=most, 0.0..=1.0f64).prop_map(|(canary, first, stable, second)| {
         let part = |of: u64, share: f64| ((of as f64 * share) as u64).min(of);
-        tally(
-            (canary, part(canary, first)),
-            (stable, part(stable, second)),
-        )
+        tally((canary, part(canary, first)), (stable, part(stable, second)))
     })
 }
 

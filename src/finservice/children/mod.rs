@@ -3,11 +3,42 @@
 //! A builder writes only what Banyan means to own, and writes out every default that the API server
 //! would add inside of an atomic list, so that what is applied is what is read back.
 
+pub mod assemble;
+pub mod authorization_policy;
+pub mod autoscaler;
+pub mod budget;
+pub mod config_map;
+pub mod controller_revision;
+pub mod dashboard;
+pub mod deployment;
+pub mod destination_rule;
+pub mod environment;
+pub mod http_route;
+mod json;
+pub mod kafka;
 pub mod kind;
+pub mod limits;
+pub mod metric_source;
+pub mod network_policy;
+pub mod peer_authentication;
+pub mod prometheus_rule;
+pub mod quantity;
+pub mod request_authentication;
+pub mod routing;
+pub mod service;
+pub mod service_account;
+pub mod service_entry;
+pub mod service_monitor;
+pub mod template;
+#[cfg(test)]
+mod tests;
+pub mod virtual_service;
 
 use serde_json::{Value, json};
 
+pub use assemble::{RevisionParts, of_revision, of_service};
 pub use kind::{Api, Kind};
+pub use routing::Routing;
 
 use crate::api::FinServiceSpec;
 
@@ -47,6 +78,58 @@ pub struct Weights {
 }
 
 impl Scope<'_> {
+    /// Name of the children of one revision.
+    pub fn revision_name(&self, hash: &str) -> String {
+        format!("{}-{hash}", self.name)
+    }
+
+    /// Labels that all pods of the service have, and only they.
+    pub fn service_labels(&self) -> Value {
+        json!({"banyan.dev/service": self.name})
+    }
+
+    /// Labels that all pods of one revision have, and only they.
+    pub fn revision_labels(&self, hash: &str) -> Value {
+        json!({"banyan.dev/service": self.name, "banyan.dev/revision": hash})
+    }
+
+    /// The full name in the cluster's DNS of a Service in this namespace.
+    pub fn host(&self, service: &str) -> String {
+        format!("{service}.{}.svc.cluster.local", self.namespace)
+    }
+
+    /// The namespace of the ingress gateway, if there is an ingress.
+    pub fn gateway_namespace(&self) -> Option<&str> {
+        let gateway = &self.spec.ingress.as_ref()?.gateway;
+        Some(gateway.split_once('/').map_or(self.namespace, |(namespace, _)| namespace))
+    }
+
+    /// The port that the ingress sends requests to: the one that it names, else the first.
+    pub fn ingress_port(&self) -> Option<&crate::api::workload::Port> {
+        let ports = &self.spec.ports;
+        let named = self.spec.ingress.as_ref().and_then(|ingress| ingress.port.as_ref());
+        match named {
+            Some(name) => ports.iter().find(|port| port.name == *name),
+            None => ports.first(),
+        }
+    }
+
+    /// The port that metrics are scraped at.
+    pub fn metrics_port(&self) -> Option<&crate::api::workload::Port> {
+        let metrics = self.spec.observability.as_ref()?.metrics.as_ref()?;
+        self.spec.ports.iter().find(|port| port.name == metrics.port)
+    }
+
+    /// The metrics port where it serves nothing else: it is neither the first port nor the one of
+    /// the ingress, or the service takes no requests at all. Only then is it left out of mTLS.
+    pub fn own_metrics_port(&self) -> Option<&crate::api::workload::Port> {
+        let port = self.metrics_port()?;
+        let first = self.spec.ports.first().is_some_and(|first| first.name == port.name);
+        let ingress = self.ingress_port().is_some_and(|ingress| ingress.name == port.name);
+        let pulled = self.spec.traffic() == crate::api::finservice::Traffic::Pulled;
+        ((!first && !ingress) || pulled).then_some(port)
+    }
+
     /// The skeleton of a child: type, metadata with labels and owner, and `rest` beside them.
     /// `revision` is set for what belongs to one revision.
     pub fn child(&self, kind: Kind, name: String, revision: Option<&str>, rest: Value) -> Child {
@@ -80,81 +163,4 @@ impl Scope<'_> {
         }
         Child { kind, name, body }
     }
-}
-
-// The plainest children; the rest follow.
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct RevisionParts<'a> {
-    pub hash: &'a str,
-    pub input: &'a crate::finservice::revision::RevisionInput,
-    pub template: &'a Value,
-    pub replicas: i32,
-    pub serves: bool,
-    pub secrets_digest: Option<&'a str>,
-}
-#[allow(missing_docs)]
-pub mod template {
-    use super::*;
-    pub fn render(
-        scope: &Scope<'_>,
-        input: &crate::finservice::revision::RevisionInput,
-        hash: &str,
-    ) -> Value {
-        json!({"metadata": {"labels": {"banyan.dev/service": scope.name, "banyan.dev/revision": hash}},
-            "spec": {"containers": [{"name": scope.name, "image": input.image}]}})
-    }
-}
-#[allow(missing_docs)]
-pub mod controller_revision {
-    use super::*;
-    pub fn build(
-        scope: &Scope<'_>,
-        hash: &str,
-        number: i64,
-        input: &crate::finservice::revision::RevisionInput,
-        template: &Value,
-    ) -> Child {
-        scope.child(
-            Kind::ControllerRevision,
-            format!("{}-{hash}", scope.name),
-            Some(hash),
-            json!({"revision": number, "data": {"input": input, "template": template}}),
-        )
-    }
-}
-#[allow(missing_docs)]
-pub mod config_map {
-    use super::*;
-    pub fn copy(scope: &Scope<'_>, hash: &str, of: &str) -> Child {
-        scope.child(
-            Kind::ConfigMap,
-            crate::finservice::revision::copy_name(scope.name, hash, of),
-            Some(hash),
-            json!({"immutable": true}),
-        )
-    }
-}
-#[allow(missing_docs)]
-pub fn of_service(scope: &Scope<'_>, stable: Option<&str>, _weights: &Weights) -> Vec<Child> {
-    let mut selector = json!({"banyan.dev/service": scope.name});
-    if let Some(s) = stable {
-        selector["banyan.dev/revision"] = s.into();
-    }
-    vec![scope.child(Kind::ServiceAccount, scope.name.into(), None, json!({})),
-        scope.child(Kind::Service, scope.name.into(), None, json!({"spec": {"selector": selector, "ports": scope.spec.ports.iter().map(|p| json!({"name": p.name, "port": p.port, "protocol": "TCP", "targetPort": p.port})).collect::<Vec<_>>()}}))]
-}
-#[allow(missing_docs)]
-pub fn of_revision(scope: &Scope<'_>, parts: &RevisionParts<'_>) -> Vec<Child> {
-    let labels = json!({"banyan.dev/service": scope.name, "banyan.dev/revision": parts.hash});
-    let mut template = parts.template.clone();
-    if let Some(d) = parts.secrets_digest {
-        template["metadata"]["annotations"] = json!({"banyan.dev/secrets": d});
-    }
-    vec![scope.child(
-        Kind::Deployment,
-        format!("{}-{}", scope.name, parts.hash),
-        Some(parts.hash),
-        json!({"spec": {"selector": {"matchLabels": labels}, "template": template}}),
-    )]
 }

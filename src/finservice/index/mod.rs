@@ -80,8 +80,10 @@ pub struct Observed {
     pub strangers: Vec<(Kind, String, Stranger)>,
     /// Digests of the ConfigMaps that it refers to; `None` if there is none of that name.
     pub config_maps: BTreeMap<String, Option<Box<str>>>,
-    /// The Secrets that it refers to.
+    /// The Secrets that it refers to; none if this operator may not read Secrets.
     pub secrets: BTreeMap<String, Option<SecretState>>,
+    /// Whether this operator may not read Secrets although the FinService refers to some.
+    pub secrets_hidden: bool,
     /// Kinds that this cluster has.
     pub kinds: BTreeSet<Kind>,
     /// Hosts and paths that an older FinService holds.
@@ -100,6 +102,7 @@ pub struct Index {
     handed_over: HashMap<Key, BTreeSet<Key>>,
     config_maps: HashMap<Key, Box<str>>,
     secrets: HashMap<Key, SecretState>,
+    secrets_hidden: bool,
     readers: HashMap<(bool, Key), BTreeSet<Key>>,
     kinds: BTreeSet<Kind>,
     claims: Claims,
@@ -305,6 +308,11 @@ impl Index {
         self.readers_of(true, key)
     }
 
+    /// Notes that this operator may not read Secrets, as its installer has chosen.
+    pub fn hide_secrets(&mut self) {
+        self.secrets_hidden = true;
+    }
+
     /// Notes the digest of a Secret's contents at a version.
     pub fn secret_read(&mut self, key: &Key, version: &str, digest: &str) {
         if let Some(state) = self.secrets.get_mut(key)
@@ -423,8 +431,10 @@ impl Index {
                 .map(|name| (name.clone(), self.config_maps.get(&near(name)).cloned()))
                 .collect(),
             secrets: (entry.references.1.iter())
+                .filter(|_| !self.secrets_hidden)
                 .map(|name| (name.clone(), self.secrets.get(&near(name)).cloned()))
                 .collect(),
+            secrets_hidden: self.secrets_hidden && !entry.references.1.is_empty(),
             kinds: self.kinds.clone(),
             lost_claims: self.claims.lost(key),
             cycle: entry.cycle.clone(),

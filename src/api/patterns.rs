@@ -1,0 +1,77 @@
+//! What strings look like, and the sentence that a wrong one is answered with.
+//!
+//! OpenAPI's `pattern` answers with the expression, which tells nobody what to do. So each one is
+//! turned into a CEL rule with a sentence of its own, by [`super::schema::bounded`].
+
+pub use super::units::{DURATION_PATTERN as DURATION, PERCENT_PATTERN as PERCENT};
+
+/// A duration longer than zero.
+pub const POSITIVE_DURATION: &str =
+    "^([0-9]{1,9}(ms|s|m|h|d))*[0-9]{0,8}[1-9][0-9]{0,8}(ms|s|m|h|d)([0-9]{1,9}(ms|s|m|h|d))*$";
+/// A DNS label (RFC 1123).
+pub const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The name of an object: DNS labels with dots between (RFC 1123).
+pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The name of a port (RFC 6335).
+pub const PORT_NAME: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
+/// An image reference.
+pub const IMAGE: &str = r"^[^\s]+$";
+/// The name of an environment variable.
+pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
+/// A key of a ConfigMap or of a Secret.
+pub const KEY: &str = "^[-._a-zA-Z0-9]+$";
+/// Where something is mounted.
+pub const MOUNT_PATH: &str = "^/[^:]+$";
+/// A path of a request.
+pub const PATH: &str = "^/";
+/// A URL.
+pub const URL: &str = r"^https?://[^\s/]+";
+/// A gateway, in another namespace or in the service's own.
+pub const GATEWAY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
+/// An IAM role.
+pub const AWS_ROLE: &str = "^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$";
+/// A Google service account.
+pub const GCP_ACCOUNT: &str = "^[^@]+@[^@]+[.]iam[.]gserviceaccount[.]com$";
+/// A field of a pod that a variable may hold.
+pub const FIELD_PATH: &str = r"^(metadata\.(name|namespace|uid|(labels|annotations)\['[^']+'\])|spec\.(nodeName|serviceAccountName)|status\.(hostIP|hostIPs|podIP|podIPs))$";
+/// A resource of a container that a variable may hold.
+pub const CONTAINER_RESOURCE: &str =
+    "^(limits|requests)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)$";
+
+/// What is said of a string that does not match; the API server puts the field's path before it.
+pub fn sentence(pattern: &str) -> Option<&'static str> {
+    Some(match pattern {
+        DURATION => "must be a duration such as 500ms, 2s, 5m, 1h30m or 7d, without spaces",
+        POSITIVE_DURATION => {
+            "must be a duration longer than zero, such as 500ms, 2s, 5m, 1h30m or 7d, without spaces"
+        }
+        PERCENT => r#"must be a percentage from 0 to 100 with at most six decimals, such as "99.9""#,
+        LABEL => {
+            "must be lower-case letters, digits and dashes, with a letter or digit first and last, such as payments"
+        }
+        OBJECT_NAME => {
+            "must be a name of lower-case letters, digits, dashes and dots, with a letter or digit first and last"
+        }
+        PORT_NAME => {
+            "must be lower-case letters, digits and single dashes, with a letter first, such as http"
+        }
+        IMAGE => "must be an image reference without spaces, such as registry.example/transaction:1.4.2",
+        ENV_NAME => {
+            "must be letters, digits, underscores, dots and dashes, with no digit first, such as DB_HOST"
+        }
+        KEY => "must be a key of letters, digits, underscores, dots and dashes, such as password",
+        MOUNT_PATH => "must be an absolute path without a colon, such as /etc/transaction",
+        PATH => "must begin with a slash, such as /metrics",
+        URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",
+        GATEWAY => "must be namespace/name, or name alone for a gateway in the service's own namespace",
+        AWS_ROLE => "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/transaction",
+        GCP_ACCOUNT => {
+            "must be a Google service account, such as transaction@project.iam.gserviceaccount.com"
+        }
+        FIELD_PATH => {
+            "must be a field that a pod can tell its containers, such as metadata.name, spec.nodeName or status.podIP"
+        }
+        CONTAINER_RESOURCE => "must be limits or requests and a resource, such as limits.memory",
+        _ => return None,
+    })
+}

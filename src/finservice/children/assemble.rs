@@ -1,0 +1,73 @@
+//! All children of a service and of a revision, as the spec asks for them. Which of the optional
+//! APIs are installed is not asked here.
+
+use serde_json::Value;
+
+use super::{
+    Child, Routing, Scope, authorization_policy, autoscaler, budget, dashboard, deployment, destination_rule,
+    http_route, kafka, network_policy, peer_authentication, prometheus_rule, request_authentication, service,
+    service_account, service_entry, service_monitor, virtual_service,
+};
+use crate::api::network::MeshProvider;
+use crate::finservice::revision::RevisionInput;
+
+/// What the children of one revision are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct RevisionParts<'a> {
+    /// Its hash.
+    pub hash: &'a str,
+    /// What the user wrote.
+    pub input: &'a RevisionInput,
+    /// What was made of it, as its ControllerRevision keeps it.
+    pub template: &'a Value,
+    /// Pods that it is to have; without any there is no budget.
+    pub replicas: i32,
+    /// Whether it has the traffic. Only then is there an autoscaler: one that is on its way in has no
+    /// load yet, and would be shrunk just before it gets all of it.
+    pub serves: bool,
+    /// Digest of the Secrets that its pods read, with `onSecretChange: Restart`.
+    pub secrets_digest: Option<&'a str>,
+}
+
+/// Children that the service has once, in the order in which they are made: what others refer to
+/// comes first, and routes come last.
+pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
+    let mut children = vec![
+        service_account::build(scope),
+        service::plain(scope, routing),
+        network_policy::build(scope, routing),
+    ];
+    children.extend(service_monitor::build(scope));
+    children.extend(prometheus_rule::build(scope));
+    children.extend(dashboard::build(scope));
+    children.extend(kafka::build(scope));
+    match scope.spec.provider() {
+        MeshProvider::Istio => {
+            children.push(peer_authentication::build(scope));
+            children.extend(request_authentication::build(scope));
+            children.push(authorization_policy::build(scope));
+            children.extend(service_entry::build(scope));
+            children.extend(virtual_service::build(scope, routing));
+        }
+        MeshProvider::GatewayAPI => children.extend(http_route::build(scope, routing)),
+        MeshProvider::None => {}
+    }
+    children
+}
+
+/// Children of one revision, in the order in which they are made. Its ControllerRevision and the
+/// copies of its ConfigMaps are apart, since they come first and hold contents that are read when
+/// they are made.
+pub fn of_revision(scope: &Scope, revision: &RevisionParts) -> Vec<Child> {
+    let RevisionParts { hash, input, template, replicas, serves, secrets_digest } = *revision;
+    let mut children: Vec<Child> = service::revision(scope, hash, &input.ports).into_iter().collect();
+    if scope.spec.provider() == MeshProvider::Istio && !input.ports.is_empty() {
+        children.extend(destination_rule::build(scope, hash));
+    }
+    children.extend(budget::build(scope, hash, replicas));
+    children.push(deployment::build(scope, hash, template, secrets_digest));
+    if serves {
+        children.extend(autoscaler::build(scope, hash));
+    }
+    children
+}

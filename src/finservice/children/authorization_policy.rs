@@ -1,0 +1,123 @@
+//! Istio's AuthorizationPolicy: who may call, by the certificate that they present.
+
+use serde_json::{Value, json};
+
+use super::json::{list, object};
+use super::peer_authentication::strict;
+use super::{Child, Kind, Scope};
+use crate::api::network::Peer;
+
+/// What may reach the pods; all else is refused. `cluster.local` in a principal stands for the
+/// mesh's own trust domain, whatever it is called.
+///
+/// With mTLS Permissive a caller may come without a certificate and then cannot be told by one:
+/// such callers are let in as far as the NetworkPolicy lets them.
+pub fn build(scope: &Scope) -> Child {
+    let jwt = scope.spec.access.as_ref().and_then(|access| access.jwt.as_ref());
+    let request_principals = jwt.map(|jwt| json!([format!("{}/*", jwt.issuer)]));
+    let source = |key: &str, values: Value| {
+        let mut source = json!({key: values});
+        if let Some(principals) = &request_principals {
+            source["requestPrincipals"] = principals.clone();
+        }
+        json!({"source": source})
+    };
+    let inbound = scope.spec.access.as_ref().and_then(|access| access.inbound.as_deref()).unwrap_or_default();
+    let mut sources: Vec<Value> =
+        inbound.iter().filter_map(|peer| caller(scope, peer)).map(|(k, v)| source(k, v)).collect();
+    sources.extend(scope.gateway_namespace().map(|namespace| source("namespaces", json!([namespace]))));
+    if !strict(scope) {
+        sources.push(source("notPrincipals", json!(["*"])));
+    }
+    let callers = list(sources).map(|from| json!({"from": from}));
+    let scrapers = scope.metrics_port().map(|port| {
+        let path = scope.spec.observability.as_ref().and_then(|o| o.metrics.as_ref()?.path.clone());
+        let mut operation = json!({"ports": [port.port.to_string()]});
+        if scope.own_metrics_port().is_none() {
+            // The port serves requests too: only the metrics themselves are open.
+            operation["methods"] = json!(["GET"]);
+            operation["paths"] = json!([path.as_deref().unwrap_or(super::service_monitor::PATH)]);
+        }
+        json!({"to": [{"operation": operation}]})
+    });
+    let spec = object([
+        ("selector", Some(json!({"matchLabels": scope.service_labels()}))),
+        ("action", Some("ALLOW".into())),
+        // Without rules an ALLOW policy lets nobody in.
+        ("rules", list(callers.into_iter().chain(scrapers).collect())),
+    ]);
+    scope.child(Kind::AuthorizationPolicy, scope.name.to_owned(), None, json!({"spec": spec}))
+}
+
+/// How a caller is told: the field of a source, and its values.
+fn caller(scope: &Scope, peer: &Peer) -> Option<(&'static str, Value)> {
+    let namespace = peer.namespace.as_deref().unwrap_or(scope.namespace);
+    // The ServiceAccount of a FinService is named as it is.
+    if let Some(account) = peer.service.as_ref().or(peer.service_account.as_ref()) {
+        return Some(("principals", json!([format!("cluster.local/ns/{namespace}/sa/{account}")])));
+    }
+    if let Some(cidr) = &peer.cidr {
+        return Some(("ipBlocks", json!([cidr])));
+    }
+    peer.namespace.as_ref().map(|namespace| ("namespaces", json!([namespace])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::network::{Access, Mesh, MeshProvider};
+    use crate::finservice::testing;
+
+    fn istio() -> crate::api::FinServiceSpec {
+        let mut spec = testing::minimal();
+        spec.mesh = Some(Mesh { provider: Some(MeshProvider::Istio), ..Mesh::default() });
+        spec
+    }
+
+    #[test]
+    fn nobody_is_let_in_unless_named() {
+        let spec = istio();
+        let policy = build(&testing::scope(&spec)).body["spec"].clone();
+        assert_eq!((&policy["action"], policy.get("rules")), (&json!("ALLOW"), None));
+    }
+
+    #[test]
+    fn callers_are_told_by_what_they_are() {
+        let mut spec = istio();
+        spec.access = Some(Access {
+            inbound: Some(vec![
+                Peer { service: Some("a".to_owned()), ..Peer::default() },
+                Peer {
+                    service_account: Some("b".to_owned()),
+                    namespace: Some("n".to_owned()),
+                    ..Peer::default()
+                },
+                Peer { namespace: Some("m".to_owned()), ..Peer::default() },
+                Peer { cidr: Some("10.0.0.0/8".to_owned()), ..Peer::default() },
+            ]),
+            ..Access::default()
+        });
+        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let own = format!("cluster.local/ns/{}/sa/a", testing::NAMESPACE);
+        assert_eq!(
+            rules,
+            json!([{"from": [
+                {"source": {"principals": [own]}},
+                {"source": {"principals": ["cluster.local/ns/n/sa/b"]}},
+                {"source": {"namespaces": ["m"]}},
+                {"source": {"ipBlocks": ["10.0.0.0/8"]}},
+            ]}])
+        );
+    }
+
+    #[test]
+    fn every_source_must_bring_a_token_if_one_is_asked_for() {
+        let spec = testing::rich();
+        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let sources = rules[0]["from"].as_array().cloned().unwrap_or_default();
+        assert!(sources.len() > 2);
+        for source in sources {
+            assert_eq!(source["source"]["requestPrincipals"], json!(["https://auth.finflow.example/*"]));
+        }
+    }
+}

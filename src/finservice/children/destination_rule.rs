@@ -1,0 +1,48 @@
+//! Istio's DestinationRule of a revision: mTLS and circuit breaking toward its Service.
+
+use serde_json::{Value, json};
+
+use super::json::{filled, object};
+use super::peer_authentication::strict;
+use super::{Child, Kind, Scope};
+use crate::api::units;
+
+/// Envoy's own default for how long a pod is ejected.
+const EJECTION_TIME: &str = "30s";
+/// Envoy's own default for the share of pods, in percent, that may be ejected at once.
+const EJECTION_PERCENT: i32 = 10;
+
+/// The rule for the host of the revision's own Service; there are no subsets. None if the spec asks
+/// for nothing: Istio then uses mTLS wherever the other side has it.
+///
+/// The limits are those of each calling proxy, as is Envoy's way, not of all callers together.
+pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
+    let breaker = scope.spec.mesh.as_ref().and_then(|mesh| mesh.circuit_breaker.as_ref());
+    let pool = breaker.and_then(|breaker| {
+        let connections = breaker.max_connections.map(|max| json!({"maxConnections": max}));
+        let pending = breaker.max_pending_requests.map(|max| json!({"http1MaxPendingRequests": max}));
+        filled(object([("tcp", connections), ("http", pending)]))
+    });
+    let outliers = breaker.and_then(|breaker| {
+        let five_hundreds = breaker.consecutive_5xx?;
+        let time = breaker.ejection_time.as_deref().unwrap_or(EJECTION_TIME);
+        let time = units::duration(time).filter(|time| !time.is_zero());
+        Some(object([
+            ("consecutive5xxErrors", Some(five_hundreds.into())),
+            ("baseEjectionTime", time.map(|time| units::display(time).into())),
+            ("maxEjectionPercent", Some(breaker.max_ejection_percent.unwrap_or(EJECTION_PERCENT).into())),
+        ]))
+    });
+    let policy = filled(object([
+        ("tls", strict(scope).then(|| json!({"mode": "ISTIO_MUTUAL"}))),
+        ("connectionPool", pool),
+        ("outlierDetection", outliers),
+    ]))?;
+    let host: Value = scope.host(&scope.revision_name(hash)).into();
+    Some(scope.child(
+        Kind::DestinationRule,
+        scope.revision_name(hash),
+        Some(hash),
+        json!({"spec": {"host": host, "trafficPolicy": policy}}),
+    ))
+}

@@ -1,0 +1,251 @@
+//! The Prometheus operator's PrometheusRule: how fast the error budget of the objectives burns, and
+//! a rise of error lines in the logs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::json::list;
+use super::metric_source::MetricSource;
+use super::{Child, Kind, Scope};
+use crate::api::units;
+
+/// Window of an objective unless the spec says otherwise, for which the burn rates below are meant.
+const WINDOW: Duration = Duration::from_secs(30 * 86_400);
+
+/// Pace of burning, the long window and the short one in minutes, and who is told. They are those of
+/// the Site Reliability Workbook (2018), chapter 5, table 5-8 for 30 days: 2 % of the budget in an
+/// hour, 5 % in six, 10 % in a day and in three.
+const BURNS: [(&str, u64, u64, &str); 4] = [
+    ("14.4", 60, 5, "page"),
+    ("6", 360, 30, "page"),
+    ("3", 1_440, 120, "ticket"),
+    ("1", 4_320, 360, "ticket"),
+];
+/// The shortest window, in minutes: less holds too few scrapes for a rate.
+const SHORTEST: u64 = 2;
+
+/// An objective: what share of requests may be bad.
+struct Objective {
+    name: &'static str,
+    /// The error budget as a decimal fraction, such as `0.0001`.
+    budget: String,
+    /// Share of bad requests over a window.
+    bad: Box<dyn Fn(&str) -> String>,
+}
+
+/// The rules; none if the spec has neither an objective nor the alert on logs.
+pub fn build(scope: &Scope) -> Option<Child> {
+    let objectives = objectives(scope);
+    let window = scope.spec.slo.as_ref().and_then(|slo| slo.window.as_deref()).and_then(units::duration);
+    let window = window.filter(|window| !window.is_zero()).unwrap_or(WINDOW);
+    let mut groups = Vec::new();
+    for objective in &objectives {
+        groups.push(burning(scope, objective, window));
+        groups.push(remaining(scope, objective, window));
+    }
+    groups.extend(logs(scope));
+    let groups = list(groups)?;
+    Some(scope.child(Kind::PrometheusRule, scope.name.to_owned(), None, json!({"spec": {"groups": groups}})))
+}
+
+fn objectives(scope: &Scope) -> Vec<Objective> {
+    let Some(slo) = &scope.spec.slo else { return Vec::new() };
+    let source = MetricSource::of(scope);
+    let mut objectives = Vec::new();
+    if let Some(budget) = slo.availability.as_deref().and_then(budget) {
+        let source = source.clone();
+        let bad = move |window: &str| format!("{} / {}", source.errors(window), source.requests(window));
+        objectives.push(Objective { name: "availability", budget, bad: Box::new(bad) });
+    }
+    if let Some(latency) = &slo.latency
+        && let Some(budget) = budget(&latency.percent)
+    {
+        let threshold = latency.threshold.clone();
+        let bad = move |window: &str| {
+            let (fast, all) = source.fast(&threshold, window);
+            format!("1 - {fast} / {all}")
+        };
+        objectives.push(Objective { name: "latency", budget, bad: Box::new(bad) });
+    }
+    objectives
+}
+
+/// What `99.99` percent leave: `0.0001`. In whole numbers, so that no digit is lost. `None` if
+/// nothing is left, or the text is no percentage.
+fn budget(percent: &str) -> Option<String> {
+    let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
+    let parts: u64 = format!("{whole}{fraction:0<6}").parse().ok()?;
+    let left = 100_000_000_u64.checked_sub(parts).filter(|left| *left > 0 && fraction.len() <= 6)?;
+    let digits = format!("{left:09}");
+    let fraction = digits[1..].trim_end_matches('0');
+    Some(if fraction.is_empty() { digits[..1].to_owned() } else { format!("{}.{fraction}", &digits[..1]) })
+}
+
+/// A window of the workbook, brought to the window of the objective, in whole minutes.
+fn scaled(minutes: u64, window: Duration, at_least: u64) -> String {
+    let scaled = minutes.saturating_mul(window.as_secs()) / WINDOW.as_secs();
+    units::display(Duration::from_secs(scaled.max(at_least).saturating_mul(60)))
+}
+
+fn labels(scope: &Scope, objective: &str) -> Value {
+    json!({"namespace": scope.namespace, "service": scope.name, "slo": objective})
+}
+
+/// Selects what `labels` labels.
+fn selector(scope: &Scope, objective: &str) -> String {
+    format!(r#"{{namespace="{}",service="{}",slo="{objective}"}}"#, scope.namespace, scope.name)
+}
+
+fn burning(scope: &Scope, objective: &Objective, window: Duration) -> Value {
+    let mut rules: Vec<Value> = Vec::new();
+    let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
+    for (pace, long, short, severity) in BURNS {
+        // The short window makes the alert end soon after the cause does; it must stay the shorter.
+        let (long, short) = (scaled(long, window, 5 * SHORTEST), scaled(short, window, SHORTEST));
+        for window in [&short, &long] {
+            let record = format!("banyan:slo_bad_requests:ratio_rate{window}");
+            if rules.iter().all(|rule| rule["record"] != record.as_str()) {
+                let labels = labels(scope, objective.name);
+                rules.push(json!({"record": record, "expr": (objective.bad)(window), "labels": labels}));
+            }
+        }
+        let over = |window: &str| {
+            let selector = selector(scope, objective.name);
+            format!("banyan:slo_bad_requests:ratio_rate{window}{selector} > {pace} * {}", objective.budget)
+        };
+        let both = format!("({} and {})", over(&long), over(&short));
+        match alerts.iter_mut().find(|(known, _)| *known == severity) {
+            Some((_, conditions)) => conditions.push(both),
+            None => alerts.push((severity, vec![both])),
+        }
+    }
+    for (severity, conditions) in alerts {
+        let mut labels = labels(scope, objective.name);
+        labels["severity"] = severity.into();
+        labels["owner"] = scope.spec.owner.as_str().into();
+        let pace = if severity == "page" { "fast" } else { "steadily" };
+        rules.push(json!({
+            "alert": "BanyanErrorBudgetBurn",
+            "expr": conditions.join(" or "),
+            "labels": labels,
+            "annotations": {
+                "summary": format!("{}/{} burns its error budget for {} {pace}", scope.namespace, scope.name, objective.name),
+                "description": format!(
+                    "{{{{ $value | humanizePercentage }}}} of requests miss the objective for {}; the budget is {} of them over {}.",
+                    objective.name, objective.budget, units::display(window)
+                ),
+                "runbook": "docs/runbooks/slo-burn.md",
+            },
+        }));
+    }
+    json!({"name": format!("{}.{}", scope.name, objective.name), "rules": rules})
+}
+
+/// What is left of the budget over the whole window, which is long: asked seldom.
+fn remaining(scope: &Scope, objective: &Objective, window: Duration) -> Value {
+    let bad = (objective.bad)(&units::display(window));
+    json!({
+        "name": format!("{}.{}.budget", scope.name, objective.name),
+        "interval": "5m",
+        "rules": [{
+            "record": "banyan:slo_error_budget_remaining:ratio",
+            "expr": format!("1 - ({bad}) / {}", objective.budget),
+            "labels": labels(scope, objective.name),
+        }],
+    })
+}
+
+/// A rise of error lines: three times as many as over the last day, and more than a handful. The
+/// counters are those of the logging libraries' own metrics: logback's and log4j's as Micrometer
+/// names them, and `log_messages_total` for others.
+fn logs(scope: &Scope) -> Option<Value> {
+    let logs = scope.spec.observability.as_ref()?.logs.as_ref()?;
+    if !logs.error_rate_alert? {
+        return None;
+    }
+    let own = MetricSource::of(scope);
+    let series = format!(
+        r#"{{__name__=~"logback_events_total|log4j2_events_total|log_messages_total",level=~"(?i)error|fatal|critical",{}}}"#,
+        own.own()
+    );
+    let expr = format!(
+        "sum(rate({series}[10m])) > 3 * (sum(rate({series}[1d] offset 10m)) or vector(0)) and sum(increase({series}[10m])) > 10"
+    );
+    Some(json!({
+        "name": format!("{}.logs", scope.name),
+        "rules": [{
+            "alert": "BanyanErrorLogs",
+            "expr": expr,
+            "for": "5m",
+            "labels": {
+                "namespace": scope.namespace,
+                "service": scope.name,
+                "severity": "ticket",
+                "owner": scope.spec.owner,
+            },
+            "annotations": {
+                "summary": format!("{}/{} logs errors three times as often as yesterday", scope.namespace, scope.name),
+                "description": "{{ $value | humanize }} error lines a second over the last ten minutes.",
+                "runbook": "docs/runbooks/error-logs.md",
+            },
+        }],
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finservice::testing;
+
+    #[test]
+    fn budgets_lose_no_digit() {
+        for (percent, left) in [
+            ("99.99", Some("0.0001")),
+            ("99", Some("0.01")),
+            ("99.999999", Some("0.00000001")),
+            ("0", Some("1")),
+        ] {
+            assert_eq!(budget(percent).as_deref(), left, "{percent}");
+        }
+        for wrong in ["100", "100.0", "x", "99.1234567"] {
+            assert_eq!(budget(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn windows_are_the_workbooks_for_thirty_days_and_scale_with_others() {
+        let day = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(scaled(60, day(30), 10), "1h");
+        assert_eq!(scaled(4_320, day(30), 10), "72h");
+        assert_eq!(scaled(60, day(90), 10), "3h");
+        assert_eq!(scaled(5, day(1), 2), "2m");
+    }
+
+    #[test]
+    fn each_alert_says_who_answers_and_where_to_read() {
+        let spec = testing::rich();
+        let child = build(&testing::scope(&spec)).expect("rules");
+        let groups = child.body["spec"]["groups"].as_array().cloned().unwrap_or_default();
+        let alerts: Vec<&Value> = groups
+            .iter()
+            .flat_map(|group| group["rules"].as_array().into_iter().flatten())
+            .filter(|rule| rule.get("alert").is_some())
+            .collect();
+        assert_eq!(alerts.len(), 5, "page and ticket for both objectives, and the logs");
+        for alert in alerts {
+            assert_eq!(alert["labels"]["owner"], spec.owner.as_str());
+            assert!(
+                alert["annotations"]["runbook"]
+                    .as_str()
+                    .is_some_and(|path| path.starts_with("docs/runbooks/"))
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_promised_nothing_ruled() {
+        let spec = testing::minimal();
+        assert_eq!(build(&testing::scope(&spec)), None);
+    }
+}

@@ -1,0 +1,113 @@
+//! The Services: one for each revision, which routes name, and the plain one, which callers name.
+
+use serde_json::{Value, json};
+
+use super::{Child, Kind, Routing, Scope};
+use crate::api::network::MeshProvider;
+use crate::api::workload::{Port, Protocol};
+
+/// The port `discard` of RFC 863. A Service must have one, and the plain Service of a service
+/// without ports still records which revision is stable. A headless one needs no port, but could
+/// not become an ordinary one when a port is added later.
+const DISCARD: u16 = 9;
+
+/// The Service of one revision, with the ports of that revision; none if it has no ports.
+pub fn revision(scope: &Scope, hash: &str, ports: &[Port]) -> Option<Child> {
+    (!ports.is_empty()).then(|| {
+        scope.child(
+            Kind::Service,
+            scope.revision_name(hash),
+            Some(hash),
+            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports)}}),
+        )
+    })
+}
+
+/// The plain Service, whose selector is the record of which revision is stable.
+///
+/// Without a stable revision it selects nothing of ours: a selector that named the service alone
+/// would send requests to whatever revision starts first. A Service that is being adopted keeps the
+/// selector that it has until then, since no selector is applied.
+pub fn plain(scope: &Scope, routing: &Routing) -> Child {
+    let ports = routing.plain_ports(scope);
+    let ports = if ports.is_empty() {
+        json!([{"name": "discard", "port": DISCARD, "protocol": "TCP", "targetPort": DISCARD}])
+    } else {
+        service_ports(scope, ports)
+    };
+    let mut spec = json!({"ports": ports});
+    if let Some(stable) = routing.stable {
+        spec["selector"] = scope.revision_labels(stable);
+    }
+    scope.child(Kind::Service, scope.name.to_owned(), None, json!({"spec": spec}))
+}
+
+fn service_ports(scope: &Scope, ports: &[Port]) -> Value {
+    ports
+        .iter()
+        .map(|port| {
+            json!({
+                "name": port.name,
+                "port": port.port,
+                "protocol": "TCP",
+                // By name, so that a pod's own number counts.
+                "targetPort": port.name,
+                "appProtocol": app_protocol(scope.spec.provider(), port.protocol()),
+            })
+        })
+        .collect()
+}
+
+/// `kubernetes.io/h2c` is Kubernetes' standard word for HTTP/2 without TLS, which gRPC is as well;
+/// Istio tells gRPC apart to count its statuses.
+fn app_protocol(provider: MeshProvider, protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::HTTP => "http",
+        Protocol::GRPC if provider == MeshProvider::Istio => "grpc",
+        Protocol::HTTP2 | Protocol::GRPC => "kubernetes.io/h2c",
+        Protocol::TCP => "tcp",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finservice::children::Weights;
+    use crate::finservice::testing;
+
+    #[test]
+    fn the_plain_service_selects_stable_and_nothing_before() {
+        let spec = testing::minimal();
+        let scope = testing::scope(&spec);
+        let weights = Weights::default();
+        let none = plain(&scope, &Routing::new(None, &weights));
+        assert_eq!(none.body["spec"].get("selector"), None);
+        let stable = plain(&scope, &Routing::new(Some("bcdfghjklm"), &weights));
+        assert_eq!(
+            stable.body["spec"]["selector"],
+            json!({"banyan.dev/service": testing::NAME, "banyan.dev/revision": "bcdfghjklm"})
+        );
+    }
+
+    #[test]
+    fn the_plain_service_has_the_ports_of_stable() {
+        let spec = testing::minimal();
+        let scope = testing::scope(&spec);
+        let weights = Weights::default();
+        let old = [Port { name: "http".to_owned(), port: 9999, protocol: None }];
+        let mut routing = Routing::new(Some("bcdfghjklm"), &weights);
+        routing.ports.insert("bcdfghjklm", &old);
+        assert_eq!(plain(&scope, &routing).body["spec"]["ports"][0]["port"], 9999);
+    }
+
+    #[test]
+    fn without_ports_the_record_stands_all_the_same() {
+        let mut spec = testing::minimal();
+        spec.ports.clear();
+        let scope = testing::scope(&spec);
+        let weights = Weights::default();
+        let child = plain(&scope, &Routing::new(Some("bcdfghjklm"), &weights));
+        assert_eq!(child.body["spec"]["ports"][0]["port"], 9);
+        assert_eq!(revision(&scope, "bcdfghjklm", &[]), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! A cluster in memory that does what plans say, for scenarios and property tests of decisions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::children::Kind;
+use super::decide::decide;
+use super::index::child::{ChildState, Facts, Stranger};
+use super::index::{Index, Key, Observed, Parsed};
+use super::plan::{Op, Over, Plan};
+use super::status;
+use crate::api::FinService;
+use crate::api::operations::Residency;
+
+/// One FinService `pay/app` and everything around it.
+pub struct Fake {
+    /// The index that the operator would have.
+    pub index: Index,
+    /// The time.
+    pub now: Timestamp,
+    /// What has happened, in words.
+    pub log: String,
+    key: Key,
+    service: FinService,
+    version: u64,
+}
+
+impl Fake {
+    /// A cluster with a FinService of that spec.
+    pub fn new(spec: Value) -> Self {
+        let service: FinService = serde_json::from_value(json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+            "metadata": {"name": "app", "namespace": "pay", "uid": "u-1", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": spec,
+        }))
+        .expect("a FinService");
+        let mut index = Index::new("here");
+        index.residency(Some(vec![Residency::US]));
+        for kind in Kind::ALL {
+            index.kind(kind, true);
+        }
+        let mut fake = Self {
+            index,
+            now: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            log: String::new(),
+            key: Key::new("pay", "app"),
+            service,
+            version: 1,
+        };
+        fake.put();
+        fake
+    }
+
+    fn put(&mut self) {
+        self.version += 1;
+        let parsed = Parsed::Good(std::sync::Arc::new(self.service.clone()));
+        self.index.service(&self.key, self.version, Some(parsed));
+    }
+
+    /// Changes the FinService.
+    pub fn change(&mut self, what: &str, change: impl FnOnce(&mut FinService)) {
+        let _ = writeln!(self.log, "* {what}");
+        change(&mut self.service);
+        self.service.metadata.generation = self.service.metadata.generation.map(|number| number + 1);
+        self.put();
+    }
+
+    /// Changes the spec, as JSON.
+    pub fn spec(&mut self, what: &str, pointer: &str, value: Value) {
+        self.change(what, |service| {
+            let mut spec = serde_json::to_value(&service.spec).expect("JSON");
+            let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+            let parent = spec.pointer_mut(parent).and_then(Value::as_object_mut).expect("a parent");
+            if value.is_null() {
+                parent.remove(key);
+            } else {
+                parent.insert(key.to_owned(), value);
+            }
+            service.spec = serde_json::from_value(spec).expect("a spec");
+        });
+    }
+
+    /// Something else happens.
+    pub fn event(&mut self, what: &str, event: impl FnOnce(&mut Index)) {
+        let _ = writeln!(self.log, "* {what}");
+        event(&mut self.index);
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, seconds: i64) {
+        let _ = writeln!(self.log, "* {seconds} s later");
+        self.now = self.now.saturating_add(SignedDuration::from_secs(seconds)).expect("in range");
+    }
+
+    /// What is seen now.
+    pub fn seen(&self) -> Observed {
+        self.index.observe(&self.key).expect("a FinService that parses")
+    }
+
+    /// Decides and carries the plan out, until nothing is left to be written. Returns the last plan.
+    pub fn settle(&mut self) -> Plan {
+        for _ in 0..10 {
+            let plan = self.step();
+            if plan.is_empty() {
+                return plan;
+            }
+        }
+        panic!("still writing after ten rounds:\n{}", self.log);
+    }
+
+    /// Decides once, writes it into the log and carries it out.
+    pub fn step(&mut self) -> Plan {
+        let seen = self.seen();
+        let plan = decide(&seen, self.now);
+        self.tell(&plan);
+        for op in plan.ops() {
+            self.carry_out(op);
+        }
+        self.service.status = Some(status::status(&seen, &plan, None, self.now));
+        self.put();
+        plan
+    }
+
+    fn tell(&mut self, plan: &Plan) {
+        let log = &mut self.log;
+        let _ = write!(log, "  {:?}", plan.phase);
+        for (what, hash) in [("stable", &plan.stable), ("next", &plan.next)] {
+            if let Some(hash) = hash {
+                let _ = write!(log, " {what}={hash}");
+            }
+        }
+        if let Some((desired, ready)) = plan.pods {
+            let _ = write!(log, " pods={ready}/{desired}");
+        }
+        log.push('\n');
+        for stage in &plan.stages {
+            let mut words: Vec<String> = stage.iter().map(Op::words).collect();
+            words.sort();
+            for words in words {
+                let _ = writeln!(log, "    - {words}");
+            }
+            log.push_str("    --\n");
+        }
+        for notice in &plan.notices {
+            let _ = writeln!(log, "    event {}: {}", notice.reason.as_str(), notice.note);
+        }
+        for reason in &plan.reasons {
+            let _ = writeln!(log, "    because {reason}");
+        }
+        for problem in &plan.problems {
+            let _ = writeln!(log, "    {:?} {}: {}", problem.severity, problem.source, problem.message);
+            let _ = writeln!(log, "      remedy: {}", problem.remedy);
+        }
+        if let Some(at) = plan.again_at {
+            let _ = writeln!(log, "    again in {} s", at.duration_since(self.now).as_secs());
+        }
+    }
+
+    /// Does to the index what the API server's answer would do.
+    fn carry_out(&mut self, op: &Op) {
+        self.version += 1;
+        let key = self.key.clone();
+        match op {
+            Op::Apply { child, digest, over } => {
+                let mut object: Value = child.body.clone();
+                if let Some(old) = self.child(child.kind, &child.name)
+                    && let Facts::Deployment(facts) = &old.facts
+                {
+                    object["spec"]["replicas"] = facts.replicas.into();
+                    object["status"] = json!({"readyReplicas": facts.ready, "updatedReplicas": facts.ready,
+                        "availableReplicas": facts.ready});
+                }
+                self.store(child.kind, object, Some(*digest));
+                let repaired = (*over == Over::Drifted).then_some(self.now.as_second());
+                self.index.wrote(&key, child.kind, &child.name, *digest, repaired);
+                if *over == Over::HandedOver {
+                    self.index.stranger(child.kind, &Key::new("pay", &child.name), None);
+                }
+            }
+            Op::Record { child, .. } | Op::CopyConfigMap { child, .. } => {
+                let digest = crate::runtime::digest::wanted(&child.body);
+                self.store(child.kind, child.body.clone(), Some(digest));
+            }
+            Op::Mark { name, number, retired_at } => {
+                let mut state = self.child(Kind::ControllerRevision, name).expect("it exists");
+                if let Facts::Revision(facts) = &mut state.facts {
+                    facts.number = *number;
+                    facts.retired_at = *retired_at;
+                }
+                self.index.child(&key, state);
+            }
+            Op::Scale { name, replicas } => {
+                self.index.scaled(&key, name, *replicas);
+            }
+            Op::HandOver { name, retired_at, to_zero } => {
+                let (kind, object) = (Kind::Deployment, Key::new("pay", name));
+                let seen = self.seen();
+                let stranger = seen.strangers.into_iter().find(|(k, n, _)| *k == kind && n == name);
+                let stranger = Stranger {
+                    retired_at: Some(*retired_at),
+                    handed_over: *to_zero,
+                    ..stranger.expect("it exists").2
+                };
+                self.index.stranger(kind, &object, Some(stranger));
+            }
+            Op::Delete { kind, name, .. } => {
+                self.index.child_gone(&key, *kind, name, None);
+            }
+        }
+    }
+
+    fn store(&mut self, kind: Kind, mut object: Value, digest: Option<u64>) {
+        object["metadata"]["uid"] = json!(format!("u-{}", self.version));
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let old = object["metadata"]["name"].as_str().and_then(|name| self.child(kind, name));
+        if let Some(old) = old {
+            object["metadata"]["uid"] = json!(old.uid);
+        }
+        if kind == Kind::Deployment && object["spec"].get("replicas").is_none() {
+            object["spec"]["replicas"] = json!(1);
+        }
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let (_, mut state) = ChildState::read(kind, &object).expect("labelled");
+        state.digest = digest;
+        self.index.child(&self.key.clone(), state);
+    }
+
+    /// The state of a child.
+    pub fn child(&self, kind: Kind, name: &str) -> Option<ChildState> {
+        self.seen().children.into_iter().find(|child| child.kind == kind && &*child.name == name)
+    }
+
+    /// Changes what is known of a child.
+    pub fn touch(&mut self, what: &str, kind: Kind, name: &str, change: impl FnOnce(&mut ChildState)) {
+        let _ = writeln!(self.log, "* {what}");
+        let mut state = self.child(kind, name).expect("it exists");
+        self.version += 1;
+        state.version = self.version;
+        change(&mut state);
+        let repairs = state.repairs;
+        self.index.child(&self.key.clone(), state);
+        debug_assert!(repairs == self.child(kind, name).expect("it exists").repairs);
+    }
+
+    /// All Deployments get the pods that they ask for.
+    pub fn pods_become_ready(&mut self) {
+        let _ = writeln!(self.log, "* pods become Ready");
+        for mut state in self.seen().children {
+            if let Facts::Deployment(facts) = &mut state.facts {
+                facts.ready = facts.replicas;
+                facts.updated_and_available = facts.replicas;
+                facts.observed = true;
+                self.version += 1;
+                state.version = self.version;
+                self.index.child(&self.key.clone(), state);
+            }
+        }
+    }
+
+    /// Hashes of the revisions, oldest first.
+    pub fn hashes(&self) -> Vec<String> {
+        let numbered: BTreeMap<i64, String> = self
+            .seen()
+            .children
+            .iter()
+            .filter_map(ChildState::revision)
+            .map(|facts| (facts.number, facts.hash.to_string()))
+            .collect();
+        numbered.into_values().collect()
+    }
+
+    /// The log, with hashes by their order of appearance: `R1`, `R2`.
+    pub fn story(&self) -> String {
+        let mut story = self.log.clone();
+        for (place, hash) in self.hashes().iter().enumerate() {
+            story = story.replace(hash, &format!("R{}", place + 1));
+        }
+        story
+    }
+}

@@ -1,0 +1,470 @@
+//! The command `banyan sandbox`: two clouds, an operator in each, a platform on both, and a table that shows it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::cloud::CloudOptions;
+use super::contexts;
+use super::credentials::write_private;
+use super::error::{Context, Error, Result};
+use super::home::{self, Home};
+use super::install::{self, Applied};
+use super::operators::{Operator, OperatorOptions};
+use super::pair::{self, Install, Pair, PairOptions, without_workloads};
+use super::payload::Payload;
+use super::process::Supervisor;
+use super::progress::{Progress, seconds};
+use super::table::{self, Row};
+use super::view::{View, print};
+
+/// How often the FinServices are read for the table.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long all processes may take to end.
+const END: Duration = Duration::from_secs(30);
+/// How long FinServices that were deleted from clusters of others may take to go.
+const GONE: Duration = Duration::from_secs(60);
+
+/// How the result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What the sandbox is to do.
+///
+/// Everything is built from source the first time (about ten minutes; it needs Go) and kept in
+/// the cache folder. Ctrl-C ends all and removes it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SandboxArgs {
+    /// End with 0 once every FinService is Ready in both clouds, or with 1 when the timeout is over
+    #[arg(long)]
+    pub until_ready: bool,
+    /// Let clouds and operators go on in the background at the end, until `banyan sandbox --stop`
+    #[arg(long, conflicts_with = "stop")]
+    pub keep: bool,
+    /// End a sandbox that was kept, and remove its folder
+    #[arg(long, conflicts_with_all = ["until_ready", "examples", "contexts"])]
+    pub stop: bool,
+    /// Folder of manifests to apply to both clouds in the place of the example platform
+    #[arg(long, value_name = "DIR")]
+    pub examples: Option<PathBuf>,
+    /// Contexts of your kubeconfig for two clusters that exist, the first for aws-us-east-1, the second
+    /// for gcp-us-central1; what was not there before is deleted at the end, unless it is kept
+    #[arg(long = "context", value_name = "NAME")]
+    pub contexts: Vec<String>,
+    /// How the table is printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+    /// With --until-ready: how long the platform may take once the clouds run (90s, 5m)
+    #[arg(long, default_value = "3m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Folder for kubeconfigs, logs and data; removed at the end
+    #[arg(long, value_name = "DIR", default_value = home::DEFAULT)]
+    pub dir: PathBuf,
+}
+
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration: write a number and s, m or h, such as 90s or 5m");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// One of the two, be it ours or somebody's.
+struct Site {
+    name: String,
+    client: Client,
+    kubeconfig: String,
+    operator: String,
+    applied: Vec<Applied>,
+}
+
+/// How it went.
+enum Outcome {
+    /// All was Ready.
+    Ready(Vec<Row>),
+    /// The time was over.
+    TimedOut(Vec<Row>),
+    /// Somebody asked for the end.
+    Interrupted,
+}
+
+/// Runs the command to its end.
+///
+/// # Errors
+/// When anything cannot be built, started or applied, or is not Ready in time; what was started is ended before.
+pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
+    if args.stop {
+        let dir = args.dir.clone();
+        tokio::task::spawn_blocking(move || home::stop(&dir)).await.context(|| "stopping the sandbox")??;
+        println!("The sandbox in {} is stopped and removed.", args.dir.display());
+        return Ok(());
+    }
+    if !matches!(args.contexts.len(), 0 | 2) {
+        return Err(Error::new(
+            "--context: name two, the first for aws-us-east-1, the second for gcp-us-central1",
+        ));
+    }
+    let mut interrupt = Interrupt::new()?;
+    let progress = Progress::stderr();
+    let Some(supervisor) = interrupt.or(pair::supervisor(progress.clone())).await else {
+        return Err(Error::new("interrupted"));
+    };
+    let supervisor = supervisor?;
+    let home = Home::claim(&args.dir)?;
+    supervisor.remove_at_end(home.path())?;
+    let mut session =
+        Session { args, payload, home, progress, supervisor, sites: Vec::new(), started: Instant::now() };
+    let outcome = session.play(&mut interrupt).await;
+    let ended = session.end(outcome.is_ok()).await;
+    let outcome = outcome?;
+    ended?;
+    session.report(&outcome);
+    match outcome {
+        Outcome::Ready(_) => Ok(()),
+        Outcome::TimedOut(rows) => Err(Error::new(format!(
+            "{} of {} FinServices are not Ready after {}",
+            rows.iter().filter(|row| !row.ready).count(),
+            rows.len(),
+            seconds(session.args.timeout)
+        ))),
+        Outcome::Interrupted if session.args.until_ready => {
+            Err(Error::new("interrupted before every FinService was Ready"))
+        }
+        Outcome::Interrupted => Ok(()),
+    }
+}
+
+/// Ctrl-C, SIGTERM or the end of the terminal.
+struct Interrupt([Signal; 3]);
+
+impl Interrupt {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context(|| "listening to signals");
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+
+    /// The answer, or `None` where somebody asked for the end before.
+    async fn or<T>(&mut self, answer: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = self.wait() => None,
+        }
+    }
+}
+
+struct Session {
+    args: SandboxArgs,
+    payload: Payload,
+    home: Home,
+    progress: Progress,
+    supervisor: Arc<Supervisor>,
+    sites: Vec<Site>,
+    started: Instant,
+}
+
+impl Session {
+    async fn play(&mut self, interrupt: &mut Interrupt) -> Result<Outcome> {
+        let examples = match &self.args.examples {
+            Some(path) => install::read_folder(path)?,
+            None => self.payload.examples.clone(),
+        };
+        if self.args.contexts.is_empty() {
+            let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
+            self.sites = sites?;
+        } else {
+            // Not broken off in the middle: what is applied to clusters of others must be known.
+            self.existing().await?;
+        }
+        for site in &self.sites {
+            write_private(&self.kubeconfig(site), &site.kubeconfig)?;
+        }
+        let sites = self.payload.sites.clone();
+        self.apply("sites", &sites).await?;
+        let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
+        let operators = operators?;
+        self.apply("platform", &examples).await?;
+        if !self.args.until_ready {
+            self.progress.say(&self.how_to("Ctrl-C ends all"));
+        }
+        interrupt.or(self.watch(&operators, Instant::now())).await.unwrap_or(Ok(Outcome::Interrupted))
+    }
+
+    /// Two clouds of our own.
+    async fn clouds(&self) -> Result<Vec<Site>> {
+        let tools = pair::prepare(self.supervisor.clone(), self.progress.clone()).await?;
+        let options = PairOptions {
+            dir: Some(self.home.path().to_owned()),
+            install: Install { optional_apis: true, manifests: self.payload.manifests.clone() },
+            progress: self.progress.clone(),
+            ..PairOptions::default()
+        };
+        let pair = Pair::launch(self.supervisor.clone(), tools, options).await?;
+        pair.clouds()
+            .iter()
+            .map(|cloud| {
+                Ok(Site {
+                    name: cloud.name().to_owned(),
+                    client: cloud.client_admin()?,
+                    kubeconfig: cloud.kubeconfig()?,
+                    operator: cloud.kubeconfig_operator()?,
+                    applied: Vec::new(),
+                })
+            })
+            .collect()
+    }
+
+    /// Two clusters of somebody. The optional APIs are theirs to choose.
+    async fn existing(&mut self) -> Result<()> {
+        let names = [CloudOptions::aws().name, CloudOptions::gcp().name];
+        for (name, context) in names.into_iter().zip(self.args.contexts.clone()) {
+            let step = self.progress.step(format!("{name}: definitions and manifests in {context}"));
+            let kubeconfig = contexts::kubeconfig(&context)?;
+            let client = contexts::client(&kubeconfig).await?;
+            let applied = install::apply(&client, &without_workloads(&self.payload.manifests)).await?;
+            let operator = contexts::operator_kubeconfig(&client, &kubeconfig).await;
+            let known = operator.as_ref().cloned().unwrap_or_default();
+            // Noted before the error, so that it is taken back.
+            self.sites.push(Site { name, client, kubeconfig, operator: known, applied });
+            operator?;
+            step.done();
+        }
+        Ok(())
+    }
+
+    async fn operators(&self) -> Result<Vec<Operator>> {
+        let binary = std::env::current_exe().context(|| "finding the program banyan")?;
+        let start = async |site: &Site| {
+            let step = self.progress.step(format!("{}: operator", site.name));
+            let options = OperatorOptions {
+                binary: binary.clone(),
+                site: site.name.clone(),
+                kubeconfig: site.operator.clone(),
+                dir: self.home.path().join("operators"),
+                replica: 0,
+                args: Vec::new(),
+                env: Vec::new(),
+            };
+            let operator = Operator::start(&options, self.supervisor.clone())?;
+            operator.ready().await?;
+            step.done();
+            Ok::<_, Error>(operator)
+        };
+        futures::future::try_join_all(self.sites.iter().map(start)).await
+    }
+
+    /// Applies objects to both, side by side, and remembers what was not there before.
+    async fn apply(&mut self, what: &str, objects: &[Value]) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let progress = &self.progress;
+        let apply = async |site: &mut Site| {
+            let step = progress.step(format!("{}: {what}", site.name));
+            site.applied.extend(install::apply(&site.client, objects).await?);
+            step.done();
+            Ok::<_, Error>(())
+        };
+        // Both to their end, so that what one applied is remembered though the other failed.
+        let done = futures::future::join_all(self.sites.iter_mut().map(apply)).await;
+        done.into_iter().collect()
+    }
+
+    /// Shows the table until all is Ready, the time is over, or for ever.
+    async fn watch(&self, operators: &[Operator], applied: Instant) -> Result<Outcome> {
+        let mut view = View::new(self.args.output, self.progress.clone());
+        loop {
+            for operator in operators {
+                operator.check()?;
+            }
+            let read = self.sites.iter().map(|site| table::read(&site.client, &site.name));
+            let rows: Vec<Vec<Row>> = futures::future::try_join_all(read).await?;
+            let all_ready = rows.iter().all(|rows| !rows.is_empty() && rows.iter().all(|row| row.ready));
+            let rows: Vec<Row> = rows.into_iter().flatten().collect();
+            view.show(&rows, self.started);
+            if all_ready && !view.told {
+                view.told = true;
+                self.progress.note("every FinService is Ready in both clouds", applied.elapsed());
+            }
+            if self.args.until_ready {
+                let over = applied.elapsed() > self.args.timeout;
+                if all_ready || over {
+                    view.wipe();
+                    return Ok(if all_ready { Outcome::Ready(rows) } else { Outcome::TimedOut(rows) });
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn kubeconfig(&self, site: &Site) -> PathBuf {
+        self.home.path().join(format!("{}.kubeconfig", site.name))
+    }
+
+    /// How to use what runs.
+    fn how_to(&self, end: &str) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        let short = |path: &Path| path.strip_prefix(&here).unwrap_or(path).display().to_string();
+        let mut text = String::from("\nIn another terminal:\n");
+        for site in &self.sites {
+            let path = short(&self.kubeconfig(site));
+            text.push_str(&format!("  kubectl --kubeconfig {path} get finservices --all-namespaces\n"));
+        }
+        text.push_str(&format!("{end}. Logs are in {}.\n", short(self.home.path())));
+        text
+    }
+
+    /// Ends all, or lets go of it.
+    async fn end(&mut self, well: bool) -> Result<()> {
+        if self.args.keep && well && !self.sites.is_empty() {
+            let address = self.supervisor.detach()?;
+            self.home.keep(&address)?;
+            let flag = match self.args.dir == Path::new(home::DEFAULT) {
+                true => String::new(),
+                false => format!(" --dir {}", self.args.dir.display()),
+            };
+            self.progress.say(&self.how_to(&format!("They go on; `banyan sandbox --stop{flag}` ends them")));
+            return Ok(());
+        }
+        let taken_back = if self.args.contexts.is_empty() { Ok(()) } else { self.take_back().await };
+        let step = self.progress.step("stopping");
+        let supervisor = self.supervisor.clone();
+        tokio::task::spawn_blocking(move || supervisor.shutdown(END)).await.context(|| "stopping")??;
+        home::tidy(self.home.path());
+        step.done();
+        taken_back
+    }
+
+    /// Deletes from clusters of others what was not there before: the platform while its operator
+    /// still runs, then the rest.
+    async fn take_back(&self) -> Result<()> {
+        for site in &self.sites {
+            let step = self.progress.step(format!("{}: taking back", site.name));
+            let (services, rest): (Vec<Applied>, Vec<Applied>) =
+                site.applied.iter().cloned().partition(|applied| applied.kind() == "FinService");
+            install::remove(&site.client, &services).await?;
+            let deadline = Instant::now() + GONE;
+            while install::any_left(&site.client, &services).await? {
+                if Instant::now() > deadline {
+                    return Err(Error::new(format!(
+                        "{}: FinServices that were deleted are still there",
+                        site.name
+                    )));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            install::remove(&site.client, &rest).await?;
+            step.done();
+        }
+        Ok(())
+    }
+
+    /// Prints the result on standard output.
+    fn report(&self, outcome: &Outcome) {
+        let (ready, rows) = match outcome {
+            Outcome::Ready(rows) => (true, rows),
+            Outcome::TimedOut(rows) => (false, rows),
+            Outcome::Interrupted => return,
+        };
+        let timings = self.progress.timings();
+        let text = match self.args.output {
+            Output::Json => {
+                let steps: Vec<Value> = timings
+                    .iter()
+                    .map(|timing| json!({"step": timing.step, "seconds": timing.took.as_secs_f64()}))
+                    .collect();
+                let kept: BTreeMap<&str, PathBuf> = match self.args.keep {
+                    true => {
+                        self.sites.iter().map(|site| (site.name.as_str(), self.kubeconfig(site))).collect()
+                    }
+                    false => BTreeMap::new(),
+                };
+                format!(
+                    "{:#}\n",
+                    json!({"ready": ready, "services": rows, "steps": steps, "kubeconfigs": kept})
+                )
+            }
+            Output::Table => {
+                let mut text = table::render(rows);
+                text.push('\n');
+                for timing in &timings {
+                    text.push_str(&format!("{:>8}  {}\n", seconds(timing.took), timing.step));
+                }
+                if !ready {
+                    text.push_str(&format!("\nNot Ready after {}:\n", seconds(self.args.timeout)));
+                    for row in rows.iter().filter(|row| !row.ready) {
+                        text.push_str(&format!(
+                            "  {}/{} in {}: {} {}\n",
+                            row.namespace, row.name, row.cloud, row.reason, row.problem
+                        ));
+                    }
+                }
+                text
+            }
+        };
+        print(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SandboxArgs,
+    }
+
+    fn parse(args: &[&str]) -> std::result::Result<SandboxArgs, String> {
+        use clap::Parser;
+        Command::try_parse_from([&["sandbox"], args].concat())
+            .map(|command| command.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse(&["--timeout", "90s"]).unwrap().timeout, Duration::from_secs(90));
+        assert_eq!(parse(&[]).unwrap().timeout, Duration::from_secs(180));
+        for wrong in ["90", "", "m", "1d", "99999999999999999999h", "9999999999999999h", "é"] {
+            let error = parse(&["--timeout", wrong]).unwrap_err();
+            assert!(error.contains("90s or 5m"), "{wrong}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_context_is_refused() {
+        let args = parse(&["--context", "a"]).unwrap();
+        let error = run(args, Payload::default()).await.unwrap_err().to_string();
+        assert!(error.starts_with("--context: name two"), "{error}");
+    }
+}

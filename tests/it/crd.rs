@@ -1,0 +1,154 @@
+//! What the API server takes and what it refuses: the definitions themselves, every example, and
+//! the invalid FinServices of `tests/goldens/invalid/`, each with the message that it is answered with.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use banyan::sandbox::{install, pair};
+use expect_test::expect_file;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, Request};
+use kube::core::GroupVersionKind;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+/// An administrator's client of a cloud in which the definitions are installed.
+async fn client() -> Client {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let client = pair().await.expect("a pair of clouds").gcp.client_admin().expect("a client");
+    let install = async || {
+        let files = banyan::cli::crds::files().expect("definitions");
+        let definitions: Vec<Value> =
+            files.iter().flat_map(|(name, text)| install::documents(name, text).expect("YAML")).collect();
+        install::definitions(&client, &definitions).await.expect("the API server takes the definitions");
+    };
+    INSTALLED.get_or_init(install).await;
+    client
+}
+
+/// The YAML files of a folder of the repository, in order.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The objects in a file, put into the namespace `default`: a dry run needs one that exists.
+fn objects(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| {
+            let mut object = Value::deserialize(document).unwrap();
+            if object["kind"] != "Namespace" {
+                object["metadata"]["namespace"] = "default".into();
+            }
+            object
+        })
+        .collect()
+}
+
+/// How to reach objects of that kind, in their namespace if they have one.
+async fn api(client: &Client, object: &Value) -> kube::Result<Api<DynamicObject>> {
+    let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let api_version = field("/apiVersion").expect("an object has an apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let gvk = GroupVersionKind::gvk(group, version, field("/kind").expect("an object has a kind"));
+    let (resource, _) = kube::discovery::pinned_kind(client, &gvk).await?;
+    Ok(match field("/metadata/namespace") {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    })
+}
+
+/// Applies an object on the server's side, as the sandbox and ArgoCD do, without keeping it.
+async fn apply(client: &Client, object: &Value) -> kube::Result<DynamicObject> {
+    let params = PatchParams { dry_run: true, ..PatchParams::apply("crd-test").validation_strict() };
+    let name = object["metadata"]["name"].as_str().expect("an object has a name");
+    api(client, object).await?.patch(name, &params, &Patch::Apply(object)).await
+}
+
+/// Creates an object, as the first `kubectl apply` does, without keeping it.
+async fn create(client: &Client, object: &Value) -> kube::Result<DynamicObject> {
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let url = api(client, object).await?.resource_url().to_owned();
+    let mut request = Request::new(url).create(&params, object.to_string().into_bytes()).expect("a request");
+    // kube has no field for it in `PostParams`; kubectl asks for it always.
+    *request.uri_mut() = format!("{}&fieldValidation=Strict", request.uri()).parse().expect("a URI");
+    client.request(request).await
+}
+
+/// The message of a refusal. Where there are several causes, each has a line, in the order of the
+/// alphabet: the API server gives them in the order of a map.
+fn refusal(error: kube::Error) -> String {
+    let kube::Error::Api(status) = error else { panic!("no answer of the API server: {error}") };
+    let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
+    if causes.len() < 2 {
+        return format!("{}\n", status.message);
+    }
+    let lines: BTreeSet<String> =
+        causes.iter().map(|cause| format!("{}: {}\n", cause.field, cause.message)).collect();
+    lines.into_iter().collect()
+}
+
+#[tokio::test]
+async fn every_example_is_accepted_with_strict_validation() {
+    let client = client().await;
+    let mut seen = 0;
+    for path in ["examples/minimal", "examples/finflow"].into_iter().flat_map(files) {
+        for object in objects(&path) {
+            if let Err(error) = apply(&client, &object).await {
+                panic!("{}: {} is refused: {error}", path.display(), object["metadata"]["name"]);
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} objects in examples/");
+}
+
+#[tokio::test]
+async fn every_invalid_service_is_refused_with_its_message() {
+    let client = client().await;
+    let cases = files("tests/goldens/invalid");
+    assert!(cases.len() >= 40, "only {} invalid FinServices", cases.len());
+    for path in cases {
+        let [object] = objects(&path).try_into().expect("one object in each file");
+        match create(&client, &object).await {
+            Ok(_) => panic!("{} is accepted", path.display()),
+            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
+        }
+    }
+}
+
+/// The messages of all rules in a schema.
+fn messages(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array);
+            found.extend(
+                rules.into_iter().flatten().filter_map(|r| Some(r.get("message")?.as_str()?.to_owned())),
+            );
+            fields.values().for_each(|inner| messages(inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| messages(inner, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    let mut untried = BTreeSet::new();
+    let definition = banyan::api::crds().into_iter().find(|crd| crd.spec.names.kind == "FinService");
+    messages(&serde_json::to_value(definition).unwrap(), &mut untried);
+    assert!(!untried.is_empty());
+    for path in files("tests/goldens/invalid") {
+        let golden = std::fs::read_to_string(path.with_extension("txt")).unwrap();
+        untried.retain(|message| !golden.contains(message.as_str()));
+    }
+    assert_eq!(untried, BTreeSet::new(), "rules of FinService that no file in tests/goldens/invalid/ breaks");
+}
