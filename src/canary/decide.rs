@@ -58,6 +58,10 @@ fn target(draft: &mut Draft<'_>) {
         return;
     }
     if draft.stable.is_none() {
+        // The first revision has nothing to be compared with.
+        if draft.revision(current).is_some_and(|revision| revision.ready() > 0) {
+            draft.stable = Some(current.to_owned());
+        }
         return;
     }
     if serves {
