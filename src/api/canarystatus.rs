@@ -227,6 +227,9 @@ pub struct Failed {
     /// Its release.
     #[schemars(length(max = 512))]
     pub release: String,
+    /// The attempt in which it failed.
+    #[serde(default)]
+    pub attempt: i64,
     /// The weight that it had.
     pub weight: i32,
     /// Why.

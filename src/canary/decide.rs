@@ -105,6 +105,7 @@ fn take_back(draft: &mut Draft<'_>) {
         return;
     }
     let said = draft.judge();
+    draft.compared = weight < 100;
     draft.said = Some(said.clone());
     remember(draft, said.verdict);
     if said.verdict == Verdict::Fail {
@@ -196,7 +197,7 @@ fn conclude(draft: &mut Draft<'_>) {
     if draft.memory.rollout.is_some() || draft.memory.warm.is_some() {
         return;
     }
-    let failed = draft.facts.current.and_then(|current| draft.failed(current)).cloned();
+    let failed = draft.refused().cloned();
     if let Some(failed) = failed {
         draft.phase = Phase::RolledBack;
         let words = format!(

@@ -31,6 +31,8 @@ pub(super) struct Draft<'a> {
     pub stable: Option<String>,
     pub phase: Phase,
     pub said: Option<Said>,
+    /// Whether something ran beside the canary when it was judged.
+    pub compared: bool,
     pub stalled: Option<(&'static str, String)>,
     pub reasons: Vec<String>,
     pub notices: Vec<Notice>,
@@ -52,6 +54,7 @@ impl<'a> Draft<'a> {
             stable: facts.stable.map(str::to_owned),
             phase: Phase::Settled,
             said: None,
+            compared: false,
             stalled: None,
             reasons: Vec::new(),
             notices: Vec::new(),
@@ -93,6 +96,14 @@ impl<'a> Draft<'a> {
 
     pub fn failed(&self, hash: &str) -> Option<&Failed> {
         self.memory.failed.iter().find(|failed| failed.revision == hash)
+    }
+
+    /// The failure of what the FinService asks for; while that is not known, of what was tried last.
+    pub fn refused(&self) -> Option<&Failed> {
+        match self.facts.current {
+            Some(current) => self.failed(current),
+            None => self.memory.failed.first().filter(|failed| failed.attempt == self.memory.attempt),
+        }
     }
 
     /// Starts over from zero weight; the evidence of an earlier attempt is void.
@@ -202,9 +213,11 @@ impl<'a> Draft<'a> {
                 _ => format!("{release} goes from {weight} % to 0 %: {why}"),
             },
         );
-        let at = self.time();
+        let (at, attempt) = (self.time(), self.memory.attempt);
         self.memory.failed.retain(|failed| failed.revision != revision);
-        self.memory.failed.insert(0, Failed { revision, release, weight, message: why, aborted, at });
+        self.memory
+            .failed
+            .insert(0, Failed { revision, release, attempt, weight, message: why, aborted, at });
         self.memory.failed.truncate(FAILED);
         true
     }
@@ -276,7 +289,7 @@ impl<'a> Draft<'a> {
             let canary = rollout.canary.clone();
             return Some(Mark { attempt, canary, stable, weight: rollout.weight, end: End::Open });
         }
-        let failed = self.facts.current.and_then(|current| self.failed(current));
+        let failed = self.refused();
         let (canary, end) = match failed {
             Some(failed) if failed.aborted => (failed.revision.clone(), End::Aborted(failed.message.clone())),
             Some(failed) => (failed.revision.clone(), End::Failed(failed.message.clone())),
@@ -287,12 +300,11 @@ impl<'a> Draft<'a> {
 
     /// The verdict for the status.
     pub fn verdict(&self) -> Option<Verdict> {
-        let failed = self.facts.current.and_then(|current| self.failed(current));
+        let failed = self.refused();
         if self.phase == Phase::RolledBack && failed.is_some_and(|failed| !failed.aborted) {
             return Some(Verdict::Fail);
         }
-        let compared = self.memory.rollout.as_ref().is_some_and(|rollout| rollout.weight < 100);
         let said = self.said.as_ref().map(|said| said.verdict);
-        said.filter(|verdict| compared || *verdict == Verdict::Fail)
+        said.filter(|verdict| self.compared || *verdict == Verdict::Fail)
     }
 }
