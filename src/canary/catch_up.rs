@@ -16,7 +16,7 @@ pub(super) fn catch_up(draft: &mut Draft<'_>) {
     }
     let remembered = match (&draft.memory.rollout, &draft.memory.warm) {
         // With a flag the revision is out, and stable, before its percentage moves.
-        (Some(rollout), _) if !draft.by_flag() && !draft.from_legacy() => rollout.stable.clone(),
+        (Some(rollout), _) if !draft.by_flag() && !draft.takes_from_legacy() => rollout.stable.clone(),
         (None, Some(warm)) => Some(warm.new.clone()),
         (None, None) => {
             let mark = draft.facts.mark.filter(|mark| mark.attempt >= draft.memory.attempt);
@@ -42,7 +42,7 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
     draft.memory.warm = None;
     draft.memory.rollout = Some(Rollout {
         canary: mark.canary.clone(),
-        stable: draft.stable.clone().filter(|_| !draft.from_legacy()),
+        stable: draft.stable.clone().filter(|_| !draft.takes_from_legacy()),
         release,
         started_at: draft.time(),
         weight: mark.weight,

@@ -49,7 +49,7 @@ fn target(draft: &mut Draft<'_>) {
         return;
     }
     let serves = draft.stable.as_deref() == Some(current);
-    if draft.from_legacy() {
+    if draft.takes_from_legacy() {
         if draft.failed(current).is_none() {
             draft.begin(current);
         } else {

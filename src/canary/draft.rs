@@ -90,7 +90,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether traffic is taken from the legacy backend.
-    pub fn from_legacy(&self) -> bool {
+    pub fn takes_from_legacy(&self) -> bool {
         self.facts.policy.from == From::Legacy && !self.memory.legacy_done
     }
 
@@ -121,8 +121,8 @@ impl<'a> Draft<'a> {
         self.memory.attempt += 1;
         self.memory.failed.retain(|failed| failed.revision != hash);
         let beside = self.stable.as_deref().and_then(|stable| self.revision(stable));
-        let stable = if self.from_legacy() { None } else { self.stable.clone() };
-        let from = match (&stable, self.from_legacy()) {
+        let stable = if self.takes_from_legacy() { None } else { self.stable.clone() };
+        let from = match (&stable, self.takes_from_legacy()) {
             (_, true) => "the legacy backend".to_owned(),
             (Some(stable), _) => match self.revision(stable) {
                 Some(revision) => revision.release.clone(),
@@ -229,7 +229,7 @@ impl<'a> Draft<'a> {
         let note = format!("{release} (revision {}) has all traffic and is stable now", rollout.canary);
         self.end(&rollout, Outcome::Promoted, &note);
         self.notice(Reason::RevisionPromoted, note);
-        if self.from_legacy() {
+        if self.takes_from_legacy() {
             self.memory.legacy_done = true;
         }
         self.stable = Some(rollout.canary.clone());

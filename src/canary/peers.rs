@@ -70,3 +70,64 @@ pub fn follow(after: &[AfterPolicy], peers: &[Peer], release: &str, now: Timesta
         None => Follow::Yes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::api::canarystatus::{Failed, Memory, Past};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    fn past(release: &str, outcome: Outcome) -> Past {
+        let (revision, message) = ("r".to_owned(), "why".to_owned());
+        let (started_at, ended_at) = (Time(at(1)), Time(at(2)));
+        Past { release: release.to_owned(), revision, outcome, message, started_at, ended_at }
+    }
+
+    #[test]
+    fn the_status_of_a_peer_says_how_a_release_fares_there() {
+        let mut status = CanaryRolloutStatus::default();
+        assert_eq!(fares(&status, "b"), Fares::Unseen);
+        status.history = vec![past("b", Outcome::Promoted)];
+        assert_eq!(fares(&status, "b"), Fares::Promoted(at(2)));
+        assert_eq!(fares(&status, "a"), Fares::Unseen);
+        status.history.insert(0, past("c", Outcome::Promoted));
+        assert_eq!(fares(&status, "b"), Fares::Unseen, "something else serves by now");
+        let failed = Failed {
+            revision: "r".into(),
+            release: "c".into(),
+            attempt: 3,
+            weight: 100,
+            message: "burning".into(),
+            aborted: false,
+            at: Time(at(9)),
+        };
+        status.memory = Some(Memory { failed: vec![failed], ..Memory::default() });
+        assert_eq!(fares(&status, "c"), Fares::RolledBack("burning".into()), "regretted after its promotion");
+    }
+
+    #[test]
+    fn all_clusters_must_have_gone_well_for_their_time() {
+        let after = |cluster: &str, bake| AfterPolicy {
+            cluster: cluster.into(),
+            bake: SignedDuration::from_secs(bake),
+        };
+        let peer = |cluster: &str, fares| Peer { cluster: cluster.into(), fares };
+        let policy = [after("aws", 60), after("gcp", 0)];
+        let both = |aws, gcp, now| follow(&policy, &[peer("aws", aws), peer("gcp", gcp)], "b", at(now));
+        assert_eq!(both(Fares::Promoted(at(0)), Fares::Promoted(at(0)), 60), Follow::Yes);
+        let Follow::Wait(_, again_at) = both(Fares::Promoted(at(0)), Fares::Promoted(at(0)), 59) else {
+            panic!("it must bake")
+        };
+        assert_eq!(again_at, Some(at(60)));
+        assert!(matches!(both(Fares::Promoted(at(0)), Fares::Running, 99), Follow::Wait(_, None)));
+        let one_back = both(Fares::Running, Fares::RolledBack("x".into()), 99);
+        assert!(matches!(one_back, Follow::No(_)), "a failure anywhere says no, whatever else is waited for");
+        assert!(matches!(follow(&policy, &[], "b", at(0)), Follow::Wait(..)), "nobody is asked yet");
+    }
+}

@@ -221,8 +221,9 @@ impl Reader {
         for (index, step) in canary.steps.iter().enumerate() {
             let field = format!("spec.strategy.canary.steps[{index}]");
             let min_hold = self.duration(&format!("{field}.minHold"), step.min_hold.as_ref(), min);
-            let max_hold =
-                self.duration(&format!("{field}.maxHold"), step.max_hold.as_ref(), max.max(min_hold));
+            // Only the default follows a long minHold; what somebody wrote stands, and is refused.
+            let most = if canary.max_hold.is_none() { max.max(min_hold) } else { max };
+            let max_hold = self.duration(&format!("{field}.maxHold"), step.max_hold.as_ref(), most);
             if max_hold < min_hold {
                 self.problems.push(Problem::error(
                     format!("{field}.maxHold"),
@@ -356,5 +357,91 @@ impl Policy {
     /// Number of the last step.
     pub fn last(&self) -> i32 {
         self.steps.len() as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(spec: serde_json::Value, availability: Option<&str>) -> (Policy, Vec<Problem>) {
+        let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
+        let availability = availability.map(str::to_owned);
+        let slo = Slo { availability, latency: None, window: None };
+        Policy::of(&spec, Some(&slo))
+    }
+
+    fn fields(problems: &[Problem]) -> Vec<&str> {
+        problems.iter().map(|problem| problem.source.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_documented_defaults() {
+        let steps = json!([{"weight": 10}, {"weight": 50, "minHold": "5m"}, {"weight": 100}]);
+        let (policy, problems) =
+            policy(json!({"service": "a", "strategy": {"canary": {"steps": steps}}}), None);
+        assert_eq!(problems, []);
+        let mins = SignedDuration::from_mins;
+        assert_eq!((policy.steps[0].min_hold, policy.steps[0].max_hold), (mins(1), mins(30)));
+        assert_eq!(policy.steps[1].min_hold, mins(5));
+        assert_eq!(
+            (policy.window, policy.window_percent, policy.progress_deadline),
+            (mins(15), 100, mins(10))
+        );
+        assert_eq!((policy.false_alarm, policy.warmup, policy.comparing_steps()), (0.01, mins(1), 2));
+        let names: Vec<&str> = policy.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        assert_eq!(
+            (names, policy.metrics[0].max_increase, policy.metrics[0].limit),
+            (vec!["error-rate"], 0.005, None)
+        );
+    }
+
+    #[test]
+    fn an_slo_gives_the_limit_and_the_warning() {
+        let spec = json!({"service": "a", "strategy": {"blueGreen": {}}});
+        let (policy, problems) = policy(spec, Some("99.9"));
+        let limit = policy.metrics[0].limit.expect("a limit");
+        assert!((limit - 0.0144).abs() < 1e-9, "{limit}");
+        assert_eq!(fields(&problems), ["spec.analysis.errorRate.maxIncrease"]);
+        assert!(problems[0].message.contains("error budget"), "{}", problems[0].message);
+    }
+
+    #[test]
+    fn what_the_schema_cannot_refuse_is_a_problem_with_its_field() {
+        let steps = json!([{"weight": 10}, {"weight": 100}]);
+        let (_, problems) = policy(
+            json!({
+                "service": "a", "progressDeadline": "91d", "rollbackWindow": {"for": "999999999d"},
+                "strategy": {"canary": {"steps": steps, "minHold": "10m", "maxHold": "5m"}},
+                "analysis": {"interval": "1m", "source": {"prometheus": {"url": "http://p"}}},
+                "gates": [{"at": 100, "timeout": "1h", "promql": {"query": "up", "for": "2h"}}],
+            }),
+            None,
+        );
+        assert_eq!(
+            fields(&problems),
+            [
+                "spec.analysis.interval",
+                "spec.strategy.canary.steps[0].maxHold",
+                "spec.strategy.canary.steps[1].maxHold",
+                "spec.rollbackWindow.for",
+                "spec.progressDeadline",
+                "spec.gates[0].timeout",
+            ]
+        );
+        assert!(problems.iter().all(|problem| problem.severity == crate::api::Severity::Error));
+    }
+
+    #[test]
+    fn steps_that_came_by_without_the_schema_do_not_make_it_stumble() {
+        for steps in
+            [json!([]), json!([{"weight": 50}, {"weight": 10}]), json!([{"weight": 900}, {"weight": -3}])]
+        {
+            let (policy, problems) =
+                policy(json!({"service": "a", "strategy": {"canary": {"steps": steps}}}), None);
+            assert_eq!((fields(&problems), policy.last()), (vec!["spec.strategy.canary.steps"], 1));
+        }
     }
 }

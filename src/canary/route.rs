@@ -25,7 +25,7 @@ pub(super) fn finish(draft: Draft<'_>) -> Decision {
     };
     match &rollout {
         _ if draft.by_flag() => by_flag(&draft, rollout.as_ref(), &mut decision),
-        Some(rollout) if rollout.stable.is_none() && draft.from_legacy() => {
+        Some(rollout) if rollout.stable.is_none() && draft.takes_from_legacy() => {
             from_legacy(&draft, rollout, weight, &mut decision);
         }
         Some(rollout) => shared(&draft, rollout, weight, &mut decision),
@@ -55,7 +55,7 @@ fn settled(draft: &Draft<'_>, decision: &mut Decision) {
     let demand = draft.facts.scale.demand();
     let Some(stable) = &draft.stable else {
         // The first revision has nothing to be compared with: it serves as soon as it is Ready.
-        if draft.from_legacy() {
+        if draft.takes_from_legacy() {
             decision.route.shares = vec![(Destination::Legacy, 100)];
         } else if let Some(current) = draft.facts.current {
             decision.route.shares = vec![(to(current), 100)];
@@ -63,9 +63,18 @@ fn settled(draft: &Draft<'_>, decision: &mut Decision) {
         decision.pods = draft.facts.current.map(|current| (current.to_owned(), demand)).into_iter().collect();
         return;
     };
-    let legacy = draft.from_legacy();
+    let legacy = draft.takes_from_legacy();
     decision.route.shares = vec![(if legacy { Destination::Legacy } else { to(stable) }, 100)];
     decision.pods = vec![(stable.clone(), demand)];
+    // Where numbers of pods are the weight, stable may have given up all of its pods: until one is back, what
+    // failed keeps its own, since even a bad answer is more than none.
+    let answers = |hash: &str| draft.revision(hash).map_or(0, |revision| revision.ready());
+    if draft.facts.sharing == Sharing::Pods
+        && answers(stable) == 0
+        && let Some(failed) = draft.refused().filter(|failed| failed.revision != *stable)
+    {
+        decision.pods.push((failed.revision.clone(), answers(&failed.revision)));
+    }
     if let Some(warm) = &draft.memory.warm {
         let pods = steps::share_of(demand, draft.facts.policy.window_percent);
         decision.pods.push((warm.old.clone(), pods));

@@ -177,3 +177,87 @@ pub fn same(one: &CanaryRolloutStatus, other: &CanaryRolloutStatus) -> bool {
     };
     plain(one) == plain(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::canarystatus::Memory;
+    use crate::canary::Policy;
+    use crate::canary::facts::{Role, Scale};
+    use crate::evidence::Verdict;
+
+    /// The status after a decision, over an old one.
+    fn after(decision: &Decision, old: Option<&CanaryRolloutStatus>, second: i64) -> CanaryRolloutStatus {
+        let (policy, _) = Policy::of(&Default::default(), None);
+        let memory = Memory::default();
+        let facts = Facts {
+            policy: &policy,
+            policy_broken: false,
+            sharing: Sharing::Mesh,
+            scale: Scale { least: 2, most: 2, need: None },
+            current: Some("b"),
+            release: "app:2",
+            stable: Some("a"),
+            revisions: &[],
+            baseline: None,
+            evidence: None,
+            answers: &[],
+            actions: &[],
+            peers: &[],
+            role: Role::Active,
+            frozen: None,
+            mark: None,
+            memory: &memory,
+        };
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        let seen = Seen { generation: Some(3), old, numbers_at: old.map(|_| at(1000)), ..Seen::default() };
+        status(&facts, decision, &seen, at(second))
+    }
+
+    fn condition<'a>(status: &'a CanaryRolloutStatus, kind: &str) -> (&'a str, &'a str) {
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("it is there");
+        (&found.status, &found.reason)
+    }
+
+    #[test]
+    fn a_rollback_is_stalled_until_somebody_acts() {
+        let decision = Decision {
+            phase: Phase::RolledBack,
+            stalled: Some(("RolledBack", "it failed; say retry".to_owned())),
+            reasons: vec!["it failed; say retry".to_owned()],
+            ..Decision::default()
+        };
+        let status = after(&decision, None, 1000);
+        assert_eq!(condition(&status, "Stalled"), ("True", "RolledBack"));
+        assert_eq!(condition(&status, "Ready"), ("False", "RolledBack"));
+        assert_eq!(condition(&status, "Reconciling"), ("False", "RolledBack"));
+    }
+
+    #[test]
+    fn a_rollout_on_its_way_is_reconciling_and_not_stalled() {
+        let decision = Decision { phase: Phase::Analysing, weight: 10, ..Decision::default() };
+        let status = after(&decision, None, 1000);
+        assert_eq!(condition(&status, "Reconciling"), ("True", "Analysing"));
+        assert_eq!(condition(&status, "Stalled"), ("False", "NoProblem"));
+        let settled = after(&Decision::default(), None, 1000);
+        assert_eq!(condition(&settled, "Ready"), ("True", "Settled"));
+    }
+
+    #[test]
+    fn numbers_alone_are_written_once_a_minute() {
+        let decision = |words: &str| Decision {
+            phase: Phase::Analysing,
+            weight: 10,
+            verdict: Some(Verdict::Insufficient),
+            reasons: vec![words.to_owned()],
+            ..Decision::default()
+        };
+        let first = after(&decision("900 more requests"), None, 1000);
+        let soon = after(&decision("800 more requests"), Some(&first), 1059);
+        assert!(same(&first, &soon), "{soon:?}");
+        let later = after(&decision("100 more requests"), Some(&first), 1060);
+        assert_eq!(later.message.as_deref(), Some("100 more requests"));
+        let turned = Decision { verdict: Some(Verdict::Pass), ..decision("passes") };
+        assert!(!same(&first, &after(&turned, Some(&first), 1001)), "a transition is written at once");
+    }
+}

@@ -79,7 +79,7 @@ impl World {
         if let Some(policy) = &event.policy {
             self.report.lines.push(Line::Story { at: now, words: "the policy is changed".to_owned() });
             self.story.rollout = (**policy).clone();
-            self.read_policy();
+            self.read_policy(now);
         }
         event.killed
     }

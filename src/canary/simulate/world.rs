@@ -139,7 +139,7 @@ impl World {
             shown: None,
             story,
         };
-        world.read_policy();
+        world.read_policy(0.0);
         if let Some(release) = world.current.clone() {
             let pods = world.scale().demand();
             world.cluster.stand(&Destination::Revision(release.clone()), &release, pods, 0.0);
@@ -153,7 +153,7 @@ impl World {
         world
     }
 
-    pub(super) fn read_policy(&mut self) {
+    pub(super) fn read_policy(&mut self, now: f64) {
         let availability = self.story.service.availability.clone();
         let slo = availability.map(|availability| Slo {
             availability: Some(availability),
@@ -162,8 +162,8 @@ impl World {
         });
         (self.policy, self.problems) = Policy::of(&self.story.rollout, slo.as_ref());
         for problem in &self.problems {
-            let words = format!("{}: {} {}", problem.source, problem.message, problem.remedy);
-            self.report.lines.push(Line::Story { at: 0.0, words });
+            let words = format!("{}: {}. {}", problem.source, problem.message, problem.remedy);
+            self.report.lines.push(Line::Story { at: now, words });
         }
     }
 
