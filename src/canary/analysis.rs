@@ -15,6 +15,8 @@ use crate::evidence::{
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
 /// minutes, and a canary that burns so fast needs no more than one.
 const LIMIT_WINDOW: f64 = 60.0;
+/// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
+const NOBODY: u64 = u64::MAX - 1;
 /// Missed intervals after which a source counts as silent.
 const SILENT: f64 = 3.0;
 
@@ -159,6 +161,20 @@ impl Analysis {
     /// Closes the looks that are over, and judges them.
     pub fn close(&mut self, now: f64) {
         for metric in &mut self.metrics {
+            if self.weight == 100 {
+                // With all the weight on the canary stable answers nothing, and may have no pod that says so. The
+                // look must close all the same: absolute limits judge on.
+                let nobody = Sample {
+                    revision: &self.stable,
+                    pod: NOBODY,
+                    time: now,
+                    ready_since: Some(f64::MIN),
+                    requests: 0.0,
+                    bad: 0.0,
+                };
+                // It is refused only if it is no later than the one before, and then it is there already.
+                let _ = metric.counters.sample(nobody);
+            }
             while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
                 metric.detector.take(Look {
                     tally: look.tally,
