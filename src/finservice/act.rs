@@ -12,6 +12,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Pr
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::adopt;
 use super::children::{Child, Kind};
@@ -22,8 +23,10 @@ use super::plan::{Op, Over, Plan};
 use super::revision;
 use crate::api::Problem;
 use crate::runtime::digest::{MANAGER, SCALER};
+use crate::runtime::lease::Leadership;
 
-/// Writes of one FinService that are under way at once. The queue bounds how many FinServices are.
+/// Writes of one FinService that are under way at once: a FinService that changes alone is written in few
+/// round trips. All together are bounded by [`Actor::turns`].
 const AT_ONCE: usize = 8;
 /// What the ConfigMaps of one revision may hold together, in bytes. etcd takes 1.5 MiB an object.
 const MOST_CONTENTS: usize = 900 * 1024;
@@ -40,6 +43,8 @@ pub struct ActError {
 enum Why {
     #[error("{0}")]
     Api(#[from] kube::Error),
+    #[error("this replica no longer leads")]
+    NotLeading,
     #[error("ConfigMap {0} changed in the same moment")]
     Changed(String),
     #[error(
@@ -56,7 +61,7 @@ impl ActError {
     /// The failure as a problem in status. `None` if it passes by itself.
     pub fn problem(&self) -> Option<Problem> {
         let remedy = match &self.why {
-            Why::Changed(_) => return None,
+            Why::Changed(_) | Why::NotLeading => return None,
             Why::Api(kube::Error::Api(status)) => match status.code {
                 // A conflict, a time-out, too many requests, or a server that restarts.
                 409 | 429 | 500..=599 => return None,
@@ -81,6 +86,10 @@ pub struct Actor<'a> {
     pub index: &'a Mutex<Index>,
     /// The FinService.
     pub key: &'a Key,
+    /// Whether this replica may still act.
+    pub leadership: &'a Leadership,
+    /// One permit for each write that may be under way in the whole process.
+    pub turns: &'a Semaphore,
 }
 
 /// The API of a kind in a namespace.
@@ -118,6 +127,13 @@ impl Actor<'_> {
     }
 
     async fn write(&self, op: &Op, now: Timestamp) -> Result<(), ActError> {
+        // Without a bound of its own, each of the many FinServices in work would have AT_ONCE requests
+        // in flight, and the renewal of the leader Lease would wait behind all of them. It is never
+        // closed, so there is always a turn.
+        let _turn = self.turns.acquire().await;
+        if !self.leadership.is_leader() {
+            return Err(ActError { what: op.words(), why: Why::NotLeading });
+        }
         self.op(op, now).await.map_err(|why| ActError { what: op.words(), why })
     }
 

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::act::Actor;
@@ -29,6 +30,10 @@ const RESOURCE: &str = "finservices";
 /// How long calls may go on changing before cycles are looked for anew: a hundred FinServices that
 /// are applied together are looked at once.
 const CYCLES_AFTER: Duration = Duration::from_millis(250);
+
+/// When to look again at a FinService of which something is left to do after all writes went well. A
+/// watch tells earlier, as a rule.
+const SETTLE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +82,8 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
     queue.add_all(keys, Lane::Normal);
     context.health.set_synced();
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
-    let worker = Arc::new(Worker { context: context.clone(), index });
+    let turns = Semaphore::new(context.concurrency);
+    let worker = Arc::new(Worker { context: context.clone(), index, turns });
     let work = queue.run(context.concurrency, |key| {
         let worker = Arc::clone(&worker);
         async move { worker.reconcile(key).await }
@@ -106,6 +112,8 @@ async fn find_cycles(index: Arc<Mutex<Index>>, queue: Queue<Key>, changed: Arc<t
 struct Worker {
     context: Context,
     index: Arc<Mutex<Index>>,
+    /// A permit for each write that may be under way.
+    turns: Semaphore,
 }
 
 impl Worker {
@@ -141,19 +149,28 @@ impl Worker {
             self.refuse(key, &why, generation).await?;
             return Ok((Outcome::Unchanged, None));
         }
-        let Some(seen) = observe(client, &self.index, key).await? else {
+        let Some(mut seen) = observe(client, &self.index, key).await? else {
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
             return Ok((Outcome::Unchanged, None));
         };
         let now = Timestamp::now();
-        let plan = decide(&seen, now);
-        let actor = Actor { client, index: &self.index, key };
+        let mut plan = decide(&seen, now);
+        let leadership = &self.context.leadership;
+        let actor = Actor { client, index: &self.index, key, leadership, turns: &self.turns };
         let acted = actor.act(&plan, now).await;
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
+        let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        // What was written is in the index already. A status from before it would be wrong a moment
+        // later, and take a second write.
+        if acted.is_ok() && !plan.is_empty() && lock(&self.index).renew(&mut seen) {
+            plan = decide(&seen, now);
+            if !plan.is_empty() {
+                plan.look_again(now.saturating_add(SETTLE).unwrap_or(now));
+            }
+        }
         self.write_status(key, &seen, &plan, failed, now).await?;
         acted?;
-        let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
         Ok((outcome, plan.again_at))
     }
 
@@ -205,6 +222,10 @@ impl Worker {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
+        let _turn = self.turns.acquire().await;
+        if !self.context.leadership.is_leader() {
+            return Ok(());
+        }
         match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;

@@ -20,10 +20,13 @@ pub mod decide;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod examples_tests;
+#[cfg(test)]
 mod fake;
 pub mod index;
 pub mod observe;
 pub mod placement;
+pub mod plain;
 pub mod plan;
 pub mod revision;
 pub mod rollout;
@@ -31,6 +34,8 @@ pub mod secrets;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod upgrade_tests;
 pub mod warnings;
 pub mod watches;
 

@@ -15,12 +15,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::act::{api, api_resource, contents_digest};
+use super::act::{api_resource, contents_digest};
 use super::children::Kind;
 use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
 use super::index::{Index, Key, Parsed};
 use super::lock;
+use super::plain::Plain;
 use crate::api::{CloudCluster, FinService};
+use crate::cloudcluster;
 use crate::runtime::queue::{Lane, Queue};
 
 /// A change that a watch tells of.
@@ -89,10 +91,10 @@ impl Watches {
             &kube::api::GroupVersionKind::gvk(crate::api::GROUP, "v1alpha1", name),
             plural,
         );
-        let services: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let services: Api<Plain> = Api::all_with(self.client.clone(), &resource);
         follow(watcher(services, config(None)), "finservices", first, |change| {
             let concerned = match change {
-                Change::Is(object) => {
+                Change::Is(Plain(object)) => {
                     let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
                     let parsed = parse(object);
                     let mut index = lock(&self.index);
@@ -103,7 +105,7 @@ impl Watches {
                     }
                     concerned
                 }
-                Change::Gone(object) => lock(&self.index).service(&key_of(&object.metadata), 0, None),
+                Change::Gone(Plain(object)) => lock(&self.index).service(&key_of(&object.metadata), 0, None),
                 Change::Relisted(seen) => lock(&self.index).retain_services(&seen),
             };
             self.again(concerned);
@@ -182,7 +184,14 @@ impl Watches {
         follow(watcher(sites, config), "cloudclusters", first, |change| {
             let concerned = match change {
                 Change::Is(cluster) => {
-                    lock(&self.index).residency(Some(cluster.spec.residency.unwrap_or_default()))
+                    let residency = cluster.spec.residency.clone().unwrap_or_default();
+                    let client = self.client.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = cloudcluster::act::write_own(&client, &cluster).await {
+                            tracing::warn!(%error, "the status of this site's CloudCluster was not written");
+                        }
+                    });
+                    lock(&self.index).residency(Some(residency))
                 }
                 Change::Gone(_) => lock(&self.index).residency(None),
                 Change::Relisted(seen) if seen.is_empty() => lock(&self.index).residency(None),
@@ -264,10 +273,11 @@ impl Watches {
     }
 
     async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {
-        let stream = watcher(api(&self.client, kind, None), config(Some(true)));
+        let all: Api<Plain> = Api::all_with(self.client.clone(), &api_resource(kind));
+        let stream = watcher(all, config(Some(true)));
         follow(stream, kind.resource().3, first, |change| {
             let concerned = match change {
-                Change::Is(object) => match ChildState::read(kind, &object) {
+                Change::Is(Plain(object)) => match ChildState::read(kind, &object) {
                     Some((service, state)) => {
                         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                         let key = Key::new(namespace, &service);
@@ -276,7 +286,7 @@ impl Watches {
                     }
                     None => BTreeSet::new(),
                 },
-                Change::Gone(object) => match ChildState::read(kind, &object) {
+                Change::Gone(Plain(object)) => match ChildState::read(kind, &object) {
                     Some((service, state)) => {
                         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                         let key = Key::new(namespace, &service);
