@@ -3,6 +3,10 @@
 //! Optional fields stay `Option`: a default in the schema would be written into specs by the API
 //! server, and ArgoCD would see a difference that nobody made.
 
+pub mod action;
+pub mod analysis;
+pub mod canaryrollout;
+pub mod canarystatus;
 pub mod cloudcluster;
 pub mod conditions;
 pub mod finservice;
@@ -14,6 +18,8 @@ pub mod schema;
 pub mod units;
 pub mod workload;
 
+pub use action::{Action, ActionSpec, ActionStatus};
+pub use canaryrollout::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus};
 pub use cloudcluster::{CloudCluster, CloudClusterSpec, CloudClusterStatus};
 pub use conditions::{Problem, Severity};
 pub use finservice::{FinService, FinServiceSpec, FinServiceStatus};
@@ -26,5 +32,8 @@ pub const GROUP: &str = "banyan.dev";
 
 /// The definitions of all resources, as they are to be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [FinService::crd(), CloudCluster::crd()].into_iter().map(schema::bounded).collect()
+    [FinService::crd(), CanaryRollout::crd(), Action::crd(), CloudCluster::crd()]
+        .into_iter()
+        .map(schema::bounded)
+        .collect()
 }

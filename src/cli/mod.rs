@@ -3,6 +3,7 @@
 pub mod crds;
 pub mod run;
 pub mod sandbox;
+pub mod simulate;
 
 use std::error::Error;
 
@@ -24,6 +25,8 @@ enum Command {
     Crds(crds::CrdsOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),
+    /// Tells how a rollout would go, in virtual time, without a cluster
+    Simulate(simulate::SimulateOptions),
     /// Prints the version
     Version,
 }
@@ -37,6 +40,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Run(options) => Ok(run::run(options, run::controllers).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,
+        Command::Simulate(options) => Ok(simulate::main(&options)?),
         Command::Version => {
             println!("banyan {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -53,6 +53,26 @@ pub enum Reason {
     Stalled,
     /// What stood in the way is solved.
     Recovered,
+    /// A rollout of a new revision begins.
+    RolloutStarted,
+    /// The canary's weight goes up.
+    WeightShifted,
+    /// The canary's weight went to zero, and it is not tried again without a command.
+    RolledBack,
+    /// A rollout ends before its time without anybody's fault: another template came, or stable's own.
+    RolloutCancelled,
+    /// A person stopped a rollout, or let it go on.
+    RolloutPaused,
+    /// A rollout waits: for evidence beyond its time, for pods, for other clusters, for a Failover.
+    RolloutHeld,
+    /// A rollout waits at a gate.
+    GateReached,
+    /// A gate opened.
+    GateOpened,
+    /// The rollback window is over.
+    WindowClosed,
+    /// What a person said is not carried out; the note says why.
+    ActionRefused,
 }
 
 impl Reason {
@@ -68,6 +88,16 @@ impl Reason {
             Self::Contended => "Contended",
             Self::Stalled => "Stalled",
             Self::Recovered => "Recovered",
+            Self::RolloutStarted => "RolloutStarted",
+            Self::WeightShifted => "WeightShifted",
+            Self::RolledBack => "RolledBack",
+            Self::RolloutCancelled => "RolloutCancelled",
+            Self::RolloutPaused => "RolloutPaused",
+            Self::RolloutHeld => "RolloutHeld",
+            Self::GateReached => "GateReached",
+            Self::GateOpened => "GateOpened",
+            Self::WindowClosed => "WindowClosed",
+            Self::ActionRefused => "ActionRefused",
         }
     }
 
@@ -81,13 +111,28 @@ impl Reason {
             Self::Adopted => "Adopt",
             Self::NotOurs | Self::Contended => "Leave",
             Self::Stalled => "Wait",
-            Self::Recovered => "Resume",
+            Self::Recovered | Self::GateOpened => "Resume",
+            Self::RolloutStarted => "Start",
+            Self::WeightShifted => "Shift",
+            Self::RolledBack => "RollBack",
+            Self::RolloutCancelled => "Cancel",
+            Self::RolloutPaused | Self::RolloutHeld | Self::GateReached => "Wait",
+            Self::WindowClosed => "Close",
+            Self::ActionRefused => "Refuse",
         }
     }
 
     /// Whether `kubectl` shows it as a warning.
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::DriftRepaired | Self::NotOurs | Self::Contended | Self::Stalled)
+        matches!(
+            self,
+            Self::DriftRepaired
+                | Self::NotOurs
+                | Self::Contended
+                | Self::Stalled
+                | Self::RolledBack
+                | Self::ActionRefused
+        )
     }
 }
 

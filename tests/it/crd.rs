@@ -1,5 +1,6 @@
 //! What the API server takes and what it refuses: the definitions themselves, every example, and
-//! the invalid FinServices of `tests/goldens/invalid/`, each with the message that it is answered with.
+//! the invalid objects of `tests/goldens/invalid/` (FinServices) and `tests/goldens/invalid-canary/`
+//! (CanaryRollouts and Actions), each with the message that it is answered with.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -140,15 +141,88 @@ fn messages(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_rule_has_a_case() {
+/// The rules of a kind that no file of a folder breaks.
+fn untried(kind: &str, folder: &str) -> BTreeSet<String> {
     let mut untried = BTreeSet::new();
-    let definition = banyan::api::crds().into_iter().find(|crd| crd.spec.names.kind == "FinService");
+    let definition = banyan::api::crds().into_iter().find(|crd| crd.spec.names.kind == kind);
     messages(&serde_json::to_value(definition).unwrap(), &mut untried);
     assert!(!untried.is_empty());
-    for path in files("tests/goldens/invalid") {
+    for path in files(folder) {
         let golden = std::fs::read_to_string(path.with_extension("txt")).unwrap();
         untried.retain(|message| !golden.contains(message.as_str()));
     }
-    assert_eq!(untried, BTreeSet::new(), "rules of FinService that no file in tests/goldens/invalid/ breaks");
+    untried
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    assert_eq!(untried("FinService", "tests/goldens/invalid"), BTreeSet::new());
+    // Those two are about changes, and tried by `what_was_said_stays`.
+    let changes = |message: &String| message.contains("cannot be changed");
+    for kind in ["CanaryRollout", "Action"] {
+        let left = untried(kind, "tests/goldens/invalid-canary");
+        assert!(left.iter().all(changes) && left.len() == 1, "{kind}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_invalid_rollout_is_refused_with_its_message() {
+    let client = client().await;
+    let cases = files("tests/goldens/invalid-canary");
+    assert!(cases.len() >= 40, "only {} invalid CanaryRollouts and Actions", cases.len());
+    for path in cases {
+        let [object] = objects(&path).try_into().expect("one object in each file");
+        match create(&client, &object).await {
+            Ok(_) => panic!("{} is accepted", path.display()),
+            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_policy_of_every_story_is_accepted() {
+    let client = client().await;
+    let mut seen = 0;
+    for path in files("tests/goldens/canary") {
+        let story: Value = serde_norway::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let object = serde_json::json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "story", "namespace": "default"}, "spec": story["rollout"],
+        });
+        if let Err(error) = create(&client, &object).await {
+            panic!("{}: {error}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 40, "only {seen} stories");
+}
+
+#[tokio::test]
+async fn what_was_said_stays() {
+    let client = client().await;
+    let params = PatchParams::apply("crd-test").validation_strict();
+    let refused = async |first: Value, second: Value, words: &str| {
+        let api = api(&client, &first).await.expect("a kind");
+        let name = first["metadata"]["name"].as_str().expect("a name");
+        api.patch(name, &params, &Patch::Apply(&first)).await.expect("the first is taken");
+        let error = api.patch(name, &params, &Patch::Apply(&second)).await.expect_err("it cannot be changed");
+        assert!(error.to_string().contains(words), "{error}");
+        api.delete(name, &Default::default()).await.expect("deleted");
+    };
+    let action = |verb: &str| {
+        serde_json::json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "Action",
+            "metadata": {"name": "what-was-said-stays", "namespace": "default"},
+            "spec": {"target": {"kind": "CanaryRollout", "name": "app"}, "release": "app:1", "verb": verb},
+        })
+    };
+    refused(action("pause"), action("promote"), "an Action cannot be changed: create another").await;
+    let rollout = |service: &str| {
+        serde_json::json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "what-was-said-stays", "namespace": "default"},
+            "spec": {"service": service, "strategy": {"blueGreen": {}}},
+        })
+    };
+    refused(rollout("one"), rollout("two"), "service cannot be changed").await;
 }

@@ -1,0 +1,159 @@
+//! Action: what a person says in mid-course.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a person says in mid-course: an object that never changes, so that git sees no drift, rights can
+/// be given for it, and what was said stays on record.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "banyan.dev",
+    version = "v1alpha1",
+    kind = "Action",
+    plural = "actions",
+    shortname = "act",
+    category = "banyan",
+    namespaced,
+    status = "ActionStatus",
+    printcolumn = r#"{"name":"Verb","type":"string","jsonPath":".spec.verb"}"#,
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.target.name"}"#,
+    printcolumn = r#"{"name":"Release","type":"string","jsonPath":".spec.release"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
+    printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("an Action cannot be changed: create another"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['promote', 'abort', 'pause', 'resume', 'retry', 'skip-step', 'skip-after', 'approve']) || self.target.kind == 'CanaryRollout' || (self.target.kind == 'Failover' && self.verb in ['abort', 'approve'])")
+    .message("promote, pause, resume, retry, skip-step and skip-after need target.kind CanaryRollout; abort and approve take Failover too"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['assert-fenced', 'accept-data-loss']) || self.target.kind == 'Failover'")
+    .message("assert-fenced and accept-data-loss need target.kind Failover"))]
+#[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || self.verb == 'abort' || has(self.release)")
+    .message("release is needed: what is meant for one release must not be carried out on another; only abort goes without"))]
+#[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || !has(self.epoch)").message("epoch is for target.kind Failover"))]
+#[x_kube(validation = Rule::new("self.target.kind != 'Failover' || (has(self.epoch) && !has(self.release))")
+    .message("target.kind Failover needs epoch, and takes no release"))]
+#[x_kube(validation = Rule::new("!has(self.gate) || (self.verb == 'approve' && self.target.kind == 'CanaryRollout')")
+    .message("gate is only for verb approve of a CanaryRollout"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['assert-fenced', 'accept-data-loss']) || has(self.words)")
+    .message("words are needed: say how you know"))]
+pub struct ActionSpec {
+    /// What it is said to, in the same namespace.
+    pub target: Target,
+    /// The release that is meant, as in `status.release` of the CanaryRollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub release: Option<String>,
+    /// The epoch that is meant, as in the status of the Failover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub epoch: Option<i64>,
+    /// What to do.
+    pub verb: Verb,
+    /// The gate that is approved, by the weight that it stands before. Defaults to the one that is
+    /// waited at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub gate: Option<i32>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub words: Option<String>,
+}
+
+/// What an Action is said to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The kind of what an Action is said to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// A CanaryRollout.
+    CanaryRollout,
+    /// A Failover.
+    Failover,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Skip what is left of holds, verdicts and gates; never missing pods, other clusters, or a Fail.
+    Promote,
+    /// Back to stable at once. Wins over every other Action.
+    Abort,
+    /// Stay at this weight. A Fail still goes back to stable.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Try the failed revision again.
+    Retry,
+    /// Do not wait any longer at this step; gates stand.
+    SkipStep,
+    /// Do not wait for other clusters.
+    SkipAfter,
+    /// Open a gate that waits for a person.
+    Approve,
+    /// A person has made sure that the other site writes nothing.
+    AssertFenced,
+    /// A person accepts that what was not replicated is lost.
+    AcceptDataLoss,
+}
+
+impl Verb {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::SkipStep => "skip-step",
+            Self::SkipAfter => "skip-after",
+            Self::Approve => "approve",
+            Self::AssertFenced => "assert-fenced",
+            Self::AcceptDataLoss => "accept-data-loss",
+        }
+    }
+}
+
+/// What became of an Action.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled, by the kstatus rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ActionState>,
+    /// Why, in one sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// What became of an Action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ActionState {
+    /// It is being carried out.
+    Accepted,
+    /// It is not carried out.
+    Refused,
+    /// It has been carried out.
+    Done,
+}

@@ -1,0 +1,243 @@
+//! The status of a CanaryRollout: what people read, and what the operator remembers.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The canary's weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Weight {
+    /// What was decided, in percent.
+    pub asked: i32,
+    /// What stands in the route, in percent; without a route, the canary's share of the Ready pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<i32>,
+    /// Whether the share is only as close as numbers of pods allow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approximate: bool,
+}
+
+/// The evidence of one metric. Rates are in percent of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricStatus {
+    /// The metric: `error-rate`, `latency`, or a custom one's name.
+    pub name: String,
+    /// Pass, Fail, Insufficient or ProviderDown.
+    pub verdict: String,
+    /// Why.
+    pub message: String,
+    /// Requests that the canary answered in this step.
+    pub canary_requests: i64,
+    /// Requests that stable answered in this step.
+    pub stable_requests: i64,
+    /// The increase over stable in this step, and the interval around it, in percentage points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub increase: Option<String>,
+    /// Evidence that the canary is worse, of how much is needed.
+    pub evidence: String,
+    /// Requests of both that a verdict still needs, if what was seen goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed_requests: Option<i64>,
+    /// When they will have come at the rate of this step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed_until: Option<Time>,
+}
+
+/// A rollout that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Past {
+    /// The release.
+    pub release: String,
+    /// Hash of the revision.
+    pub revision: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// When the template changed.
+    pub started_at: Time,
+    /// When it ended.
+    pub ended_at: Time,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// The revision serves.
+    Promoted,
+    /// It was taken back by the evidence, its health or the policy.
+    RolledBack,
+    /// A person took it back.
+    Aborted,
+    /// Another template came before the end, or stable's own.
+    Superseded,
+}
+
+/// What the operator must remember of a CanaryRollout. Decisions are made from it and from what is seen, so
+/// it says all that cannot be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// Number of the last attempt; each start of a rollout is one, also of the same template.
+    #[serde(default)]
+    pub attempt: i64,
+    /// The rollout that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// The old revision that is kept warm after a promotion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Warm>,
+    /// Revisions that failed, the newest first: they are not tried again without a command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub failed: Vec<Failed>,
+    /// Actions that were carried out and may not say so themselves yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub heard: Vec<String>,
+    /// Whether the legacy backend has given up everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub legacy_done: bool,
+}
+
+/// A rollout that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Hash of the revision that is on its way in.
+    pub canary: String,
+    /// Hash of the revision that serves; none while the legacy backend does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// The release.
+    #[schemars(length(max = 512))]
+    pub release: String,
+    /// When the template changed.
+    pub started_at: Time,
+    /// The weight that it has, in percent.
+    #[serde(default)]
+    pub weight: i32,
+    /// Since when it has that weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entered_at: Option<Time>,
+    /// The weight at which the evidence last said Pass.
+    #[serde(default)]
+    pub passed: i32,
+    /// Since when the source of the evidence has been silent at this weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Time>,
+    /// How long it was silent at this weight before that, in seconds.
+    #[serde(default)]
+    pub silent_seconds: i64,
+    /// The weight for which pods are being made.
+    #[serde(default)]
+    pub preparing: i32,
+    /// Since when pods are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unready_since: Option<Time>,
+    /// Since when the preview stands, with blueGreen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previewed_since: Option<Time>,
+    /// Who paused it, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub paused: Option<String>,
+    /// Whether a person said to go to the end at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promote: bool,
+    /// The weight whose hold and verdict a person said to skip.
+    #[serde(default)]
+    pub skip: i32,
+    /// Whether a person said not to wait for other clusters.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_after: bool,
+    /// Gates that have been reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub gates: Vec<GateMemory>,
+    /// Restarts of the canary's and of stable's containers before the rollout.
+    #[serde(default)]
+    pub restarts_before: RestartCounts,
+    /// The weight at which a wait for evidence or pods has been announced, so that it is said once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<i32>,
+}
+
+/// Restarts of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartCounts {
+    /// The canary's.
+    pub canary: i64,
+    /// Stable's.
+    pub stable: i64,
+}
+
+/// A gate that has been reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateMemory {
+    /// Its place in `spec.gates`.
+    pub gate: i32,
+    /// When it was reached.
+    pub reached_at: Time,
+    /// Since when its query has been true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub true_since: Option<Time>,
+    /// Since when nobody answers; that time does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered_since: Option<Time>,
+    /// Whether a person opened it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
+}
+
+/// The old revision that is kept warm after a promotion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Warm {
+    /// Hash of the old revision.
+    pub old: String,
+    /// Hash of the one that was promoted.
+    pub new: String,
+    /// Release of the one that was promoted.
+    #[schemars(length(max = 512))]
+    pub release: String,
+    /// When its rollout began.
+    pub started_at: Time,
+    /// When it was promoted.
+    pub promoted_at: Time,
+    /// Until when the old one keeps its pods.
+    pub until: Time,
+    /// Restarts of containers at the promotion.
+    #[serde(default)]
+    pub restarts_before: RestartCounts,
+}
+
+/// A revision that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// Its hash.
+    pub revision: String,
+    /// Its release.
+    #[schemars(length(max = 512))]
+    pub release: String,
+    /// The attempt in which it failed.
+    #[serde(default)]
+    pub attempt: i64,
+    /// The weight that it had.
+    pub weight: i32,
+    /// Why.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// Whether a person took it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aborted: bool,
+    /// When.
+    pub at: Time,
+}

@@ -1,0 +1,213 @@
+//! The detectors of one rollout: samples go in, judgements come out. Pure, and serialisable: what is written
+//! down and read back goes on exactly as it would have.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Evidence, Sampling};
+use super::policy::Policy;
+use crate::evidence::{
+    Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
+    Rejected, Sample, shared_alpha,
+};
+
+/// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
+/// minutes, and a canary that burns so fast needs no more than one.
+const LIMIT_WINDOW: f64 = 60.0;
+/// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
+const NOBODY: u64 = u64::MAX - 1;
+/// Missed intervals after which a source counts as silent.
+const SILENT: f64 = 3.0;
+
+/// The evidence of one attempt, for all its metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    attempt: i64,
+    weight: i32,
+    stable: String,
+    canary: String,
+    warmup: f64,
+    interval: f64,
+    started: f64,
+    metrics: Vec<Metric>,
+    comparable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Metric {
+    name: String,
+    detector: Detector,
+    counters: Counters,
+    /// When the source last answered.
+    answered: f64,
+    down: Option<Missing>,
+    pods: BTreeSet<u64>,
+}
+
+impl Analysis {
+    /// An analysis that has seen nothing, of the arms `stable` and `canary` (as samples name them), from a time
+    /// in seconds on.
+    ///
+    /// # Errors
+    /// If the policy cannot be; its CanaryRollout has a problem that says so too.
+    pub fn new(
+        policy: &Policy,
+        sampling: &Sampling,
+        stable: &str,
+        canary: &str,
+        now: f64,
+    ) -> Result<Self, PolicyError> {
+        let alpha = shared_alpha(policy.false_alarm, policy.metrics.len());
+        let interval = policy.interval.as_secs_f64();
+        let warmup = policy.warmup.as_secs_f64();
+        let mut metrics = Vec::new();
+        for metric in &policy.metrics {
+            let detector = Detector::new(DetectorPolicy {
+                look_seconds: interval,
+                absolute_limit: metric.limit,
+                absolute_window: LIMIT_WINDOW,
+                ..DetectorPolicy::new(metric.max_increase, alpha, policy.comparing_steps().max(1))
+            })?;
+            let counters = Counters::new(stable, canary, warmup, interval, now);
+            let (name, answered) = (metric.name.clone(), now);
+            metrics.push(Metric { name, detector, counters, answered, down: None, pods: BTreeSet::new() });
+        }
+        let (stable, canary) = (stable.to_owned(), canary.to_owned());
+        let (attempt, weight) = (sampling.attempt, sampling.weight);
+        Ok(Self {
+            attempt,
+            weight,
+            stable,
+            canary,
+            warmup,
+            interval,
+            started: now,
+            metrics,
+            comparable: true,
+        })
+    }
+
+    /// Takes over what earlier rollouts measured of stable's dispersion, by the name of the metric.
+    pub fn with_dispersion(mut self, known: impl Fn(&str) -> Option<Dispersion>) -> Self {
+        for metric in &mut self.metrics {
+            if let Some(dispersion) = known(&metric.name) {
+                metric.detector = metric.detector.clone().with_dispersion(dispersion);
+            }
+        }
+        self
+    }
+
+    /// The dispersion as measured so far, by metric.
+    pub fn dispersions(&self) -> impl Iterator<Item = (&str, &Dispersion)> {
+        self.metrics.iter().map(|metric| (metric.name.as_str(), metric.detector.dispersion()))
+    }
+
+    /// The attempt that it is of.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
+    /// Follows to another weight: a Pass will be judged on what is seen from here on, and a look is never of
+    /// two weights.
+    pub fn follow(&mut self, sampling: &Sampling, now: f64) {
+        if sampling.weight == self.weight {
+            return;
+        }
+        self.weight = sampling.weight;
+        self.started = now;
+        for metric in &mut self.metrics {
+            metric.detector.begin_step();
+            metric.counters = Counters::new(&self.stable, &self.canary, self.warmup, self.interval, now);
+            metric.pods.clear();
+        }
+    }
+
+    /// Takes in one sample of a metric; samples of a metric that is not asked for are passed over.
+    ///
+    /// # Errors
+    /// If the sample cannot be; nothing has changed then.
+    pub fn sample(&mut self, metric: &str, sample: Sample<'_>) -> Result<(), Rejected> {
+        let Some(metric) = self.metrics.iter_mut().find(|known| known.name == metric) else { return Ok(()) };
+        let (pod, time) = (sample.pod, sample.time);
+        metric.counters.sample(sample)?;
+        metric.pods.insert(pod);
+        metric.answered = metric.answered.max(time);
+        metric.down = None;
+        Ok(())
+    }
+
+    /// A pod is gone; looks do not wait for it.
+    pub fn forget(&mut self, pod: u64) {
+        for metric in &mut self.metrics {
+            if metric.pods.remove(&pod) {
+                metric.counters.forget(pod);
+            }
+        }
+    }
+
+    /// The source gave no usable answer.
+    pub fn no_answer(&mut self, how: &str) {
+        for metric in &mut self.metrics {
+            metric.down = Some(Missing::NoAnswer(how.to_owned()));
+        }
+    }
+
+    /// Whether the requests that are counted are shared by chance alone.
+    pub fn set_comparable(&mut self, comparable: bool) {
+        self.comparable = comparable;
+    }
+
+    /// Closes the looks that are over, and judges them.
+    pub fn close(&mut self, now: f64) {
+        for metric in &mut self.metrics {
+            if self.weight == 100 {
+                // With all the weight on the canary stable answers nothing, and may have no pod that says so. The
+                // look must close all the same: absolute limits judge on.
+                let nobody = Sample {
+                    revision: &self.stable,
+                    pod: NOBODY,
+                    time: now,
+                    ready_since: Some(f64::MIN),
+                    requests: 0.0,
+                    bad: 0.0,
+                };
+                // It is refused only if it is no later than the one before, and then it is there already.
+                let _ = metric.counters.sample(nobody);
+            }
+            while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
+                metric.detector.take(Look {
+                    tally: look.tally,
+                    stable_pods: &look.stable_pods,
+                    seconds: look.seconds,
+                    routed_share: None,
+                });
+            }
+        }
+    }
+
+    /// What it says now.
+    pub fn evidence(&self, now: f64) -> Evidence {
+        let judgements = self.metrics.iter().map(|metric| (metric.name.clone(), self.judge(metric, now)));
+        Evidence { attempt: self.attempt, weight: self.weight, judgements: judgements.collect() }
+    }
+
+    fn judge(&self, metric: &Metric, now: f64) -> Judgement {
+        let judgement = metric.detector.judge();
+        if judgement.verdict == crate::evidence::Verdict::Fail {
+            // What was seen stays seen, also while the source is silent.
+            return judgement;
+        }
+        if let Some(missing) = &metric.down {
+            return metric.detector.provider_down(missing.clone());
+        }
+        let age = now - metric.answered;
+        if age > SILENT * self.interval.max(1.0) && now > self.started + SILENT * self.interval {
+            return metric.detector.provider_down(Missing::Stale(age.clamp(0.0, 1e9) as u32));
+        }
+        if !self.comparable {
+            return metric.detector.not_comparable();
+        }
+        judgement
+    }
+}

@@ -1,0 +1,265 @@
+//! The decision about a rollout: from what is seen and remembered to weights. Total, deterministic, without I/O,
+//! clock or randomness.
+//!
+//! The order is the order of what matters: catch up with what was already written; know what is wanted; listen
+//! to people; take away what fails; and only then go forward.
+
+use jiff::Timestamp;
+
+use super::catch_up::catch_up;
+use super::draft::Draft;
+use super::facts::{Decision, Facts, Phase, Role, Sharing};
+use super::health::{self, Health};
+use super::listen::listen;
+use super::peers::{self, Follow};
+use super::proceed::{proceed, settle_window};
+use super::route::finish;
+use crate::api::Problem;
+use crate::api::analysis::Baseline;
+use crate::evidence::Verdict;
+use crate::runtime::events::Reason;
+
+/// What is to be done about a rollout, and why.
+pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
+    let mut draft = Draft::new(facts, now);
+    catch_up(&mut draft);
+    target(&mut draft);
+    listen(&mut draft);
+    take_back(&mut draft);
+    if draft.memory.rollout.is_some() {
+        match facts.frozen {
+            Some(why) => freeze(&mut draft, why),
+            None => proceed(&mut draft),
+        }
+    } else {
+        settle_window(&mut draft);
+    }
+    conclude(&mut draft);
+    warn(&mut draft);
+    finish(draft)
+}
+
+/// What the FinService asks for: a rollout begins, goes on, starts over, or ends.
+fn target(draft: &mut Draft<'_>) {
+    let Some(current) = draft.facts.current else {
+        draft.reasons.push("what the FinService asks for is not known yet".to_owned());
+        return;
+    };
+    if draft.memory.rollout.as_ref().is_some_and(|rollout| rollout.canary == current) {
+        return;
+    }
+    let serves = draft.stable.as_deref() == Some(current);
+    if draft.takes_from_legacy() {
+        if draft.failed(current).is_none() {
+            draft.begin(current);
+        } else {
+            draft.cancel();
+        }
+        return;
+    }
+    if draft.stable.is_none() {
+        // The first revision has nothing to be compared with.
+        if draft.revision(current).is_some_and(|revision| revision.ready() > 0) {
+            draft.stable = Some(current.to_owned());
+        }
+        return;
+    }
+    if serves {
+        draft.cancel();
+        return;
+    }
+    if draft.memory.warm.as_ref().is_some_and(|warm| warm.old == current) && regret(draft, current) {
+        return;
+    }
+    if draft.failed(current).is_some() {
+        draft.cancel();
+        return;
+    }
+    draft.begin(current);
+}
+
+/// The FinService asks for the revision that is kept warm: one write of weights.
+fn regret(draft: &mut Draft<'_>, current: &str) -> bool {
+    let Some(old) = draft.revision(current).filter(|old| old.ready() > 0) else { return false };
+    let Some(warm) = draft.memory.warm.take() else { return false };
+    let note = format!(
+        "the FinService asks for {} again, which is still warm: it has all traffic back",
+        old.release
+    );
+    draft.notice(Reason::RevisionPromoted, format!("{note}; {} goes", warm.release));
+    draft.stable = Some(current.to_owned());
+    true
+}
+
+/// Takes all weight away from what fails, in this very decision.
+fn take_back(draft: &mut Draft<'_>) {
+    let (canary, beside, before, weight) = match (&draft.memory.rollout, &draft.memory.warm) {
+        (Some(rollout), _) => {
+            (rollout.canary.clone(), rollout.stable.clone(), rollout.restarts_before, rollout.weight)
+        }
+        (None, Some(warm)) => (warm.new.clone(), Some(warm.old.clone()), warm.restarts_before, 100),
+        (None, None) => return,
+    };
+    if weight == 0 {
+        // Pods without traffic do no harm; what they wait for is told by the progress deadline.
+        return;
+    }
+    let said = draft.judge();
+    draft.compared = weight < 100;
+    draft.said = Some(said.clone());
+    remember(draft, said.verdict);
+    if said.verdict == Verdict::Fail {
+        take(draft, &said.words);
+        return;
+    }
+    let beside = beside.as_deref().and_then(|hash| draft.revision(hash));
+    match health::judge(draft.revision(&canary), beside, before) {
+        Health::Fine => {}
+        Health::Crashing(why) => {
+            draft.said = Some(super::steps::Said {
+                verdict: Verdict::Fail,
+                words: why.clone(),
+                harmless: false,
+                needed: None,
+            });
+            take(draft, &why);
+        }
+        Health::NoneReady => none_ready(draft, &canary),
+    }
+    if draft.facts.role == Role::Standby && draft.memory.rollout.is_none() {
+        let warm = draft.memory.warm.as_ref().map(|warm| warm.release.clone());
+        let follow = warm
+            .map(|release| peers::follow(&draft.facts.policy.after, draft.facts.peers, &release, draft.now));
+        if let Some(Follow::No(why)) = follow {
+            take(draft, &why);
+        }
+    }
+}
+
+/// What of a verdict outlasts it: that it was a Pass, and how long the source was silent.
+fn remember(draft: &mut Draft<'_>, verdict: Verdict) {
+    let now = draft.time();
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    if verdict == Verdict::Pass {
+        rollout.passed = rollout.weight;
+    }
+    if verdict == Verdict::ProviderDown {
+        rollout.silent_since.get_or_insert(now);
+    } else if let Some(since) = rollout.silent_since.take() {
+        rollout.silent_seconds += now.0.duration_since(since.0).as_secs().max(0);
+    }
+}
+
+fn take(draft: &mut Draft<'_>, why: &str) {
+    if !draft.roll_back(why, false) {
+        let words = format!("{why}; but the old revision has no Ready pod to go back to");
+        draft.stalled = Some(("NoWayBack", words.clone()));
+        draft.reasons.push(words);
+    }
+}
+
+/// Nobody is there to answer: the weight goes to where somebody is, and comes back step by step. A pod that was
+/// moved to another node has done nothing wrong.
+fn none_ready(draft: &mut Draft<'_>, canary: &str) {
+    if let Some(rollout) = draft.memory.rollout.as_mut() {
+        let note = format!(
+            "no pod of revision {canary} is Ready: {} goes from {} % to 0 % until there is one",
+            rollout.release, rollout.weight
+        );
+        rollout.weight = 0;
+        rollout.entered_at = None;
+        draft.notice(Reason::RolloutHeld, note);
+    } else {
+        take(draft, &format!("no pod of revision {canary} is Ready"));
+    }
+}
+
+/// A Failover goes first: all weight to stable; afterwards the rollout starts over.
+fn freeze(draft: &mut Draft<'_>, why: &str) {
+    let attempt = draft.memory.attempt + 1;
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    if rollout.weight > 0 || rollout.preparing > 0 {
+        let note = format!("{} goes from {} % to 0 %: {why}", rollout.release, rollout.weight);
+        rollout.weight = 0;
+        rollout.entered_at = None;
+        rollout.preparing = 0;
+        rollout.unready_since = None;
+        draft.memory.attempt = attempt;
+        draft.notice(Reason::RolloutHeld, note);
+    }
+    draft.phase = Phase::Frozen;
+    draft.said = None;
+    draft.reasons.push(format!("{why}; the rollout starts over afterwards"));
+}
+
+/// What is to be said when nothing is under way.
+fn conclude(draft: &mut Draft<'_>) {
+    if draft.memory.rollout.is_some() || draft.memory.warm.is_some() {
+        return;
+    }
+    let failed = draft.refused().cloned();
+    if let Some(failed) = failed {
+        draft.phase = Phase::RolledBack;
+        let words = format!(
+            "{} was rolled back at {} %: {}; change the FinService, or say retry",
+            failed.release, failed.weight, failed.message
+        );
+        let words = match failed.weight {
+            0 => format!(
+                "{} was taken back before it had any weight: {}; change the FinService, or say retry",
+                failed.release, failed.message
+            ),
+            _ => words,
+        };
+        draft.reasons.push(words.clone());
+        draft.stalled.get_or_insert(("RolledBack", words));
+    } else if draft.stable.is_none() {
+        draft.phase = Phase::Starting;
+        draft.reasons.push("the first revision serves as soon as it is Ready".to_owned());
+    } else if draft.phase != Phase::Settled {
+        draft.phase = Phase::Settled;
+    }
+}
+
+/// What the shares cannot do here.
+fn warn(draft: &mut Draft<'_>) {
+    let (policy, sharing) = (draft.facts.policy, draft.facts.sharing);
+    if draft.by_flag() {
+        return;
+    }
+    match sharing {
+        Sharing::Mesh => {}
+        Sharing::Ingress => draft.problems.push(Problem::info(
+            "spec.strategy",
+            "weights hold for requests through the gateway; clients of the plain Service see stable until the promotion",
+            "Use mesh.provider Istio if clients inside the cluster are to take part.",
+        )),
+        Sharing::Pods => {
+            draft.problems.push(Problem::info(
+                "spec.strategy",
+                "without a route the weight is a share of pods, and as close as their number allows",
+                "Set mesh.provider on the FinService for exact weights.",
+            ));
+            let asked = [
+                ("spec.matches", !policy.matches.is_empty()),
+                ("spec.mirrorPercent", policy.mirror_percent.is_some()),
+                ("spec.sessionAffinity", policy.affinity.is_some()),
+                ("spec.analysis.baseline", policy.baseline == Baseline::Fresh),
+            ];
+            for (field, _) in asked.iter().filter(|(_, set)| *set) {
+                draft.problems.push(Problem::warning(
+                    *field,
+                    "only a route can do this, and there is none",
+                    "Set mesh.provider on the FinService, or leave this out.",
+                ));
+            }
+        }
+    }
+    if let Some(percent) = policy.mirror_percent {
+        draft.problems.push(Problem::warning(
+            "spec.mirrorPercent",
+            format!("{percent} % of requests are carried out twice: a mirrored payment is a second payment"),
+            "Leave it out unless requests change nothing.",
+        ));
+    }
+}

@@ -1,0 +1,310 @@
+//! A decision while it is being made: what is remembered so far, and what has been said on the way.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Answered, Facts, Phase, RevisionFacts};
+use super::health;
+use super::mark::{End, Mark};
+use super::steps::{self, Said};
+use crate::api::Problem;
+use crate::api::canaryrollout::{From, Via};
+use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
+use crate::api::units::display;
+use crate::evidence::Verdict;
+use crate::finservice::plan::Notice;
+use crate::runtime::events::Reason;
+
+use super::facts::Sharing;
+
+/// Failed revisions that are remembered.
+const FAILED: usize = 10;
+/// Longest sentence that is kept in the status, in characters.
+const LONGEST: usize = 400;
+
+/// A decision while it is being made.
+pub(super) struct Draft<'a> {
+    pub facts: &'a Facts<'a>,
+    pub now: Timestamp,
+    pub memory: Memory,
+    /// Who serves, after this decision.
+    pub stable: Option<String>,
+    pub phase: Phase,
+    pub said: Option<Said>,
+    /// Whether something ran beside the canary when it was judged.
+    pub compared: bool,
+    pub stalled: Option<(&'static str, String)>,
+    pub reasons: Vec<String>,
+    pub notices: Vec<Notice>,
+    pub problems: Vec<Problem>,
+    pub again_at: Option<Timestamp>,
+    pub answered: Vec<Answered>,
+    pub ended: Vec<Past>,
+    pub ask: Vec<usize>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(facts: &'a Facts<'a>, now: Timestamp) -> Self {
+        // The status keeps whole seconds; anything finer would differ from what is read back.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Self {
+            facts,
+            now,
+            memory: facts.memory.clone(),
+            stable: facts.stable.map(str::to_owned),
+            phase: Phase::Settled,
+            said: None,
+            compared: false,
+            stalled: None,
+            reasons: Vec::new(),
+            notices: Vec::new(),
+            problems: Vec::new(),
+            again_at: None,
+            answered: Vec::new(),
+            ended: Vec::new(),
+            ask: Vec::new(),
+        }
+    }
+
+    pub fn time(&self) -> Time {
+        Time(self.now)
+    }
+
+    pub fn notice(&mut self, reason: Reason, note: impl Into<String>) {
+        self.notices.push(Notice { reason, note: note.into() });
+    }
+
+    pub fn look_again(&mut self, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    pub fn revision(&self, hash: &str) -> Option<&'a RevisionFacts> {
+        self.facts.revisions.iter().find(|revision| revision.hash == hash)
+    }
+
+    /// Whether the shares are a flag's percentages.
+    pub fn by_flag(&self) -> bool {
+        self.facts.policy.via == Via::FeatureFlag
+    }
+
+    /// Whether traffic is taken from the legacy backend.
+    pub fn takes_from_legacy(&self) -> bool {
+        self.facts.policy.from == From::Legacy && !self.memory.legacy_done
+    }
+
+    pub fn failed(&self, hash: &str) -> Option<&Failed> {
+        self.memory.failed.iter().find(|failed| failed.revision == hash)
+    }
+
+    /// The failure of what the FinService asks for; while that is not known, of what was tried last.
+    pub fn refused(&self) -> Option<&Failed> {
+        match self.facts.current {
+            Some(current) => self.failed(current),
+            None => self.memory.failed.first().filter(|failed| failed.attempt == self.memory.attempt),
+        }
+    }
+
+    /// Starts over from zero weight; the evidence of an earlier attempt is void.
+    pub fn begin(&mut self, hash: &str) {
+        let release = self.facts.release.to_owned();
+        if let Some(old) = self.memory.rollout.take() {
+            let note = format!(
+                "{} gives way at {} %: the template changed again to {release}, which starts over from zero weight",
+                old.release, old.weight
+            );
+            self.end(&old, Outcome::Superseded, &note);
+            self.notice(Reason::RolloutCancelled, note);
+        }
+        self.memory.warm = None;
+        self.memory.attempt += 1;
+        self.memory.failed.retain(|failed| failed.revision != hash);
+        let beside = self.stable.as_deref().and_then(|stable| self.revision(stable));
+        let stable = if self.takes_from_legacy() { None } else { self.stable.clone() };
+        let from = match (&stable, self.takes_from_legacy()) {
+            (_, true) => "the legacy backend".to_owned(),
+            (Some(stable), _) => match self.revision(stable) {
+                Some(revision) => revision.release.clone(),
+                None => stable.clone(),
+            },
+            (None, _) => "nothing".to_owned(),
+        };
+        self.memory.rollout = Some(Rollout {
+            canary: hash.to_owned(),
+            stable,
+            release: release.clone(),
+            started_at: self.time(),
+            weight: 0,
+            entered_at: None,
+            passed: 0,
+            silent_since: None,
+            silent_seconds: 0,
+            preparing: 0,
+            unready_since: None,
+            previewed_since: None,
+            paused: None,
+            promote: false,
+            skip: 0,
+            skip_after: false,
+            gates: Vec::new(),
+            restarts_before: health::counts(self.revision(hash), beside),
+            held: None,
+        });
+        self.notice(
+            Reason::RolloutStarted,
+            format!("{release} (revision {hash}) begins to take over from {from}"),
+        );
+    }
+
+    fn end(&mut self, rollout: &Rollout, outcome: Outcome, message: &str) {
+        self.ended.push(Past {
+            release: rollout.release.clone(),
+            revision: rollout.canary.clone(),
+            outcome,
+            message: message.chars().take(LONGEST).collect(),
+            started_at: rollout.started_at.clone(),
+            ended_at: self.time(),
+        });
+    }
+
+    /// Ends the rollout because the FinService asks for stable again.
+    pub fn cancel(&mut self) {
+        let Some(rollout) = self.memory.rollout.take() else { return };
+        let note = format!(
+            "{} is given up at {} %: the FinService asks for what is stable",
+            rollout.release, rollout.weight
+        );
+        self.end(&rollout, Outcome::Superseded, &note);
+        self.notice(Reason::RolloutCancelled, note);
+    }
+
+    /// All weight leaves the canary in this decision, and the revision is not tried again without a command.
+    /// After a promotion the old revision gets everything back, if it has pods. Returns whether anything was
+    /// taken back.
+    pub fn roll_back(&mut self, why: &str, aborted: bool) -> bool {
+        let why: String = why.chars().take(LONGEST).collect();
+        let outcome = if aborted { Outcome::Aborted } else { Outcome::RolledBack };
+        let (revision, release, weight) = if let Some(rollout) = self.memory.rollout.take() {
+            self.end(&rollout, outcome, &why);
+            (rollout.canary, rollout.release, rollout.weight)
+        } else if let Some(warm) = self.memory.warm.clone() {
+            if self.revision(&warm.old).is_none_or(|old| old.ready() == 0) {
+                return false;
+            }
+            self.memory.warm = None;
+            self.stable = Some(warm.old.clone());
+            self.ended.push(Past {
+                release: warm.release.clone(),
+                revision: warm.new.clone(),
+                outcome,
+                message: why.clone(),
+                started_at: warm.started_at.clone(),
+                ended_at: self.time(),
+            });
+            (warm.new, warm.release, 100)
+        } else {
+            return false;
+        };
+        self.notice(
+            Reason::RolledBack,
+            match weight {
+                0 => format!("{release} is taken back before it had any weight: {why}"),
+                _ => format!("{release} goes from {weight} % to 0 %: {why}"),
+            },
+        );
+        let (at, attempt) = (self.time(), self.memory.attempt);
+        self.memory.failed.retain(|failed| failed.revision != revision);
+        self.memory
+            .failed
+            .insert(0, Failed { revision, release, attempt, weight, message: why, aborted, at });
+        self.memory.failed.truncate(FAILED);
+        true
+    }
+
+    /// The canary has all the weight, and is called stable from now on.
+    pub fn promote(&mut self) {
+        let Some(rollout) = self.memory.rollout.take() else { return };
+        let release = rollout.release.clone();
+        let note = format!("{release} (revision {}) has all traffic and is stable now", rollout.canary);
+        self.end(&rollout, Outcome::Promoted, &note);
+        self.notice(Reason::RevisionPromoted, note);
+        if self.takes_from_legacy() {
+            self.memory.legacy_done = true;
+        }
+        self.stable = Some(rollout.canary.clone());
+        self.memory.failed.retain(|failed| failed.revision != rollout.canary);
+        // Where numbers of pods are the weight, an old revision with pods would have weight.
+        let old = rollout.stable.filter(|_| !self.by_flag() && self.facts.sharing != Sharing::Pods);
+        if let Some(old) = old {
+            let restarts_before = health::counts(self.revision(&rollout.canary), self.revision(&old));
+            let until = self.now.saturating_add(self.facts.policy.window).unwrap_or(Timestamp::MAX);
+            self.memory.warm = Some(Warm {
+                old,
+                new: rollout.canary,
+                release,
+                started_at: rollout.started_at,
+                promoted_at: self.time(),
+                until: Time(until),
+                restarts_before,
+            });
+        }
+    }
+
+    /// Whether no pod of the canary has been Ready for long enough to count.
+    fn in_warm_up(&self) -> bool {
+        let counts = |since: Timestamp| self.now.duration_since(since) >= self.facts.policy.warmup;
+        let canary = self.memory.rollout.as_ref().and_then(|rollout| self.revision(&rollout.canary));
+        let mut pods = canary.map(|canary| canary.pods.as_slice()).unwrap_or_default().iter();
+        !pods.any(|pod| pod.ready_since.is_some_and(counts))
+    }
+
+    /// What the evidence says of the weight of now. Evidence of another attempt is void, a Pass of another
+    /// weight too.
+    pub fn judge(&self) -> Said {
+        let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
+        let mut said = match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
+            Some(evidence) => steps::together(&evidence.judgements, evidence.weight == weight),
+            None => steps::together(&[], false),
+        };
+        if weight < 100 && said.verdict == Verdict::Insufficient && self.in_warm_up() {
+            let warmup = display(self.facts.policy.warmup.unsigned_abs());
+            said.words =
+                format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
+        }
+        if weight == 100 && said.verdict != Verdict::Fail {
+            said.words = "nothing runs beside it; absolute limits and the pods themselves judge".to_owned();
+        }
+        said
+    }
+
+    /// What the route is to carry beside its weights.
+    pub fn mark(&self) -> Option<Mark> {
+        let stable = self.stable.clone().unwrap_or_else(|| "-".to_owned());
+        let attempt = self.memory.attempt;
+        if attempt == 0 {
+            return None;
+        }
+        if let Some(rollout) = &self.memory.rollout {
+            let canary = rollout.canary.clone();
+            return Some(Mark { attempt, canary, stable, weight: rollout.weight, end: End::Open });
+        }
+        let failed = self.refused();
+        let (canary, end) = match failed {
+            Some(failed) if failed.aborted => (failed.revision.clone(), End::Aborted(failed.message.clone())),
+            Some(failed) => (failed.revision.clone(), End::Failed(failed.message.clone())),
+            None => (stable.clone(), End::Settled),
+        };
+        Some(Mark { attempt, canary, stable, weight: 0, end })
+    }
+
+    /// The verdict for the status.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let failed = self.refused();
+        if self.phase == Phase::RolledBack && failed.is_some_and(|failed| !failed.aborted) {
+            return Some(Verdict::Fail);
+        }
+        let said = self.said.as_ref().map(|said| said.verdict);
+        said.filter(|verdict| self.compared || *verdict == Verdict::Fail)
+    }
+}

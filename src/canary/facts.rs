@@ -1,0 +1,354 @@
+//! What a decision about a rollout is made from, and what it says.
+
+use jiff::Timestamp;
+
+use super::policy::Policy;
+use crate::api::action::Verb;
+use crate::api::canaryrollout::Match;
+use crate::api::canarystatus::{Memory, Past};
+use crate::api::{Problem, action::ActionState};
+use crate::evidence::{Judgement, Verdict};
+use crate::finservice::plan::Notice;
+
+use super::mark::Mark;
+use super::policy::Affinity;
+
+/// All that a decision is made from.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Whether the policy has an error: then nothing moves but back.
+    pub policy_broken: bool,
+    /// How traffic can be shared here.
+    pub sharing: Sharing,
+    /// How many pods the service needs now.
+    pub scale: Scale,
+    /// Hash of the revision that the FinService asks for; `None` while that cannot be known.
+    pub current: Option<&'a str>,
+    /// Its release.
+    pub release: &'a str,
+    /// Hash of the revision that serves, which the plain Service selects. Where it selects all of them
+    /// ([`Route::by_pods`]), the one that the mark names.
+    pub stable: Option<&'a str>,
+    /// The revisions that exist.
+    pub revisions: &'a [RevisionFacts],
+    /// The fresh copy of stable, with `baseline: Fresh`.
+    pub baseline: Option<&'a RevisionFacts>,
+    /// What the evidence says.
+    pub evidence: Option<&'a Evidence>,
+    /// What the gates that were asked answer.
+    pub answers: &'a [GateAnswer],
+    /// Actions for this CanaryRollout that are not Done or Refused.
+    pub actions: &'a [Said],
+    /// What is known of the clusters in `after`.
+    pub peers: &'a [Peer],
+    /// Whether this site sees traffic.
+    pub role: Role,
+    /// Why a Failover has stopped all rollouts, if it has.
+    pub frozen: Option<&'a str>,
+    /// The mark that was read from the route.
+    pub mark: Option<&'a Mark>,
+    /// What is remembered, from the CanaryRollout's status.
+    pub memory: &'a Memory,
+}
+
+/// How traffic can be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Routes hold for every client in the mesh.
+    Mesh,
+    /// Routes hold for what comes through the gateway; clients of the plain Service see stable alone.
+    Ingress,
+    /// By numbers of pods.
+    Pods,
+}
+
+/// How many pods the service needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// The fixed number, or the autoscaler's least.
+    pub least: i32,
+    /// The fixed number, or the autoscaler's most.
+    pub most: i32,
+    /// Pods that the load of now asks for, of all revisions together, before `least` and `most`; `None`
+    /// without an autoscaler.
+    pub need: Option<i32>,
+}
+
+impl Scale {
+    /// Pods for the total demand of now.
+    pub fn demand(self) -> i32 {
+        self.need.unwrap_or(self.least).clamp(self.least, self.most.max(self.least))
+    }
+}
+
+/// A revision that exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevisionFacts {
+    /// Its hash.
+    pub hash: String,
+    /// Its release.
+    pub release: String,
+    /// Its pods.
+    pub pods: Vec<PodFacts>,
+}
+
+impl RevisionFacts {
+    /// Pods that are Ready.
+    pub fn ready(&self) -> i32 {
+        self.pods.iter().filter(|pod| pod.ready_since.is_some()).count() as i32
+    }
+
+    /// Restarts of containers in all its pods.
+    pub fn restarts(&self) -> i64 {
+        self.pods.iter().map(|pod| i64::from(pod.restarts)).sum()
+    }
+}
+
+/// A pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Since when it is Ready.
+    pub ready_since: Option<Timestamp>,
+    /// How often its containers have restarted.
+    pub restarts: u32,
+}
+
+/// What the evidence says, and of what. Evidence of another attempt is void.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The attempt that it speaks of.
+    pub attempt: i64,
+    /// The weight that it speaks of: a Pass counts for this weight alone.
+    pub weight: i32,
+    /// The judgement on each metric.
+    pub judgements: Vec<(String, Judgement)>,
+}
+
+/// What a gate answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// Its place in the spec.
+    pub gate: usize,
+    /// What it says.
+    pub answer: Answer,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Open.
+    Yes,
+    /// Closed; the words say what was answered.
+    No(String),
+    /// Nobody answers; the words say how.
+    Nobody(String),
+}
+
+/// What a person said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// UID of the Action, or its name: what it is remembered by.
+    pub id: String,
+    /// Who said it, if that is known; else the Action's name.
+    pub who: String,
+    /// What.
+    pub verb: Verb,
+    /// Of which release.
+    pub release: Option<String>,
+    /// Of which gate, by its weight.
+    pub gate: Option<i32>,
+    /// Why.
+    pub words: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of what a person said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The Action's id.
+    pub id: String,
+    /// What became of it.
+    pub state: ActionState,
+    /// Why.
+    pub words: String,
+}
+
+/// What is known of another cluster about the release of this rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub cluster: String,
+    /// How the release fares there.
+    pub fares: Fares,
+}
+
+/// How a release fares in another cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fares {
+    /// It serves, since then, and all is well.
+    Promoted(Timestamp),
+    /// It was taken back; why.
+    RolledBack(String),
+    /// It is on its way.
+    Running,
+    /// It has not been seen there.
+    Unseen,
+    /// The cluster does not answer; how.
+    Unreachable(String),
+}
+
+/// Whether a site sees traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It does.
+    #[default]
+    Active,
+    /// It does not.
+    Standby,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A revision, by its hash.
+    Revision(String),
+    /// The fresh copy of a revision.
+    Baseline(String),
+    /// The old backend.
+    Legacy,
+}
+
+/// Where requests go, all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Shares in percent; they add up to 100, and none is 0.
+    pub shares: Vec<(Destination, i32)>,
+    /// Requests that always go to a destination.
+    pub matches: Vec<(Match, Destination)>,
+    /// Where a share of stable's requests is mirrored to, in percent.
+    pub mirror: Option<(Destination, i32)>,
+    /// How clients are kept; the cookie's value is the hash of the revision.
+    pub affinity: Option<Affinity>,
+    /// The host under which a revision can be seen before it serves.
+    pub preview: Option<(String, Destination)>,
+    /// Whether shares are made by numbers of pods: the plain Service selects all revisions in `pods`.
+    pub by_pods: bool,
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The first revision starts.
+    Starting,
+    /// Nothing rolls out.
+    #[default]
+    Settled,
+    /// Other clusters go first.
+    Waiting,
+    /// Pods of the next step get ready.
+    Preparing,
+    /// The canary has a weight and is judged.
+    Analysing,
+    /// A gate is closed.
+    Gated,
+    /// `maxHold` is over without a verdict.
+    Inconclusive,
+    /// A person stopped it.
+    Paused,
+    /// All the weight is the canary's; soon it is called stable.
+    Promoting,
+    /// Promoted; the old revision is warm.
+    Warm,
+    /// It failed, and is not tried again without a command.
+    RolledBack,
+    /// A Failover goes first.
+    Frozen,
+    /// The policy has an error.
+    Blocked,
+}
+
+impl Phase {
+    /// The word in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "Starting",
+            Self::Settled => "Settled",
+            Self::Waiting => "Waiting",
+            Self::Preparing => "Preparing",
+            Self::Analysing => "Analysing",
+            Self::Gated => "Gated",
+            Self::Inconclusive => "Inconclusive",
+            Self::Paused => "Paused",
+            Self::Promoting => "Promoting",
+            Self::Warm => "Warm",
+            Self::RolledBack => "RolledBack",
+            Self::Frozen => "Frozen",
+            Self::Blocked => "Blocked",
+        }
+    }
+}
+
+/// What is to be counted, for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// The attempt: its evidence starts from nothing.
+    pub attempt: i64,
+    /// The weight: a new one begins a new step of the evidence.
+    pub weight: i32,
+    /// The arm that the canary is compared with.
+    pub stable: Destination,
+    /// The canary.
+    pub canary: Destination,
+}
+
+/// What is decided about a rollout, and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// The revision that serves: the plain Service selects it.
+    pub stable: Option<String>,
+    /// The revision that is on its way in.
+    pub canary: Option<String>,
+    /// Where requests go.
+    pub route: Route,
+    /// Pods of each revision in play, at the least: with an autoscaler this is its lower bound. A revision
+    /// that is not named here has lost its traffic, and its pods go after the usual grace (at once where
+    /// weights are numbers of pods).
+    pub pods: Vec<(String, i32)>,
+    /// Pods of the fresh copy of stable.
+    pub baseline_pods: i32,
+    /// The flag's percentage, with `via: FeatureFlag`; `None` leaves it as it is.
+    pub flag: Option<i32>,
+    /// What is written on the route in the same write as its weights.
+    pub mark: Option<Mark>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Steps entered, of how many.
+    pub step: (i32, i32),
+    /// The canary's weight in percent.
+    pub weight: i32,
+    /// What the evidence says.
+    pub verdict: Option<Verdict>,
+    /// Why a person must act, if one must: a word for the condition, and a sentence.
+    pub stalled: Option<(&'static str, String)>,
+    /// What it waits for; the first is the one that matters.
+    pub reasons: Vec<String>,
+    /// What is worth an Event.
+    pub notices: Vec<Notice>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// When to look again although nothing has changed.
+    pub again_at: Option<Timestamp>,
+    /// What is remembered.
+    pub memory: Memory,
+    /// What became of Actions.
+    pub answered: Vec<Answered>,
+    /// Rollouts that ended in this decision.
+    pub ended: Vec<Past>,
+    /// Gates that are to be asked, by their place in the spec.
+    pub ask: Vec<usize>,
+    /// What is to be counted.
+    pub sampling: Option<Sampling>,
+}

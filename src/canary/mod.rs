@@ -1,0 +1,41 @@
+//! Canary: from revisions, evidence and commands to weights. Pure: no I/O, no clock, no act of its own.
+//!
+//! The service reconciler asks [`decide`] once per reconcile and carries the [`Decision`] out, weights first.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`policy`] | the CanaryRollout's spec, read once: [`Policy`] |
+//! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
+//! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
+//! | [`steps`] | how many pods a weight needs, and whether a step may be left |
+//! | [`gates`] | approvals, queries, web servers |
+//! | [`health`] | restarts and lost readiness |
+//! | [`peers`] | lockstep over clusters |
+//! | [`mark`] | what the route carries, so that a crash between two writes loses nothing |
+//! | [`analysis`] | the detectors of one rollout, and what they say |
+//! | [`status`] | the status of a CanaryRollout |
+//! | [`simulate`] | whole rollouts in virtual time |
+
+pub mod analysis;
+mod catch_up;
+pub mod decide;
+mod draft;
+pub mod facts;
+pub mod gates;
+pub mod health;
+mod listen;
+pub mod mark;
+pub mod peers;
+pub mod policy;
+mod proceed;
+mod route;
+pub mod simulate;
+
+pub mod status;
+pub mod steps;
+
+pub use analysis::Analysis;
+pub use decide::decide;
+pub use facts::{Decision, Facts, Phase};
+pub use mark::Mark;
+pub use policy::Policy;

@@ -1,0 +1,447 @@
+//! The policy of a CanaryRollout, read once: durations, shares and defaults instead of strings and `None`.
+
+use jiff::SignedDuration;
+
+use crate::api::analysis::{Baseline, OnInsufficient};
+use crate::api::canaryrollout::{From, Gate, Match, Via};
+use crate::api::operations::Slo;
+use crate::api::units::{display, duration, percent};
+use crate::api::{CanaryRolloutSpec, Problem};
+use crate::evidence;
+
+/// The longest that anything in a policy may take: a gate that waits for longer has been forgotten.
+const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// The burn rate at which an SLO pages at its fastest (*The Site Reliability Workbook*, table 5-8).
+const PAGING_BURN: f64 = 14.4;
+
+/// The policy of a CanaryRollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The steps; the last has weight 100.
+    pub steps: Vec<PolicyStep>,
+    /// With blue-green: how the preview is done.
+    pub preview: Option<Preview>,
+    /// What carries the shares.
+    pub via: Via,
+    /// Who has the traffic before.
+    pub from: From,
+    /// How long the old revision stays warm.
+    pub window: SignedDuration,
+    /// How large it stays, in percent of the pods that serve.
+    pub window_percent: i32,
+    /// How long pods may take.
+    pub progress_deadline: SignedDuration,
+    /// Requests that always see the canary.
+    pub matches: Vec<Match>,
+    /// Share of stable's requests that is mirrored, in percent.
+    pub mirror_percent: Option<i32>,
+    /// How clients are kept.
+    pub affinity: Option<Affinity>,
+    /// What is compared.
+    pub metrics: Vec<MetricPolicy>,
+    /// How long a pod must be Ready before it counts.
+    pub warmup: SignedDuration,
+    /// Time between looks.
+    pub interval: SignedDuration,
+    /// What the canary is compared with.
+    pub baseline: Baseline,
+    /// Chance of a false alarm over the whole rollout.
+    pub false_alarm: f64,
+    /// What happens at `maxHold`.
+    pub on_insufficient: OnInsufficient,
+    /// Gates, in the order of the spec.
+    pub gates: Vec<GatePolicy>,
+    /// Clusters that go first.
+    pub after: Vec<AfterPolicy>,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyStep {
+    /// Weight in percent.
+    pub weight: i32,
+    /// How long it lasts at the least.
+    pub min_hold: SignedDuration,
+    /// How long it waits for a verdict.
+    pub max_hold: SignedDuration,
+}
+
+/// How blue-green shows the new revision before the switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Under which host.
+    pub host: Option<String>,
+    /// For how long at the least.
+    pub at_least: SignedDuration,
+}
+
+/// How clients are kept on the revision that they met first: both revisions hand out a cookie, so that
+/// neither drains the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Name of the cookie; its value is the revision's hash.
+    pub cookie: String,
+    /// How long it lasts.
+    pub max_age: SignedDuration,
+}
+
+/// A metric that is compared. Shares are of requests, 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricPolicy {
+    /// `error-rate`, `latency`, or the name of a custom one.
+    pub name: String,
+    /// The increase that is let pass.
+    pub max_increase: f64,
+    /// The absolute limit, if there is one.
+    pub limit: Option<f64>,
+}
+
+/// A gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatePolicy {
+    /// Weight of the step that it stands before.
+    pub at: i32,
+    /// After how long it is called stalled.
+    pub timeout: SignedDuration,
+    /// What opens it.
+    pub kind: GateKind,
+}
+
+/// What opens a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateKind {
+    /// A person.
+    Approval,
+    /// A query that has been true for so long.
+    Promql {
+        /// The query.
+        query: String,
+        /// For how long.
+        r#for: SignedDuration,
+    },
+    /// A web server.
+    Webhook {
+        /// Its address.
+        url: String,
+    },
+}
+
+/// A cluster that goes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AfterPolicy {
+    /// Its name.
+    pub cluster: String,
+    /// How long it must have stayed well.
+    pub bake: SignedDuration,
+}
+
+struct Reader {
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// The duration in a field, or its default. The schema has checked the form; what it cannot check is
+    /// said here.
+    fn duration(&mut self, field: &str, text: Option<&String>, default: SignedDuration) -> SignedDuration {
+        let Some(text) = text else { return default };
+        let read = duration(text).and_then(|length| SignedDuration::try_from(length).ok());
+        match read {
+            Some(length) if length <= LONGEST => length,
+            _ => {
+                self.problems.push(Problem::error(
+                    field,
+                    format!("{text:?} is no duration of at most 90d"),
+                    "Write one such as 30s, 5m, 2h or 7d.",
+                ));
+                default
+            }
+        }
+    }
+
+    fn share(&mut self, field: &str, text: Option<&String>, default: f64) -> f64 {
+        let Some(text) = text else { return default };
+        match percent(text) {
+            Some(value) if value > 0.0 => value / 100.0,
+            _ => {
+                self.problems.push(Problem::error(
+                    field,
+                    format!("{text:?} is no percentage over 0"),
+                    "Write a number of percentage points such as \"0.5\".",
+                ));
+                default
+            }
+        }
+    }
+
+    fn metrics(&mut self, spec: &CanaryRolloutSpec, slo: Option<&Slo>) -> Vec<MetricPolicy> {
+        let none = Default::default();
+        let analysis = spec.analysis.as_ref().unwrap_or(&none);
+        let mut metrics = Vec::new();
+        let errors = analysis.error_rate.as_ref();
+        if errors.is_some() || (analysis.latency.is_none() && analysis.custom.is_none()) {
+            let field = "spec.analysis.errorRate.maxIncrease";
+            let max_increase = self.share(field, errors.and_then(|e| e.max_increase.as_ref()), 0.005);
+            let mut limit = errors.and_then(|e| e.limit.as_deref()).and_then(percent).map(|p| p / 100.0);
+            let target =
+                slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
+            if let Some(slo) = target.and_then(|target| evidence::Slo::new(target, 30.0).ok()) {
+                limit = limit.or(Some((PAGING_BURN * slo.budget()).min(0.99)));
+                if let Err(over) = slo.check(max_increase) {
+                    let remedy =
+                        "Lower it, or accept that a release that passes may use up the error budget.";
+                    self.problems.push(Problem::warning(field, over.to_string(), remedy));
+                }
+            }
+            metrics.push(MetricPolicy { name: "error-rate".to_owned(), max_increase, limit });
+        }
+        if let Some(latency) = &analysis.latency {
+            let field = "spec.analysis.latency.maxIncrease";
+            let max_increase = self.share(field, latency.max_increase.as_ref(), 0.01);
+            let limit = latency.limit.as_deref().and_then(percent).map(|p| p / 100.0);
+            metrics.push(MetricPolicy { name: "latency".to_owned(), max_increase, limit });
+        }
+        for custom in analysis.custom.iter().flatten() {
+            let field = format!("spec.analysis.custom[{}].maxIncrease", custom.name);
+            let max_increase = self.share(&field, custom.max_increase.as_ref(), 0.005);
+            metrics.push(MetricPolicy { name: custom.name.clone(), max_increase, limit: None });
+        }
+        metrics
+    }
+
+    fn steps(&mut self, spec: &CanaryRolloutSpec) -> Vec<PolicyStep> {
+        let Some(canary) = &spec.strategy.canary else {
+            let zero = SignedDuration::ZERO;
+            return vec![PolicyStep { weight: 100, min_hold: zero, max_hold: zero }];
+        };
+        let field = "spec.strategy.canary.minHold";
+        let min = self.duration(field, canary.min_hold.as_ref(), SignedDuration::from_mins(1));
+        let field = "spec.strategy.canary.maxHold";
+        let max = self.duration(field, canary.max_hold.as_ref(), SignedDuration::from_mins(30).max(min));
+        let mut steps = Vec::new();
+        for (index, step) in canary.steps.iter().enumerate() {
+            let field = format!("spec.strategy.canary.steps[{index}]");
+            let min_hold = self.duration(&format!("{field}.minHold"), step.min_hold.as_ref(), min);
+            // Only the default follows a long minHold; what somebody wrote stands, and is refused.
+            let most = if canary.max_hold.is_none() { max.max(min_hold) } else { max };
+            let max_hold = self.duration(&format!("{field}.maxHold"), step.max_hold.as_ref(), most);
+            if max_hold < min_hold {
+                self.problems.push(Problem::error(
+                    format!("{field}.maxHold"),
+                    "maxHold is shorter than minHold",
+                    "Raise maxHold or lower minHold.",
+                ));
+            }
+            steps.push(PolicyStep { weight: step.weight.clamp(1, 100), min_hold, max_hold });
+        }
+        // The schema holds this; an object that came by without it must not make the machine stumble.
+        let rising = steps.windows(2).all(|pair| pair[0].weight < pair[1].weight);
+        if !rising || steps.last().is_none_or(|step| step.weight != 100) || steps.len() < 2 {
+            self.problems.push(Problem::error(
+                "spec.strategy.canary.steps",
+                "the weights must rise, from at least one under 100 to 100",
+                "Write steps such as [{weight: 1}, {weight: 10}, {weight: 50}, {weight: 100}].",
+            ));
+            steps = vec![PolicyStep { weight: 100, min_hold: min, max_hold: max }];
+        }
+        steps
+    }
+
+    fn gate(&mut self, index: usize, gate: &Gate) -> Option<GatePolicy> {
+        let field = format!("spec.gates[{index}]");
+        let kind = if gate.approval.is_some() {
+            GateKind::Approval
+        } else if let Some(promql) = &gate.promql {
+            let r#for =
+                self.duration(&format!("{field}.promql.for"), promql.r#for.as_ref(), SignedDuration::ZERO);
+            GateKind::Promql { query: promql.query.clone(), r#for }
+        } else {
+            GateKind::Webhook { url: gate.webhook.as_ref()?.url.clone() }
+        };
+        let week = SignedDuration::from_hours(7 * 24);
+        let timeout = self.duration(&format!("{field}.timeout"), gate.timeout.as_ref(), week);
+        let timeout = match &kind {
+            GateKind::Promql { r#for, .. } if gate.timeout.is_none() => timeout.saturating_add(*r#for),
+            GateKind::Promql { r#for, .. } if timeout < *r#for => {
+                self.problems.push(Problem::error(
+                    format!("{field}.timeout"),
+                    "timeout is shorter than promql.for, so the gate could never open in time",
+                    "Raise timeout above promql.for.",
+                ));
+                timeout
+            }
+            _ => timeout,
+        };
+        Some(GatePolicy { at: gate.at, timeout, kind })
+    }
+}
+
+impl Policy {
+    /// The policy of a spec, with the SLO of its FinService, and what is wrong with it. While one of the
+    /// problems is an error, nothing moves but back.
+    pub fn of(spec: &CanaryRolloutSpec, slo: Option<&Slo>) -> (Self, Vec<Problem>) {
+        let mut reader = Reader { problems: Vec::new() };
+        let none = Default::default();
+        let analysis = spec.analysis.as_ref().unwrap_or(&none);
+        let window = spec.rollback_window.clone().unwrap_or_default();
+        let blue_green = spec.strategy.blue_green.as_ref();
+        let delay = blue_green.and_then(|blue_green| blue_green.scale_down_delay.as_ref());
+        let secs = SignedDuration::from_secs;
+        let mins = SignedDuration::from_mins;
+        let false_alarm = analysis.false_alarm.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0.01);
+        let interval = reader.duration("spec.analysis.interval", analysis.interval.as_ref(), secs(5));
+        if !(secs(1)..=secs(15)).contains(&interval) {
+            reader.problems.push(Problem::error(
+                "spec.analysis.interval",
+                format!("{} is not within 1s to 15s", display(interval.unsigned_abs())),
+                "5s is usual.",
+            ));
+        }
+        let policy = Self {
+            steps: reader.steps(spec),
+            preview: blue_green.map(|blue_green| Preview {
+                host: blue_green.preview_host.clone(),
+                at_least: reader.duration(
+                    "spec.strategy.blueGreen.previewFor",
+                    blue_green.preview_for.as_ref(),
+                    SignedDuration::ZERO,
+                ),
+            }),
+            via: spec.via.unwrap_or_default(),
+            from: spec.from.unwrap_or_default(),
+            window: reader.duration("spec.rollbackWindow.for", delay.or(window.r#for.as_ref()), mins(15)),
+            window_percent: window.capacity_percent.unwrap_or(100).clamp(1, 100),
+            progress_deadline: reader.duration(
+                "spec.progressDeadline",
+                spec.progress_deadline.as_ref(),
+                mins(10),
+            ),
+            matches: spec.matches.clone().unwrap_or_default(),
+            mirror_percent: spec.mirror_percent,
+            affinity: spec.session_affinity.as_ref().map(|affinity| Affinity {
+                cookie: affinity.cookie_name.clone().unwrap_or_else(|| "banyan-revision".to_owned()),
+                max_age: reader.duration("spec.sessionAffinity.maxAge", affinity.max_age.as_ref(), mins(60)),
+            }),
+            metrics: reader.metrics(spec, slo),
+            warmup: reader.duration("spec.analysis.warmup", analysis.warmup.as_ref(), secs(60)),
+            interval: interval.clamp(secs(1), secs(15)),
+            baseline: analysis.baseline.unwrap_or_default(),
+            false_alarm,
+            on_insufficient: analysis.on_insufficient.unwrap_or_default(),
+            gates: Vec::new(),
+            after: spec
+                .after
+                .iter()
+                .flatten()
+                .map(|after| AfterPolicy {
+                    cluster: after.cluster.clone(),
+                    bake: reader.duration("spec.after[].bake", after.bake.as_ref(), SignedDuration::ZERO),
+                })
+                .collect(),
+        };
+        let gates =
+            spec.gates.iter().flatten().enumerate().filter_map(|(index, gate)| reader.gate(index, gate));
+        let policy = Self { gates: gates.collect(), ..policy };
+        (policy, reader.problems)
+    }
+
+    /// Number of steps that compare: those under 100.
+    pub fn comparing_steps(&self) -> u32 {
+        self.steps.iter().filter(|step| step.weight < 100).count() as u32
+    }
+
+    /// The step of that number, counted from 1.
+    pub fn step(&self, number: i32) -> Option<&PolicyStep> {
+        usize::try_from(number).ok()?.checked_sub(1).and_then(|index| self.steps.get(index))
+    }
+
+    /// Number of the last step.
+    pub fn last(&self) -> i32 {
+        self.steps.len() as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(spec: serde_json::Value, availability: Option<&str>) -> (Policy, Vec<Problem>) {
+        let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
+        let availability = availability.map(str::to_owned);
+        let slo = Slo { availability, latency: None, window: None };
+        Policy::of(&spec, Some(&slo))
+    }
+
+    fn fields(problems: &[Problem]) -> Vec<&str> {
+        problems.iter().map(|problem| problem.source.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_documented_defaults() {
+        let steps = json!([{"weight": 10}, {"weight": 50, "minHold": "5m"}, {"weight": 100}]);
+        let (policy, problems) =
+            policy(json!({"service": "a", "strategy": {"canary": {"steps": steps}}}), None);
+        assert_eq!(problems, []);
+        let mins = SignedDuration::from_mins;
+        assert_eq!((policy.steps[0].min_hold, policy.steps[0].max_hold), (mins(1), mins(30)));
+        assert_eq!(policy.steps[1].min_hold, mins(5));
+        assert_eq!(
+            (policy.window, policy.window_percent, policy.progress_deadline),
+            (mins(15), 100, mins(10))
+        );
+        assert_eq!((policy.false_alarm, policy.warmup, policy.comparing_steps()), (0.01, mins(1), 2));
+        let names: Vec<&str> = policy.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        assert_eq!(
+            (names, policy.metrics[0].max_increase, policy.metrics[0].limit),
+            (vec!["error-rate"], 0.005, None)
+        );
+    }
+
+    #[test]
+    fn an_slo_gives_the_limit_and_the_warning() {
+        let spec = json!({"service": "a", "strategy": {"blueGreen": {}}});
+        let (policy, problems) = policy(spec, Some("99.9"));
+        let limit = policy.metrics[0].limit.expect("a limit");
+        assert!((limit - 0.0144).abs() < 1e-9, "{limit}");
+        assert_eq!(fields(&problems), ["spec.analysis.errorRate.maxIncrease"]);
+        assert!(problems[0].message.contains("error budget"), "{}", problems[0].message);
+    }
+
+    #[test]
+    fn what_the_schema_cannot_refuse_is_a_problem_with_its_field() {
+        let steps = json!([{"weight": 10}, {"weight": 100}]);
+        let (_, problems) = policy(
+            json!({
+                "service": "a", "progressDeadline": "91d", "rollbackWindow": {"for": "999999999d"},
+                "strategy": {"canary": {"steps": steps, "minHold": "10m", "maxHold": "5m"}},
+                "analysis": {"interval": "1m", "source": {"prometheus": {"url": "http://p"}}},
+                "gates": [{"at": 100, "timeout": "1h", "promql": {"query": "up", "for": "2h"}}],
+            }),
+            None,
+        );
+        assert_eq!(
+            fields(&problems),
+            [
+                "spec.analysis.interval",
+                "spec.strategy.canary.steps[0].maxHold",
+                "spec.strategy.canary.steps[1].maxHold",
+                "spec.rollbackWindow.for",
+                "spec.progressDeadline",
+                "spec.gates[0].timeout",
+            ]
+        );
+        assert!(problems.iter().all(|problem| problem.severity == crate::api::Severity::Error));
+    }
+
+    #[test]
+    fn steps_that_came_by_without_the_schema_do_not_make_it_stumble() {
+        for steps in
+            [json!([]), json!([{"weight": 50}, {"weight": 10}]), json!([{"weight": 900}, {"weight": -3}])]
+        {
+            let (policy, problems) =
+                policy(json!({"service": "a", "strategy": {"canary": {"steps": steps}}}), None);
+            assert_eq!((fields(&problems), policy.last()), (vec!["spec.strategy.canary.steps"], 1));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The way forward: other clusters, holds and verdicts, gates, pods, and then the weight.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::draft::Draft;
+use super::facts::{Phase, Role};
+use super::gates;
+use super::peers::{self, Follow};
+use super::steps::{self, Hold, Said};
+use crate::api::Problem;
+use crate::api::analysis::Baseline;
+use crate::api::canarystatus::GateMemory;
+use crate::api::units::display;
+use crate::evidence::Verdict;
+use crate::runtime::events::Reason;
+
+/// Takes the rollout as far as this decision can.
+pub(super) fn proceed(draft: &mut Draft<'_>) {
+    let Some(rollout) = &draft.memory.rollout else { return };
+    let (weight, paused) = (rollout.weight, rollout.paused.clone());
+    if draft.facts.policy_broken {
+        draft.phase = Phase::Blocked;
+        draft.reasons.push(format!("stays at {weight} % until the policy is mended"));
+        return;
+    }
+    if let Some(paused) = paused {
+        draft.phase = Phase::Paused;
+        draft.reasons.push(format!("paused at {weight} % by {paused}"));
+        // Pods are watched on: what is missing is told, and heals, also while nothing moves.
+        capacity(draft, weight.max(draft.memory.rollout.as_ref().map_or(0, |rollout| rollout.preparing)));
+        return;
+    }
+    if weight == 0 && !follows(draft) {
+        return;
+    }
+    let Some(next) = leave(draft) else { return };
+    if next > 100 {
+        draft.promote();
+        settle_window(draft);
+        return;
+    }
+    // What can be looked at before the first weight must stand before it, also while a gate is closed.
+    let policy = draft.facts.policy;
+    let shown = policy.preview.is_some() || !policy.matches.is_empty() || policy.mirror_percent.is_some();
+    let free = if weight == 0 && shown {
+        capacity(draft, next) && previewed(draft, next) && gates_open(draft, next)
+    } else {
+        gates_open(draft, next) && capacity(draft, next) && previewed(draft, next)
+    };
+    if free {
+        enter(draft, next);
+    }
+}
+
+/// Whether the clusters that go first have gone well.
+fn follows(draft: &mut Draft<'_>) -> bool {
+    let Some(rollout) = &draft.memory.rollout else { return false };
+    if rollout.skip_after {
+        return true;
+    }
+    let release = rollout.release.clone();
+    match peers::follow(&draft.facts.policy.after, draft.facts.peers, &release, draft.now) {
+        Follow::Yes => true,
+        Follow::Wait(why, again_at) => {
+            draft.phase = Phase::Waiting;
+            draft.reasons.push(format!("{why}; say skip-after to go without it"));
+            draft.look_again(again_at);
+            false
+        }
+        Follow::No(why) if draft.facts.role == Role::Standby => {
+            draft.roll_back(&why, false);
+            false
+        }
+        Follow::No(why) => {
+            draft.phase = Phase::Waiting;
+            let words = format!("{why}; say skip-after to go on all the same");
+            draft.reasons.push(words.clone());
+            draft.stalled = Some(("PeerRolledBack", words));
+            false
+        }
+    }
+}
+
+/// Whether the weight of now may be left: the next weight, or 101 for the promotion.
+fn leave(draft: &mut Draft<'_>) -> Option<i32> {
+    let policy = draft.facts.policy;
+    let rollout = draft.memory.rollout.as_ref()?;
+    let (weight, jump) = (rollout.weight, rollout.promote || draft.facts.role == Role::Standby);
+    let next = match policy.steps.iter().find(|step| step.weight > weight) {
+        Some(_) if jump => 100,
+        Some(step) => step.weight,
+        None => 101,
+    };
+    if weight == 0 {
+        return Some(next);
+    }
+    // Gates are asked beside the analysis, so that neither waits for the other.
+    if next <= 100 {
+        ask(draft, next);
+    }
+    let rollout = draft.memory.rollout.as_ref()?;
+    let said = draft.said.clone().unwrap_or_else(|| draft.judge());
+    if jump && weight == 100 {
+        return Some(next);
+    }
+    match steps::hold(policy, rollout, &said, draft.now) {
+        Hold::Leave => Some(next),
+        Hold::Back(why) => {
+            draft.roll_back(&why, false);
+            None
+        }
+        Hold::Stay { phase, reason, again_at } => {
+            draft.phase = phase;
+            draft.look_again(again_at);
+            too_slow(draft, &said);
+            if phase == Phase::Inconclusive {
+                draft.stalled = Some(("Inconclusive", format!("{reason}; say promote, skip-step or abort")));
+                announce(draft, weight, &reason);
+            }
+            draft.reasons.push(reason);
+            None
+        }
+    }
+}
+
+/// Warns of a verdict that cannot be there in time.
+fn too_slow(draft: &mut Draft<'_>, said: &Said) {
+    let policy = draft.facts.policy;
+    let (Some(rollout), Some((metric, requests, seconds))) = (&draft.memory.rollout, &said.needed) else {
+        return;
+    };
+    let left = steps::limit(policy, rollout, said, draft.now).duration_since(draft.now).as_secs_f64();
+    if rollout.weight == 100 || said.verdict != Verdict::Insufficient || *seconds <= left.max(0.0) {
+        return;
+    }
+    let takes = display(std::time::Duration::from_secs(seconds.clamp(0.0, 1e9).ceil() as u64));
+    draft.problems.push(Problem::warning(
+        "spec.strategy.canary.maxHold",
+        format!(
+            "at {} % {metric} needs about {requests} more requests for a verdict, {takes} at the rate of now, which is \
+             longer than what is left of maxHold",
+            rollout.weight
+        ),
+        "Begin with more weight, raise maxHold or maxIncrease, or say in analysis.onInsufficient what happens then.",
+    ));
+}
+
+/// Says once for each weight that the rollout waits.
+fn announce(draft: &mut Draft<'_>, weight: i32, why: &str) {
+    if let Some(rollout) = &mut draft.memory.rollout
+        && rollout.held != Some(weight)
+    {
+        rollout.held = Some(weight);
+        draft.notice(Reason::RolloutHeld, why.to_owned());
+    }
+}
+
+/// Asks the gates before a weight. Returns those that are closed, in words.
+fn ask(draft: &mut Draft<'_>, next: i32) -> Vec<(String, Option<Timestamp>, bool)> {
+    let facts = draft.facts;
+    let now = draft.now;
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return Vec::new() };
+    if rollout.promote || facts.role == Role::Standby {
+        return Vec::new();
+    }
+    let mut closed = Vec::new();
+    for (index, policy) in facts.policy.gates.iter().enumerate() {
+        // A gate before a step that was jumped over stands as well.
+        if policy.at <= rollout.weight || policy.at > next {
+            continue;
+        }
+        if !draft.ask.contains(&index) {
+            draft.ask.push(index);
+        }
+        let gate = index as i32;
+        let place = rollout.gates.iter().position(|memory| memory.gate == gate).unwrap_or_else(|| {
+            let (true_since, unanswered_since) = (None, None);
+            let reached_at = Time(now);
+            rollout.gates.push(GateMemory { gate, reached_at, true_since, unanswered_since, open: false });
+            rollout.gates.len() - 1
+        });
+        let said = gates::ask(policy, &mut rollout.gates[place], facts.answers, now);
+        if !said.open {
+            closed.push((said.words, said.again_at, said.overdue));
+        }
+    }
+    closed
+}
+
+fn gates_open(draft: &mut Draft<'_>, next: i32) -> bool {
+    let closed = ask(draft, next);
+    let Some((words, _, _)) = closed.first().cloned() else { return true };
+    draft.phase = Phase::Gated;
+    for (words, again_at, overdue) in closed {
+        draft.look_again(again_at);
+        if overdue {
+            draft.stalled = Some(("GateTimedOut", words.clone()));
+        }
+        draft.reasons.push(words);
+    }
+    if let Some(rollout) = &mut draft.memory.rollout
+        && rollout.held != Some(-next)
+    {
+        rollout.held = Some(-next);
+        draft.notice(Reason::GateReached, words);
+    }
+    false
+}
+
+/// Whether the pods that a weight needs are Ready. Capacity leads weight.
+fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
+    let facts = draft.facts;
+    if next == 0 {
+        return false;
+    }
+    let now = draft.now;
+    let by_flag = draft.by_flag();
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return false };
+    rollout.preparing = rollout.preparing.max(next);
+    // A flag, and the legacy backend, take traffic from a service that is out as a whole.
+    let whole = by_flag || rollout.stable.is_none();
+    let share = if whole { 100 } else { next };
+    let wanted = steps::share_of(facts.scale.demand(), share);
+    let canary = rollout.canary.clone();
+    let ready = facts
+        .revisions
+        .iter()
+        .find(|revision| revision.hash == canary)
+        .map_or(0, |revision| revision.ready());
+    let copies = facts.baseline.map_or(0, |baseline| baseline.ready());
+    let fresh = facts.policy.baseline == Baseline::Fresh && next < 100 && !whole;
+    let (short, words) = if ready < wanted {
+        (true, format!("{ready} of {wanted} pods of revision {canary} are Ready, which {next} % needs"))
+    } else if fresh && copies < wanted {
+        (true, format!("{copies} of {wanted} pods of the fresh copy of stable are Ready"))
+    } else {
+        (false, String::new())
+    };
+    if !short {
+        rollout.unready_since = None;
+        return true;
+    }
+    let since = rollout.unready_since.get_or_insert(Time(now)).0;
+    let deadline = since.saturating_add(facts.policy.progress_deadline).unwrap_or(Timestamp::MAX);
+    if draft.phase != Phase::Paused {
+        draft.phase = Phase::Preparing;
+    }
+    if now >= deadline {
+        let length = display(facts.policy.progress_deadline.unsigned_abs());
+        let words = format!("{words}, for longer than progressDeadline {length}; it goes on when they are");
+        draft.stalled = Some(("ProgressDeadlineExceeded", words.clone()));
+        if draft.phase != Phase::Paused {
+            announce(draft, next, &words);
+        }
+        draft.reasons.push(words);
+    } else {
+        draft.look_again(Some(deadline));
+        draft.reasons.push(words);
+    }
+    false
+}
+
+/// Whether the preview of blue-green has stood for long enough.
+fn previewed(draft: &mut Draft<'_>, next: i32) -> bool {
+    let Some(preview) = &draft.facts.policy.preview else { return true };
+    let now = draft.now;
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return false };
+    if rollout.promote || draft.facts.role == Role::Standby {
+        return true;
+    }
+    let since = rollout.previewed_since.get_or_insert(Time(now)).0;
+    let until = since.saturating_add(preview.at_least).unwrap_or(Timestamp::MAX);
+    if now >= until {
+        return true;
+    }
+    draft.phase = Phase::Preparing;
+    let length = display(preview.at_least.unsigned_abs());
+    draft.reasons.push(format!("the preview stands for {length} before {next} %"));
+    draft.look_again(Some(until));
+    false
+}
+
+/// The weight goes up.
+fn enter(draft: &mut Draft<'_>, next: i32) {
+    let now = draft.time();
+    let (policy, role) = (draft.facts.policy, draft.facts.role);
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    let (before, release) = (rollout.weight, rollout.release.clone());
+    rollout.weight = next;
+    rollout.entered_at = Some(now);
+    rollout.held = None;
+    rollout.passed = 0;
+    rollout.silent_since = None;
+    rollout.silent_seconds = 0;
+    let jumped = rollout.promote || role == Role::Standby;
+    draft.notice(Reason::WeightShifted, format!("{release} goes from {before} % to {next} %"));
+    if next == 100 && jumped {
+        // A person, or the lack of traffic, leaves nothing to wait for.
+        draft.phase = Phase::Promoting;
+        draft.reasons.push("all the weight is there; it is promoted next".to_owned());
+        draft.look_again(Some(draft.now));
+        return;
+    }
+    draft.phase = if next == 100 { Phase::Promoting } else { Phase::Analysing };
+    let hold = policy.step(steps::position(policy, next)).map(|step| step.min_hold).unwrap_or_default();
+    let length = display(hold.unsigned_abs());
+    draft.reasons.push(format!("{next} % stands for {length} at the least"));
+    draft.look_again(draft.now.saturating_add(hold).ok());
+}
+
+/// The rollback window after a promotion.
+pub(super) fn settle_window(draft: &mut Draft<'_>) {
+    let Some(warm) = &draft.memory.warm else { return };
+    if draft.now >= warm.until.0 {
+        let note = format!(
+            "the rollback window of {} is over; {} is not kept warm any more",
+            warm.release, warm.old
+        );
+        draft.memory.warm = None;
+        draft.phase = Phase::Settled;
+        draft.notice(Reason::WindowClosed, note);
+        return;
+    }
+    draft.phase = Phase::Warm;
+    let length = display(draft.facts.policy.window.unsigned_abs());
+    let reason = format!(
+        "revision {} stays warm for {length} after the promotion: the way back is one write",
+        warm.old
+    );
+    let until = warm.until.0;
+    draft.reasons.push(reason);
+    draft.look_again(Some(until));
+}

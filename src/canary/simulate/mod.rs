@@ -1,0 +1,17 @@
+//! Whole rollouts in virtual time: the code that decides in a cluster, given a story of traffic instead of one.
+//!
+//! Only the cluster is made up: pods that take their time to start, requests that succeed or fail by chance from
+//! a seed, a source that may be silent. What decides, judges and remembers is what runs in production, and what
+//! is remembered goes through the status, as JSON, at every look.
+
+mod cluster;
+mod happen;
+mod random;
+mod report;
+mod story;
+mod world;
+
+pub use cluster::Users;
+pub use report::{Line, Report};
+pub use story::{Story, StoryError};
+pub use world::{Crash, run, run_with};

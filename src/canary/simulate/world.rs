@@ -1,0 +1,425 @@
+//! The loop of a simulation: something happens, users are served, the source answers, the operator decides.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::cluster::{Cluster, flag_off};
+use super::random::Random;
+use super::report::{Line, Report};
+use super::story::{GateState, Killed, PeerState, SourceState, Story};
+use crate::api::canaryrollout::From;
+use crate::api::canarystatus::Memory;
+use crate::api::network::MeshProvider;
+use crate::api::operations::Slo;
+use crate::api::units::{display, duration, percent};
+use crate::api::{CanaryRolloutStatus, Problem, Severity};
+use crate::canary::facts::{
+    Answer, Decision, Destination, Facts, Fares, GateAnswer, Peer, RevisionFacts, Role, Said, Scale, Sharing,
+};
+use crate::canary::mark::Mark;
+use crate::canary::status::{self, Seen};
+use crate::canary::{Analysis, Policy, decide};
+use crate::evidence::Sample;
+
+/// When a simulated operator is killed beside what its story says: at a look, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// The look.
+    pub look: u64,
+    /// Whether the weights are written before it dies; else nothing is.
+    pub after_weights: bool,
+}
+
+/// Virtual time begins here; nothing depends on it.
+const EPOCH: i64 = 1_800_000_000;
+
+pub(super) struct World {
+    pub(super) story: Story,
+    pub(super) policy: Policy,
+    pub(super) problems: Vec<Problem>,
+    pub(super) cluster: Cluster,
+    pub(super) random: Random,
+    /// What the API server holds: the status, as JSON.
+    pub(super) kept: String,
+    pub(super) status: CanaryRolloutStatus,
+    pub(super) mark: Option<String>,
+    pub(super) selector: Option<String>,
+    pub(super) current: Option<String>,
+    pub(super) requests: f64,
+    pub(super) source: SourceState,
+    pub(super) analysis: Option<Analysis>,
+    pub(super) dispersion: BTreeMap<String, crate::evidence::Dispersion>,
+    pub(super) said: Vec<Said>,
+    pub(super) gates: BTreeMap<i32, GateState>,
+    pub(super) peers: BTreeMap<String, (PeerState, f64)>,
+    pub(super) standby: bool,
+    pub(super) frozen: Option<String>,
+    pub(super) decision: Decision,
+    pub(super) report: Report,
+    pub(super) shown: Option<Line>,
+}
+
+pub(super) fn at(seconds: f64) -> Timestamp {
+    let millis = SignedDuration::from_millis((seconds * 1000.0) as i64);
+    Timestamp::from_second(EPOCH).unwrap_or_default().saturating_add(millis).unwrap_or(Timestamp::MAX)
+}
+
+pub(super) fn seconds(text: &str) -> f64 {
+    duration(text).unwrap_or_default().as_secs_f64()
+}
+
+pub(super) fn share(text: &str) -> f64 {
+    percent(text).unwrap_or_default() / 100.0
+}
+
+/// Tells a story to its end.
+pub fn run(story: Story) -> Report {
+    run_with(story, None, |_, _| {})
+}
+
+/// Tells a story to its end, with one crash more, and shows every decision with its time in seconds.
+pub fn run_with(story: Story, crash: Option<Crash>, mut watch: impl FnMut(f64, &Decision)) -> Report {
+    let tick = seconds(&story.tick);
+    let looks = (seconds(&story.lasts) / tick).floor() as u64;
+    let mut world = World::new(story);
+    let mut next = 0;
+    for look in 0..=looks {
+        let now = look as f64 * tick;
+        let mut killed = None;
+        while let Some(event) =
+            world.story.events.get(next).filter(|event| seconds(&event.at) <= now).cloned()
+        {
+            killed = world.happen(&event, now).or(killed);
+            next += 1;
+        }
+        if killed == Some(Killed::Between) {
+            world.analysis = None;
+        }
+        world.serve(now, if look == 0 { 0.0 } else { tick });
+        world.count(now);
+        let extra = crash.filter(|crash| crash.look == look);
+        let dies = killed == Some(Killed::BeforeStatus) || extra.is_some();
+        let writes = extra.is_none_or(|crash| crash.after_weights);
+        world.look(now, dies, writes, &mut watch);
+        // A decision that says "look again now" is looked at again now, as the queue does it.
+        for _ in 0..8 {
+            if world.decision.again_at.is_none_or(|again| again > at(now)) {
+                break;
+            }
+            world.look(now, false, true, &mut watch);
+        }
+    }
+    world.finish()
+}
+
+impl World {
+    fn new(story: Story) -> Self {
+        let mut world = Self {
+            policy: Policy::of(&story.rollout, None).0,
+            problems: Vec::new(),
+            cluster: Cluster::default(),
+            random: Random::new(story.seed),
+            kept: "{}".to_owned(),
+            status: CanaryRolloutStatus::default(),
+            mark: None,
+            selector: story.release.clone(),
+            current: story.release.clone(),
+            requests: story.requests,
+            source: SourceState::Up,
+            analysis: None,
+            dispersion: BTreeMap::new(),
+            said: Vec::new(),
+            gates: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            standby: false,
+            frozen: None,
+            decision: Decision::default(),
+            report: Report { about: story.about.clone(), seed: story.seed, ..Report::default() },
+            shown: None,
+            story,
+        };
+        world.read_policy(0.0);
+        if let Some(release) = world.current.clone() {
+            let pods = world.scale().demand();
+            world.cluster.stand(&Destination::Revision(release.clone()), &release, pods, 0.0);
+            world.decision.stable = Some(release.clone());
+            world.decision.route.shares = vec![(Destination::Revision(release), 100)];
+        }
+        if world.policy.from == From::Legacy {
+            world.cluster.stand(&Destination::Legacy, "legacy", 1, 0.0);
+            world.decision.route.shares = vec![(Destination::Legacy, 100)];
+        }
+        world
+    }
+
+    pub(super) fn read_policy(&mut self, now: f64) {
+        let availability = self.story.service.availability.clone();
+        let slo = availability.map(|availability| Slo {
+            availability: Some(availability),
+            latency: None,
+            window: None,
+        });
+        (self.policy, self.problems) = Policy::of(&self.story.rollout, slo.as_ref());
+        for problem in &self.problems {
+            let words = format!("{}: {}. {}", problem.source, problem.message, problem.remedy);
+            self.report.lines.push(Line::Story { at: now, words });
+        }
+    }
+
+    fn scale(&self) -> Scale {
+        let service = &self.story.service;
+        let need = service.max.map(|_| (self.requests / service.requests_per_pod).ceil() as i32);
+        Scale { least: service.replicas, most: service.max.unwrap_or(service.replicas), need }
+    }
+
+    fn sharing(&self) -> Sharing {
+        match self.story.service.provider.unwrap_or(MeshProvider::Istio) {
+            _ if self.story.service.pulled => Sharing::Pods,
+            MeshProvider::Istio => Sharing::Mesh,
+            MeshProvider::GatewayAPI => Sharing::Ingress,
+            MeshProvider::None => Sharing::Pods,
+        }
+    }
+
+    fn serve(&mut self, now: f64, tick: f64) {
+        let startup = seconds(&self.story.service.startup);
+        self.cluster.pods(now, startup);
+        if !self.standby {
+            let requests = self.requests * tick;
+            self.cluster.serve(&self.decision, requests, now, &mut self.random);
+        }
+    }
+
+    /// The source answers, if something is to be counted.
+    fn count(&mut self, now: f64) {
+        let gone = std::mem::take(&mut self.cluster.gone);
+        let Some(sampling) = self.decision.sampling.clone() else {
+            if let Some(analysis) = self.analysis.take() {
+                let known = analysis.dispersions().map(|(name, known)| (name.to_owned(), known.clone()));
+                self.dispersion.extend(known);
+            }
+            return;
+        };
+        if self.analysis.as_ref().is_none_or(|analysis| analysis.attempt() != sampling.attempt) {
+            let known = &self.dispersion;
+            let made = Analysis::new(&self.policy, &sampling, "stable", "canary", now);
+            self.analysis = made.ok().map(|made| made.with_dispersion(|name| known.get(name).cloned()));
+        }
+        let Some(analysis) = &mut self.analysis else { return };
+        analysis.follow(&sampling, now);
+        gone.into_iter().for_each(|pod| analysis.forget(pod));
+        match self.source {
+            SourceState::Up => {}
+            SourceState::Down => return analysis.no_answer("connection refused"),
+            SourceState::Empty => return analysis.no_answer("it answers without any series"),
+            SourceState::NaN => {}
+            SourceState::Stale => return analysis.close(now),
+        }
+        let stable = if self.decision.flag.is_some() { flag_off() } else { sampling.stable.clone() };
+        let mut refused = None;
+        for (arm, revision) in [(&stable, "stable"), (&sampling.canary, "canary")] {
+            let pods = self.cluster.arms.get(arm).map(|arm| arm.pods.as_slice()).unwrap_or_default();
+            for pod in pods {
+                for (place, metric) in self.policy.metrics.iter().enumerate() {
+                    let kind = match metric.name.as_str() {
+                        "error-rate" => 1,
+                        "latency" => 2,
+                        _ => 3,
+                    };
+                    let requests =
+                        if self.source == SourceState::NaN { f64::NAN } else { pod.counters[0] as f64 };
+                    let sample = Sample {
+                        revision,
+                        pod: pod.id,
+                        time: now,
+                        ready_since: pod.ready_since,
+                        requests,
+                        bad: pod.counters[kind] as f64,
+                    };
+                    let taken = analysis.sample(&self.policy.metrics[place].name, sample);
+                    refused = refused.or(taken.err());
+                }
+            }
+        }
+        if let Some(refused) = refused.filter(|_| self.source == SourceState::NaN) {
+            analysis.no_answer(&refused.to_string());
+        }
+        analysis.close(now);
+    }
+
+    /// One reconcile of the operator.
+    fn look(&mut self, now: f64, dies: bool, writes: bool, watch: &mut impl FnMut(f64, &Decision)) {
+        let revisions: Vec<RevisionFacts> = self
+            .cluster
+            .arms
+            .keys()
+            .filter(|to| matches!(to, Destination::Revision(_)))
+            .filter_map(|to| self.cluster.facts(to, at))
+            .collect();
+        let baseline = self
+            .decision
+            .stable
+            .clone()
+            .and_then(|hash| self.cluster.facts(&Destination::Baseline(hash), at));
+        let evidence = self.analysis.as_ref().map(|analysis| analysis.evidence(now));
+        let answers = self.answers();
+        let peers = self.fares();
+        let mark = self.mark.as_deref().and_then(Mark::parse);
+        // The status is read back from what was written: whatever it does not say is lost.
+        let kept: CanaryRolloutStatus = serde_json::from_str(&self.kept).unwrap_or_default();
+        let memory: Memory = kept.memory.unwrap_or_default();
+        let facts = Facts {
+            policy: &self.policy,
+            policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
+            sharing: self.sharing(),
+            scale: self.scale(),
+            current: self.current.as_deref(),
+            release: self.current.as_deref().unwrap_or_default(),
+            stable: self.selector.as_deref(),
+            revisions: &revisions,
+            baseline: baseline.as_ref(),
+            evidence: evidence.as_ref(),
+            answers: &answers,
+            actions: &self.said,
+            peers: &peers,
+            role: if self.standby { Role::Standby } else { Role::Active },
+            frozen: self.frozen.as_deref(),
+            mark: mark.as_ref(),
+            memory: &memory,
+        };
+        let decision = decide(&facts, at(now));
+        watch(now, &decision);
+        if dies && !writes {
+            self.analysis = None;
+            return;
+        }
+        let seen = Seen {
+            old: Some(&self.status),
+            observed_weight: Some(decision.weight),
+            problems: &self.problems,
+            ..Seen::default()
+        };
+        let status = status::status(&facts, &decision, &seen, at(now));
+        self.mark = decision.mark.as_ref().map(Mark::to_string);
+        self.selector = decision.stable.clone().or(self.selector.take());
+        self.cluster.follow(&decision, now);
+        self.show(&decision, &revisions, now);
+        self.decision = decision;
+        if dies {
+            self.analysis = None;
+            return;
+        }
+        if status.memory.as_ref() != Some(&memory) {
+            self.kept = serde_json::to_string(&status).unwrap_or_default();
+        }
+        self.status = status;
+        let answered = &self.decision.answered;
+        self.said.retain(|said| !answered.iter().any(|answered| answered.id == said.id));
+    }
+
+    fn answers(&self) -> Vec<GateAnswer> {
+        let asked = self.policy.gates.iter().enumerate();
+        let answers = asked.filter_map(|(gate, policy)| {
+            let answer = match self.gates.get(&policy.at)? {
+                GateState::Open => Answer::Yes,
+                GateState::Closed => Answer::No("no".to_owned()),
+                GateState::Silent => Answer::Nobody("connection refused".to_owned()),
+            };
+            Some(GateAnswer { gate, answer })
+        });
+        answers.collect()
+    }
+
+    fn fares(&self) -> Vec<Peer> {
+        let peers = self.peers.iter().map(|(cluster, (state, since))| Peer {
+            cluster: cluster.clone(),
+            fares: match state {
+                PeerState::Promoted => Fares::Promoted(at(*since)),
+                PeerState::RolledBack => Fares::RolledBack("error-rate: the canary is worse".to_owned()),
+                PeerState::Running => Fares::Running,
+                PeerState::Unreachable => Fares::Unreachable("timed out after 5s".to_owned()),
+            },
+        });
+        peers.collect()
+    }
+
+    /// Puts down what changed.
+    fn show(&mut self, decision: &Decision, revisions: &[RevisionFacts], now: f64) {
+        for notice in &decision.notices {
+            let (reason, note) = (notice.reason.as_str().to_owned(), notice.note.clone());
+            self.report.lines.push(Line::Event { at: now, reason, note });
+        }
+        let wanted: BTreeMap<&str, i32> =
+            decision.pods.iter().map(|(hash, pods)| (hash.as_str(), *pods)).collect();
+        let mut pods: Vec<String> = Vec::new();
+        for revision in revisions
+            .iter()
+            .filter(|revision| !revision.pods.is_empty() || wanted.contains_key(revision.hash.as_str()))
+        {
+            let wanted = wanted.get(revision.hash.as_str()).map_or("-".to_owned(), i32::to_string);
+            pods.push(format!("{} {}/{wanted}", revision.hash, revision.ready()));
+        }
+        if decision.baseline_pods > 0 {
+            pods.push(format!("fresh copy /{}", decision.baseline_pods));
+        }
+        let line = Line::Decision {
+            at: now,
+            phase: decision.phase.as_str().to_owned(),
+            route: route(decision),
+            pods: pods.join(", "),
+            verdict: decision.verdict.map(|verdict| verdict.to_string()),
+            reasons: decision.reasons.iter().cloned().chain(warnings(decision)).collect(),
+            stalled: decision.stalled.as_ref().map(|(reason, _)| (*reason).to_owned()),
+        };
+        if self.shown.as_ref().is_none_or(|shown| differs(shown, &line)) {
+            self.shown = Some(line.clone());
+            self.report.lines.push(line);
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        self.report.phase = self.decision.phase.as_str().to_owned();
+        self.report.stable = self.decision.stable.clone().unwrap_or_else(|| "nobody".to_owned());
+        self.report.weight = self.decision.weight;
+        self.report.users = self.cluster.users;
+        self.report
+    }
+}
+
+/// Whether more than a number in a sentence has changed.
+fn differs(one: &Line, other: &Line) -> bool {
+    let plain = |line: &Line| match line.clone() {
+        Line::Decision { phase, route, pods, verdict, stalled, .. } => {
+            Some((phase, route, pods, verdict, stalled))
+        }
+        Line::Story { .. } | Line::Event { .. } => None,
+    };
+    plain(one) != plain(other)
+}
+
+fn warnings(decision: &Decision) -> impl Iterator<Item = String> {
+    let problems = decision.problems.iter().filter(|problem| problem.severity != Severity::Error);
+    problems.map(|problem| format!("({}: {})", problem.source, problem.message))
+}
+
+fn route(decision: &Decision) -> String {
+    let name = |to: &Destination| match to {
+        Destination::Revision(hash) => hash.clone(),
+        Destination::Baseline(hash) => format!("fresh {hash}"),
+        Destination::Legacy => "legacy".to_owned(),
+    };
+    let route = &decision.route;
+    let mut parts: Vec<String> =
+        route.shares.iter().map(|(to, percent)| format!("{} {percent} %", name(to))).collect();
+    parts.extend(decision.flag.map(|percent| format!("flag {percent} %")));
+    if !route.matches.is_empty() {
+        parts.push(format!("{} matched", route.matches.len()));
+    }
+    parts.extend(route.mirror.as_ref().map(|(to, percent)| format!("mirror {percent} % to {}", name(to))));
+    if let Some(affinity) = &route.affinity {
+        parts.push(format!("kept {} by {}", display(affinity.max_age.unsigned_abs()), affinity.cookie));
+    }
+    parts.extend(route.preview.as_ref().map(|(host, to)| format!("{host} shows {}", name(to))));
+    parts.join(", ")
+}
