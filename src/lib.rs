@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`api`] | the CRD types, nothing else |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
-//! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
+//! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights; simulated so far, not yet carried out |
 //! | [`cloudcluster`] | the sites: what the operator of each says of its own |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |

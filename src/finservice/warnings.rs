@@ -38,7 +38,7 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
         problems.push(Problem::info(
             "spec.legacy",
             "the old backend serves its paths in full",
-            "Move them step by step with a CanaryRollout with `from: Legacy`, then remove spec.legacy.",
+            "Nothing to do while that is wanted. Remove spec.legacy to give its paths to the FinService, all at once.",
         ));
     }
     if spec.provider() == MeshProvider::GatewayAPI
