@@ -31,9 +31,16 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
         };
         ports.push(json!({"name": name, "port": port.port, "protocol": protocol, "targetPort": target}));
     }
+    // A merge patch leaves what it does not name: the old keys beside ours would select nobody.
+    let mut selector = ours["spec"]["selector"].clone();
+    for key in existing.spec.iter().flat_map(|spec| spec.selector.iter().flat_map(|keys| keys.keys())) {
+        if selector.get(key).is_none() {
+            selector[key] = Value::Null;
+        }
+    }
     Some(json!({
         "metadata": {"resourceVersion": existing.metadata.resource_version},
-        "spec": {"selector": ours["spec"]["selector"], "ports": ports},
+        "spec": {"selector": selector, "ports": ports},
     }))
 }
 
@@ -57,7 +64,7 @@ mod tests {
         }});
         let patch = service_patch(&existing, &ours).expect("a patch");
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(patch["spec"]["selector"], json!({"banyan.dev/service": "x"}));
+        assert_eq!(patch["spec"]["selector"], json!({"banyan.dev/service": "x", "app": null}));
         assert_eq!(
             patch["spec"]["ports"],
             json!([

@@ -131,7 +131,36 @@ pub async fn definitions(client: &Client, definitions: &[Value]) -> Result<Vec<A
     for definition in &applied {
         served(&api, &definition.name).await?;
     }
+    discovered(client, definitions).await?;
     Ok(applied)
+}
+
+/// Waits until discovery names what the definitions define: it follows a moment after they are
+/// established, and until then a client that asks for a kind is told that there is none.
+async fn discovered(client: &Client, definitions: &[Value]) -> Result<()> {
+    let deadline = Instant::now() + ESTABLISHED;
+    for definition in definitions {
+        let (group, plural) = (text(definition, "/spec/group"), text(definition, "/spec/names/plural"));
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+        for version in versions.into_iter().flatten().filter(|version| version["served"] == true) {
+            let version = format!("{group}/{}", text(version, "/name"));
+            loop {
+                // An error is a group that is not there yet.
+                let found = client.list_api_group_resources(&version).await;
+                if found.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == plural)) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let waited = ESTABLISHED.as_secs();
+                    return Err(Error::new(format!(
+                        "{version} {plural} is not in discovery after {waited} s"
+                    )));
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn manager() -> PostParams {
