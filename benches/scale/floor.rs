@@ -212,7 +212,8 @@ async fn remove(
     let work: Vec<(String, ApiResource)> = ground::namespaces(prefix, services)
         .flat_map(|namespace| resources.iter().map(move |resource| (namespace.clone(), resource.clone())))
         .collect();
-    let (work, client) = (Arc::new(work), ground.client.clone());
+    // Deleting a hundred objects in one request may take longer than the deadline of the other client.
+    let (work, client) = (Arc::new(work), ground.cloud.client_admin()?);
     ground::each(work.len(), concurrency, move |number| {
         let (namespace, resource) = work[number].clone();
         let client = client.clone();

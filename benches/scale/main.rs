@@ -32,7 +32,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     services: Vec<u32>,
     /// Services of each round of the floor; the time is scaled to the number of FinServices
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 500)]
     floor_services: u32,
     /// Writes under way at once, of the floor and of the operator
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
