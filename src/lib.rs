@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`api`] | the CRD types, nothing else |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
+//! | [`cloudcluster`] | the sites: what the operator of each says of its own |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
 //! | [`cli`] | the commands |
@@ -13,6 +14,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod cloudcluster;
 pub mod evidence;
 pub mod finservice;
 pub mod runtime;

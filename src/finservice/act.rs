@@ -23,6 +23,7 @@ use super::plan::{Op, Over, Plan};
 use super::revision;
 use crate::api::Problem;
 use crate::runtime::digest::{MANAGER, SCALER};
+use crate::runtime::lease::Leadership;
 
 /// Writes of one FinService that are under way at once: a FinService that changes alone is written in few
 /// round trips. All together are bounded by [`Actor::turns`].
@@ -42,6 +43,8 @@ pub struct ActError {
 enum Why {
     #[error("{0}")]
     Api(#[from] kube::Error),
+    #[error("this replica no longer leads")]
+    NotLeading,
     #[error("ConfigMap {0} changed in the same moment")]
     Changed(String),
     #[error(
@@ -58,7 +61,7 @@ impl ActError {
     /// The failure as a problem in status. `None` if it passes by itself.
     pub fn problem(&self) -> Option<Problem> {
         let remedy = match &self.why {
-            Why::Changed(_) => return None,
+            Why::Changed(_) | Why::NotLeading => return None,
             Why::Api(kube::Error::Api(status)) => match status.code {
                 // A conflict, a time-out, too many requests, or a server that restarts.
                 409 | 429 | 500..=599 => return None,
@@ -83,6 +86,8 @@ pub struct Actor<'a> {
     pub index: &'a Mutex<Index>,
     /// The FinService.
     pub key: &'a Key,
+    /// Whether this replica may still act.
+    pub leadership: &'a Leadership,
     /// One permit for each write that may be under way in the whole process.
     pub turns: &'a Semaphore,
 }
@@ -126,6 +131,9 @@ impl Actor<'_> {
         // in flight, and the renewal of the leader Lease would wait behind all of them. It is never
         // closed, so there is always a turn.
         let _turn = self.turns.acquire().await;
+        if !self.leadership.is_leader() {
+            return Err(ActError { what: op.words(), why: Why::NotLeading });
+        }
         self.op(op, now).await.map_err(|why| ActError { what: op.words(), why })
     }
 

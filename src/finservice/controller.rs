@@ -155,7 +155,8 @@ impl Worker {
         };
         let now = Timestamp::now();
         let mut plan = decide(&seen, now);
-        let actor = Actor { client, index: &self.index, key, turns: &self.turns };
+        let leadership = &self.context.leadership;
+        let actor = Actor { client, index: &self.index, key, leadership, turns: &self.turns };
         let acted = actor.act(&plan, now).await;
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
@@ -222,6 +223,9 @@ impl Worker {
         });
         let parameters = PatchParams::apply(MANAGER).force();
         let _turn = self.turns.acquire().await;
+        if !self.context.leadership.is_leader() {
+            return Ok(());
+        }
         match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;

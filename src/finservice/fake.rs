@@ -16,7 +16,7 @@ use super::status;
 use crate::api::FinService;
 use crate::api::operations::Residency;
 
-/// One FinService `pay/app` and everything around it.
+/// One FinService, `pay/app` unless another is given, and everything around it.
 pub struct Fake {
     /// The index that the operator would have.
     pub index: Index,
@@ -32,14 +32,20 @@ pub struct Fake {
 impl Fake {
     /// A cluster with a FinService of that spec.
     pub fn new(spec: Value) -> Self {
-        let service: FinService = serde_json::from_value(json!({
+        let service = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
-            "metadata": {"name": "app", "namespace": "pay", "uid": "u-1", "generation": 1,
-                "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": spec,
-        }))
-        .expect("a FinService");
-        let mut index = Index::new("here");
+            "metadata": {"name": "app", "namespace": "pay"}, "spec": spec,
+        });
+        Self::of(serde_json::from_value(service).expect("a FinService"), "here")
+    }
+
+    /// A cluster of that site with that FinService.
+    pub fn of(mut service: FinService, site: &str) -> Self {
+        let metadata = &mut service.metadata;
+        (metadata.uid, metadata.generation) = (Some("u-1".to_owned()), Some(1));
+        let created = "2026-01-01T00:00:00Z".parse().expect("a time");
+        metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
+        let mut index = Index::new(site);
         index.residency(Some(vec![Residency::US]));
         for kind in Kind::ALL {
             index.kind(kind, true);
@@ -48,7 +54,10 @@ impl Fake {
             index,
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             log: String::new(),
-            key: Key::new("pay", "app"),
+            key: Key::new(
+                service.metadata.namespace.as_deref().unwrap_or_default(),
+                service.metadata.name.as_deref().unwrap_or_default(),
+            ),
             service,
             version: 1,
         };
@@ -179,7 +188,7 @@ impl Fake {
                 let repaired = (*over == Over::Drifted).then_some(self.now.as_second());
                 self.index.wrote(&key, child.kind, &child.name, *digest, repaired);
                 if *over == Over::HandedOver {
-                    self.index.stranger(child.kind, &Key::new("pay", &child.name), None);
+                    self.index.stranger(child.kind, &Key::new(&key.namespace, &child.name), None);
                 }
             }
             Op::Record { child, .. } | Op::CopyConfigMap { child, .. } => {
@@ -198,7 +207,7 @@ impl Fake {
                 self.index.scaled(&key, name, *replicas);
             }
             Op::HandOver { name, retired_at, to_zero } => {
-                let (kind, object) = (Kind::Deployment, Key::new("pay", name));
+                let (kind, object) = (Kind::Deployment, Key::new(&key.namespace, name));
                 let seen = self.seen();
                 let stranger = seen.strangers.into_iter().find(|(k, n, _)| *k == kind && n == name);
                 let stranger = Stranger {
@@ -245,6 +254,21 @@ impl Fake {
         let repairs = state.repairs;
         self.index.child(&self.key.clone(), state);
         debug_assert!(repairs == self.child(kind, name).expect("it exists").repairs);
+    }
+
+    /// All ConfigMaps and Secrets that the FinService refers to are there, and its data may be here.
+    pub fn everything_is_there(&mut self) {
+        let (config_maps, secrets) = super::revision::references(&self.service.spec);
+        for name in config_maps {
+            let key = Key::new(&self.key.namespace, &name);
+            self.index.config_map(&key, Some("contents".into()));
+        }
+        for name in secrets {
+            let key = Key::new(&self.key.namespace, &name);
+            self.index.secret(&key, Some("1".into()));
+            self.index.secret_read(&key, "1", "aaaaaa");
+        }
+        self.index.residency(Some(vec![Residency::US, Residency::EU]));
     }
 
     /// All Deployments get the pods that they ask for.

@@ -20,6 +20,8 @@ pub mod decide;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod examples_tests;
+#[cfg(test)]
 mod fake;
 pub mod index;
 pub mod observe;
@@ -32,6 +34,8 @@ pub mod secrets;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod upgrade_tests;
 pub mod warnings;
 pub mod watches;
 

@@ -22,6 +22,7 @@ use super::index::{Index, Key, Parsed};
 use super::lock;
 use super::plain::Plain;
 use crate::api::{CloudCluster, FinService};
+use crate::cloudcluster;
 use crate::runtime::queue::{Lane, Queue};
 
 /// A change that a watch tells of.
@@ -183,7 +184,14 @@ impl Watches {
         follow(watcher(sites, config), "cloudclusters", first, |change| {
             let concerned = match change {
                 Change::Is(cluster) => {
-                    lock(&self.index).residency(Some(cluster.spec.residency.unwrap_or_default()))
+                    let residency = cluster.spec.residency.clone().unwrap_or_default();
+                    let client = self.client.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = cloudcluster::act::write_own(&client, &cluster).await {
+                            tracing::warn!(%error, "the status of this site's CloudCluster was not written");
+                        }
+                    });
+                    lock(&self.index).residency(Some(residency))
                 }
                 Change::Gone(_) => lock(&self.index).residency(None),
                 Change::Relisted(seen) if seen.is_empty() => lock(&self.index).residency(None),

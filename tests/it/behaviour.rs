@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use banyan::api::CloudCluster;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::ResourceExt;
 use kube::api::{EvictParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::world::{World, condition, small, until};
@@ -250,6 +251,17 @@ async fn data_that_must_stay_elsewhere_is_not_placed_here() {
     let service = world.ready("app").await;
     let conditions = service.status.unwrap().conditions;
     assert!(conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "NotPlaced"), "{conditions:?}");
+}
+
+#[tokio::test]
+async fn the_operator_speaks_for_its_own_site() {
+    let world = World::new("site").await;
+    let sites: Api<CloudCluster> = Api::namespaced(world.client.clone(), "banyan-system");
+    let status = until("the site has a status", async || sites.get("aws-us-east-1").await.ok()?.status).await;
+    assert!(status.version.unwrap().starts_with("v1."));
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "OwnSite"));
+    assert!(ready.message.ends_with("it serves data of US"), "{ready:?}");
 }
 
 #[tokio::test]

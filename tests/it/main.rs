@@ -8,4 +8,5 @@ mod crd;
 mod finservice;
 mod lease;
 mod ownership;
+mod resilience;
 mod world;

@@ -114,7 +114,20 @@ pub async fn alone(name: &str) -> Alone {
     Alone { cloud, pair: supervisor, shutdown, operator }
 }
 
+/// The definitions of the optional APIs.
+pub async fn optional_definitions() -> Vec<Value> {
+    pair().await.expect("a pair of clouds").tools.optional_definitions().expect("definitions")
+}
+
 impl Alone {
+    /// Ends the operator, as a SIGTERM would.
+    pub async fn end_operator(mut self) -> Self {
+        self.shutdown.trigger();
+        let operator = std::mem::replace(&mut self.operator, std::thread::spawn(|| ()));
+        tokio::task::spawn_blocking(move || operator.join()).await.expect("joined").expect("no panic");
+        self
+    }
+
     /// Ends the operator and the cloud.
     pub async fn stop(self) {
         self.shutdown.trigger();

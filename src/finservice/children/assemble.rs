@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Child, Routing, Scope, authorization_policy, autoscaler, budget, dashboard, deployment, destination_rule,
     http_route, kafka, network_policy, peer_authentication, prometheus_rule, request_authentication, service,
-    service_account, service_entry, service_monitor, virtual_service,
+    service_account, service_entry, service_monitor, sidecar, virtual_service,
 };
 use crate::api::network::MeshProvider;
 use crate::finservice::revision::RevisionInput;
@@ -47,6 +47,7 @@ pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
             children.extend(request_authentication::build(scope));
             children.push(authorization_policy::build(scope));
             children.extend(service_entry::build(scope));
+            children.extend(sidecar::build(scope));
             children.extend(virtual_service::build(scope, routing));
         }
         MeshProvider::GatewayAPI => children.extend(http_route::build(scope, routing)),

@@ -44,6 +44,7 @@ pub enum Kind {
     AuthorizationPolicy,
     RequestAuthentication,
     ServiceEntry,
+    Sidecar,
     HTTPRoute,
     ServiceMonitor,
     PrometheusRule,
@@ -53,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ServiceAccount,
         Self::ControllerRevision,
         Self::ConfigMap,
@@ -68,6 +69,7 @@ impl Kind {
         Self::AuthorizationPolicy,
         Self::RequestAuthentication,
         Self::ServiceEntry,
+        Self::Sidecar,
         Self::HTTPRoute,
         Self::ServiceMonitor,
         Self::PrometheusRule,
@@ -100,6 +102,7 @@ impl Kind {
                 ("security.istio.io", "v1", "RequestAuthentication", "requestauthentications")
             }
             Self::ServiceEntry => ("networking.istio.io", "v1", "ServiceEntry", "serviceentries"),
+            Self::Sidecar => ("networking.istio.io", "v1", "Sidecar", "sidecars"),
             Self::HTTPRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::ServiceMonitor => ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
             Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
@@ -127,7 +130,8 @@ impl Kind {
             | Self::PeerAuthentication
             | Self::AuthorizationPolicy
             | Self::RequestAuthentication
-            | Self::ServiceEntry => Some(Api::Istio),
+            | Self::ServiceEntry
+            | Self::Sidecar => Some(Api::Istio),
             Self::HTTPRoute => Some(Api::GatewayApi),
             Self::ServiceMonitor | Self::PrometheusRule => Some(Api::PrometheusOperator),
             Self::KafkaTopic | Self::KafkaUser => Some(Api::Strimzi),

@@ -29,6 +29,7 @@ pub mod service;
 pub mod service_account;
 pub mod service_entry;
 pub mod service_monitor;
+pub mod sidecar;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -98,7 +98,7 @@ pub struct Index {
     site: Arc<str>,
     residency: Option<Vec<Residency>>,
     entries: HashMap<Key, Entry>,
-    strangers: HashMap<Key, Vec<(Kind, Stranger)>>,
+    strangers: BTreeMap<Key, Vec<(Kind, Stranger)>>,
     handed_over: HashMap<Key, BTreeSet<Key>>,
     config_maps: HashMap<Key, Box<str>>,
     secrets: HashMap<Key, SecretState>,
@@ -264,10 +264,9 @@ impl Index {
         }
         let mut concerned: BTreeSet<Key> = before.into_iter().chain(after).collect();
         concerned.insert(object.clone());
-        // Names of our own that are longer than the service's: `transaction-dashboard`.
-        if let Some((service, _)) = object.name.rsplit_once('-') {
-            concerned.insert(receiver(service));
-        }
+        // Names of our own that are longer than the service's: `transaction.dashboard`, `transaction-kafka`.
+        let longer = object.name.split_once('.').map(|(service, _)| service);
+        concerned.extend(longer.or(object.name.strip_suffix("-kafka")).map(receiver));
         concerned.retain(|key| self.entries.contains_key(key));
         concerned
     }
@@ -414,7 +413,8 @@ impl Index {
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
         let Some(entry) = self.entries.get(&key) else { return false };
-        let same = matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
+        let same =
+            matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
         if same {
             seen.children.clone_from(&entry.children);
         }
@@ -426,7 +426,10 @@ impl Index {
         let entry = self.entries.get(key)?;
         let Some(Parsed::Good(service)) = &entry.service else { return None };
         let near = |name: &String| Key::new(&key.namespace, name);
-        let mut names = BTreeSet::from([key.clone(), near(&format!("{}-dashboard", key.name))]);
+        let mut names = BTreeSet::from([key.clone(), near(&format!("{}-kafka", key.name))]);
+        // Our other names begin with the service's and a dot, which no FinService's name has.
+        let dotted = near(&format!("{}.", key.name))..near(&format!("{}/", key.name));
+        names.extend(self.strangers.range(dotted).map(|(name, _)| name.clone()));
         names.extend(self.handed_over.get(key).into_iter().flatten().cloned());
         let topics = service.spec.data.iter().flat_map(|data| data.topics.iter().flatten());
         names.extend(topics.map(|topic| near(&topic.name)));

@@ -1,0 +1,31 @@
+//! Writes the status of the operator's own site.
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::status;
+use crate::api::CloudCluster;
+use crate::runtime::digest::MANAGER;
+
+/// Writes the status of the operator's own site, if it differs.
+///
+/// # Errors
+/// If the API server does not answer or refuses.
+pub async fn write_own(client: &Client, cluster: &CloudCluster) -> Result<(), kube::Error> {
+    let version = client.apiserver_version().await?.git_version;
+    let wanted = status::own(cluster, &version, Timestamp::now());
+    if cluster.status.as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<CloudCluster> = Api::namespaced(client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": CloudCluster::api_version(&()),
+        "kind": CloudCluster::kind(&()),
+        "status": wanted,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch_status(&cluster.name_any(), &parameters, &Patch::Apply(&patch)).await.map(|_| ())
+}
