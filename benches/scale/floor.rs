@@ -195,6 +195,10 @@ pub async fn round(
         .await?;
         *took = began.elapsed();
     }
+    let Round { finservices, children, statuses, .. } = round;
+    eprintln!(
+        "{services} FinServices in {finservices:.1?}, their children in {children:.1?}, statuses in {statuses:.1?}"
+    );
     remove(ground, recipe, &prefix, services, concurrency).await?;
     Ok(round)
 }

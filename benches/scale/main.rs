@@ -102,6 +102,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     operator.until_written(services, recipe.len()).await?;
     column.written = began.elapsed();
     column.written_cpu = ground.cpu(&operator) - cpu;
+    say(services, &format!("all written after {:.1?}", column.written));
     ground.verify(&recipe).await?;
 
     say(services, "pods become Ready");
@@ -131,6 +132,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
         column.starts.push(operator.ready_after);
         operator.until_reconciled(services).await?;
         column.looked.push(operator.began.elapsed());
+        say(services, &format!("caches filled after {:.1?}", operator.ready_after));
         operator.until_quiet().await?;
         column.start_writes += ground.cloud.audit_since(mark)?.writes().len();
         let usage = operator.usage()?;
