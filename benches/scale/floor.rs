@@ -195,6 +195,10 @@ pub async fn round(
         .await?;
         *took = began.elapsed();
     }
+    let Round { finservices, children, statuses, .. } = round;
+    eprintln!(
+        "{services} FinServices in {finservices:.1?}, their children in {children:.1?}, statuses in {statuses:.1?}"
+    );
     remove(ground, recipe, &prefix, services, concurrency).await?;
     Ok(round)
 }
@@ -212,7 +216,8 @@ async fn remove(
     let work: Vec<(String, ApiResource)> = ground::namespaces(prefix, services)
         .flat_map(|namespace| resources.iter().map(move |resource| (namespace.clone(), resource.clone())))
         .collect();
-    let (work, client) = (Arc::new(work), ground.client.clone());
+    // Deleting a hundred objects in one request may take longer than the deadline of the other client.
+    let (work, client) = (Arc::new(work), ground.cloud.client_admin()?);
     ground::each(work.len(), concurrency, move |number| {
         let (namespace, resource) = work[number].clone();
         let client = client.clone();

@@ -32,7 +32,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     services: Vec<u32>,
     /// Services of each round of the floor; the time is scaled to the number of FinServices
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 500)]
     floor_services: u32,
     /// Writes under way at once, of the floor and of the operator
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
@@ -102,6 +102,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     operator.until_written(services, recipe.len()).await?;
     column.written = began.elapsed();
     column.written_cpu = ground.cpu(&operator) - cpu;
+    say(services, &format!("all written after {:.1?}", column.written));
     ground.verify(&recipe).await?;
 
     say(services, "pods become Ready");
@@ -131,6 +132,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
         column.starts.push(operator.ready_after);
         operator.until_reconciled(services).await?;
         column.looked.push(operator.began.elapsed());
+        say(services, &format!("caches filled after {:.1?}", operator.ready_after));
         operator.until_quiet().await?;
         column.start_writes += ground.cloud.audit_since(mark)?.writes().len();
         let usage = operator.usage()?;

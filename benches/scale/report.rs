@@ -333,6 +333,7 @@ impl Report {
             });
             each.collect::<Vec<_>>().join(", ")
         });
+        let round = self.columns.iter().flat_map(|column| &column.floors).map(|round| round.services).max();
         let missed: Vec<String> = self
             .rows()
             .iter()
@@ -355,6 +356,7 @@ impl Report {
             .replace("{{table}}", self.table().trim_end())
             .replace("{{machine}}", &machine())
             .replace("{{concurrency}}", &self.concurrency.to_string())
+            .replace("{{round}}", &round.unwrap_or_default().to_string())
             .replace("{{kinds}}", &kinds.unwrap_or_default())
             .replace("{{missed}}", &missed)
     }
