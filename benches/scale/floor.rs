@@ -45,6 +45,8 @@ pub struct Round {
     pub children: Duration,
     /// One status of each FinService.
     pub statuses: Duration,
+    /// CPU of the API server and of etcd in all three.
+    pub cpu: Duration,
 }
 
 impl Recipe {
@@ -171,6 +173,7 @@ pub async fn round(
     let client = client::connect(&target, Metrics::new()).await?;
     let mut round = Round { services, ..Round::default() };
 
+    let cpu = ground.control_plane_cpu();
     let began = Instant::now();
     let admin = ground.client.clone();
     let of = prefix.clone();
@@ -195,6 +198,7 @@ pub async fn round(
         .await?;
         *took = began.elapsed();
     }
+    round.cpu = ground.control_plane_cpu().saturating_sub(cpu);
     let Round { finservices, children, statuses, .. } = round;
     eprintln!(
         "{services} FinServices in {finservices:.1?}, their children in {children:.1?}, statuses in {statuses:.1?}"

@@ -167,14 +167,18 @@ impl Ground {
     /// CPU that each process has used so far.
     fn cpu(&self, operator: &Operator<'_>) -> report::Cpu {
         let of = |pid| operator::usage(pid).map(|usage| usage.cpu).unwrap_or_default();
-        let part = |part| self.cloud.pid(part).map(of).unwrap_or_default();
         report::Cpu {
             operator: of(operator.pid),
-            api_server: part(Part::ApiServer),
-            etcd: part(Part::Etcd),
+            control_plane: self.control_plane_cpu(),
             bench: of(std::process::id()),
             machine: operator::machine_busy(),
         }
+    }
+
+    /// CPU that the API server and etcd have used so far.
+    fn control_plane_cpu(&self) -> Duration {
+        let of = |part| operator::usage(self.cloud.pid(part)?).map(|usage| usage.cpu);
+        [Part::ApiServer, Part::Etcd].into_iter().filter_map(of).sum()
     }
 }
 

@@ -69,10 +69,8 @@ pub struct Idle {
 pub struct Cpu {
     /// The operator.
     pub operator: Duration,
-    /// The API server.
-    pub api_server: Duration,
-    /// Its store.
-    pub etcd: Duration,
+    /// The API server and etcd.
+    pub control_plane: Duration,
     /// The program that measures.
     pub bench: Duration,
     /// All processes of the machine.
@@ -85,8 +83,7 @@ impl Sub for Cpu {
     fn sub(self, before: Self) -> Self {
         Self {
             operator: self.operator.saturating_sub(before.operator),
-            api_server: self.api_server.saturating_sub(before.api_server),
-            etcd: self.etcd.saturating_sub(before.etcd),
+            control_plane: self.control_plane.saturating_sub(before.control_plane),
             bench: self.bench.saturating_sub(before.bench),
             machine: self.machine.saturating_sub(before.machine),
         }
@@ -96,7 +93,7 @@ impl Sub for Cpu {
 impl Cpu {
     /// CPU that had nothing to do with the measurement.
     fn others(self) -> Duration {
-        self.machine.saturating_sub(self.operator + self.api_server + self.etcd + self.bench)
+        self.machine.saturating_sub(self.operator + self.control_plane + self.bench)
     }
 }
 
@@ -203,10 +200,14 @@ impl Report {
                 "",
                 |c| {
                     let cpu = c.written_cpu;
-                    let each = [cpu.operator, cpu.api_server + cpu.etcd, cpu.bench, cpu.others()];
+                    let each = [cpu.operator, cpu.control_plane, cpu.bench, cpu.others()];
                     Cell::plain(each.map(|cpu| seconds(cpu.as_secs_f64())).join(" / "))
                 },
             ),
+            self.row("CPU of API server and etcd, as a multiple of that in the floor", "", |c| {
+                let ratio = c.written_cpu.control_plane.as_secs_f64() / c.floor(|round| round.cpu);
+                Cell::plain(format!("{ratio:.2}"))
+            }),
             self.row("**requests for each FinService until it is Ready**", "", |c| {
                 Cell::plain(per(c, c.requests.values().sum()))
             }),
@@ -333,6 +334,7 @@ impl Report {
             });
             each.collect::<Vec<_>>().join(", ")
         });
+        let services: Vec<String> = self.columns.iter().map(|column| column.services.to_string()).collect();
         let round = self.columns.iter().flat_map(|column| &column.floors).map(|round| round.services).max();
         let missed: Vec<String> = self
             .rows()
@@ -356,6 +358,7 @@ impl Report {
             .replace("{{table}}", self.table().trim_end())
             .replace("{{machine}}", &machine())
             .replace("{{concurrency}}", &self.concurrency.to_string())
+            .replace("{{services}}", &services.join(","))
             .replace("{{round}}", &round.unwrap_or_default().to_string())
             .replace("{{kinds}}", &kinds.unwrap_or_default())
             .replace("{{missed}}", &missed)

@@ -47,6 +47,9 @@ pub enum Parsed {
     Bad(Arc<str>, Option<i64>),
 }
 
+/// Children that room is made for at once.
+const ROOM: usize = 4;
+
 #[derive(Debug, Default)]
 struct Entry {
     service: Option<Parsed>,
@@ -177,6 +180,10 @@ impl Index {
                 changed
             }
             None => {
+                // Doubling would leave close to half of the room unused, for each of many thousands.
+                if entry.children.len() == entry.children.capacity() {
+                    entry.children.reserve_exact(ROOM);
+                }
                 entry.children.push(state);
                 true
             }
