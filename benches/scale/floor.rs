@@ -49,6 +49,13 @@ pub struct Round {
     pub cpu: Duration,
 }
 
+impl Round {
+    /// All three parts.
+    pub fn all(&self) -> Duration {
+        self.finservices + self.children + self.statuses
+    }
+}
+
 impl Recipe {
     /// The recipe of the FinServices that are measured with.
     pub fn of_service(site: &str) -> Result<Self, Failure> {
