@@ -12,7 +12,7 @@ use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
 use super::placement::{self, Placed};
 use super::plan::{Notice, Op, Over, Phase, Plan};
-use super::revision::RevisionInput;
+use super::revision::{References, RevisionInput};
 use super::rollout::{self, Retired, Revision};
 use super::{secrets, warnings};
 use crate::api::finservice::OnSecretChange;
@@ -159,7 +159,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
             &mut comparison,
             &mut stages,
         );
-        stages.scale.push(Op::Scale { name: format!("{name}-{hash}"), replicas: pods });
+        stages.scale.push(Op::Scale { name: scope.revision_name(hash), replicas: pods });
     }
 
     // The revisions that exist.
@@ -192,7 +192,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
             }
         };
         if number != revision.facts.number || retired_at != revision.facts.retired_at {
-            let name = format!("{name}-{}", revision.hash);
+            let name = scope.revision_name(revision.hash);
             stages.record.push(Op::Mark { name, number, retired_at });
         }
         keep_revision(&scope, seen, revision, (pods, serves), &mut comparison, &mut stages);
@@ -201,7 +201,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
             && have != Some(pods)
             && (have.is_some() || pods > 0)
         {
-            let op = Op::Scale { name: format!("{name}-{}", revision.hash), replicas: pods };
+            let op = Op::Scale { name: scope.revision_name(revision.hash), replicas: pods };
             if serves || enters { stages.scale.push(op) } else { stages.shrink.push(op) }
         }
     }
@@ -247,10 +247,10 @@ impl Stages {
 
 /// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
 fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(String, RevisionInput)> {
-    let required = warnings::required(spec);
+    let needed = References::of(spec);
     let mut known = true;
     for (name, digest) in &seen.config_maps {
-        if digest.is_none() && required.config_maps.contains(name.as_str()) {
+        if digest.is_none() && needed.config_maps.get(name.as_str()) == Some(&true) {
             known = false;
             plan.problems.push(Problem::error(
                 "spec.env, spec.envFrom, spec.files",
@@ -262,7 +262,7 @@ fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(S
         }
     }
     for (name, state) in &seen.secrets {
-        if state.is_none() && required.secrets.contains(name.as_str()) {
+        if state.is_none() && needed.secrets.get(name.as_str()) == Some(&true) {
             plan.problems.push(Problem::error(
                 "spec.env, spec.envFrom, spec.files",
                 format!("Secret {name} does not exist, so pods that read it cannot start"),

@@ -143,25 +143,55 @@ pub fn letters(bytes: &[u8], length: usize) -> String {
     digest.iter().take(length).map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()] as char).collect()
 }
 
-/// Names of the ConfigMaps and of the Secrets that pods of this spec read.
+/// The ConfigMaps and the Secrets that pods of a spec read, by name, and whether pods cannot start
+/// without them.
+#[derive(Debug, Default)]
+pub struct References<'a> {
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<&'a str, bool>,
+    /// Secrets.
+    pub secrets: BTreeMap<&'a str, bool>,
+}
+
+impl<'a> References<'a> {
+    /// Those of a spec. What is read in several places is required if it is in one of them.
+    pub fn of(spec: &'a FinServiceSpec) -> Self {
+        let mut found = Self::default();
+        let note = |map: &mut BTreeMap<&'a str, bool>, name: &'a str, optional: Option<bool>| {
+            *map.entry(name).or_default() |= optional != Some(true);
+        };
+        let init = spec.init_containers.iter().flatten().flat_map(|container| container.env.iter().flatten());
+        for source in spec.env.iter().flatten().chain(init).filter_map(|env| env.value_from.as_ref()) {
+            if let Some(key) = &source.config_map_key_ref {
+                note(&mut found.config_maps, &key.name, key.optional);
+            }
+            if let Some(key) = &source.secret_key_ref {
+                note(&mut found.secrets, &key.name, key.optional);
+            }
+        }
+        for from in spec.env_from.iter().flatten() {
+            if let Some(object) = &from.config_map_ref {
+                note(&mut found.config_maps, &object.name, object.optional);
+            }
+            if let Some(object) = &from.secret_ref {
+                note(&mut found.secrets, &object.name, object.optional);
+            }
+        }
+        for files in spec.files.iter().flatten() {
+            if let Some(name) = &files.config_map {
+                note(&mut found.config_maps, name, None);
+            }
+            if let Some(name) = &files.secret {
+                note(&mut found.secrets, name, None);
+            }
+        }
+        found
+    }
+}
+
+/// Names of the ConfigMaps and of the Secrets that pods of this spec read, in order.
 pub fn references(spec: &FinServiceSpec) -> (Vec<String>, Vec<String>) {
-    let (mut config_maps, mut secrets) = (Vec::new(), Vec::new());
-    let init = spec.init_containers.iter().flatten().flat_map(|container| container.env.iter().flatten());
-    for source in spec.env.iter().flatten().chain(init).filter_map(|env| env.value_from.as_ref()) {
-        config_maps.extend(source.config_map_key_ref.as_ref().map(|key| key.name.clone()));
-        secrets.extend(source.secret_key_ref.as_ref().map(|key| key.name.clone()));
-    }
-    for from in spec.env_from.iter().flatten() {
-        config_maps.extend(from.config_map_ref.as_ref().map(|object| object.name.clone()));
-        secrets.extend(from.secret_ref.as_ref().map(|object| object.name.clone()));
-    }
-    for files in spec.files.iter().flatten() {
-        config_maps.extend(files.config_map.clone());
-        secrets.extend(files.secret.clone());
-    }
-    for names in [&mut config_maps, &mut secrets] {
-        names.sort_unstable();
-        names.dedup();
-    }
-    (config_maps, secrets)
+    let References { config_maps, secrets } = References::of(spec);
+    let names = |map: BTreeMap<&str, bool>| map.into_keys().map(str::to_owned).collect();
+    (names(config_maps), names(secrets))
 }

@@ -1,7 +1,5 @@
 //! What a spec says that is dangerous or cannot be had, in plain words. Pure.
 
-use std::collections::BTreeSet;
-
 use super::index::Observed;
 use super::plan::Plan;
 use crate::api::finservice::{OnSecretChange, Traffic};
@@ -82,33 +80,4 @@ fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
             "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
         ));
     }
-}
-
-/// What must exist before pods can start.
-pub struct Required<'a> {
-    /// ConfigMaps.
-    pub config_maps: BTreeSet<&'a str>,
-    /// Secrets.
-    pub secrets: BTreeSet<&'a str>,
-}
-
-/// The ConfigMaps and Secrets that pods of this spec cannot start without.
-pub fn required(spec: &FinServiceSpec) -> Required<'_> {
-    let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-    let init = spec.init_containers.iter().flatten().flat_map(|container| container.env.iter().flatten());
-    for source in spec.env.iter().flatten().chain(init).filter_map(|env| env.value_from.as_ref()) {
-        let needed = |key: &&crate::api::workload::KeyRef| key.optional != Some(true);
-        config_maps.extend(source.config_map_key_ref.as_ref().filter(needed).map(|key| key.name.as_str()));
-        secrets.extend(source.secret_key_ref.as_ref().filter(needed).map(|key| key.name.as_str()));
-    }
-    for from in spec.env_from.iter().flatten() {
-        let needed = |object: &&crate::api::workload::ObjectName| object.optional != Some(true);
-        config_maps.extend(from.config_map_ref.as_ref().filter(needed).map(|object| object.name.as_str()));
-        secrets.extend(from.secret_ref.as_ref().filter(needed).map(|object| object.name.as_str()));
-    }
-    for files in spec.files.iter().flatten() {
-        config_maps.extend(files.config_map.as_deref());
-        secrets.extend(files.secret.as_deref());
-    }
-    Required { config_maps, secrets }
 }

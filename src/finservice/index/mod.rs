@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::api::FinService;
 use crate::api::operations::Residency;
-use crate::finservice::children::{Api, Kind};
+use crate::finservice::children::Kind;
 use crate::finservice::revision;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
@@ -406,11 +406,6 @@ impl Index {
     /// The FinService of that name as it was last read.
     pub fn parsed(&self, key: &Key) -> Option<Parsed> {
         self.entries.get(key)?.service.clone()
-    }
-
-    /// APIs of which this cluster has at least one kind.
-    pub fn apis(&self) -> BTreeSet<Api> {
-        self.kinds.iter().filter_map(|kind| kind.api()).collect()
     }
 
     /// Brings the children in what was seen up to date. `false` if the FinService itself has changed
