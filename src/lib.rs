@@ -9,6 +9,7 @@
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights; simulated so far, not yet carried out |
 //! | [`cloudcluster`] | the sites: what the operator of each says of its own |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
+//! | [`signals`] | where evidence comes from: counters of both arms of a rollout |
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
@@ -21,3 +22,4 @@ pub mod evidence;
 pub mod finservice;
 pub mod runtime;
 pub mod sandbox;
+pub mod signals;
