@@ -59,6 +59,10 @@ pub struct RunOptions {
     // 32 keep an API server busy without standing out among its default 400 requests in flight.
     #[arg(long, env = "BANYAN_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
+    /// Where a gateway's Envoys tell their counters, such as http://envoy.projectcontour:8002/stats/prometheus; each
+    /// address of the host is a proxy. Canaries are then judged by what the gateway saw. May be repeated
+    #[arg(long, env = "BANYAN_GATEWAY_METRICS", value_name = "URL", value_delimiter = ',')]
+    pub gateway_metrics: Vec<String>,
     /// What this replica is called in the Lease and in Events [default: the host's name]
     #[arg(long, env = "BANYAN_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
@@ -165,6 +169,7 @@ where
         client,
         site: options.site.into(),
         namespace: options.namespace.into(),
+        proxies: options.gateway_metrics.into(),
         concurrency: options.concurrency.into(),
         leadership: leadership.clone(),
         health,

@@ -32,6 +32,7 @@ fn bench() -> Bench {
         client,
         site: "aws-us-east-1".into(),
         namespace: "banyan-system".into(),
+        proxies: std::sync::Arc::new([]),
         concurrency: 1,
         health: Health::new(heartbeat, leadership.clone(), shutdown.clone()),
         leadership,

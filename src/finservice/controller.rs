@@ -12,11 +12,13 @@ use tokio::task::JoinSet;
 
 use super::act::Actor;
 use super::decide::decide;
+use super::index::rollouts::{ObservedRollout, Policy};
 use super::index::{Index, Key, Observed, Parsed};
 use super::observe::observe;
 use super::plan::Plan;
+use super::report::Reporter;
 use super::watches::Watches;
-use super::{lock, status};
+use super::{counting, lock, status};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
 use crate::api::{FinService, Problem};
@@ -24,6 +26,8 @@ use crate::runtime::context::Context;
 use crate::runtime::digest::MANAGER;
 use crate::runtime::metrics::Outcome;
 use crate::runtime::queue::{Lane, Next, Queue};
+use crate::signals::hub::{Follow, Hub, Wake};
+use crate::signals::{Sources, Subject};
 
 /// The resource, as metrics name it.
 const RESOURCE: &str = "finservices";
@@ -82,8 +86,18 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
     queue.add_all(keys, Lane::Normal);
     context.health.set_synced();
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
-    let turns = Semaphore::new(context.concurrency);
-    let worker = Arc::new(Worker { context: context.clone(), index, turns });
+    let turns = Arc::new(Semaphore::new(context.concurrency));
+    let hub = Arc::new(Hub::default());
+    tasks.spawn(count(Arc::clone(&hub), &context, Arc::clone(&index), queue.clone()));
+    let reporter = Reporter::new(
+        context.client.clone(),
+        Arc::clone(&index),
+        context.leadership.clone(),
+        Arc::clone(&turns),
+    );
+    let worker = Arc::new(Worker { context: context.clone(), index, turns, hub, reporter });
+    let tidy = Arc::clone(&worker);
+    tasks.spawn(async move { tidy.reporter.tidy().await });
     let work = queue.run(context.concurrency, |key| {
         let worker = Arc::clone(&worker);
         async move { worker.reconcile(key).await }
@@ -109,11 +123,31 @@ async fn find_cycles(index: Arc<Mutex<Index>>, queue: Queue<Key>, changed: Arc<t
     }
 }
 
+/// Counts for all rollouts, for ever.
+fn count(
+    hub: Arc<Hub<Key>>,
+    context: &Context,
+    index: Arc<Mutex<Index>>,
+    queue: Queue<Key>,
+) -> impl Future<Output = ()> + use<> {
+    let sources = Arc::new(Sources::new(context.client.clone(), &context.proxies));
+    let fill = move |key: &Key, follow: &Follow, subject: &mut Subject| {
+        let index = lock(&index);
+        counting::fill(index.rollouts.pods_of(key), &follow.labels, subject);
+    };
+    let wake = move |wake: Wake<Key>| {
+        queue.add(wake.key, if wake.urgent { Lane::Urgent } else { Lane::Normal });
+    };
+    hub.run(sources, fill, wake)
+}
+
 struct Worker {
     context: Context,
     index: Arc<Mutex<Index>>,
     /// A permit for each write that may be under way.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    hub: Arc<Hub<Key>>,
+    reporter: Reporter,
 }
 
 impl Worker {
@@ -149,11 +183,18 @@ impl Worker {
             self.refuse(key, &why, generation).await?;
             return Ok((Outcome::Unchanged, None));
         }
+        let now = Timestamp::now();
         let Some(mut seen) = observe(client, &self.index, key).await? else {
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
+            self.hub.follow(key, None);
+            self.unheld(key, false, now).await?;
             return Ok((Outcome::Unchanged, None));
         };
-        let now = Timestamp::now();
+        if let Some(rollout) = &mut seen.rollout {
+            let known = self.hub.known(key);
+            (rollout.evidence, rollout.answers, rollout.problems) =
+                (known.evidence, known.answers, known.problems);
+        }
         let mut plan = decide(&seen, now);
         let leadership = &self.context.leadership;
         let actor = Actor { client, index: &self.index, key, leadership, turns: &self.turns };
@@ -161,22 +202,76 @@ impl Worker {
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
         let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        let followed = plan.rollout.as_ref().and_then(|planned| planned.follow.clone());
+        self.hub.follow(key, followed);
+        let again_at = plan.again_at;
         // What was written is in the index already. A status from before it would be wrong a moment
         // later, and take a second write.
-        if acted.is_ok() && !plan.is_empty() && lock(&self.index).renew(&mut seen) {
+        let fresh = acted.is_ok() && !plan.is_empty() && lock(&self.index).renew(&mut seen);
+        if let Some(rollout) = seen.rollout.take() {
+            let said = match &plan.rollout {
+                Some(planned) => {
+                    self.reporter.rollout(key, &seen, &rollout, planned, failed.clone(), now).await
+                }
+                None => self.reporter.at_rest(&rollout.object, &plan, now).await,
+            };
+            self.unheld(key, true, now).await?;
+            // What was decided is remembered now, and what was said has been heard.
+            let memory = plan.rollout.as_ref().map(|planned| planned.decision.memory.clone());
+            let memory = memory.unwrap_or_else(|| rollout.memory.clone());
+            seen.rollout = Some(ObservedRollout { memory, actions: Vec::new(), ..rollout });
+            said?;
+        }
+        if fresh {
             plan = decide(&seen, now);
             if !plan.is_empty() {
                 plan.look_again(now.saturating_add(SETTLE).unwrap_or(now));
             }
+        }
+        if let Some(at) = again_at {
+            plan.look_again(at);
         }
         self.write_status(key, &seen, &plan, failed, now).await?;
         acted?;
         Ok((outcome, plan.again_at))
     }
 
+    /// Says to CanaryRollouts that name this FinService and do not hold why that is so.
+    async fn unheld(&self, key: &Key, exists: bool, now: Timestamp) -> Result<(), kube::Error> {
+        let of = lock(&self.index).rollouts.of(key);
+        let (namespace, name) = (&key.namespace, &key.name);
+        let mut idle: Vec<(Key, Policy, Problem)> = Vec::new();
+        if !exists && let Some((own, object)) = &of.holds {
+            let problem = Problem::error(
+                "spec.service",
+                format!("there is no FinService {name} in namespace {namespace} that can be read"),
+                "Create or correct it, or delete this CanaryRollout and create one that names another.",
+            );
+            idle.push((own.clone(), Policy::Good(Arc::clone(object)), problem));
+        }
+        let holder = of.holds.as_ref().map(|(own, _)| own.name.to_string()).unwrap_or_default();
+        for (own, policy) in of.others {
+            let problem = Problem::error(
+                "spec.service",
+                format!("FinService {name} has a CanaryRollout already, {holder}, which is older and holds"),
+                format!("Delete this one or CanaryRollout {holder}: a FinService has at most one."),
+            );
+            idle.push((own, policy, problem));
+        }
+        for (own, policy, problem) in idle {
+            self.reporter.idle(&own, &policy, problem, now).await?;
+        }
+        Ok(())
+    }
+
     fn announce(&self, seen: &Observed, plan: &Plan) {
         for notice in &plan.notices {
             let about = seen.service.object_ref(&());
+            self.context.events.publish(about, notice.reason, notice.note.clone());
+        }
+        let (Some(rollout), Some(planned)) = (&seen.rollout, &plan.rollout) else { return };
+        for notice in &planned.decision.notices {
+            let about = rollout.object.object_ref(&());
             self.context.events.publish(about, notice.reason, notice.note.clone());
         }
     }

@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::children::{self, Child, Kind, RevisionParts, Routing, Scope, Weights};
+use super::children::{self, Kind, Scope};
 use super::compare::Comparison;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
+use super::make::{Making, Stages};
 use super::placement::{self, Placed};
-use super::plan::{Notice, Op, Over, Phase, Plan};
+use super::plan::{Op, Phase, Plan, PlannedRollout};
 use super::revision::{References, RevisionInput};
-use super::rollout::{self, Retired, Revision};
-use super::{secrets, warnings};
+use super::rollout::{self, Revision};
+use super::shift::{self, Shift};
+use super::{counting, warnings};
 use crate::api::finservice::OnSecretChange;
 use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
-use crate::runtime::events::Reason;
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -105,143 +105,62 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     };
     let revisions = rollout::revisions(seen);
     let current = current(&spec, seen, plan);
-    let mut stages = Stages::default();
-
     plan.problems.extend(children::limits::problems(&scope));
 
     // Who serves, and who is on its way in.
     let before = rollout::stable(seen, &revisions);
-    // While the spec cannot be followed, what was on its way in stays so.
-    let current_hash = match &current {
-        Some((hash, _)) => Some(hash.as_str()),
-        None => rollout::newest(&revisions),
-    };
-    let (stable, next) = takeover(&scope, &revisions, before, current_hash, plan);
+    let asked = asked(&current, &revisions);
+    let shift = shift::shift(&scope, seen, &revisions, before, asked, now, plan);
+    let stable = shift.stable.as_deref();
     let ready = stable
         .and_then(|hash| revisions.get(hash)?.deployment)
         .is_some_and(|facts| rollout::is_ready(facts, rollout::base(&spec).min(facts.replicas.max(1))));
 
-    let mut comparison = Comparison::new(seen, now, plan, ready);
-    let mut routes = Vec::new();
-    let weights = weights(&spec, stable);
-    let mut routing = Routing::new(stable, &weights);
-    let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
-    routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
-    routing.refused = refused(&spec, seen);
-    for child in children::of_service(&scope, &routing) {
-        let is_route = matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute | Kind::Service);
-        let op = comparison.want(child);
-        if is_route { routes.extend(op) } else { stages.make.extend(op) }
-    }
-
-    // The revision that the spec asks for, if it is new.
-    let newest = revisions.values().map(|revision| revision.facts.number).max().unwrap_or(0);
-    if let Some((hash, input)) = &current
-        && !revisions.contains_key(hash.as_str())
-    {
-        let template = children::template::render(&scope, input, hash);
-        begin(&scope, hash, input, &template, newest + 1, &mut comparison, &mut stages);
-        let stable_facts = stable.and_then(|hash| revisions.get(hash)?.deployment);
-        let pods = if stable == Some(hash) {
-            rollout::base(&spec)
-        } else {
-            rollout::replicas_of_next(&spec, stable_facts)
-        };
-        let is_stable = stable == Some(hash);
-        make_revision(
-            &scope,
-            seen,
-            hash,
-            input,
-            &template,
-            (pods, is_stable),
-            None,
-            &mut comparison,
-            &mut stages,
-        );
-        stages.scale.push(Op::Scale { name: scope.revision_name(hash), replicas: pods });
-    }
-
-    // The revisions that exist.
-    let in_play = [stable, next, current_hash];
-    let kept = rollout::kept(&revisions, &in_play);
+    let comparison = Comparison::new(seen, now, plan, ready);
+    let mut making = Making::new(&scope, seen, &shift, comparison);
     let mut again: Option<Timestamp> = None;
-    for revision in revisions.values() {
-        let serves = stable == Some(revision.hash);
-        let enters = next == Some(revision.hash) || (current_hash == Some(revision.hash) && !serves);
-        if !serves && !enters && !kept.contains(&revision.hash) {
-            continue;
-        }
-        let number = match current_hash == Some(revision.hash) && revision.facts.number < newest {
-            true => newest + 1,
-            false => revision.facts.number,
-        };
-        let retired_at = (!serves && !enters).then(|| revision.facts.retired_at.unwrap_or(now));
-        let pods = if serves {
-            rollout::replicas_of_stable(&spec, revision.deployment)
-        } else if enters {
-            let stable = stable.and_then(|hash| revisions.get(hash)?.deployment);
-            Some(rollout::replicas_of_next(&spec, stable))
-        } else {
-            match rollout::retired(&spec, retired_at.unwrap_or(now), now) {
-                Retired::Zero => Some(0),
-                Retired::Until(at) => {
-                    again = Some(again.map_or(at, |before: Timestamp| before.min(at)));
-                    None
-                }
-            }
-        };
-        if number != revision.facts.number || retired_at != revision.facts.retired_at {
-            let name = scope.revision_name(revision.hash);
-            stages.record.push(Op::Mark { name, number, retired_at });
-        }
-        keep_revision(&scope, seen, revision, (pods, serves), &mut comparison, &mut stages);
-        let have = revision.deployment.map(|facts| facts.replicas);
-        if let Some(pods) = pods
-            && have != Some(pods)
-            && (have.is_some() || pods > 0)
-        {
-            let op = Op::Scale { name: scope.revision_name(revision.hash), replicas: pods };
-            if serves || enters { stages.scale.push(op) } else { stages.shrink.push(op) }
-        }
-    }
-    let deletions = comparison.finish();
-    let (first, last): (Vec<_>, Vec<_>) = deletions
-        .into_iter()
-        .partition(|op| matches!(op, Op::Delete { kind: Kind::HorizontalPodAutoscaler, .. }));
-    stages.first = first;
-    stages.routes = routes;
-    stages.delete = last;
+    making.routes(&revisions, refused(&spec, seen));
+    making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
+    let mut stages = making.finish();
     stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
 
     if let Some(at) = again {
         plan.look_again(at);
     }
-    plan.stable = stable.map(str::to_owned);
-    plan.next = next.map(str::to_owned);
     plan.stages = stages.into_stages();
+    plan.rollout = planned(&scope, seen, &shift, &revisions, &current).map(Box::new);
+    (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(&revisions, plan);
     conclude(&spec, &revisions, plan);
 }
 
-/// Writes, by what they are for; they go in this order.
-#[derive(Default)]
-struct Stages {
-    first: Vec<Op>,
-    record: Vec<Op>,
-    make: Vec<Op>,
-    scale: Vec<Op>,
-    routes: Vec<Op>,
-    shrink: Vec<Op>,
-    delete: Vec<Op>,
+/// The rollout, with what is to be counted for it.
+fn planned(
+    scope: &Scope<'_>,
+    seen: &Observed,
+    shift: &Shift,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    current: &Option<(String, RevisionInput)>,
+) -> Option<PlannedRollout> {
+    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
+    let input = |hash: &str| {
+        let kept = revisions.get(hash).and_then(|revision| revision.parts.as_ref()).map(|(input, _)| input);
+        kept.or(current.as_ref().filter(|(current, _)| current == hash).map(|(_, input)| input))
+    };
+    let rollout = seen.rollout.as_ref()?;
+    let follow = counting::follow(scope, rollout, gathered, decision, shift.has_chosen(), input);
+    Some(PlannedRollout { decision: decision.clone(), gathered: gathered.clone(), follow })
 }
 
-impl Stages {
-    fn into_stages(self) -> Vec<Vec<Op>> {
-        // An autoscaler goes before anything is scaled, or it would scale back; a revision is recorded
-        // before anything of it is made; a route names what stands; what breaks comes last.
-        let all = [self.first, self.record, self.make, self.scale, self.routes, self.shrink, self.delete];
-        all.into_iter().filter(|stage| !stage.is_empty()).collect()
+/// The revision that the spec asks for, with its release. While the spec cannot be followed, what was on its way
+/// in stays so.
+fn asked<'a>(
+    current: &'a Option<(String, RevisionInput)>,
+    revisions: &BTreeMap<&'a str, Revision<'a>>,
+) -> Option<(&'a str, &'a str)> {
+    match current {
+        Some((hash, input)) => Some((hash.as_str(), input.release.as_str())),
+        None => rollout::newest(revisions).map(|hash| (hash, "")),
     }
 }
 
@@ -299,33 +218,6 @@ fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(S
     Some((input.hash(), input))
 }
 
-/// Who serves and who is on its way in. A new revision takes over once it is Ready.
-fn takeover<'a>(
-    scope: &Scope<'_>,
-    revisions: &BTreeMap<&'a str, Revision<'a>>,
-    before: Option<&'a str>,
-    current: Option<&'a str>,
-    plan: &mut Plan,
-) -> (Option<&'a str>, Option<&'a str>) {
-    let (Some(stable), Some(current)) = (before, current) else { return (before.or(current), None) };
-    if stable == current {
-        return (Some(stable), None);
-    }
-    let relieved = revisions.get(stable).and_then(|revision| revision.deployment);
-    let wanted = rollout::replicas_of_next(scope.spec, relieved);
-    let facts = revisions.get(current).and_then(|revision| revision.deployment);
-    if facts.is_some_and(|facts| facts.replicas >= wanted && rollout::is_ready(facts, wanted)) {
-        plan.notices.push(Notice {
-            reason: Reason::RevisionPromoted,
-            note: format!("revision {current} is Ready and takes over from {stable}"),
-        });
-        return (Some(current), None);
-    }
-    let ready = facts.map_or(0, |facts| facts.ready);
-    plan.reasons.push(format!("revision {current} has {ready} of {wanted} pods Ready; {stable} serves"));
-    (Some(stable), Some(current))
-}
-
 /// Hosts and paths, as the spec writes them, that an older FinService holds.
 fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
     let all = vec!["/".to_owned()];
@@ -336,88 +228,6 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
         same.map(move |path| (claim.host.clone(), path.clone()))
     });
     lost.collect()
-}
-
-/// How requests are shared. The legacy backend keeps its paths until a CanaryRollout moves them.
-fn weights(spec: &FinServiceSpec, stable: Option<&str>) -> Weights {
-    Weights {
-        revisions: stable.map(|hash| (hash.to_owned(), 100)).into_iter().collect(),
-        legacy: if spec.legacy.is_some() { 100 } else { 0 },
-    }
-}
-
-/// Records a new revision.
-fn begin(
-    scope: &Scope<'_>,
-    hash: &str,
-    input: &RevisionInput,
-    template: &Value,
-    number: i64,
-    comparison: &mut Comparison<'_>,
-    stages: &mut Stages,
-) {
-    let record = children::controller_revision::build(scope, hash, number, input, template);
-    let digests: Vec<_> = input.config_maps.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    stages.record.extend(comparison.want_with(record, |child, digest, over| match over {
-        Over::Nothing => Op::Record { child, config_maps: digests },
-        over => Op::Apply { child, digest, over },
-    }));
-}
-
-/// What belongs to a revision beside its ControllerRevision.
-#[allow(clippy::too_many_arguments)]
-fn make_revision(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    hash: &str,
-    input: &RevisionInput,
-    template: &Value,
-    (replicas, serves): (i32, bool),
-    secrets_recorded: Option<&str>,
-    comparison: &mut Comparison<'_>,
-    stages: &mut Stages,
-) {
-    for name in input.config_maps.keys() {
-        let child: Child = children::config_map::copy(scope, hash, name, None, None);
-        let (revision, of) = (hash.to_owned(), name.clone());
-        let copy = |child, digest, over| Op::CopyConfigMap { child, revision, of, digest, over };
-        stages.make.extend(comparison.want_with(child, copy));
-    }
-    let digest = match scope.spec.on_secret_change.unwrap_or_default() {
-        OnSecretChange::Restart => secrets::annotation(secrets_recorded, &seen.secrets),
-        // What stands in the template stays: taking it away would restart pods.
-        OnSecretChange::Rollout | OnSecretChange::Ignore => secrets_recorded.map(str::to_owned),
-    };
-    let parts = RevisionParts { hash, input, template, replicas, serves, secrets_digest: digest.as_deref() };
-    for child in children::of_revision(scope, &parts) {
-        stages.make.extend(comparison.want(child));
-    }
-}
-
-/// Keeps a revision that exists as it was made.
-fn keep_revision(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    revision: &Revision<'_>,
-    (pods, serves): (Option<i32>, bool),
-    comparison: &mut Comparison<'_>,
-    stages: &mut Stages,
-) {
-    let hash = revision.hash;
-    let Some((input, template)) = &revision.parts else {
-        // Written by a version that knew more than this one: it is left as it is.
-        for child in &seen.children {
-            if child.name.contains(hash) {
-                comparison.keep(child.kind, &child.name);
-            }
-        }
-        return;
-    };
-    let record = children::controller_revision::build(scope, hash, revision.facts.number, input, template);
-    stages.record.extend(comparison.want(record));
-    let replicas = pods.or(revision.deployment.map(|facts| facts.replicas)).unwrap_or(0);
-    let recorded = revision.deployment.and_then(|facts| facts.secrets.as_deref());
-    make_revision(scope, seen, hash, input, template, (replicas, serves), recorded, comparison, stages);
 }
 
 /// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use super::children::Kind;
 use super::decide::decide;
 use super::index::child::{ChildState, Facts, Stranger};
+use super::index::pod::PodState;
+use super::index::rollouts::Policy;
 use super::index::{Index, Key, Observed, Parsed};
 use super::plan::{Op, Over, Plan};
 use super::status;
-use crate::api::FinService;
 use crate::api::operations::Residency;
+use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService};
+use crate::canary::facts::Evidence;
 
 /// One FinService, `pay/app` unless another is given, and everything around it.
 pub struct Fake {
@@ -24,8 +27,11 @@ pub struct Fake {
     pub now: Timestamp,
     /// What has happened, in words.
     pub log: String,
+    /// What the evidence says.
+    pub evidence: Option<Evidence>,
     key: Key,
     service: FinService,
+    rollout: Option<CanaryRollout>,
     version: u64,
 }
 
@@ -54,6 +60,8 @@ impl Fake {
             index,
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             log: String::new(),
+            evidence: None,
+            rollout: None,
             key: Key::new(
                 service.metadata.namespace.as_deref().unwrap_or_default(),
                 service.metadata.name.as_deref().unwrap_or_default(),
@@ -106,9 +114,57 @@ impl Fake {
         self.now = self.now.saturating_add(SignedDuration::from_secs(seconds)).expect("in range");
     }
 
+    /// Creates, changes or (with `None`) deletes its CanaryRollout.
+    pub fn rollout(&mut self, what: &str, spec: Option<Value>) {
+        let _ = writeln!(self.log, "* {what}");
+        let status = self.rollout.take().and_then(|rollout| rollout.status);
+        self.rollout = spec.map(|spec| {
+            let object = json!({
+                "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+                "metadata": {"name": "app", "namespace": "pay", "uid": "c-1", "generation": 1}, "spec": spec,
+            });
+            let mut rollout: CanaryRollout = serde_json::from_value(object).expect("a CanaryRollout");
+            rollout.status = status;
+            rollout
+        });
+        self.put_rollout();
+    }
+
+    /// The CanaryRollout's status.
+    pub fn rollout_status(&self) -> CanaryRolloutStatus {
+        self.rollout.as_ref().and_then(|rollout| rollout.status.clone()).unwrap_or_default()
+    }
+
+    /// The operator dies before the status is written: what it remembered of this step is lost.
+    pub fn forget_status(&mut self, status: CanaryRolloutStatus) {
+        let _ = writeln!(self.log, "* the operator died before it wrote the status");
+        if let Some(rollout) = &mut self.rollout {
+            rollout.status = Some(status);
+        }
+        self.put_rollout();
+    }
+
+    fn put_rollout(&mut self) {
+        self.version += 1;
+        let key = self.key.clone();
+        match &self.rollout {
+            Some(rollout) => {
+                let policy = Policy::Good(std::sync::Arc::new(rollout.clone()));
+                self.index.rollouts.put(&key, self.version, None, &key.name, policy);
+            }
+            None => {
+                self.index.rollouts.gone(&key);
+            }
+        }
+    }
+
     /// What is seen now.
     pub fn seen(&self) -> Observed {
-        self.index.observe(&self.key).expect("a FinService that parses")
+        let mut seen = self.index.observe(&self.key).expect("a FinService that parses");
+        if let Some(rollout) = &mut seen.rollout {
+            rollout.evidence = self.evidence.clone();
+        }
+        seen
     }
 
     /// Decides and carries the plan out, until nothing is left to be written. Returns the last plan.
@@ -130,9 +186,49 @@ impl Fake {
         for op in plan.ops() {
             self.carry_out(op);
         }
+        self.follow_replicas();
         self.service.status = Some(status::status(&seen, &plan, None, self.now));
         self.put();
+        if let (Some(planned), Some(rollout)) = (&plan.rollout, &seen.rollout) {
+            let after = self.seen();
+            let status = planned.gathered.status(&after, rollout, &planned.decision, None, None, self.now);
+            if let Some(object) = &mut self.rollout {
+                object.status = Some(status);
+            }
+            self.put_rollout();
+        }
         plan
+    }
+
+    /// Pods follow what their Deployment asks for; new ones are not Ready.
+    fn follow_replicas(&mut self) {
+        let key = self.key.clone();
+        let wanted: Vec<(String, i32)> = self
+            .seen()
+            .children
+            .iter()
+            .filter_map(ChildState::deployment)
+            .map(|facts| (facts.revision.to_string(), facts.replicas))
+            .collect();
+        let known: Vec<PodState> = self.index.rollouts.pods_of(&key).to_vec();
+        for pod in &known {
+            let (place, replicas) = (
+                pod.name.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0),
+                wanted.iter().find(|(revision, _)| **revision == *pod.revision).map_or(0, |(_, n)| *n),
+            );
+            if place >= replicas {
+                self.index.rollouts.pod_gone(&key, &pod.name);
+            }
+        }
+        for (revision, replicas) in wanted {
+            for place in 0..replicas {
+                let name = format!("app-{revision}-{place}");
+                if !known.iter().any(|pod| *pod.name == *name) {
+                    let (name, revision) = (name.into(), revision.as_str().into());
+                    self.index.rollouts.pod(&key, PodState { name, revision, ..PodState::default() });
+                }
+            }
+        }
     }
 
     fn tell(&mut self, plan: &Plan) {
@@ -147,6 +243,13 @@ impl Fake {
             let _ = write!(log, " pods={ready}/{desired}");
         }
         log.push('\n');
+        if let Some(planned) = &plan.rollout {
+            let decision = &planned.decision;
+            let _ = writeln!(log, "    rollout {} {} %", decision.phase.as_str(), decision.weight);
+            for notice in &decision.notices {
+                let _ = writeln!(log, "    rollout event {}: {}", notice.reason.as_str(), notice.note);
+            }
+        }
         for stage in &plan.stages {
             let mut words: Vec<String> = stage.iter().map(Op::words).collect();
             words.sort();
@@ -283,6 +386,12 @@ impl Fake {
                 state.version = self.version;
                 self.index.child(&self.key.clone(), state);
             }
+        }
+        self.follow_replicas();
+        let key = self.key.clone();
+        for pod in self.index.rollouts.pods_of(&key).to_vec() {
+            let ready_since = pod.ready_since.or(Some(self.now));
+            self.index.rollouts.pod(&key, PodState { ready_since, ..pod });
         }
     }
 

@@ -16,7 +16,10 @@ pub mod adopt;
 pub mod children;
 pub mod compare;
 pub mod controller;
+pub mod counting;
 pub mod decide;
+pub mod facts;
+pub mod make;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
@@ -28,15 +31,18 @@ pub mod observe;
 pub mod placement;
 pub mod plain;
 pub mod plan;
+pub mod report;
 pub mod revision;
 pub mod rollout;
 pub mod secrets;
+pub mod shift;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
 mod upgrade_tests;
 pub mod warnings;
+mod watch_rollouts;
 pub mod watches;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 
 use super::children::{Child, Kind};
+use super::facts::Gathered;
 use crate::api::Problem;
+use crate::canary::facts::Decision;
 use crate::runtime::events::Reason;
+use crate::signals::hub::Follow;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +175,19 @@ pub struct Plan {
     pub release: Option<String>,
     /// Pods asked for and Ready.
     pub pods: Option<(i32, i32)>,
+    /// Its rollout, if it has a CanaryRollout.
+    pub rollout: Option<Box<PlannedRollout>>,
+}
+
+/// A rollout in a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRollout {
+    /// What was decided.
+    pub decision: Decision,
+    /// What it was decided from.
+    pub gathered: Gathered,
+    /// What is to be counted, and who is to be asked.
+    pub follow: Option<Follow>,
 }
 
 impl Plan {

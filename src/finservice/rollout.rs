@@ -64,7 +64,7 @@ pub fn stable<'a>(seen: &'a Observed, revisions: &BTreeMap<&'a str, Revision<'a>
         .iter()
         .filter(|child| child.kind == Kind::Service && &*child.name == name)
         .find_map(|child| match &child.facts {
-            Facts::Service(selected) => selected.as_deref(),
+            Facts::Service(facts) => facts.selects.as_deref(),
             _ => None,
         })
         .filter(|hash| revisions.contains_key(hash));

@@ -26,7 +26,7 @@ use crate::cloudcluster;
 use crate::runtime::queue::{Lane, Queue};
 
 /// A change that a watch tells of.
-enum Change<K> {
+pub(super) enum Change<K> {
     /// It is new or has changed.
     Is(K),
     /// It is gone.
@@ -70,6 +70,7 @@ impl Watches {
         tasks.spawn(self.clone().config_maps(first()));
         tasks.spawn(self.clone().secrets(first()));
         tasks.spawn(self.clone().sites(first()));
+        self.start_rollouts(tasks, &mut first);
         for kind in Kind::ALL {
             let there = kind.crd().is_none_or(|crd| present.contains(&crd));
             let done = there.then(|| (first(), first()));
@@ -79,7 +80,7 @@ impl Watches {
         Ok(firsts)
     }
 
-    fn again(&self, keys: BTreeSet<Key>) {
+    pub(super) fn again(&self, keys: BTreeSet<Key>) {
         if !keys.is_empty() {
             self.queue.add_all(keys, Lane::Normal);
         }
@@ -328,7 +329,7 @@ impl Watches {
 }
 
 /// Follows a watch for ever.
-async fn follow<K: Resource + Debug>(
+pub(super) async fn follow<K: Resource + Debug>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     what: &'static str,
     first: oneshot::Sender<()>,
@@ -388,7 +389,7 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 
 /// A watch of all objects, or of those that are (or are not) ours. Streaming lists keep the memory
 /// of both ends flat at a cold start (Kubernetes 1.34 and later have them on).
-fn config(ours: Option<bool>) -> watcher::Config {
+pub(super) fn config(ours: Option<bool>) -> watcher::Config {
     let config = watcher::Config::default().streaming_lists();
     match ours {
         Some(true) => config.labels(&format!("{MANAGED_BY_LABEL}=banyan")),
@@ -397,11 +398,11 @@ fn config(ours: Option<bool>) -> watcher::Config {
     }
 }
 
-fn key_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Key {
+pub(super) fn key_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Key {
     Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
-fn version_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {
+pub(super) fn version_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 

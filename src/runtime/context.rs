@@ -19,6 +19,8 @@ pub struct Context {
     pub site: Arc<str>,
     /// The operator's own namespace, where CloudClusters are.
     pub namespace: Arc<str>,
+    /// Where gateways tell their counters; see `banyan run --gateway-metrics`.
+    pub proxies: Arc<[String]>,
     /// How many objects a controller works on at once.
     pub concurrency: usize,
     /// Whether this replica may act: ask before each write.

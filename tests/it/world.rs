@@ -73,6 +73,7 @@ pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std:
         listen: "127.0.0.1:0".parse().expect("an address"),
         log_format: None,
         otlp_endpoint: None,
+        gateway_metrics: Vec::new(),
         concurrency: 32,
         identity: Some(identity.to_owned()),
     };

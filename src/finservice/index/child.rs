@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use crate::canary::mark::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
+use crate::finservice::children::observed::{Observed as Route, observed};
 use crate::runtime::digest;
 
 /// Label that names the FinService of a child.
@@ -63,8 +65,30 @@ pub enum Facts {
     Deployment(Box<DeploymentFacts>),
     /// Of a ControllerRevision.
     Revision(Box<RevisionFacts>),
-    /// Of a Service: the revision that it selects.
-    Service(Option<Box<str>>),
+    /// Of a Service.
+    Service(Box<ServiceFacts>),
+    /// Of a VirtualService or HTTPRoute.
+    Route(Box<Route>),
+    /// Of a HorizontalPodAutoscaler.
+    Autoscaler(Box<AutoscalerFacts>),
+}
+
+/// Facts of a Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceFacts {
+    /// The revision that it selects.
+    pub selects: Option<Box<str>>,
+    /// What its weights mean, where shares are numbers of pods; see [`crate::canary::Mark`].
+    pub mark: Option<Box<str>>,
+}
+
+/// Facts of a HorizontalPodAutoscaler.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AutoscalerFacts {
+    /// Its least number of pods.
+    pub min: i32,
+    /// Pods that the load of its own pods asks for, whatever its bounds; `None` while it knows no load.
+    pub need: Option<i32>,
 }
 
 /// Facts of a Deployment.
@@ -183,6 +207,8 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
     let text = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).map(Box::<str>::from);
     let number = |pointer: &str| data.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     let count = |pointer: &str| i32::try_from(number(pointer)).unwrap_or(i32::MAX);
+    let annotation =
+        |key: &str| object.metadata.annotations.as_ref().and_then(|map| map.get(key)).map(|text| text.as_str().into());
     let label = |key: &str| {
         object
             .metadata
@@ -214,9 +240,29 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
                 .and_then(|map| map.get(RETIRED_ANNOTATION))
                 .and_then(|text| text.parse().ok()),
         })),
-        Kind::Service => Facts::Service(text("/spec/selector/banyan.dev~1revision")),
+        Kind::Service => Facts::Service(Box::new(ServiceFacts {
+            selects: text("/spec/selector/banyan.dev~1revision"),
+            mark: annotation(MARK_ANNOTATION),
+        })),
+        Kind::VirtualService | Kind::HTTPRoute => {
+            observed(kind, data, object.metadata.annotations.as_ref())
+                .map_or(Facts::None, |route| Facts::Route(Box::new(route)))
+        }
+        Kind::HorizontalPodAutoscaler => Facts::Autoscaler(Box::new(AutoscalerFacts {
+            min: count("/spec/minReplicas"),
+            need: need(data),
+        })),
         _ => Facts::None,
     }
+}
+
+/// Pods that the load asks for, by the autoscaler's own formula: pods times what they use, over what is aimed at.
+/// Its own wish is bounded by its minimum, which follows from this number; so that wish must not be read here.
+fn need(data: &Value) -> Option<i32> {
+    let pods = data.pointer("/status/currentReplicas")?.as_i64()?;
+    let used = data.pointer("/status/currentMetrics/0/resource/current/averageUtilization")?.as_i64()?;
+    let aim = data.pointer("/spec/metrics/0/resource/target/averageUtilization")?.as_i64()?;
+    i32::try_from((pods * used + aim - 1).checked_div(aim)?).ok()
 }
 
 fn failure(data: &Value) -> Option<Box<str>> {

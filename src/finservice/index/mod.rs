@@ -4,6 +4,8 @@
 pub mod child;
 pub mod claims;
 pub mod graph;
+pub mod pod;
+pub mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::finservice::revision;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
+use rollouts::{ObservedRollout, Rollouts};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +96,8 @@ pub struct Observed {
     pub lost_claims: Vec<(Claim, Key)>,
     /// The call cycle that it is a member of.
     pub cycle: Option<Arc<str>>,
+    /// Its CanaryRollout, if it has one.
+    pub rollout: Option<ObservedRollout>,
 }
 
 /// What the operator knows of its cluster.
@@ -111,6 +116,8 @@ pub struct Index {
     claims: Claims,
     calls: CallGraph,
     calls_changed: bool,
+    /// CanaryRollouts, what people said, and pods.
+    pub rollouts: Rollouts,
 }
 
 impl Index {
@@ -457,6 +464,7 @@ impl Index {
             kinds: self.kinds.clone(),
             lost_claims: self.claims.lost(key),
             cycle: entry.cycle.clone(),
+            rollout: self.rollouts.observe(service),
         })
     }
 }

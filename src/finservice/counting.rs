@@ -1,0 +1,160 @@
+//! What is to be counted for a rollout, and where: from a decision to what the hub follows. Pure.
+
+use serde_json::json;
+
+use super::children::routing::{LegacyBackend, legacy_backend};
+use super::children::service_monitor::PATH;
+use super::children::{Scope, fresh};
+use super::facts::Gathered;
+use super::index::pod::PodState;
+use super::index::rollouts::ObservedRollout;
+use super::revision::RevisionInput;
+use crate::api::units;
+use crate::api::workload::{Probe, Probes};
+use crate::canary::facts::{Decision, Destination, Phase};
+use crate::signals::hub::{Follow, SourceKey};
+use crate::signals::{Arm, Counted, Endpoint, Pod, Subject, What};
+
+/// What the hub is to follow after a decision; `None` while there is nothing to count and nobody to ask.
+pub fn follow<'a>(
+    scope: &Scope<'_>,
+    rollout: &ObservedRollout,
+    gathered: &Gathered,
+    decision: &Decision,
+    chosen: bool,
+    input_of: impl Fn(&str) -> Option<&'a RevisionInput>,
+) -> Option<Follow> {
+    let asks = !decision.ask.is_empty() && decision.phase != Phase::Blocked;
+    if decision.sampling.is_none() && !asks {
+        return None;
+    }
+    let spec = &rollout.object.spec;
+    let prometheus = spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref()?.prometheus.as_ref());
+    let source = match prometheus {
+        Some(prometheus) => SourceKey::Prometheus {
+            namespace: scope.namespace.to_owned(),
+            spec: serde_json::to_string(prometheus).unwrap_or_default(),
+        },
+        None => SourceKey::BuiltIn,
+    };
+    let arms = decision.sampling.as_ref().map(|sampling| [&sampling.stable, &sampling.canary]);
+    let arm = |to: &Destination| arm(scope, to, &input_of);
+    let subject = Subject {
+        namespace: scope.namespace.to_owned(),
+        service: scope.name.to_owned(),
+        arms: arms.map(|arms| arms.map(arm)).unwrap_or_default(),
+        metrics: metrics(gathered, rollout),
+        endpoint: endpoint(scope),
+        not_counted: not_counted(scope),
+        chosen,
+    };
+    let labels = arms.map(|arms| arms.map(label)).unwrap_or_default();
+    let policy = gathered.policy().clone();
+    let gates = decision.ask.iter().filter_map(|gate| Some((*gate, policy.gates.get(*gate)?.kind.clone())));
+    Some(Follow {
+        sampling: decision.sampling.clone(),
+        source,
+        subject,
+        labels,
+        gates: gates.collect(),
+        told: json!({
+            "namespace": scope.namespace,
+            "service": scope.name,
+            "site": scope.site,
+            "release": decision.memory.rollout.as_ref().map(|rollout| &rollout.release),
+            "revision": decision.canary,
+            "stable": decision.stable,
+            "weight": decision.weight,
+        }),
+        policy,
+    })
+}
+
+/// Puts the pods of now into a subject, by the revision labels of its arms.
+pub fn fill(pods: &[PodState], labels: &[String; 2], subject: &mut Subject) {
+    for (arm, label) in subject.arms.iter_mut().zip(labels).filter(|(_, label)| !label.is_empty()) {
+        let of_arm = pods.iter().filter(|pod| *pod.revision == **label);
+        arm.pods = of_arm
+            .filter_map(|pod| {
+                let ready_since = pod.ready_since.map(|since| since.as_millisecond() as f64 / 1000.0);
+                Some(Pod { name: pod.name.to_string(), address: pod.address?, ready_since })
+            })
+            .collect();
+    }
+}
+
+fn metrics(gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
+    let none = Default::default();
+    let analysis = rollout.object.spec.analysis.as_ref().unwrap_or(&none);
+    let what = |name: &str| match name {
+        "error-rate" => What::Errors,
+        "latency" => {
+            let threshold = analysis.latency.as_ref().and_then(|latency| units::duration(&latency.threshold));
+            What::Slower(threshold.unwrap_or_default().as_secs_f64())
+        }
+        name => {
+            let custom = analysis.custom.iter().flatten().find(|custom| custom.name == name);
+            let (bad, total) = custom.map(|c| (c.bad.clone(), c.total.clone())).unwrap_or_default();
+            What::Custom { bad, total }
+        }
+    };
+    let metrics = gathered.policy().metrics.iter();
+    metrics.map(|metric| Counted { name: metric.name.clone(), what: what(&metric.name) }).collect()
+}
+
+fn label(to: &Destination) -> String {
+    match to {
+        Destination::Revision(hash) => hash.clone(),
+        Destination::Baseline(hash) => fresh::revision(hash),
+        Destination::Legacy => String::new(),
+    }
+}
+
+/// The Service to which the route sends an arm's share.
+fn arm<'a>(scope: &Scope<'_>, to: &Destination, input_of: &impl Fn(&str) -> Option<&'a RevisionInput>) -> Arm {
+    let (Destination::Revision(hash) | Destination::Baseline(hash)) = to else {
+        return match (legacy_backend(scope), &scope.spec.legacy) {
+            (Some(LegacyBackend::Service(namespace, service)), Some(legacy)) => {
+                Arm { namespace, service, port: legacy.port, ..Arm::default() }
+            }
+            (Some(LegacyBackend::Host(host)), Some(legacy)) => {
+                Arm { service: host, port: legacy.port, ..Arm::default() }
+            }
+            _ => Arm::default(),
+        };
+    };
+    let name = scope.ingress_port().map(|port| port.name.as_str());
+    let ports = input_of(hash).map_or(scope.spec.ports.as_slice(), |input| input.ports.as_slice());
+    let port = ports.iter().find(|port| Some(port.name.as_str()) == name).or(ports.first());
+    let revision = label(to);
+    Arm {
+        namespace: scope.namespace.to_owned(),
+        service: scope.revision_name(&revision),
+        port: port.map_or(0, |port| port.port),
+        revision,
+        pods: Vec::new(),
+    }
+}
+
+/// Where the pods tell their own counters: where the FinService says that they do.
+fn endpoint(scope: &Scope<'_>) -> Option<Endpoint> {
+    let metrics = scope.spec.observability.as_ref()?.metrics.as_ref()?;
+    let port = scope.metrics_port()?.port;
+    Some(Endpoint { port, path: metrics.path.clone().unwrap_or_else(|| PATH.to_owned()) })
+}
+
+/// What probes and scrapes ask for: every pod gets as many of them, whatever its share of the requests.
+fn not_counted(scope: &Scope<'_>) -> Vec<String> {
+    let none = Probes::default();
+    let probes = scope.spec.probes.as_ref().unwrap_or(&none);
+    let path = |probe: &Option<Probe>| {
+        let get = probe.as_ref()?.http_get.as_ref()?;
+        Some(get.path.clone().unwrap_or_else(|| "/".to_owned()))
+    };
+    let mut paths: Vec<String> =
+        [&probes.readiness, &probes.liveness, &probes.startup].into_iter().filter_map(path).collect();
+    paths.extend(endpoint(scope).map(|endpoint| endpoint.path));
+    paths.sort();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,219 @@
+//! What a decision about a rollout is made from, gathered from what is seen. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::children::{Kind, Scope, fresh};
+use super::index::Observed;
+use super::index::child::Facts as ChildFacts;
+use super::index::pod::PodState;
+use super::index::rollouts::ObservedRollout;
+use super::rollout::{self, Revision};
+use crate::api::canaryrollout::From;
+use crate::api::finservice::Traffic;
+use crate::api::network::MeshProvider;
+use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
+use crate::canary::Policy;
+use crate::canary::facts::{Decision, Facts, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::mark::{End, Mark};
+use crate::canary::status::{self, Seen};
+
+/// What decisions are made from, beside what [`ObservedRollout`] holds already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gathered {
+    policy: Policy,
+    /// What is wrong with the policy.
+    pub problems: Vec<Problem>,
+    sharing: Sharing,
+    scale: Scale,
+    current: Option<String>,
+    release: String,
+    stable: Option<String>,
+    revisions: Vec<RevisionFacts>,
+    baseline: Option<RevisionFacts>,
+    role: Role,
+    mark: Option<Mark>,
+}
+
+impl Gathered {
+    /// Gathers. `before` is the revision that serves as far as Services tell, `current` the one that the spec asks
+    /// for, with its release.
+    pub fn new(
+        scope: &Scope<'_>,
+        seen: &Observed,
+        rollout: &ObservedRollout,
+        revisions: &BTreeMap<&str, Revision<'_>>,
+        before: Option<&str>,
+        current: Option<(&str, &str)>,
+    ) -> Self {
+        let spec = scope.spec;
+        let (policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref());
+        if policy.from == From::Legacy && spec.legacy.is_none() {
+            problems.push(Problem::error(
+                "spec.from",
+                format!("from: Legacy needs spec.legacy of FinService {}, and there is none", scope.name),
+                "Write spec.legacy in the FinService, or remove from.",
+            ));
+        }
+        let facts = |hash: &str, release: String| {
+            let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
+            RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect() }
+        };
+        let mark = mark_of(seen);
+        let release = |revision: &Revision<'_>| {
+            revision.parts.as_ref().map(|(input, _)| input.release.clone()).unwrap_or_default()
+        };
+        let all = revisions.values().map(|revision| facts(revision.hash, release(revision))).collect();
+        let memory = &rollout.memory;
+        let serves = memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref()).or(before);
+        let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
+        Self {
+            sharing: sharing(spec, seen),
+            scale: scale(spec, seen, revisions, serves),
+            current: current.map(|(hash, _)| hash.to_owned()),
+            release: current.map_or_else(|| spec.release().to_owned(), |(_, release)| release.to_owned()),
+            stable: before.map(str::to_owned),
+            revisions: all,
+            baseline: baseline.filter(|copy| !copy.pods.is_empty()),
+            role: role(spec, scope.site),
+            mark,
+            policy,
+            problems,
+        }
+    }
+
+    /// The policy, read once.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The facts, for a decision.
+    pub fn facts<'a>(&'a self, rollout: &'a ObservedRollout) -> Facts<'a> {
+        Facts {
+            policy: &self.policy,
+            policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
+            sharing: self.sharing,
+            scale: self.scale,
+            current: self.current.as_deref(),
+            release: &self.release,
+            stable: self.stable.as_deref(),
+            revisions: &self.revisions,
+            baseline: self.baseline.as_ref(),
+            evidence: rollout.evidence.as_ref(),
+            answers: &rollout.answers,
+            actions: &rollout.actions,
+            peers: &rollout.peers,
+            role: self.role,
+            // No Failover is carried out yet.
+            frozen: None,
+            mark: self.mark.as_ref(),
+            memory: &rollout.memory,
+        }
+    }
+
+    /// The status that follows from a decision. `failed` is what went wrong in carrying it out.
+    pub fn status(
+        &self,
+        seen: &Observed,
+        rollout: &ObservedRollout,
+        decision: &Decision,
+        failed: Option<Problem>,
+        numbers_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> CanaryRolloutStatus {
+        let mut problems: Vec<Problem> = self.problems.iter().chain(&rollout.problems).cloned().collect();
+        problems.extend(failed);
+        let name = seen.service.metadata.name.as_deref().unwrap_or_default();
+        let seen = Seen {
+            generation: rollout.object.metadata.generation,
+            old: rollout.object.status.as_ref(),
+            observed_weight: observed_weight(seen, name, decision, &self.revisions, self.sharing),
+            problems: &problems,
+            numbers_at,
+        };
+        status::status(&self.facts(rollout), decision, &seen, now)
+    }
+}
+
+/// How traffic can be shared here.
+fn sharing(spec: &FinServiceSpec, seen: &Observed) -> Sharing {
+    let has = |kind| seen.kinds.contains(&kind);
+    match spec.provider() {
+        _ if spec.traffic() == Traffic::Pulled || spec.ports.is_empty() => Sharing::Pods,
+        MeshProvider::Istio if has(Kind::VirtualService) => Sharing::Mesh,
+        MeshProvider::GatewayAPI if has(Kind::HTTPRoute) && spec.ingress.is_some() => Sharing::Ingress,
+        _ => Sharing::Pods,
+    }
+}
+
+/// How many pods are needed. An autoscaler says what the load asks for by its own formula (used over aimed at,
+/// times pods), here summed over all revisions: one alone sees only its share.
+fn scale(
+    spec: &FinServiceSpec,
+    seen: &Observed,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    stable: Option<&str>,
+) -> Scale {
+    let least = rollout::base(spec);
+    if !rollout::is_autoscaled(spec) {
+        return Scale { least, most: least, need: None };
+    }
+    let most = spec.scale.as_ref().and_then(|scale| scale.max).unwrap_or(least).max(least);
+    let known: Vec<i32> = seen
+        .children
+        .iter()
+        .filter_map(|child| match &child.facts {
+            ChildFacts::Autoscaler(facts) => facts.need,
+            _ => None,
+        })
+        .collect();
+    let standing = stable.and_then(|hash| revisions.get(hash)?.deployment).map(|facts| facts.replicas);
+    let need = if known.is_empty() { standing } else { Some(known.iter().sum()) };
+    Scale { least, most, need }
+}
+
+/// A site that `placement` gives less than the whole capacity stands by.
+fn role(spec: &FinServiceSpec, site: &str) -> Role {
+    let placed = spec.placement.iter().flatten().find(|placed| placed.cluster == site);
+    match placed.and_then(|placed| placed.capacity_percent) {
+        Some(percent) if percent < 100 => Role::Standby,
+        _ => Role::Active,
+    }
+}
+
+/// The mark that the routes carry. Where they differ, after a crash between two writes, the one that is further
+/// on holds.
+pub fn mark_of(seen: &Observed) -> Option<Mark> {
+    let marks = seen.children.iter().filter_map(|child| match &child.facts {
+        ChildFacts::Route(facts) => facts.mark.as_deref(),
+        ChildFacts::Service(facts) => facts.mark.as_deref(),
+        _ => None,
+    });
+    marks.filter_map(Mark::parse).max_by_key(|mark| (mark.attempt, mark.end != End::Open, mark.weight))
+}
+
+/// The canary's weight that stands in the route; without a route, its share of the Ready pods.
+fn observed_weight(
+    seen: &Observed,
+    name: &str,
+    decision: &Decision,
+    revisions: &[RevisionFacts],
+    sharing: Sharing,
+) -> Option<i32> {
+    let canary = decision.canary.as_deref()?;
+    if sharing == Sharing::Pods {
+        let all: i32 = revisions.iter().map(RevisionFacts::ready).sum();
+        let of_canary =
+            revisions.iter().find(|revision| revision.hash == canary).map_or(0, RevisionFacts::ready);
+        return (all > 0).then(|| (of_canary * 100 + all / 2) / all);
+    }
+    let (service, beside) = (format!("{name}-{canary}"), decision.stable.as_deref().unwrap_or_default());
+    let beside = format!("{name}-{beside}");
+    let routes = seen.children.iter().filter_map(|child| match &child.facts {
+        ChildFacts::Route(route) => route.share(&service, &beside),
+        _ => None,
+    });
+    // Several routes may share it (the mesh's and the gateway's); the one that lags behind is told.
+    routes.min().map(i32::from)
+}

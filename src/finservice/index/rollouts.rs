@@ -1,0 +1,346 @@
+//! What the index keeps of rollouts: CanaryRollouts by the FinService that they name, what people said, and the
+//! pods of services that have a CanaryRollout. Synchronous, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Key;
+use super::pod::PodState;
+use crate::api::canarystatus::Memory;
+use crate::api::{Action, CanaryRollout, FinService, Problem};
+use crate::canary::actions;
+use crate::canary::facts::{Answered, Evidence, GateAnswer, Peer, Said};
+
+/// A CanaryRollout as it was last read.
+#[derive(Clone, Debug)]
+pub enum Policy {
+    /// It parses.
+    Good(Arc<CanaryRollout>),
+    /// It does not: why, and the generation that does not.
+    Bad(Arc<str>, Option<i64>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    version: u64,
+    created: Option<Timestamp>,
+    service: Key,
+    policy: Policy,
+}
+
+/// What is known of the rollouts of one FinService.
+#[derive(Clone, Debug, Default)]
+pub struct OfService {
+    /// The CanaryRollout that holds: the oldest that parses.
+    pub holds: Option<(Key, Arc<CanaryRollout>)>,
+    /// Those that do not hold: younger ones, and such as do not parse.
+    pub others: Vec<(Key, Policy)>,
+    /// What was said to the one that holds and has not been answered yet.
+    pub actions: Vec<Arc<Action>>,
+    /// Pods of the FinService.
+    pub pods: Vec<PodState>,
+}
+
+/// All that decisions about the rollouts of one FinService need.
+#[derive(Clone, Debug)]
+pub struct ObservedRollout {
+    /// The CanaryRollout.
+    pub object: Arc<CanaryRollout>,
+    /// What is remembered: as its status says, or as the decision said that is being carried out.
+    pub memory: Memory,
+    /// Pods of the FinService.
+    pub pods: Vec<PodState>,
+    /// What people said and nobody has answered.
+    pub actions: Vec<Said>,
+    /// What was said and is refused before anything is decided.
+    pub refused: Vec<Answered>,
+    /// The Actions themselves.
+    pub objects: Vec<Arc<Action>>,
+    /// What the evidence says.
+    pub evidence: Option<Evidence>,
+    /// What the gates that were asked answer.
+    pub answers: Vec<GateAnswer>,
+    /// What is known of other clusters.
+    pub peers: Vec<Peer>,
+    /// What is wrong with those who count, ask or carry out.
+    pub problems: Vec<Problem>,
+}
+
+/// What is known of all rollouts.
+#[derive(Debug, Default)]
+pub struct Rollouts {
+    policies: HashMap<Key, Entry>,
+    of_service: HashMap<Key, BTreeSet<Key>>,
+    actions: BTreeMap<Key, Arc<Action>>,
+    pods: HashMap<Key, Vec<PodState>>,
+}
+
+impl Rollouts {
+    /// Whether there is any CanaryRollout at all.
+    pub fn any(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
+    /// The CanaryRollout of that name as it was last read.
+    pub fn policy(&self, key: &Key) -> Option<&Policy> {
+        self.policies.get(key).map(|entry| &entry.policy)
+    }
+
+    /// Takes in a CanaryRollout; `service` is the name that it gives. Returns the FinServices that it concerns.
+    pub fn put(
+        &mut self,
+        key: &Key,
+        version: u64,
+        created: Option<Timestamp>,
+        service: &str,
+        policy: Policy,
+    ) -> BTreeSet<Key> {
+        let service = Key::new(&key.namespace, service);
+        if self.policies.get(key).is_some_and(|entry| version != 0 && version < entry.version) {
+            return BTreeSet::new();
+        }
+        let mut concerned = BTreeSet::from([service.clone()]);
+        let entry = Entry { version, created, service: service.clone(), policy };
+        if let Some(old) = self.policies.insert(key.clone(), entry)
+            && old.service != service
+        {
+            self.unlink(&old.service, key);
+            concerned.insert(old.service);
+        }
+        self.of_service.entry(service).or_default().insert(key.clone());
+        concerned
+    }
+
+    /// Takes in that a CanaryRollout is gone. Returns the FinServices that it concerns.
+    pub fn gone(&mut self, key: &Key) -> BTreeSet<Key> {
+        let Some(old) = self.policies.remove(key) else { return BTreeSet::new() };
+        self.unlink(&old.service, key);
+        BTreeSet::from([old.service])
+    }
+
+    fn unlink(&mut self, service: &Key, key: &Key) {
+        if let Some(keys) = self.of_service.get_mut(service) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.of_service.remove(service);
+            }
+        }
+    }
+
+    /// After a relist: forgets the CanaryRollouts that were not in it.
+    pub fn retain(&mut self, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let gone: Vec<Key> = self.policies.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        gone.iter().flat_map(|key| self.gone(key)).collect()
+    }
+
+    /// Takes in what somebody said (or that it is gone). Returns the FinServices that it concerns.
+    pub fn action(&mut self, key: &Key, action: Option<Arc<Action>>) -> BTreeSet<Key> {
+        let target = match action {
+            Some(action) => {
+                let target = target_of(key, &action);
+                self.actions.insert(key.clone(), action);
+                target
+            }
+            None => {
+                self.actions.remove(key);
+                None
+            }
+        };
+        target.and_then(|target| self.policies.get(&target)).map(|entry| entry.service.clone()).into_iter().collect()
+    }
+
+    /// After a relist: forgets the Actions that were not in it.
+    pub fn retain_actions(&mut self, seen: &HashSet<Key>) {
+        self.actions.retain(|key, _| seen.contains(key));
+    }
+
+    /// Actions that are said to no CanaryRollout that is known.
+    pub fn unheard(&self) -> Vec<(Key, Arc<Action>)> {
+        let stray = |key: &Key, action: &Action| {
+            target_of(key, action).is_some_and(|target| !self.policies.contains_key(&target))
+        };
+        let all = self.actions.iter().filter(|(key, action)| !actions::is_over(action) && stray(key, action));
+        all.map(|(key, action)| (key.clone(), Arc::clone(action))).collect()
+    }
+
+    /// Actions that have been carried out or refused.
+    pub fn over(&self) -> Vec<(Key, Arc<Action>)> {
+        let all = self.actions.iter().filter(|(_, action)| actions::is_over(action));
+        all.map(|(key, action)| (key.clone(), Arc::clone(action))).collect()
+    }
+
+    /// Takes in a pod. Returns the FinService, if it has a CanaryRollout and anything of the pod changed.
+    pub fn pod(&mut self, service: &Key, pod: PodState) -> BTreeSet<Key> {
+        let pods = self.pods.entry(service.clone()).or_default();
+        let changed = match pods.iter_mut().find(|known| known.name == pod.name) {
+            Some(known) if *known == pod => false,
+            Some(known) => {
+                *known = pod;
+                true
+            }
+            None => {
+                pods.push(pod);
+                true
+            }
+        };
+        self.concerned(service, changed)
+    }
+
+    /// Takes in that a pod is gone.
+    pub fn pod_gone(&mut self, service: &Key, name: &str) -> BTreeSet<Key> {
+        let Some(pods) = self.pods.get_mut(service) else { return BTreeSet::new() };
+        let before = pods.len();
+        pods.retain(|pod| &*pod.name != name);
+        let changed = pods.len() != before;
+        if pods.is_empty() {
+            self.pods.remove(service);
+        }
+        self.concerned(service, changed)
+    }
+
+    fn concerned(&self, service: &Key, changed: bool) -> BTreeSet<Key> {
+        let concerns = changed && self.of_service.contains_key(service);
+        concerns.then(|| service.clone()).into_iter().collect()
+    }
+
+    /// After a relist: forgets the pods that were not in it. Without any, all are forgotten.
+    pub fn retain_pods(&mut self, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let mut concerned = BTreeSet::new();
+        self.pods.retain(|service, pods| {
+            let before = pods.len();
+            pods.retain(|pod| seen.contains(&Key::new(&service.namespace, &pod.name)));
+            if pods.len() != before && self.of_service.contains_key(service) {
+                concerned.insert(service.clone());
+            }
+            !pods.is_empty()
+        });
+        concerned
+    }
+
+    /// Pods of a FinService.
+    pub fn pods_of(&self, service: &Key) -> &[PodState] {
+        self.pods.get(service).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All that decisions about the rollout of a FinService need, as far as it is known here.
+    pub fn observe(&self, service: &FinService) -> Option<ObservedRollout> {
+        let metadata = &service.metadata;
+        let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+        let of = self.of(&Key::new(namespace.unwrap_or_default(), name.unwrap_or_default()));
+        let (_, object) = of.holds?;
+        let memory = object.status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
+        let changed_by = metadata.annotations.as_ref().and_then(actions::changed_by);
+        let (said, refused) = actions::hear(of.actions.iter().map(Arc::as_ref), changed_by);
+        Some(ObservedRollout {
+            object,
+            memory,
+            pods: of.pods,
+            actions: said,
+            refused,
+            objects: of.actions,
+            evidence: None,
+            answers: Vec::new(),
+            peers: Vec::new(),
+            problems: Vec::new(),
+        })
+    }
+
+    /// What is known of the rollouts of a FinService.
+    pub fn of(&self, service: &Key) -> OfService {
+        let mut all: Vec<(&Key, &Entry)> = self
+            .of_service
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| Some((key, self.policies.get(key)?)))
+            .collect();
+        if all.is_empty() {
+            return OfService::default();
+        }
+        all.sort_by_key(|(key, entry)| (entry.created.is_none(), entry.created, (*key).clone()));
+        let mut found = OfService { pods: self.pods_of(service).to_vec(), ..OfService::default() };
+        for (key, entry) in all {
+            match &entry.policy {
+                Policy::Good(object) if found.holds.is_none() => {
+                    found.holds = Some((key.clone(), Arc::clone(object)));
+                }
+                other => found.others.push((key.clone(), other.clone())),
+            }
+        }
+        if let Some((holds, _)) = &found.holds {
+            let said = self.actions.iter().filter(|(key, action)| {
+                target_of(key, action).as_ref() == Some(holds) && !actions::is_over(action)
+            });
+            found.actions = said.map(|(_, action)| Arc::clone(action)).collect();
+        }
+        found
+    }
+}
+
+/// The CanaryRollout that an Action speaks of.
+fn target_of(key: &Key, action: &Action) -> Option<Key> {
+    actions::rollout(action).map(|name| Key::new(&key.namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rollout(name: &str, service: &str) -> Policy {
+        let object = json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": name, "namespace": "pay"},
+            "spec": {"service": service, "strategy": {"blueGreen": {}}},
+        });
+        Policy::Good(Arc::new(serde_json::from_value(object).expect("a CanaryRollout")))
+    }
+
+    fn at(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).expect("in range"))
+    }
+
+    #[test]
+    fn the_oldest_that_parses_holds() {
+        let mut rollouts = Rollouts::default();
+        let app = Key::new("pay", "app");
+        let key = |name| Key::new("pay", name);
+        rollouts.put(&key("young"), 1, at(20), "app", rollout("young", "app"));
+        rollouts.put(&key("old"), 2, at(10), "app", rollout("old", "app"));
+        rollouts.put(&key("bad"), 3, at(1), "app", Policy::Bad("no".into(), Some(1)));
+        let of = rollouts.of(&app);
+        assert_eq!(of.holds.map(|(key, _)| key), Some(key("old")));
+        let others: Vec<_> = of.others.iter().map(|(key, _)| key.name.to_string()).collect();
+        assert_eq!(others, ["bad", "young"]);
+        assert_eq!(rollouts.gone(&key("old")), BTreeSet::from([app.clone()]));
+        assert_eq!(rollouts.of(&app).holds.map(|(key, _)| key), Some(key("young")));
+    }
+
+    #[test]
+    fn an_older_event_changes_nothing_and_another_service_concerns_both() {
+        let mut rollouts = Rollouts::default();
+        let key = Key::new("pay", "app");
+        rollouts.put(&key, 7, at(1), "app", rollout("app", "app"));
+        assert_eq!(rollouts.put(&key, 6, at(1), "other", rollout("app", "other")), BTreeSet::new());
+        let both = BTreeSet::from([Key::new("pay", "app"), Key::new("pay", "other")]);
+        assert_eq!(rollouts.put(&key, 8, at(1), "other", rollout("app", "other")), both);
+        assert!(rollouts.of(&Key::new("pay", "app")).holds.is_none());
+    }
+
+    #[test]
+    fn pods_concern_only_services_with_a_rollout() {
+        let mut rollouts = Rollouts::default();
+        let app = Key::new("pay", "app");
+        let pod = PodState { name: "a".into(), revision: "r".into(), ..PodState::default() };
+        assert_eq!(rollouts.pod(&app, pod.clone()), BTreeSet::new());
+        rollouts.put(&app, 1, at(1), "app", rollout("app", "app"));
+        assert_eq!(rollouts.pod(&app, pod.clone()), BTreeSet::new(), "nothing of it changed");
+        assert_eq!(rollouts.pod(&app, PodState { restarts: 1, ..pod }), BTreeSet::from([app.clone()]));
+        assert_eq!(rollouts.of(&app).pods.len(), 1);
+        assert_eq!(rollouts.retain_pods(&HashSet::new()), BTreeSet::from([app.clone()]));
+        assert!(rollouts.pods_of(&app).is_empty());
+    }
+}

@@ -1,0 +1,180 @@
+//! Fills the index with what rollouts need: CanaryRollouts, what people said, and pods. Pods are followed only
+//! while there is a CanaryRollout: a cluster without any pays nothing for them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::index::child::{REVISION_LABEL, SERVICE_LABEL};
+use super::index::pod::{PodState, SlimPod};
+use super::index::rollouts::Policy;
+use super::lock;
+use super::plain::Plain;
+use super::watches::{Change, Watches, config, follow, key_of, version_of};
+use crate::api::{Action, CanaryRollout, CanaryRolloutSpec};
+
+impl Watches {
+    /// Starts the watches.
+    pub(super) fn start_rollouts(
+        &self,
+        tasks: &mut JoinSet<()>,
+        first: &mut impl FnMut() -> oneshot::Sender<()>,
+    ) {
+        let (tell, any) = watch::channel(None);
+        tasks.spawn(self.clone().rollouts(first(), tell));
+        tasks.spawn(self.clone().actions(first()));
+        tasks.spawn(self.clone().pods(first(), any));
+    }
+
+    async fn rollouts(self, first: oneshot::Sender<()>, any: watch::Sender<Option<bool>>) {
+        let all: Api<Plain> = Api::all_with(self.client.clone(), &resource("CanaryRollout", "canaryrollouts"));
+        follow(watcher(all, config(None)), "canaryrollouts", first, |change| {
+            let mut index = lock(&self.index);
+            let listed = matches!(change, Change::Relisted(_));
+            let concerned = match change {
+                Change::Is(Plain(object)) => {
+                    let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
+                    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                    let (service, policy) = parse(object);
+                    let same = !is_news(index.rollouts.policy(&key), &policy);
+                    let concerned = index.rollouts.put(&key, version, created, &service, policy);
+                    if same { BTreeSet::new() } else { concerned }
+                }
+                Change::Gone(object) => index.rollouts.gone(&key_of(&object.0.metadata)),
+                Change::Relisted(seen) => index.rollouts.retain(&seen),
+            };
+            let there = index.rollouts.any();
+            drop(index);
+            // Not before the first list is complete: what is not known yet is not absent.
+            if listed || any.borrow().is_some() {
+                any.send_if_modified(|known| std::mem::replace(known, Some(there)) != Some(there));
+            }
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    async fn actions(self, first: oneshot::Sender<()>) {
+        let all: Api<Plain> = Api::all_with(self.client.clone(), &resource("Action", "actions"));
+        follow(watcher(all, config(None)), "actions", first, |change| {
+            let mut index = lock(&self.index);
+            let concerned = match change {
+                Change::Is(Plain(object)) => {
+                    let key = key_of(&object.metadata);
+                    match read_action(object) {
+                        Ok(action) => index.rollouts.action(&key, Some(Arc::new(action))),
+                        Err(error) => {
+                            tracing::warn!(action = %key, %error, "an Action cannot be read and is passed over");
+                            BTreeSet::new()
+                        }
+                    }
+                }
+                Change::Gone(object) => index.rollouts.action(&key_of(&object.0.metadata), None),
+                Change::Relisted(seen) => {
+                    index.rollouts.retain_actions(&seen);
+                    BTreeSet::new()
+                }
+            };
+            drop(index);
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    async fn pods(self, first: oneshot::Sender<()>, mut any: watch::Receiver<Option<bool>>) {
+        let mut first = Some(first);
+        loop {
+            let Ok(there) = any.wait_for(Option::is_some).await.map(|there| *there) else { return };
+            if there != Some(true) {
+                if let Some(first) = first.take() {
+                    let _ = first.send(());
+                }
+                if any.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let listed = first.take().unwrap_or_else(|| oneshot::channel().0);
+            let mut gone = any.clone();
+            tokio::select! {
+                () = self.follow_pods(listed) => {}
+                gone = gone.wait_for(|there| *there == Some(false)) => if gone.is_err() { return },
+            }
+            lock(&self.index).rollouts.retain_pods(&Default::default());
+        }
+    }
+
+    async fn follow_pods(&self, first: oneshot::Sender<()>) {
+        let pods: Api<SlimPod> = Api::all(self.client.clone());
+        // By these labels no pod of anybody else is followed.
+        let config = watcher::Config::default()
+            .streaming_lists()
+            .labels(&format!("{SERVICE_LABEL},{REVISION_LABEL}"));
+        follow(watcher(pods, config), "pods", first, |change| {
+            let mut index = lock(&self.index);
+            let concerned = match change {
+                Change::Is(pod) => match PodState::read(&pod) {
+                    Some((service, state)) => index.rollouts.pod(&service, state),
+                    None => BTreeSet::new(),
+                },
+                Change::Gone(pod) => match PodState::read(&pod) {
+                    Some((service, state)) => index.rollouts.pod_gone(&service, &state.name),
+                    None => BTreeSet::new(),
+                },
+                Change::Relisted(seen) => index.rollouts.retain_pods(&seen),
+            };
+            drop(index);
+            self.again(concerned);
+        })
+        .await;
+    }
+}
+
+fn resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(crate::api::GROUP, "v1alpha1", kind), plural)
+}
+
+/// The CanaryRollout in an object, or why it cannot be read, with the FinService that it names.
+fn parse(object: DynamicObject) -> (String, Policy) {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    let mut data = object.data;
+    // One that names nobody is told so under its own name.
+    let service = data["spec"]["service"].as_str().map(str::to_owned);
+    let service = service.unwrap_or_else(|| metadata.name.clone().unwrap_or_default());
+    let policy = match serde_json::from_value::<CanaryRolloutSpec>(data["spec"].take()) {
+        Ok(spec) => {
+            let status = serde_json::from_value(data["status"].take()).ok();
+            Policy::Good(Arc::new(CanaryRollout { metadata, spec, status }))
+        }
+        Err(error) => Policy::Bad(error.to_string().into(), metadata.generation),
+    };
+    (service, policy)
+}
+
+fn read_action(object: DynamicObject) -> Result<Action, serde_json::Error> {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    let mut data = object.data;
+    let spec = serde_json::from_value(data["spec"].take())?;
+    let status = serde_json::from_value(data["status"].take()).ok();
+    Ok(Action { metadata, spec, status })
+}
+
+/// Whether a CanaryRollout differs from what is known in anything but its version.
+fn is_news(known: Option<&Policy>, now: &Policy) -> bool {
+    match (known, now) {
+        (Some(Policy::Good(known)), Policy::Good(now)) => {
+            known.metadata.generation != now.metadata.generation
+                || known.uid() != now.uid()
+                || known.status != now.status
+        }
+        (Some(Policy::Bad(known, before)), Policy::Bad(now, after)) => known != now || before != after,
+        _ => true,
+    }
+}

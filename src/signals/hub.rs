@@ -1,0 +1,490 @@
+//! The hub: asks the sources about all rollouts that are under way, keeps their evidence, and wakes just those
+//! services whose verdict changed.
+//!
+//! While nothing rolls out it sleeps, and nobody is asked anything. Rollouts of one source and one interval are
+//! asked about together, at the same moment, in one batch; a source that is slow or silent holds up no other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::subject::{Answer, Reading, Subject};
+use crate::api::Problem;
+use crate::canary::facts::{self, Evidence, GateAnswer, Sampling};
+use crate::canary::policy::GateKind;
+use crate::canary::{Analysis, Policy};
+use crate::evidence::{Dispersion, Judgement, Rejected, Sample, Verdict};
+
+/// How the arms are named in samples, in the order of [`Subject::arms`].
+const ARMS: [&str; 2] = ["stable", "canary"];
+/// A web server is not asked more often than that, in seconds: a gate stands for minutes or days.
+const WEBHOOK_EVERY: f64 = 10.0;
+/// After so many ticks without a reading a series is not waited for any more: its pod or proxy is gone.
+const MISSED: u32 = 2;
+/// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
+const NUMBERS_EVERY: f64 = 60.0;
+
+/// Where counters of a rollout come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SourceKey {
+    /// Proxies and pods.
+    BuiltIn,
+    /// A Prometheus, as the CanaryRollouts of a namespace describe it, in JSON.
+    Prometheus {
+        /// Where its Secrets are.
+        namespace: String,
+        /// `spec.analysis.source.prometheus`.
+        spec: String,
+    },
+}
+
+/// What the hub follows for one FinService.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Follow {
+    /// What is to be counted; nothing while only gates are asked.
+    pub sampling: Option<Sampling>,
+    /// The policy.
+    pub policy: Policy,
+    /// Where from.
+    pub source: SourceKey,
+    /// What is asked for; its pods are filled in at each tick.
+    pub subject: Subject,
+    /// The revision labels of the pods of both arms; empty where an arm has none.
+    pub labels: [String; 2],
+    /// Gates that are to be asked, by their place in the spec.
+    pub gates: Vec<(usize, GateKind)>,
+    /// What a web server is told.
+    pub told: serde_json::Value,
+}
+
+/// What the hub knows for a decision.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The evidence.
+    pub evidence: Option<Evidence>,
+    /// Answers of gates.
+    pub answers: Vec<GateAnswer>,
+    /// What is wrong with the source.
+    pub problems: Vec<Problem>,
+}
+
+/// Asks; the part of the hub that does I/O, so that tests can play it.
+pub trait Ask: Send + Sync + 'static {
+    /// Asks a source about all its subjects; one answer for each, in order.
+    fn counters(
+        &self,
+        source: &SourceKey,
+        subjects: &[Subject],
+        now: f64,
+    ) -> impl Future<Output = Vec<Answer>> + Send;
+
+    /// Asks a source about queries that gate a step.
+    fn queries(
+        &self,
+        source: &SourceKey,
+        queries: &[String],
+    ) -> impl Future<Output = Vec<facts::Answer>> + Send;
+
+    /// Asks a web server.
+    fn webhook(&self, url: &str, told: &serde_json::Value) -> impl Future<Output = facts::Answer> + Send;
+}
+
+struct Followed<K> {
+    key: K,
+    follow: Follow,
+    analysis: Option<Analysis>,
+    evidence: Option<Evidence>,
+    due: f64,
+    asking: bool,
+    webhooks_due: f64,
+    numbers_due: f64,
+    series: HashMap<u64, u32>,
+    answers: BTreeMap<usize, facts::Answer>,
+    problem: Option<String>,
+}
+
+struct State<K> {
+    followed: HashMap<K, Followed<K>>,
+    dispersions: HashMap<(K, String), Dispersion>,
+}
+
+/// The hub. `K` names a FinService.
+pub struct Hub<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+impl<K> Default for Hub<K> {
+    fn default() -> Self {
+        let state = State { followed: HashMap::new(), dispersions: HashMap::new() };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+}
+
+/// What has to be asked at one moment of one source.
+struct Batch<K> {
+    source: SourceKey,
+    keys: Vec<K>,
+    subjects: Vec<Subject>,
+    queries: Vec<(K, usize, String)>,
+    webhooks: Vec<(K, usize, String, serde_json::Value)>,
+}
+
+/// Who is to be woken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wake<K> {
+    /// Whom.
+    pub key: K,
+    /// Whether a canary fails: then before all others.
+    pub urgent: bool,
+}
+
+impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        // Whole between any two of its changes, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the rollout of a FinService as it was just decided, or no longer.
+    pub fn follow(&self, key: &K, follow: Option<Follow>) {
+        let now = unix_now();
+        let mut state = self.lock();
+        let State { followed, dispersions } = &mut *state;
+        let Some(follow) = follow.filter(|follow| follow.sampling.is_some() || !follow.gates.is_empty()) else {
+            if let Some(old) = followed.remove(key) {
+                keep_dispersions(dispersions, key, old.analysis.as_ref());
+            }
+            return;
+        };
+        let is_new = !followed.contains_key(key);
+        let entry = followed.entry(key.clone()).or_insert_with(|| Followed {
+            key: key.clone(),
+            follow: follow.clone(),
+            analysis: None,
+            evidence: None,
+            due: now,
+            asking: false,
+            webhooks_due: now,
+            numbers_due: now + NUMBERS_EVERY,
+            series: HashMap::new(),
+            answers: BTreeMap::new(),
+            problem: None,
+        });
+        let before = std::mem::replace(&mut entry.follow, follow);
+        entry.answers.retain(|gate, _| entry.follow.gates.iter().any(|(asked, _)| asked == gate));
+        let newly_asked = entry.follow.gates.iter().any(|gate| !before.gates.contains(gate));
+        let mut at_once = is_new || newly_asked;
+        match &entry.follow.sampling {
+            None => {
+                keep_dispersions(dispersions, key, entry.analysis.take().as_ref());
+                entry.evidence = None;
+                entry.series.clear();
+            }
+            Some(sampling) => {
+                let same = entry.analysis.as_ref().is_some_and(|analysis| {
+                    analysis.attempt() == sampling.attempt && counts_alike(&before.policy, &entry.follow.policy)
+                        && before.sampling.as_ref().is_some_and(|old| old.stable == sampling.stable)
+                });
+                if !same {
+                    keep_dispersions(dispersions, key, entry.analysis.take().as_ref());
+                    entry.evidence = None;
+                    entry.series.clear();
+                    let made = Analysis::new(&entry.follow.policy, sampling, ARMS[0], ARMS[1], now);
+                    let known = |name: &str| dispersions.get(&(key.clone(), name.to_owned())).cloned();
+                    entry.analysis = made.ok().map(|analysis| analysis.with_dispersion(known));
+                    at_once = true;
+                } else if before.sampling.as_ref().is_some_and(|old| old.weight != sampling.weight)
+                    && let Some(analysis) = &mut entry.analysis
+                {
+                    analysis.follow(sampling, now);
+                    entry.series.clear();
+                    at_once = true;
+                }
+            }
+        }
+        if at_once {
+            entry.due = entry.due.min(now);
+        }
+        drop(state);
+        if at_once {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What is known of the rollout of a FinService.
+    pub fn known(&self, key: &K) -> Known {
+        let state = self.lock();
+        let Some(entry) = state.followed.get(key) else { return Known::default() };
+        let answers = entry.answers.iter().map(|(gate, answer)| GateAnswer { gate: *gate, answer: answer.clone() });
+        let problem = entry.problem.as_ref().map(|why| {
+            let source = match entry.follow.source {
+                SourceKey::BuiltIn => "spec.analysis",
+                SourceKey::Prometheus { .. } => "spec.analysis.source.prometheus",
+            };
+            let remedy = "The rollout holds until there is an answer. Look at the source, or say promote or abort.";
+            Problem::warning(source, format!("the source of the evidence gives no answer: {why}"), remedy)
+        });
+        Known {
+            evidence: entry.evidence.clone(),
+            answers: answers.collect(),
+            problems: problem.into_iter().collect(),
+        }
+    }
+
+    /// How many rollouts are followed.
+    pub fn followed(&self) -> usize {
+        self.lock().followed.len()
+    }
+
+    /// Asks for ever. `fill` puts the pods of now into a subject; `wake` is told who is to look again.
+    pub async fn run<A: Ask>(
+        self: Arc<Self>,
+        ask: Arc<A>,
+        fill: impl Fn(&K, &Follow, &mut Subject) + Send,
+        wake: impl Fn(Wake<K>) + Send + Sync + 'static,
+    ) {
+        let wake = Arc::new(wake);
+        let mut asking = JoinSet::new();
+        loop {
+            let next = self.lock().followed.values().filter(|f| !f.asking).map(|f| f.due).reduce(f64::min);
+            let wait = next.map(|due| Duration::from_secs_f64((due - unix_now()).clamp(0.0, 3600.0)));
+            if wait.is_none_or(|wait| !wait.is_zero()) {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                    Some(_) = asking.join_next(), if !asking.is_empty() => {}
+                }
+                continue;
+            }
+            for batch in self.due(unix_now(), &fill) {
+                let (hub, ask, wake) = (Arc::clone(&self), Arc::clone(&ask), Arc::clone(&wake));
+                asking.spawn(async move {
+                    for woken in hub.ask(&*ask, batch).await {
+                        wake(woken);
+                    }
+                });
+            }
+        }
+    }
+
+    /// The batches that are due, one for each source; what is in them counts as being asked.
+    fn due(&self, now: f64, fill: &impl Fn(&K, &Follow, &mut Subject)) -> Vec<Batch<K>> {
+        let mut batches: BTreeMap<SourceKey, Batch<K>> = BTreeMap::new();
+        let mut ready: Vec<(K, Follow)> = Vec::new();
+        {
+            let mut state = self.lock();
+            for entry in state.followed.values_mut().filter(|entry| entry.due <= now && !entry.asking) {
+                entry.asking = true;
+                entry.due = next_tick(now, entry.follow.policy.interval.as_secs_f64());
+                let source = entry.follow.source.clone();
+                let batch = batches.entry(source.clone()).or_insert_with(|| Batch {
+                    source,
+                    keys: Vec::new(),
+                    subjects: Vec::new(),
+                    queries: Vec::new(),
+                    webhooks: Vec::new(),
+                });
+                let ask_webhooks = entry.webhooks_due <= now;
+                for (gate, kind) in &entry.follow.gates {
+                    let key = entry.key.clone();
+                    match kind {
+                        GateKind::Promql { query, .. } => batch.queries.push((key, *gate, query.clone())),
+                        GateKind::Webhook { url } if ask_webhooks => {
+                            batch.webhooks.push((key, *gate, url.clone(), entry.follow.told.clone()));
+                        }
+                        GateKind::Webhook { .. } | GateKind::Approval => {}
+                    }
+                }
+                if ask_webhooks {
+                    entry.webhooks_due = now + WEBHOOK_EVERY;
+                }
+                if entry.analysis.is_some() {
+                    ready.push((entry.key.clone(), entry.follow.clone()));
+                } else {
+                    batch.keys.push(entry.key.clone());
+                    batch.subjects.push(Subject::default());
+                }
+            }
+        }
+        // Pods are known elsewhere, behind a lock of their own: never hold both.
+        for (key, follow) in ready {
+            if let Some(batch) = batches.get_mut(&follow.source) {
+                let mut subject = follow.subject.clone();
+                fill(&key, &follow, &mut subject);
+                batch.keys.push(key);
+                batch.subjects.push(subject);
+            }
+        }
+        // A web server that is slow must hold up nobody's counters: each is a batch of its own.
+        let servers: Vec<_> = batches.values_mut().flat_map(|batch| std::mem::take(&mut batch.webhooks)).collect();
+        let alone = servers.into_iter().map(|server| Batch {
+            source: SourceKey::BuiltIn,
+            keys: Vec::new(),
+            subjects: Vec::new(),
+            queries: Vec::new(),
+            webhooks: vec![server],
+        });
+        batches.into_values().chain(alone).collect()
+    }
+
+    /// Asks about a batch and takes the answers in. Returns who is to be woken.
+    async fn ask(&self, ask: &impl Ask, batch: Batch<K>) -> Vec<Wake<K>> {
+        let Batch { source, keys, subjects, queries, webhooks } = batch;
+        let counted: Vec<usize> =
+            (0..subjects.len()).filter(|place| !subjects[*place].service.is_empty()).collect();
+        let asked: Vec<Subject> = counted.iter().map(|place| subjects[*place].clone()).collect();
+        let counters = async {
+            if asked.is_empty() { Vec::new() } else { ask.counters(&source, &asked, unix_now()).await }
+        };
+        // Equal queries are asked once.
+        let distinct: Vec<String> =
+            queries.iter().map(|(.., query)| query.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+        let gates = async {
+            if distinct.is_empty() { Vec::new() } else { ask.queries(&source, &distinct).await }
+        };
+        let servers = futures::future::join_all(webhooks.iter().map(|(_, _, url, told)| ask.webhook(url, told)));
+        let (answers, gates, servers) = tokio::join!(counters, gates, servers);
+
+        let now = unix_now();
+        let mut woken: BTreeMap<K, bool> = BTreeMap::new();
+        let mut state = self.lock();
+        for (place, answer) in counted.iter().zip(answers) {
+            let Some(entry) = state.followed.get_mut(&keys[*place]) else { continue };
+            if let Some(urgent) = entry.take(answer, &asked_series(&subjects[*place]), now) {
+                *woken.entry(entry.key.clone()).or_default() |= urgent;
+            }
+        }
+        let answered = distinct.iter().zip(gates).collect::<HashMap<_, _>>();
+        let of_queries = queries.iter().filter_map(|(key, gate, query)| {
+            Some((key, *gate, answered.get(query)?.clone()))
+        });
+        let of_servers = webhooks.iter().zip(servers).map(|((key, gate, ..), answer)| (key, *gate, answer));
+        for (key, gate, answer) in of_queries.chain(of_servers) {
+            let Some(entry) = state.followed.get_mut(key) else { continue };
+            if entry.answers.get(&gate) != Some(&answer) {
+                entry.answers.insert(gate, answer);
+                woken.entry(key.clone()).or_default();
+            }
+        }
+        for key in &keys {
+            if let Some(entry) = state.followed.get_mut(key) {
+                entry.asking = false;
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+        woken.into_iter().map(|(key, urgent)| Wake { key, urgent }).collect()
+    }
+}
+
+impl<K> Followed<K> {
+    /// Takes an answer in. Returns whether somebody is to be woken, and whether at once.
+    fn take(&mut self, answer: Answer, known_pods: &BTreeSet<u64>, now: f64) -> Option<bool> {
+        let analysis = self.analysis.as_mut()?;
+        let before = self.problem.take();
+        match answer {
+            Answer::Readings { readings, comparable } => {
+                analysis.set_comparable(comparable);
+                let metrics = &self.follow.policy.metrics;
+                for reading in &readings {
+                    let Some(metric) = metrics.get(reading.metric) else { continue };
+                    let taken = analysis.sample(&metric.name, sample(reading));
+                    if let Err(refused) = taken
+                        && refused != Rejected::NotLater
+                    {
+                        self.problem = Some(refused.to_string());
+                    }
+                }
+                let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
+                self.series.retain(|series, missed| {
+                    *missed = if seen.contains(series) { 0 } else { *missed + 1 };
+                    // A pod that still stands is waited for; looks have their own patience with it.
+                    let gone = *missed > 0 && (!known_pods.contains(series) || *missed > MISSED);
+                    if gone {
+                        analysis.forget(*series);
+                    }
+                    !gone
+                });
+                for series in seen {
+                    self.series.entry(series).or_insert(0);
+                }
+            }
+            Answer::Nothing(why) => self.problem = Some(why),
+        }
+        if let Some(why) = &self.problem {
+            analysis.no_answer(why);
+        }
+        analysis.close(now);
+        let evidence = analysis.evidence(now);
+        let differs = self.evidence.as_ref().is_none_or(|old| !same_verdicts(old, &evidence));
+        let urgent = evidence.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail);
+        self.evidence = Some(evidence);
+        let stale = now >= self.numbers_due;
+        if stale || differs {
+            self.numbers_due = now + NUMBERS_EVERY;
+        }
+        (differs || stale || before != self.problem).then_some(urgent && differs)
+    }
+}
+
+/// The series that pods of a subject have.
+fn asked_series(subject: &Subject) -> BTreeSet<u64> {
+    let pods = subject.arms.iter().flat_map(|arm| &arm.pods);
+    pods.map(|pod| crate::evidence::pod_id(&pod.name)).collect()
+}
+
+fn sample(reading: &Reading) -> Sample<'static> {
+    Sample {
+        revision: ARMS.get(reading.arm).copied().unwrap_or_default(),
+        pod: reading.series,
+        time: reading.time,
+        ready_since: reading.ready_since,
+        requests: reading.requests,
+        bad: reading.bad,
+    }
+}
+
+fn keep_dispersions<K: Clone + Eq + std::hash::Hash>(
+    known: &mut HashMap<(K, String), Dispersion>,
+    key: &K,
+    analysis: Option<&Analysis>,
+) {
+    let measured = analysis.into_iter().flat_map(Analysis::dispersions);
+    known.extend(measured.map(|(name, dispersion)| ((key.clone(), name.to_owned()), dispersion.clone())));
+}
+
+/// Whether what was counted by one policy stands under the other.
+fn counts_alike(one: &Policy, other: &Policy) -> bool {
+    one.metrics == other.metrics
+        && one.warmup == other.warmup
+        && one.interval == other.interval
+        && one.false_alarm.to_bits() == other.false_alarm.to_bits()
+        && one.comparing_steps() == other.comparing_steps()
+}
+
+/// Whether two judgements say the same, whatever their numbers.
+fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
+    let same = |one: &Judgement, other: &Judgement| {
+        one.verdict == other.verdict
+            && std::mem::discriminant(&one.reason) == std::mem::discriminant(&other.reason)
+    };
+    one.attempt == other.attempt
+        && one.weight == other.weight
+        && one.judgements.len() == other.judgements.len()
+        && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))
+}
+
+/// The next moment at which all rollouts of that interval are asked about, in Unix seconds.
+fn next_tick(now: f64, interval: f64) -> f64 {
+    let interval = interval.max(0.1);
+    let next = ((now / interval).floor() + 1.0) * interval;
+    // A tick that is almost there would be two readings of the same moment.
+    if next - now < interval * 0.25 { next + interval } else { next }
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
