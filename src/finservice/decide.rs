@@ -340,10 +340,8 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
 
 /// How requests are shared. The legacy backend keeps its paths until a CanaryRollout moves them.
 fn weights(spec: &FinServiceSpec, stable: Option<&str>) -> Weights {
-    Weights {
-        revisions: stable.map(|hash| (hash.to_owned(), 100)).into_iter().collect(),
-        legacy: if spec.legacy.is_some() { 100 } else { 0 },
-    }
+    let stable: Vec<_> = stable.map(|hash| (hash, 100)).into_iter().collect();
+    Weights::of_revisions(&stable, if spec.legacy.is_some() { 100 } else { 0 })
 }
 
 /// Records a new revision.
@@ -388,7 +386,16 @@ fn make_revision(
         // What stands in the template stays: taking it away would restart pods.
         OnSecretChange::Rollout | OnSecretChange::Ignore => secrets_recorded.map(str::to_owned),
     };
-    let parts = RevisionParts { hash, input, template, replicas, serves, secrets_digest: digest.as_deref() };
+    let parts = RevisionParts {
+        hash,
+        input,
+        template,
+        replicas,
+        serves,
+        direct: false,
+        least: None,
+        secrets_digest: digest.as_deref(),
+    };
     for child in children::of_revision(scope, &parts) {
         stages.make.extend(comparison.want(child));
     }
