@@ -17,6 +17,17 @@ const EJECTION_PERCENT: i32 = 10;
 ///
 /// The limits are those of each calling proxy, as is Envoy's way, not of all callers together.
 pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
+    rule(scope, scope.revision_name(hash), hash)
+}
+
+/// The same for the revision's direct Service ([`super::service::direct`]): a proxy counts its connections,
+/// and ejects pods, for each of the two apart.
+pub fn direct(scope: &Scope, hash: &str) -> Option<Child> {
+    rule(scope, scope.direct_name(hash), hash)
+}
+
+/// The rule for a Service of the revision, under the same name.
+fn rule(scope: &Scope, service: String, hash: &str) -> Option<Child> {
     let breaker = scope.spec.mesh.as_ref().and_then(|mesh| mesh.circuit_breaker.as_ref());
     let pool = breaker.and_then(|breaker| {
         let connections = breaker.max_connections.map(|max| json!({"maxConnections": max}));
@@ -38,10 +49,10 @@ pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
         ("connectionPool", pool),
         ("outlierDetection", outliers),
     ]))?;
-    let host: Value = scope.host(&scope.revision_name(hash)).into();
+    let host: Value = scope.host(&service).into();
     Some(scope.child(
         Kind::DestinationRule,
-        scope.revision_name(hash),
+        service,
         Some(hash),
         json!({"spec": {"host": host, "trafficPolicy": policy}}),
     ))

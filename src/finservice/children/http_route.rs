@@ -1,60 +1,144 @@
 //! Gateway API's HTTPRoutes.
+//!
+//! Of the rules that match a request the one with the longest path wins, then the one with the most headers,
+//! then the first. So rules for what a rollout chooses name all paths again, and stand first.
 
 use serde_json::{Value, json};
 
 use super::json::{list, object};
+use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
 use super::routing::{Routing, Target, legacy_service, split_paths};
-use super::{Child, Kind, Scope};
+use super::{Child, Kind, Scope, fresh};
 use crate::api::finservice::Traffic;
 use crate::api::units;
 
+/// Most matches of one rule, by the definition of HTTPRoutes.
+const MATCHES_OF_RULE: usize = 64;
+
 /// One HTTPRoute for each group of hosts of the ingress, from the gateway to the revisions' own
-/// Services by weight. A legacy backend that is no Service is left out (see
+/// Services by weight, and one for the preview of a rollout. A legacy backend that is no Service is left out (see
 /// [`legacy_service`]); one in another namespace needs a ReferenceGrant there.
 pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
     if scope.spec.traffic() == Traffic::Pulled {
         return Vec::new();
     }
     let groups = routing.groups(scope);
-    let routes = groups.iter().enumerate().filter_map(|(index, group)| {
-        let (ingress, port) = (scope.spec.ingress.as_ref()?, scope.ingress_port()?);
-        let (shared, rest) = split_paths(scope, &group.paths);
-        let mut rules = Vec::new();
-        for (paths, legacy) in [(shared, true), (rest, false)] {
-            // A backend that cannot be named must not keep its share: those requests would fail.
-            let legacy = legacy && matches!(legacy_service(scope), Ok(Some(_)));
-            let shares = routing.shares(legacy);
-            if !paths.is_empty() && !shares.is_empty() {
-                rules.push(rule(scope, &paths, backends(scope, routing, &shares, &port.name)?));
-            }
-        }
-        let (namespace, gateway) =
-            ingress.gateway.split_once('/').unwrap_or((scope.namespace, &ingress.gateway));
+    let mut children: Vec<Child> = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
         // A dot keeps these names apart from those of all FinServices, which are DNS labels.
         let name = match index {
             0 => scope.name.to_owned(),
             _ => format!("{}.{}", scope.name, index + 1),
         };
-        let spec = json!({
-            "parentRefs": [{
-                "group": "gateway.networking.k8s.io",
-                "kind": "Gateway",
-                "namespace": namespace,
-                "name": gateway,
-            }],
-            "hostnames": group.hosts,
-            "rules": list(rules)?,
-        });
-        Some(scope.child(Kind::HTTPRoute, name, None, json!({"spec": spec})))
-    });
-    routes.collect()
+        let rules = rules(scope, routing, &group.paths);
+        children.extend(rules.and_then(|rules| route(scope, name, json!(group.hosts), rules)));
+    }
+    children.extend(preview(scope, routing));
+    children
 }
 
-fn rule(scope: &Scope, paths: &[String], backends: Value) -> Value {
+/// A route from the gateway of the ingress; none without rules.
+fn route(scope: &Scope, name: String, hosts: Value, rules: Vec<Value>) -> Option<Child> {
+    let gateway = &scope.spec.ingress.as_ref()?.gateway;
+    let (namespace, gateway) = gateway.split_once('/').unwrap_or((scope.namespace, gateway));
+    let spec = json!({
+        "parentRefs": [{
+            "group": "gateway.networking.k8s.io",
+            "kind": "Gateway",
+            "namespace": namespace,
+            "name": gateway,
+        }],
+        "hostnames": hosts,
+        "rules": list(rules)?,
+    });
+    Some(scope.child(Kind::HTTPRoute, name, None, json!({"spec": spec})))
+}
+
+/// The rules for hosts with these paths.
+fn rules(scope: &Scope, routing: &Routing, paths: &[String]) -> Option<Vec<Value>> {
+    let port = &scope.ingress_port()?.name;
+    let (shared, rest) = split_paths(scope, paths);
+    let all: Vec<String> = shared.iter().chain(&rest).cloned().collect();
+    let (mut kept_rules, mut by_weight) = (Vec::new(), Vec::new());
+    for (paths, legacy) in [(shared, true), (rest, false)] {
+        // A backend that cannot be named must not keep its share: those requests would fail.
+        let legacy = legacy && matches!(legacy_service(scope), Ok(Some(_)));
+        let shares = routing.shares(legacy);
+        if paths.is_empty() || shares.is_empty() {
+            continue;
+        }
+        let kept = Kept::of(routing.weights, &shares);
+        for chosen in kept.iter().flat_map(Kept::chosen) {
+            kept_rules.extend(chosen_rules(scope, routing, &paths, &chosen, port)?);
+        }
+        let mirror = match rollout_route::mirror(routing.weights, &shares) {
+            Some((hash, percent)) => {
+                let to = service(scope.direct_name(hash), routing.port_number(scope, hash, port)?, None);
+                let mirror = json!({"backendRef": to, "percent": percent});
+                Some(json!([{"type": "RequestMirror", "requestMirror": mirror}]))
+            }
+            None => None,
+        };
+        let backends = backends(scope, routing, &shares, kept.as_ref(), port)?;
+        by_weight.push(rule(scope, under(&paths), backends, mirror));
+    }
+    let mut rules = Vec::new();
+    if !by_weight.is_empty() {
+        let mut room = rollout_route::room(all.len(), routing.weights.affinity.is_some());
+        for mut chosen in rollout_route::matched(routing.weights) {
+            chosen.criteria.truncate(room);
+            room -= chosen.criteria.len();
+            rules.extend(chosen_rules(scope, routing, &all, &chosen, port)?);
+        }
+    }
+    rules.extend(kept_rules);
+    rules.extend(by_weight);
+    Some(rules)
+}
+
+/// What can be seen of a revision before it serves: all paths of the ingress, under another host.
+fn preview(scope: &Scope, routing: &Routing) -> Option<Child> {
+    let preview = rollout_route::preview(scope, routing)?;
+    let backends = direct(scope, routing, preview.hash, &scope.ingress_port()?.name)?;
+    let rules = vec![rule(scope, under(&preview.paths), backends, None)];
+    route(scope, rollout_route::preview_name(scope), json!([preview.host]), rules)
+}
+
+/// The rules for requests under these paths that are chosen.
+fn chosen_rules(
+    scope: &Scope,
+    routing: &Routing,
+    paths: &[String],
+    chosen: &Chosen,
+    port: &str,
+) -> Option<Vec<Value>> {
+    let mut matches = Vec::new();
+    for Criterion { header, pattern } in &chosen.criteria {
+        let (kind, value) = match pattern {
+            Pattern::Exact(text) => ("Exact", text),
+            Pattern::Regex(expression) => ("RegularExpression", expression),
+        };
+        let headers = json!([{"type": kind, "name": header, "value": value}]);
+        for mut matched in under(paths) {
+            matched["headers"] = headers.clone();
+            matches.push(matched);
+        }
+    }
+    let backends = direct(scope, routing, chosen.hash, port)?;
+    let rules = matches.chunks(MATCHES_OF_RULE);
+    Some(rules.map(|matches| rule(scope, matches.to_vec(), backends.clone(), None)).collect())
+}
+
+/// What matches these path prefixes.
+fn under(paths: &[String]) -> Vec<Value> {
+    paths.iter().map(|path| json!({"path": {"type": "PathPrefix", "value": path}})).collect()
+}
+
+fn rule(scope: &Scope, matches: Vec<Value>, backends: Value, filters: Option<Value>) -> Value {
     let timeout = scope.spec.mesh.as_ref().and_then(|mesh| mesh.timeout.as_deref()).and_then(units::duration);
-    let matches = paths.iter().map(|path| json!({"path": {"type": "PathPrefix", "value": path}})).collect();
     object([
         ("matches", list(matches)),
+        ("filters", filters),
         ("backendRefs", Some(backends)),
         // Zero is no limit. Written out, since implementations have limits of their own: Envoy's is
         // 15 s.
@@ -62,29 +146,56 @@ fn rule(scope: &Scope, paths: &[String], backends: Value) -> Value {
     ])
 }
 
-fn backends(scope: &Scope, routing: &Routing, shares: &[(Target, u8)], port: &str) -> Option<Value> {
-    let backend = |(target, share): &(Target, u8)| match target {
-        Target::Revision(hash) => Some(json!({
-            "group": "",
-            "kind": "Service",
-            "name": scope.revision_name(hash),
-            "port": routing.port_number(scope, hash, port)?,
-            "weight": share,
-        })),
-        Target::Legacy => {
-            let (namespace, name, port) = legacy_service(scope).ok()??;
-            let elsewhere = (namespace != scope.namespace).then(|| namespace.into());
-            Some(object([
-                ("group", Some("".into())),
-                ("kind", Some("Service".into())),
-                ("name", Some(name.into())),
-                ("namespace", elsewhere),
-                ("port", Some(port.into())),
-                ("weight", Some((*share).into())),
-            ]))
+/// A Service, in this namespace unless another one is named.
+fn service(name: String, port: u16, namespace: Option<Value>) -> Value {
+    object([
+        ("group", Some("".into())),
+        ("kind", Some("Service".into())),
+        ("name", Some(name.into())),
+        ("namespace", namespace),
+        ("port", Some(port.into())),
+    ])
+}
+
+/// The direct Service of a revision, alone.
+fn direct(scope: &Scope, routing: &Routing, hash: &str, port: &str) -> Option<Value> {
+    let mut backend = service(scope.direct_name(hash), routing.port_number(scope, hash, port)?, None);
+    backend["weight"] = 100.into();
+    Some(json!([backend]))
+}
+
+fn backends(
+    scope: &Scope,
+    routing: &Routing,
+    shares: &[(Target, u8)],
+    kept: Option<&Kept>,
+    port: &str,
+) -> Option<Value> {
+    let of_revision = |revision: &str, hash: &str| {
+        let number = routing.port_number(scope, hash, port)?;
+        let mut backend = service(scope.revision_name(revision), number, None);
+        if let Some(kept) = kept {
+            // Added, since the service may set cookies of its own.
+            let cookie = json!({"add": [{"name": "Set-Cookie", "value": kept.cookie(hash)}]});
+            backend["filters"] =
+                json!([{"type": "ResponseHeaderModifier", "responseHeaderModifier": cookie}]);
         }
+        Some(backend)
     };
-    shares.iter().map(backend).collect::<Option<Vec<Value>>>().map(Value::Array)
+    let one = |(target, share): &(Target, u8)| {
+        let mut backend = match target {
+            Target::Revision(hash) => of_revision(hash, hash)?,
+            Target::Fresh(hash) => of_revision(&fresh::revision(hash), hash)?,
+            Target::Legacy => {
+                let (namespace, name, port) = legacy_service(scope).ok()??;
+                let elsewhere = (namespace != scope.namespace).then(|| namespace.into());
+                service(name, port, elsewhere)
+            }
+        };
+        backend["weight"] = (*share).into();
+        Some(backend)
+    };
+    shares.iter().map(one).collect::<Option<Vec<Value>>>().map(Value::Array)
 }
 
 #[cfg(test)]
@@ -94,7 +205,7 @@ mod tests {
     use crate::finservice::testing;
 
     fn routed(spec: &crate::api::FinServiceSpec, legacy: u8) -> Value {
-        let weights = Weights { revisions: vec![("aaaaaaaaaa".to_owned(), 100)], legacy };
+        let weights = Weights::of_revisions(&[("aaaaaaaaaa", 100)], legacy);
         build(&testing::scope(spec), &Routing::new(None, &weights))[0].body["spec"].clone()
     }
 

@@ -13,6 +13,7 @@ pub mod dashboard;
 pub mod deployment;
 pub mod destination_rule;
 pub mod environment;
+pub mod fresh;
 pub mod http_route;
 mod json;
 pub mod kafka;
@@ -20,10 +21,14 @@ pub mod kind;
 pub mod limits;
 pub mod metric_source;
 pub mod network_policy;
+pub mod observed;
 pub mod peer_authentication;
 pub mod prometheus_rule;
 pub mod quantity;
 pub mod request_authentication;
+pub mod rollout_route;
+#[cfg(test)]
+mod rollout_tests;
 pub mod routing;
 pub mod service;
 pub mod service_account;
@@ -34,12 +39,14 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod virtual_service;
+pub mod weights;
 
 use serde_json::{Value, json};
 
 pub use assemble::{RevisionParts, of_revision, of_service};
 pub use kind::{Api, Kind};
 pub use routing::Routing;
+pub use weights::{Arm, Weights, weights_of};
 
 use crate::api::FinServiceSpec;
 
@@ -69,19 +76,15 @@ pub struct Child {
     pub body: Value,
 }
 
-/// How requests are shared: weights in percent, which add up to 100.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Weights {
-    /// By revision hash; those with weight zero may be left out.
-    pub revisions: Vec<(String, u8)>,
-    /// Share of the legacy backend on its paths. The revisions share the rest.
-    pub legacy: u8,
-}
-
 impl Scope<'_> {
     /// Name of the children of one revision.
     pub fn revision_name(&self, hash: &str) -> String {
         format!("{}-{hash}", self.name)
+    }
+
+    /// Name of the Service of a revision to which requests go that reach it otherwise than by chance.
+    pub fn direct_name(&self, hash: &str) -> String {
+        format!("{}-{hash}-direct", self.name)
     }
 
     /// Labels that all pods of the service have, and only they.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Scope, Weights};
+use super::{Arm, Scope, Weights};
 use crate::api::Problem;
 use crate::api::workload::Port;
 
@@ -33,6 +33,8 @@ pub struct HostGroup {
 pub enum Target<'a> {
     /// To a revision, by hash.
     Revision(&'a str),
+    /// To the fresh copy of a revision, by that one's hash.
+    Fresh(&'a str),
     /// To the legacy backend.
     Legacy,
 }
@@ -105,7 +107,10 @@ impl<'a> Routing<'a> {
             .weights
             .revisions
             .iter()
-            .map(|(hash, _)| Target::Revision(hash.as_str()))
+            .map(|(arm, _)| match arm {
+                Arm::Revision(hash) => Target::Revision(hash),
+                Arm::Fresh(hash) => Target::Fresh(hash),
+            })
             .zip(proportional(&weights, rest))
             .collect();
         // With no revision to take the rest, the legacy backend keeps all of it.
@@ -209,7 +214,7 @@ mod tests {
     use crate::finservice::testing;
 
     fn weights(revisions: &[(&str, u8)], legacy: u8) -> Weights {
-        Weights { revisions: revisions.iter().map(|(hash, w)| ((*hash).to_owned(), *w)).collect(), legacy }
+        Weights::of_revisions(revisions, legacy)
     }
 
     #[test]
@@ -312,10 +317,9 @@ mod tests {
             legacy in 0_u8..=100,
             on_legacy_paths: bool,
         ) {
-            let weights = Weights {
-                revisions: revisions.iter().enumerate().map(|(i, w)| (format!("r{i}"), *w)).collect(),
-                legacy,
-            };
+            let arm = |(i, w): (usize, &u8)| (Arm::Revision(format!("r{i}")), *w);
+            let revisions_and_weights = revisions.iter().enumerate().map(arm).collect();
+            let weights = Weights { revisions: revisions_and_weights, legacy, ..Weights::default() };
             let shares = Routing::new(None, &weights).shares(on_legacy_paths);
             let sum: u32 = shares.iter().map(|(_, share)| u32::from(*share)).sum();
             prop_assert!(sum == 100 || shares.is_empty(), "{:?}", shares);
@@ -328,6 +332,7 @@ mod tests {
                         let index: usize = hash[1..].parse().expect("an index");
                         prop_assert!(revisions[index] > 0, "zero means zero");
                     }
+                    Target::Fresh(hash) => prop_assert!(false, "{} has no copy", hash),
                     Target::Legacy => prop_assert!(on_legacy_paths && legacy > 0),
                 }
             }

@@ -23,11 +23,30 @@ pub fn revision(scope: &Scope, hash: &str, ports: &[Port]) -> Option<Child> {
     })
 }
 
+/// The Service of a revision for requests that reach it otherwise than by chance: matched, mirrored,
+/// previewed, or kept by a cookie. It selects the same pods, and is apart so that a proxy's counters of the
+/// revision's own Service speak of requests that were shared by chance alone. None without ports.
+///
+/// It bears no label of the revision: a ServiceMonitor goes by that, and would scrape the pods twice.
+pub fn direct(scope: &Scope, hash: &str, ports: &[Port]) -> Option<Child> {
+    (!ports.is_empty()).then(|| {
+        scope.child(
+            Kind::Service,
+            scope.direct_name(hash),
+            None,
+            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports)}}),
+        )
+    })
+}
+
 /// The plain Service, whose selector is the record of which revision is stable.
 ///
 /// Without a stable revision it selects nothing of ours: a selector that named the service alone
 /// would send requests to whatever revision starts first. A Service that is being adopted keeps the
 /// selector that it has until then, since no selector is applied.
+///
+/// Where shares are made by numbers of pods it selects the pods of all revisions, and the mark that it
+/// carries says which one is stable.
 pub fn plain(scope: &Scope, routing: &Routing) -> Child {
     let ports = routing.plain_ports(scope);
     let ports = if ports.is_empty() {
@@ -37,7 +56,8 @@ pub fn plain(scope: &Scope, routing: &Routing) -> Child {
     };
     let mut spec = json!({"ports": ports});
     if let Some(stable) = routing.stable {
-        spec["selector"] = scope.revision_labels(stable);
+        spec["selector"] =
+            if routing.weights.by_pods { scope.service_labels() } else { scope.revision_labels(stable) };
     }
     scope.child(Kind::Service, scope.name.to_owned(), None, json!({"spec": spec}))
 }
@@ -87,6 +107,27 @@ mod tests {
             stable.body["spec"]["selector"],
             json!({"banyan.dev/service": testing::NAME, "banyan.dev/revision": "bcdfghjklm"})
         );
+    }
+
+    #[test]
+    fn the_plain_service_selects_all_pods_where_their_numbers_are_the_shares() {
+        let spec = testing::minimal();
+        let scope = testing::scope(&spec);
+        let weights = Weights { by_pods: true, ..Weights::default() };
+        let child = plain(&scope, &Routing::new(Some("bcdfghjklm"), &weights));
+        assert_eq!(child.body["spec"]["selector"], json!({"banyan.dev/service": testing::NAME}));
+        assert_eq!(plain(&scope, &Routing::new(None, &weights)).body["spec"].get("selector"), None);
+    }
+
+    #[test]
+    fn a_direct_service_reaches_the_same_pods_and_is_not_scraped() {
+        let spec = testing::minimal();
+        let scope = testing::scope(&spec);
+        let own = revision(&scope, "bcdfghjklm", &spec.ports).expect("a Service");
+        let direct = direct(&scope, "bcdfghjklm", &spec.ports).expect("a Service");
+        assert_eq!(direct.name, "transaction-bcdfghjklm-direct");
+        assert_eq!(direct.body["spec"], own.body["spec"]);
+        assert_eq!(direct.body["metadata"]["labels"].get("banyan.dev/revision"), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ fn all(spec: &FinServiceSpec, weights: &Weights, replicas: i32) -> Vec<Child> {
                 template: &template,
                 replicas,
                 serves: index == 0,
+                direct: false,
+                least: None,
                 secrets_digest: Some("wxzwxzwxzw"),
             },
         ));
@@ -43,7 +45,7 @@ fn all(spec: &FinServiceSpec, weights: &Weights, replicas: i32) -> Vec<Child> {
 }
 
 fn weights(canary: u8, legacy: u8) -> Weights {
-    Weights { revisions: vec![(STABLE.to_owned(), 100 - canary), (CANARY.to_owned(), canary)], legacy }
+    Weights::of_revisions(&[(STABLE, 100 - canary), (CANARY, canary)], legacy)
 }
 
 fn golden(children: &[Child], file: ExpectFile) {
@@ -86,7 +88,7 @@ fn a_strict_service_behind_istio() {
 }
 
 /// Everything that the API server would drop or refuse in what is applied.
-fn defects(path: &str, value: &Value, found: &mut Vec<String>) {
+pub(super) fn defects(path: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Null => found.push(format!("{path} is null")),
         Value::Array(items) if items.is_empty() => found.push(format!("{path} is an empty list")),
@@ -117,7 +119,7 @@ fn item(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| last.parse::<usize>().is_ok())
 }
 
-fn is_label_value(text: &str) -> bool {
+pub(super) fn is_label_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let outer = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63 && text.chars().all(inner) && outer(text.chars().next()) && outer(text.chars().last())

@@ -1,11 +1,15 @@
 //! Istio's VirtualServices: requests to the plain name, and requests from the outside, go to the
-//! revisions' own Services by weight.
+//! revisions' own Services by weight. What a rollout chooses goes to their direct ones.
+//!
+//! Istio takes the first rule that matches: requests that are chosen come first, then the legacy backend's
+//! paths, and before each rule that shares by chance those for the clients that are kept there.
 
 use serde_json::{Value, json};
 
 use super::json::{list, object, text};
+use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
 use super::routing::{HostGroup, LegacyBackend, Routing, Target, legacy_backend, split_paths};
-use super::{Child, Kind, Scope};
+use super::{Child, Kind, Scope, fresh};
 use crate::api::finservice::Traffic;
 use crate::api::units;
 use crate::api::workload::Protocol;
@@ -13,8 +17,8 @@ use crate::api::workload::Protocol;
 /// What is retried unless the spec says otherwise: failures before the request reached the service.
 const RETRY_ON: &str = "connect-failure,refused-stream";
 
-/// The VirtualServices: one on the plain name for callers in the mesh, and one for each group of
-/// hosts at the ingress gateway.
+/// The VirtualServices: one on the plain name for callers in the mesh, one for each group of hosts at the
+/// ingress gateway, and one for the preview of a rollout.
 ///
 /// They are apart since FinServices may share a host: Istio merges VirtualServices of one host at a
 /// gateway, but not in the sidecars. None is made while there is nowhere to send anything, nor for
@@ -28,6 +32,7 @@ pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
     children.extend(
         groups.iter().enumerate().filter_map(|(index, group)| at_gateway(scope, routing, group, index)),
     );
+    children.extend(preview(scope, routing));
     children
 }
 
@@ -38,12 +43,16 @@ fn in_mesh(scope: &Scope, routing: &Routing) -> Option<Child> {
     }
     let (mut http, mut tcp) = (Vec::new(), Vec::new());
     for port in routing.plain_ports(scope) {
-        let route = destinations(scope, routing, &shares, &port.name)?;
-        let matches = json!([{"port": port.port}]);
-        match port.protocol() {
-            Protocol::TCP => tcp.push(json!({"match": matches, "route": route})),
-            _ => http.push(http_rule(scope, matches, route)),
+        let base = [json!({"port": port.port})];
+        if port.protocol() == Protocol::TCP {
+            let route = destinations(scope, routing, &shares, None, &port.name)?;
+            tcp.push(json!({"match": base, "route": route}));
+            continue;
         }
+        for chosen in rollout_route::matched(routing.weights) {
+            http.push(chosen_rule(scope, routing, &base, &chosen, &port.name)?);
+        }
+        http.extend(by_chance(scope, routing, &base, &shares, &port.name)?);
     }
     if http.is_empty() && tcp.is_empty() {
         return None;
@@ -58,31 +67,99 @@ fn in_mesh(scope: &Scope, routing: &Routing) -> Option<Child> {
 }
 
 fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize) -> Option<Child> {
-    let (ingress, port) = (scope.spec.ingress.as_ref()?, scope.ingress_port()?);
+    let port = scope.ingress_port()?;
     let (shared, rest) = split_paths(scope, &group.paths);
+    let all: Vec<String> = shared.iter().chain(&rest).cloned().collect();
     let mut rules = Vec::new();
-    // Istio takes the first rule that matches: the legacy backend's paths are the more specific ones.
-    for (mut paths, legacy) in [(shared, true), (rest, false)] {
+    // The legacy backend's paths are the more specific ones.
+    for (paths, legacy) in [(shared, true), (rest, false)] {
         let shares = routing.shares(legacy);
-        if paths.is_empty() || shares.is_empty() {
-            continue;
+        if !paths.is_empty() && !shares.is_empty() {
+            rules.extend(by_chance(scope, routing, &under(paths), &shares, &port.name)?);
         }
-        paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-        let route = destinations(scope, routing, &shares, &port.name)?;
-        rules.push(http_rule(scope, paths.iter().flat_map(|path| path_matches(path)).collect(), route));
     }
-    let gateway = if ingress.gateway.contains('/') {
-        ingress.gateway.clone()
-    } else {
-        format!("{}/{}", scope.namespace, ingress.gateway)
-    };
+    if !rules.is_empty() {
+        let base = under(all);
+        let matched = rollout_route::matched(routing.weights);
+        let chosen = matched.iter().map(|chosen| chosen_rule(scope, routing, &base, chosen, &port.name));
+        rules.splice(0..0, chosen.collect::<Option<Vec<_>>>()?);
+    }
     // A dot keeps these names apart from those of all FinServices, which are DNS labels.
     let name = match index {
         0 => format!("{}.ingress", scope.name),
         _ => format!("{}.ingress-{}", scope.name, index + 1),
     };
-    let spec = json!({"hosts": group.hosts, "gateways": [gateway], "http": list(rules)?});
+    let spec = json!({"hosts": group.hosts, "gateways": [gateway(scope)?], "http": list(rules)?});
     Some(scope.child(Kind::VirtualService, name, None, json!({"spec": spec})))
+}
+
+/// The gateway of the ingress, with its namespace.
+fn gateway(scope: &Scope) -> Option<String> {
+    let gateway = &scope.spec.ingress.as_ref()?.gateway;
+    Some(if gateway.contains('/') { gateway.clone() } else { format!("{}/{gateway}", scope.namespace) })
+}
+
+/// What can be seen of a revision before it serves: all paths of the ingress, under another host.
+fn preview(scope: &Scope, routing: &Routing) -> Option<Child> {
+    let preview = rollout_route::preview(scope, routing)?;
+    let route = direct(scope, routing, preview.hash, &scope.ingress_port()?.name)?;
+    let rule = http_rule(scope, under(preview.paths), route, None);
+    let spec = json!({"hosts": [preview.host], "gateways": [gateway(scope)?], "http": [rule]});
+    let name = rollout_route::preview_name(scope);
+    Some(scope.child(Kind::VirtualService, name, None, json!({"spec": spec})))
+}
+
+/// The rule for what is shared by chance, with its mirror, and before it those for the clients that are
+/// kept.
+fn by_chance(
+    scope: &Scope,
+    routing: &Routing,
+    base: &[Value],
+    shares: &[(Target, u8)],
+    port: &str,
+) -> Option<Vec<Value>> {
+    let kept = Kept::of(routing.weights, shares);
+    let chosen = kept.iter().flat_map(Kept::chosen);
+    let mut rules: Vec<Value> =
+        chosen.map(|chosen| chosen_rule(scope, routing, base, &chosen, port)).collect::<Option<_>>()?;
+    let route = destinations(scope, routing, shares, kept.as_ref(), port)?;
+    let mirror = match rollout_route::mirror(routing.weights, shares) {
+        Some((hash, percent)) => {
+            Some((destination(scope, routing, &scope.direct_name(hash), hash, port)?, percent))
+        }
+        None => None,
+    };
+    rules.push(http_rule(scope, base.to_vec(), route, mirror));
+    Some(rules)
+}
+
+/// The rule for requests that are chosen, among those that `base` matches.
+fn chosen_rule(
+    scope: &Scope,
+    routing: &Routing,
+    base: &[Value],
+    chosen: &Chosen,
+    port: &str,
+) -> Option<Value> {
+    let mut matches = Vec::new();
+    for Criterion { header, pattern } in &chosen.criteria {
+        let pattern = match pattern {
+            Pattern::Exact(text) => json!({"exact": text}),
+            Pattern::Regex(expression) => json!({"regex": expression}),
+        };
+        for matched in base {
+            let mut matched = matched.clone();
+            matched["headers"][header] = pattern.clone();
+            matches.push(matched);
+        }
+    }
+    Some(http_rule(scope, matches, direct(scope, routing, chosen.hash, port)?, None))
+}
+
+/// What matches these path prefixes, the longest first.
+fn under(mut paths: Vec<String>) -> Vec<Value> {
+    paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
+    paths.iter().flat_map(|path| path_matches(path)).collect()
 }
 
 /// A prefix that ends at a slash, as Gateway API understands prefixes; Istio's `prefix` alone would
@@ -95,7 +172,8 @@ fn path_matches(path: &str) -> Vec<Value> {
     vec![json!({"uri": {"exact": trimmed}}), json!({"uri": {"prefix": format!("{trimmed}/")}})]
 }
 
-fn http_rule(scope: &Scope, matches: Value, route: Value) -> Value {
+/// A rule. `mirror` is a destination, and the share of the requests, in percent, that it gets as well.
+fn http_rule(scope: &Scope, matches: Vec<Value>, route: Value, mirror: Option<(Value, u8)>) -> Value {
     let mesh = scope.spec.mesh.clone().unwrap_or_default();
     let retries = mesh.retries.unwrap_or_default();
     let retries = if retries.attempts == 0 {
@@ -108,9 +186,12 @@ fn http_rule(scope: &Scope, matches: Value, route: Value) -> Value {
             ("retryOn", text(retries.on.as_deref().unwrap_or(RETRY_ON))),
         ])
     };
+    let (mirror, percent) = mirror.unzip();
     object([
-        ("match", Some(matches)),
+        ("match", list(matches)),
         ("route", Some(route)),
+        ("mirror", mirror),
+        ("mirrorPercentage", percent.map(|percent| json!({"value": percent}))),
         ("timeout", mesh.timeout.as_deref().and_then(duration)),
         ("retries", Some(retries)),
     ])
@@ -121,25 +202,48 @@ fn duration(text: &str) -> Option<Value> {
     units::duration(text).filter(|d| !d.is_zero()).map(|d| units::display(d).into())
 }
 
-fn destinations(scope: &Scope, routing: &Routing, shares: &[(Target, u8)], port: &str) -> Option<Value> {
-    let destination = |target: &Target| match target {
-        Target::Revision(hash) => {
-            let number = routing.port_number(scope, hash, port)?;
-            Some(json!({"host": scope.host(&scope.revision_name(hash)), "port": {"number": number}}))
-        }
+/// A Service of a revision, which has that revision's ports.
+fn destination(scope: &Scope, routing: &Routing, service: &str, hash: &str, port: &str) -> Option<Value> {
+    let number = routing.port_number(scope, hash, port)?;
+    Some(json!({"host": scope.host(service), "port": {"number": number}}))
+}
+
+/// The direct Service of a revision, alone.
+fn direct(scope: &Scope, routing: &Routing, hash: &str, port: &str) -> Option<Value> {
+    let destination = destination(scope, routing, &scope.direct_name(hash), hash, port)?;
+    Some(json!([{"destination": destination, "weight": 100}]))
+}
+
+fn destinations(
+    scope: &Scope,
+    routing: &Routing,
+    shares: &[(Target, u8)],
+    kept: Option<&Kept>,
+    port: &str,
+) -> Option<Value> {
+    let of_revision = |revision: &str, hash: &str, share: u8| {
+        let destination = destination(scope, routing, &scope.revision_name(revision), hash, port)?;
+        // Added, since the service may set cookies of its own.
+        let cookie = kept.map(|kept| json!({"response": {"add": {"Set-Cookie": kept.cookie(hash)}}}));
+        Some(object([
+            ("destination", Some(destination)),
+            ("weight", Some(share.into())),
+            ("headers", cookie),
+        ]))
+    };
+    let one = |(target, share): &(Target, u8)| match target {
+        Target::Revision(hash) => of_revision(hash, hash, *share),
+        Target::Fresh(hash) => of_revision(&fresh::revision(hash), hash, *share),
         Target::Legacy => {
             let host = match legacy_backend(scope)? {
                 LegacyBackend::Service(namespace, name) => format!("{name}.{namespace}.svc.cluster.local"),
                 LegacyBackend::Host(host) => host,
             };
-            Some(json!({"host": host, "port": {"number": scope.spec.legacy.as_ref()?.port}}))
+            let port = scope.spec.legacy.as_ref()?.port;
+            Some(json!({"destination": {"host": host, "port": {"number": port}}, "weight": share}))
         }
     };
-    shares
-        .iter()
-        .map(|(target, share)| Some(json!({"destination": destination(target)?, "weight": share})))
-        .collect::<Option<Vec<Value>>>()
-        .map(Value::Array)
+    shares.iter().map(one).collect::<Option<Vec<Value>>>().map(Value::Array)
 }
 
 #[cfg(test)]
@@ -150,7 +254,7 @@ mod tests {
     use crate::finservice::testing;
 
     fn weights() -> Weights {
-        Weights { revisions: vec![("aaaaaaaaaa".to_owned(), 90), ("bbbbbbbbbb".to_owned(), 10)], legacy: 0 }
+        Weights::of_revisions(&[("aaaaaaaaaa", 90), ("bbbbbbbbbb", 10)], 0)
     }
 
     #[test]

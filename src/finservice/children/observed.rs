@@ -1,0 +1,149 @@
+//! What a live route says: its mark and its weights, read back from the object.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Kind;
+use crate::canary::mark::MARK_ANNOTATION;
+
+/// What ends the full name in the cluster's DNS of a Service.
+const CLUSTER: &str = ".svc.cluster.local";
+
+/// What a live route, or the plain Service, says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The mark, as it stands in the annotation.
+    pub mark: Option<Box<str>>,
+    /// How the rules share requests by chance, each way once, in the order of the rules: names of Services
+    /// (hosts, where they are outside of the cluster) and their shares in percent. Rules for requests that
+    /// are chosen are left out.
+    pub shares: Vec<Vec<(Box<str>, u8)>>,
+}
+
+impl Observed {
+    /// The share in percent that a Service has beside another, such as the canary's beside stable's or beside
+    /// the legacy backend's: zero where only the other one has any; `None` where no rule names either.
+    ///
+    /// The legacy backend's paths are shared in another way than the rest, so that the share of a Service
+    /// alone means nothing.
+    pub fn share(&self, service: &str, beside: &str) -> Option<u8> {
+        let names = |shares: &&Vec<(Box<str>, u8)>| {
+            shares.iter().any(|(name, _)| **name == *service || **name == *beside)
+        };
+        let shares = self.shares.iter().find(names)?;
+        Some(shares.iter().find(|(name, _)| **name == *service).map_or(0, |(_, share)| *share))
+    }
+}
+
+/// Reads a VirtualService, an HTTPRoute or a Service: `object` is what it holds beside its metadata. `None`
+/// for other kinds, and for a Service without a mark.
+pub fn observed(
+    kind: Kind,
+    object: &Value,
+    annotations: Option<&BTreeMap<String, String>>,
+) -> Option<Observed> {
+    let mark = annotations.and_then(|all| all.get(MARK_ANNOTATION)).map(|mark| mark.as_str().into());
+    let (rules, destinations): (&[&str], &str) = match kind {
+        Kind::VirtualService => (&["http", "tcp"], "route"),
+        Kind::HTTPRoute => (&["rules"], "backendRefs"),
+        Kind::Service => {
+            mark.as_ref()?;
+            return Some(Observed { mark, shares: Vec::new() });
+        }
+        _ => return None,
+    };
+    let mut shares: Vec<Vec<(Box<str>, u8)>> = Vec::new();
+    for rule in rules.iter().filter_map(|rules| object["spec"][rules].as_array()).flatten() {
+        let read = by_chance(rule[destinations].as_array().map_or(&[], Vec::as_slice));
+        if !read.is_empty() && !shares.contains(&read) {
+            shares.push(read);
+        }
+    }
+    Some(Observed { mark, shares })
+}
+
+/// Names and shares of the destinations of a rule; none if it is for requests that are chosen.
+fn by_chance(destinations: &[Value]) -> Vec<(Box<str>, u8)> {
+    let all: Vec<(&str, u64)> = destinations.iter().filter_map(named).collect();
+    let sum: u64 = all.iter().fold(0, |sum, (_, weight)| sum.saturating_add(*weight));
+    if sum == 0 || all.iter().all(|(name, _)| is_direct(name)) {
+        return Vec::new();
+    }
+    // Whoever else writes them may write proportions that do not add up to 100.
+    let share = |weight: u64| u8::try_from(weight.saturating_mul(100).saturating_add(sum / 2) / sum);
+    all.into_iter().map(|(name, weight)| (name.into(), share(weight).unwrap_or(100))).collect()
+}
+
+/// Name and weight of a destination.
+fn named(destination: &Value) -> Option<(&str, u64)> {
+    let name = destination["destination"]["host"].as_str().or(destination["name"].as_str())?;
+    let name = name.strip_suffix(CLUSTER).and_then(|name| name.split('.').next()).unwrap_or(name);
+    // Istio's default for a destination that stands alone; Gateway API's for any.
+    Some((name, destination["weight"].as_u64().unwrap_or(1)))
+}
+
+/// Whether a Service is a direct one: `<service>-<hash>-direct`, in the letters of hashes.
+fn is_direct(name: &str) -> bool {
+    let Some(hash) = name.strip_suffix("-direct").and_then(|name| name.rsplit('-').next()) else {
+        return false;
+    };
+    hash.len() == 10 && hash.bytes().all(|letter| matches!(letter, b'b'..=b'z' | b'2'..=b'9'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn weights_are_read_whoever_wrote_them() {
+        let route = json!({"spec": {"rules": [
+            {"backendRefs": [{"name": "a-direct", "weight": 3}, {"name": "b", "weight": 1}, {"name": "c", "weight": 0}]},
+            {"backendRefs": [{"name": "b"}]},
+            {"backendRefs": [{"name": "b"}]},
+            {"backendRefs": [{"name": "b", "weight": 0}]},
+            {"filters": []},
+        ]}});
+        let seen = observed(Kind::HTTPRoute, &route, None).expect("a route");
+        let named = |name: &str, share| (Box::from(name), share);
+        assert_eq!(
+            seen.shares,
+            [vec![named("a-direct", 75), named("b", 25), named("c", 0)], vec![named("b", 100)]]
+        );
+    }
+
+    #[test]
+    fn nonsense_is_read_as_nothing() {
+        for route in [
+            json!(null),
+            json!({"spec": 1}),
+            json!({"spec": {"http": {}}}),
+            json!({"spec": {"http": [1, {"route": [{"destination": 2, "weight": -1}]}]}}),
+        ] {
+            assert_eq!(observed(Kind::VirtualService, &route, None), Some(Observed::default()), "{route}");
+        }
+        let huge = json!({"spec": {"tcp": [{"route": [
+            {"destination": {"host": "a"}, "weight": u64::MAX}, {"destination": {"host": "b"}, "weight": u64::MAX},
+        ]}]}});
+        assert!(observed(Kind::VirtualService, &huge, None).is_some());
+    }
+
+    #[test]
+    fn only_routes_and_marked_services_are_read() {
+        let marked = BTreeMap::from([(MARK_ANNOTATION.to_owned(), "1 a b 0 settled".to_owned())]);
+        assert_eq!(observed(Kind::Deployment, &json!({}), Some(&marked)), None);
+        assert_eq!(observed(Kind::Service, &json!({}), None), None);
+        let seen = observed(Kind::Service, &json!({}), Some(&marked)).expect("a mark");
+        assert_eq!((seen.mark.as_deref(), seen.shares), (Some("1 a b 0 settled"), vec![]));
+    }
+
+    #[test]
+    fn direct_services_are_told_by_the_letters_of_hashes() {
+        assert!(is_direct("transaction-bcdfghjklm-direct"));
+        assert!(!is_direct("monolith-direct"));
+        assert!(!is_direct("transaction-bcdfghjklm"));
+        assert!(!is_direct("direct"));
+    }
+}
