@@ -7,7 +7,7 @@ use super::facts::{Decision, Evidence, Facts, Phase, Sharing};
 use crate::api::canarystatus::{MetricStatus, Past, Weight};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{CanaryRolloutStatus, Problem};
-use crate::evidence::{Judgement, Percent};
+use crate::evidence::{Amount, Judgement, Percent};
 
 /// Rollouts that the history keeps.
 const HISTORY: usize = 10;
@@ -160,7 +160,7 @@ fn metric(name: &str, judgement: &Judgement, now: Timestamp) -> MetricStatus {
             let (low, high) = numbers.interval;
             format!("{} ({} to {})", Percent(estimate), Percent(low), Percent(high))
         }),
-        evidence: format!("{:.2} of {:.0}", numbers.evidence, numbers.limit),
+        evidence: format!("{} of {:.0}", Amount(numbers.evidence), numbers.limit),
         needed_requests: numbers.needed.as_ref().map(|needed| count(needed.requests)),
         needed_until: until.map(Time),
     }

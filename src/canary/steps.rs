@@ -87,13 +87,13 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
 
 /// A judgement in words, with the numbers that a person asks for next.
 fn words(judgement: &Judgement) -> String {
-    use crate::evidence::Percent;
+    use crate::evidence::{Amount, Percent};
     let numbers = &judgement.numbers;
     let mut text = judgement.reason.to_string();
     if judgement.reason == Reason::Worse {
         if let Some(increase) = numbers.recent_estimate.or(numbers.estimate) {
             text.push_str(&format!(" ({} more of its requests", Percent(increase)));
-            text.push_str(&format!(", evidence {:.0} of {:.0})", numbers.evidence, numbers.limit));
+            text.push_str(&format!(", evidence {} of {:.0})", Amount(numbers.evidence), numbers.limit));
         }
         return text;
     }

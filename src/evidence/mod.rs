@@ -40,4 +40,4 @@ pub use detector::{Detector, Look, Policy, PolicyError, shared_alpha};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts, Tally};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
-pub use verdict::{Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};
+pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

@@ -168,6 +168,23 @@ impl fmt::Display for Percent {
     }
 }
 
+/// An amount of evidence: what is beyond any doubt is not printed digit by digit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Amount(
+    /// The e-value.
+    pub f64,
+);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size if size >= 1e6 => out.write_str("over a million"),
+            size if size >= 100.0 => write!(out, "{size:.0}"),
+            size => write!(out, "{size:.2}"),
+        }
+    }
+}
+
 /// What a verdict still needs, if what was seen so far goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Needed {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::children::{Kind, Scope, fresh};
+use super::children::{Kind, Scope, fresh, rollout_route};
 use super::index::Observed;
 use super::index::child::Facts as ChildFacts;
 use super::index::pod::PodState;
@@ -15,7 +15,7 @@ use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Facts, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Destination, Facts, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
 use crate::canary::status::{self, Seen};
 
@@ -56,6 +56,7 @@ impl Gathered {
                 "Write spec.legacy in the FinService, or remove from.",
             ));
         }
+        problems.extend(rollout_route::problems(scope, &policy));
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
             RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect() }
@@ -193,6 +194,13 @@ pub fn mark_of(seen: &Observed) -> Option<Mark> {
     marks.filter_map(Mark::parse).max_by_key(|mark| (mark.attempt, mark.end != End::Open, mark.weight))
 }
 
+/// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
+fn legacy_host(seen: &Observed) -> Option<String> {
+    let host = &seen.service.spec.legacy.as_ref()?.host;
+    let in_cluster = !host.contains('.') || host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
+    Some(if in_cluster { host.split('.').next().unwrap_or_default().to_owned() } else { host.clone() })
+}
+
 /// The canary's weight that stands in the route; without a route, its share of the Ready pods.
 fn observed_weight(
     seen: &Observed,
@@ -208,8 +216,11 @@ fn observed_weight(
             revisions.iter().find(|revision| revision.hash == canary).map_or(0, RevisionFacts::ready);
         return (all > 0).then(|| (of_canary * 100 + all / 2) / all);
     }
-    let (service, beside) = (format!("{name}-{canary}"), decision.stable.as_deref().unwrap_or_default());
-    let beside = format!("{name}-{beside}");
+    let service = format!("{name}-{canary}");
+    let beside = match decision.sampling.as_ref().map(|sampling| &sampling.stable) {
+        Some(Destination::Legacy) => legacy_host(seen)?,
+        _ => format!("{name}-{}", decision.stable.as_deref().unwrap_or_default()),
+    };
     let routes = seen.children.iter().filter_map(|child| match &child.facts {
         ChildFacts::Route(route) => route.share(&service, &beside),
         _ => None,

@@ -143,7 +143,7 @@ impl<'a> Making<'a> {
                         || (asked == Some(hash) && !serves && self.shift.mark.is_none())
                 }
             };
-            if !serves && !enters && !kept.contains(&hash) {
+            if !serves && !enters && asked != Some(hash) && !kept.contains(&hash) {
                 continue;
             }
             let number = match asked == Some(hash) && revision.facts.number < newest {
@@ -293,7 +293,7 @@ impl<'a> Making<'a> {
             serves,
             secrets_digest: digest.as_deref(),
             least: self.least(hash, serves),
-            direct: self.weights.direct().contains(hash),
+            direct: self.direct(hash),
         };
         for child in children::of_revision(self.scope, &parts) {
             self.stages.make.extend(self.comparison.want(child));
@@ -302,6 +302,20 @@ impl<'a> Making<'a> {
         if is_stable && self.shift.fresh_pods > 0 {
             self.fresh(&parts);
         }
+    }
+
+    /// Whether a revision has its Service for requests that do not reach it by chance: while the rollout or its
+    /// rollback window lasts, so that proxies have heard of the route without it before it goes.
+    fn direct(&self, hash: &str) -> bool {
+        let policy = self.shift.gathered.as_ref().map(|gathered| gathered.policy());
+        let chooses = policy.is_some_and(|policy| {
+            !policy.matches.is_empty()
+                || policy.mirror_percent.is_some()
+                || policy.affinity.is_some()
+                || policy.preview.is_some()
+        });
+        self.weights.direct().contains(hash)
+            || (chooses && self.shift.is_moving() && self.shift.pods_of(hash).is_some())
     }
 
     /// The fresh copy of stable.

@@ -34,6 +34,8 @@ pub mod plan;
 pub mod report;
 pub mod revision;
 pub mod rollout;
+#[cfg(test)]
+mod rollout_tests;
 pub mod secrets;
 pub mod shift;
 pub mod status;

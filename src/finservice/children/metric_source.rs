@@ -36,7 +36,7 @@ impl MetricSource {
             let reporter = if strict(scope) { "source" } else { "destination" };
             // The revisions' Services are `<service>-<hash>`, in the letters of hashes.
             format!(
-                r#"reporter="{reporter}",destination_service_namespace="{}",destination_service_name=~"{}(-[b-z2-9]{{10}})?""#,
+                r#"reporter="{reporter}",destination_service_namespace="{}",destination_service_name=~"{}(-[b-z2-9]{{10}}(-direct|-fresh)?)?""#,
                 scope.namespace, scope.name
             )
         });

@@ -1,0 +1,230 @@
+//! Scenarios: rollouts as the service reconciler carries them out, write by write. What decides is tried in
+//! `tests/simulate.rs`; here it is the order of the writes, and what survives a crash between any two of them.
+
+use expect_test::expect_file;
+use serde_json::{Value, json};
+
+use super::children::Kind;
+use super::fake::Fake;
+use super::index::child::{ChildState, Facts};
+use super::plan::{Op, Plan};
+use crate::canary::Analysis;
+use crate::canary::facts::Evidence;
+use crate::evidence::Sample;
+
+fn spec(provider: &str) -> Value {
+    json!({
+        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 4},
+        "mesh": {"provider": provider},
+    })
+}
+
+fn policy() -> Value {
+    json!({
+        "service": "app",
+        "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}], "minHold": "1m"}},
+        "rollbackWindow": {"for": "5m"},
+    })
+}
+
+fn golden(name: &str, fake: &Fake) {
+    let path = format!("{}/tests/goldens/finservice/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    expect_file![path].assert_eq(&fake.story());
+}
+
+/// Version 1 serves, under a CanaryRollout.
+fn started(spec: Value, policy: Value) -> Fake {
+    let mut fake = Fake::new(spec);
+    fake.rollout("a CanaryRollout", Some(policy));
+    fake.settle();
+    fake.pods_become_ready();
+    fake.settle();
+    fake
+}
+
+/// Evidence of the rollout that is under way, from counters of so many requests of each arm.
+fn counted(fake: &mut Fake, what: &str, bad: [f64; 2]) {
+    let seen = fake.seen();
+    let plan = super::decide::decide(&seen, fake.now);
+    let planned = plan.rollout.expect("a rollout");
+    let sampling = planned.decision.sampling.clone().expect("something is counted");
+    let policy = planned.gathered.policy();
+    let mut analysis = Analysis::new(policy, &sampling, "stable", "canary", 0.0).expect("a policy that can be");
+    for look in 0..40 {
+        let time = f64::from(look) * 5.0 + 0.1;
+        for (arm, (pod, rate)) in [(1_u64, bad[0]), (2, bad[1])].into_iter().enumerate() {
+            let requests = f64::from(look) * 1000.0;
+            let (revision, bad) = (["stable", "canary"][arm], (requests * rate).floor());
+            let sample = Sample { revision, pod, time, ready_since: Some(-1e6), requests, bad };
+            analysis.sample("error-rate", sample).expect("a sample");
+        }
+        analysis.close(time);
+    }
+    let evidence: Evidence = analysis.evidence(195.1);
+    let verdicts: Vec<String> =
+        evidence.judgements.iter().map(|(name, judged)| format!("{name} {}", judged.verdict)).collect();
+    fake.event(&format!("{what}: {}", verdicts.join(", ")), |_| {});
+    fake.evidence = Some(evidence);
+}
+
+/// From the deployment of version 2 to its first weight.
+fn to_first_weight(fake: &mut Fake) -> Plan {
+    fake.spec("version 2", "/version", json!("2"));
+    fake.spec("with its image", "/image", json!("registry.example/app:2"));
+    fake.settle();
+    fake.pods_become_ready();
+    fake.settle()
+}
+
+/// The share of a revision's Service in the route of the mesh or gateway.
+fn share(fake: &Fake, revision: usize) -> Option<u8> {
+    let hashes = fake.hashes();
+    let kind = if fake.child(Kind::VirtualService, "app").is_some() { Kind::VirtualService } else { Kind::HTTPRoute };
+    let route = fake.child(kind, "app")?;
+    let Facts::Route(route) = &route.facts else { return None };
+    route.share(&format!("app-{}", hashes[revision]), &format!("app-{}", hashes[0]))
+}
+
+#[test]
+fn a_good_release_takes_over_step_by_step_and_the_old_one_stays_warm() {
+    let mut fake = started(spec("Istio"), policy());
+    to_first_weight(&mut fake);
+    assert_eq!(share(&fake, 1), Some(10));
+    for weight in [50, 100] {
+        counted(&mut fake, "both are well", [0.001, 0.001]);
+        fake.pass(60);
+        fake.settle();
+        fake.pods_become_ready();
+        fake.settle();
+        assert_eq!(share(&fake, 1), Some(weight));
+    }
+    fake.evidence = None;
+    fake.pass(60);
+    fake.settle();
+    let new = fake.hashes()[1].clone();
+    assert_eq!(fake.rollout_status().stable, Some(new));
+    fake.pass(300);
+    fake.settle();
+    fake.pass(30);
+    fake.settle();
+    assert!(fake.step().is_empty());
+    golden("rollout_promoted", &fake);
+}
+
+#[test]
+fn a_bad_release_loses_its_weight_in_the_first_write_of_the_reconcile_that_knows() {
+    for provider in ["Istio", "GatewayAPI"] {
+        let mut spec = spec(provider);
+        spec["ingress"] = json!({"hosts": ["app.example"], "gateway": "edge/public"});
+        let mut fake = started(spec, policy());
+        to_first_weight(&mut fake);
+        assert_eq!(share(&fake, 1), Some(10));
+        counted(&mut fake, "the new one fails", [0.001, 0.2]);
+        let plan = fake.step();
+        let first = &plan.stages[0];
+        assert!(
+            first.iter().all(|op| matches!(op, Op::Apply { child, .. }
+                if matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute | Kind::Service))),
+            "weights come first: {first:?}"
+        );
+        assert_eq!(share(&fake, 1), Some(0));
+        fake.settle();
+        fake.pass(30);
+        fake.settle();
+        assert!(fake.step().is_empty());
+        golden(&format!("rollout_failed_{}", provider.to_lowercase()), &fake);
+    }
+}
+
+#[test]
+fn without_a_route_the_pods_of_a_bad_release_go_first() {
+    let mut fake = started(spec("None"), policy());
+    to_first_weight(&mut fake);
+    counted(&mut fake, "the new one fails", [0.001, 0.2]);
+    let new = format!("app-{}", fake.hashes()[1]);
+    let plan = fake.step();
+    assert!(plan.stages[0].contains(&Op::Scale { name: new, replicas: 0 }), "{:?}", plan.stages);
+    fake.settle();
+    golden("rollout_failed_by_pods", &fake);
+}
+
+#[test]
+fn killed_between_the_weights_and_the_status_what_failed_stays_failed() {
+    let mut fake = started(spec("Istio"), policy());
+    to_first_weight(&mut fake);
+    let before = fake.rollout_status();
+    counted(&mut fake, "the new one fails", [0.001, 0.2]);
+    fake.step();
+    fake.forget_status(before);
+    fake.evidence = None;
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(0), "no weight jumps back");
+    assert_eq!(fake.rollout_status().phase.as_deref(), Some("RolledBack"));
+    golden("rollout_killed", &fake);
+}
+
+#[test]
+fn a_deleted_canary_rollout_leaves_stable_with_everything() {
+    let mut fake = started(spec("Istio"), policy());
+    to_first_weight(&mut fake);
+    fake.rollout("the CanaryRollout is deleted in mid-course", None);
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(0));
+    fake.pass(600);
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(0), "what was not let pass does not take over by itself");
+    fake.spec("version 3", "/version", json!("3"));
+    fake.settle();
+    fake.pods_become_ready();
+    fake.settle();
+    assert_eq!(share(&fake, 2), Some(100));
+    golden("rollout_deleted", &fake);
+}
+
+#[test]
+fn stable_and_canary_keep_their_least_while_an_autoscaler_works() {
+    let mut spec = spec("Istio");
+    spec["scale"] = json!({"min": 2, "max": 20});
+    let mut fake = started(spec, policy());
+    let old = format!("app-{}", fake.hashes()[0]);
+    fake.touch("the load asks for 10 pods", Kind::HorizontalPodAutoscaler, &old, |state| {
+        if let Facts::Autoscaler(facts) = &mut state.facts {
+            facts.need = Some(10);
+        }
+    });
+    fake.touch("the autoscaler has made 10", Kind::Deployment, &old, |state| {
+        if let Facts::Deployment(facts) = &mut state.facts {
+            (facts.replicas, facts.ready, facts.updated_and_available) = (10, 10, 10);
+        }
+    });
+    fake.pods_become_ready();
+    to_first_weight(&mut fake);
+    counted(&mut fake, "both are well", [0.001, 0.001]);
+    fake.pass(60);
+    fake.settle();
+    fake.pods_become_ready();
+    fake.settle();
+    let least = |fake: &Fake, name: &str| match fake.child(Kind::HorizontalPodAutoscaler, name).map(|c| c.facts) {
+        Some(Facts::Autoscaler(facts)) => Some(facts.min),
+        _ => None,
+    };
+    assert_eq!(least(&fake, &old), Some(10), "the way back is never too small");
+    let new = format!("app-{}", fake.hashes()[1]);
+    assert_eq!(least(&fake, &new), Some(5));
+    assert_eq!(fake.child(Kind::Deployment, &new).as_ref().and_then(ChildState::deployment).map(|d| d.replicas), Some(5));
+    golden("rollout_autoscaled", &fake);
+}
+
+#[test]
+fn a_standing_rollout_leaves_nothing_to_do() {
+    for provider in ["Istio", "None"] {
+        let mut fake = started(spec(provider), policy());
+        let plan = to_first_weight(&mut fake);
+        assert!(plan.is_empty());
+        for _ in 0..3 {
+            fake.pass(5);
+            assert!(fake.step().is_empty(), "{}", fake.log);
+        }
+    }
+}
