@@ -1,6 +1,6 @@
 //! What a decision about a rollout is made from, and what it says.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::policy::Policy;
 use crate::api::action::Verb;
@@ -8,10 +8,15 @@ use crate::api::canaryrollout::Match;
 use crate::api::canarystatus::{Memory, Past};
 use crate::api::{Problem, action::ActionState};
 use crate::evidence::{Judgement, Verdict};
+use crate::finservice::children::deployment::HEARD_SECONDS;
 use crate::finservice::plan::Notice;
 
 use super::mark::Mark;
 use super::policy::Affinity;
+
+/// How long a pod must be Ready before requests are moved to it; see
+/// [`HEARD_SECONDS`](crate::finservice::children::deployment::HEARD_SECONDS).
+const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
 
 /// All that a decision is made from.
 #[derive(Clone, Debug)]
@@ -35,6 +40,9 @@ pub struct Facts<'a> {
     pub revisions: &'a [RevisionFacts],
     /// The fresh copy of stable, with `baseline: Fresh`.
     pub baseline: Option<&'a RevisionFacts>,
+    /// Whether the routes name the revision that the FinService asks for, be it at zero: only then do proxies
+    /// know where to send its first request. True where there are no routes.
+    pub routed: bool,
     /// What the evidence says.
     pub evidence: Option<&'a Evidence>,
     /// What the gates that were asked answer.
@@ -98,6 +106,15 @@ impl RevisionFacts {
     /// Pods that are Ready.
     pub fn ready(&self) -> i32 {
         self.pods.iter().filter(|pod| pod.ready_since.is_some()).count() as i32
+    }
+
+    /// Pods that have been Ready for long enough at that time that proxies have heard of them, and when the next one
+    /// will have been.
+    pub fn heard_of(&self, now: Timestamp) -> (i32, Option<Timestamp>) {
+        let since = self.pods.iter().filter_map(|pod| pod.ready_since);
+        let from = since.map(|since| since.saturating_add(HEARD).unwrap_or(Timestamp::MAX));
+        let (heard, waiting): (Vec<Timestamp>, Vec<Timestamp>) = from.partition(|from| *from <= now);
+        (heard.len() as i32, waiting.into_iter().min())
     }
 
     /// Restarts of containers in all its pods.

@@ -223,17 +223,16 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
     let share = if whole { 100 } else { next };
     let wanted = steps::share_of(facts.scale.demand(), share);
     let canary = rollout.canary.clone();
-    let ready = facts
-        .revisions
-        .iter()
-        .find(|revision| revision.hash == canary)
-        .map_or(0, |revision| revision.ready());
-    let copies = facts.baseline.map_or(0, |baseline| baseline.ready());
+    let found = facts.revisions.iter().find(|revision| revision.hash == canary);
+    let (ready, soon) = found.map_or((0, None), |revision| revision.heard_of(now));
+    let (copies, copies_soon) = facts.baseline.map_or((0, None), |baseline| baseline.heard_of(now));
     let fresh = facts.policy.baseline == Baseline::Fresh && next < 100 && !whole;
     let (short, words) = if ready < wanted {
         (true, format!("{ready} of {wanted} pods of revision {canary} are Ready, which {next} % needs"))
     } else if fresh && copies < wanted {
         (true, format!("{copies} of {wanted} pods of the fresh copy of stable are Ready"))
+    } else if !facts.routed {
+        (true, format!("the routes do not name revision {canary} yet"))
     } else {
         (false, String::new())
     };
@@ -242,6 +241,7 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
         return true;
     }
     let since = rollout.unready_since.get_or_insert(Time(now)).0;
+    draft.again_at = [draft.again_at, soon, copies_soon].into_iter().flatten().min();
     let deadline = since.saturating_add(facts.policy.progress_deadline).unwrap_or(Timestamp::MAX);
     if draft.phase != Phase::Paused {
         draft.phase = Phase::Preparing;

@@ -166,8 +166,8 @@ fn by_flag(draft: &Draft<'_>, rollout: Option<&Rollout>, decision: &mut Decision
 
 /// The revision takes the place of the one before once all its pods are Ready.
 fn out(draft: &Draft<'_>, hash: &str, demand: i32, decision: &mut Decision) {
-    let ready = draft.revision(hash).map_or(0, |revision| revision.ready());
-    if ready >= demand || draft.stable.is_none() {
+    let ready = draft.revision(hash).map_or(0, |revision| revision.heard_of(draft.now).0);
+    if (ready >= demand && draft.facts.routed) || draft.stable.is_none() {
         decision.stable = Some(hash.to_owned());
     } else if let Some(stable) = draft.stable.clone().filter(|stable| stable != hash) {
         decision.pods.push((stable, demand));

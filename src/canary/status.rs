@@ -200,6 +200,7 @@ mod tests {
             stable: Some("a"),
             revisions: &[],
             baseline: None,
+            routed: true,
             evidence: None,
             answers: &[],
             actions: &[],

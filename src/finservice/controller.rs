@@ -26,6 +26,7 @@ use crate::runtime::context::Context;
 use crate::runtime::digest::MANAGER;
 use crate::runtime::metrics::Outcome;
 use crate::runtime::queue::{Lane, Next, Queue};
+use crate::signals::builtin::BuiltInError;
 use crate::signals::hub::{Follow, Hub, Wake};
 use crate::signals::{Sources, Subject};
 
@@ -48,6 +49,9 @@ pub enum ControllerError {
     /// A watch ended, which it must not.
     #[error("a watch of the FinService controller ended")]
     WatchEnded,
+    /// The built-in source of evidence cannot be.
+    #[error("--gateway-metrics: {0}")]
+    Source(#[from] BuiltInError),
 }
 
 /// Reconciles FinServices until the word to stop.
@@ -88,7 +92,8 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
     let turns = Arc::new(Semaphore::new(context.concurrency));
     let hub = Arc::new(Hub::default());
-    tasks.spawn(count(Arc::clone(&hub), &context, Arc::clone(&index), queue.clone()));
+    let sources = Arc::new(Sources::new(context.client.clone(), &context.proxies)?);
+    tasks.spawn(count(Arc::clone(&hub), sources, Arc::clone(&index), queue.clone()));
     let reporter = Reporter::new(
         context.client.clone(),
         Arc::clone(&index),
@@ -126,11 +131,10 @@ async fn find_cycles(index: Arc<Mutex<Index>>, queue: Queue<Key>, changed: Arc<t
 /// Counts for all rollouts, for ever.
 fn count(
     hub: Arc<Hub<Key>>,
-    context: &Context,
+    sources: Arc<Sources>,
     index: Arc<Mutex<Index>>,
     queue: Queue<Key>,
-) -> impl Future<Output = ()> + use<> {
-    let sources = Arc::new(Sources::new(context.client.clone(), &context.proxies));
+) -> impl Future<Output = ()> {
     let fill = move |key: &Key, follow: &Follow, subject: &mut Subject| {
         let index = lock(&index);
         counting::fill(index.rollouts.pods_of(key), &follow.labels, subject);

@@ -32,6 +32,7 @@ pub struct Gathered {
     stable: Option<String>,
     revisions: Vec<RevisionFacts>,
     baseline: Option<RevisionFacts>,
+    routed: bool,
     role: Role,
     mark: Option<Mark>,
 }
@@ -77,6 +78,7 @@ impl Gathered {
             stable: before.map(str::to_owned),
             revisions: all,
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
+            routed: current.is_none_or(|(hash, _)| is_named(seen, &scope.revision_name(hash))),
             role: role(spec, scope.site),
             mark,
             policy,
@@ -101,6 +103,7 @@ impl Gathered {
             stable: self.stable.as_deref(),
             revisions: &self.revisions,
             baseline: self.baseline.as_ref(),
+            routed: self.routed,
             evidence: rollout.evidence.as_ref(),
             answers: &rollout.answers,
             actions: &rollout.actions,
@@ -181,6 +184,15 @@ fn role(spec: &FinServiceSpec, site: &str) -> Role {
         Some(percent) if percent < 100 => Role::Standby,
         _ => Role::Active,
     }
+}
+
+/// Whether all routes that share requests by chance name a Service, be it at zero.
+pub fn is_named(seen: &Observed, service: &str) -> bool {
+    let mut routes = seen.children.iter().filter_map(|child| match &child.facts {
+        ChildFacts::Route(route) if !route.shares.is_empty() => Some(route),
+        _ => None,
+    });
+    routes.all(|route| route.names(service))
 }
 
 /// The mark that the routes carry. Where they differ, after a crash between two writes, the one that is further

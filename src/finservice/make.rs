@@ -9,7 +9,7 @@ use super::children::weights::{Weights, weights_of};
 use super::children::{self, Child, Kind, RevisionParts, Routing, Scope, fresh};
 use super::compare::Comparison;
 use super::index::Observed;
-use super::index::child::{DeploymentFacts, Facts};
+use super::index::child::{ChildState, DeploymentFacts, Facts};
 use super::plan::{Op, Over};
 use super::revision::RevisionInput;
 use super::rollout::{self, Retired, Revision};
@@ -68,6 +68,21 @@ struct Pods {
     serves: bool,
 }
 
+/// Revisions that routes name although they may have no share: those that may soon have one, and those that
+/// may still answer, as far as their Services stand. What does not stand yet is named in a later plan: weights wait
+/// for nothing.
+fn named(scope: &Scope<'_>, seen: &Observed, shift: &Shift) -> BTreeSet<String> {
+    let stands = |hash: &str| {
+        let name = scope.revision_name(hash);
+        seen.children.iter().any(|c| c.kind == Kind::Service && *c.name == *name && !c.deleting)
+    };
+    let has_pods = seen.children.iter().filter_map(ChildState::deployment).filter(|facts| facts.replicas > 0);
+    let mut hashes: BTreeSet<String> = has_pods.map(|facts| facts.revision.to_string()).collect();
+    hashes.extend(shift.next.clone());
+    hashes.retain(|hash| stands(hash) && !fresh::is_copy(hash));
+    hashes
+}
+
 impl<'a> Making<'a> {
     /// Begins.
     pub fn new(
@@ -79,6 +94,8 @@ impl<'a> Making<'a> {
         let stable = shift.stable.as_deref();
         let mut weights = weights_of(&shift.route, shift.mark.as_ref(), stable, shift.legacy);
         weights.by_pods = shift.selects_all();
+        weights.named = named(scope, seen, shift);
+        weights.names_legacy = scope.spec.legacy.is_some();
         Self { scope, seen, shift, weights, comparison, stages: Stages::default() }
     }
 

@@ -38,9 +38,15 @@ fn started(spec: Value, policy: Value) -> Fake {
     let mut fake = Fake::new(spec);
     fake.rollout("a CanaryRollout", Some(policy));
     fake.settle();
-    fake.pods_become_ready();
+    ready(&mut fake);
     fake.settle();
     fake
+}
+
+/// Pods become Ready, and proxies hear of them.
+fn ready(fake: &mut Fake) {
+    fake.pods_become_ready();
+    fake.pass(2);
 }
 
 /// Evidence of the rollout that is under way, from counters of so many requests of each arm.
@@ -73,7 +79,7 @@ fn to_first_weight(fake: &mut Fake) -> Plan {
     fake.spec("version 2", "/version", json!("2"));
     fake.spec("with its image", "/image", json!("registry.example/app:2"));
     fake.settle();
-    fake.pods_become_ready();
+    ready(fake);
     fake.settle()
 }
 
@@ -95,7 +101,7 @@ fn a_good_release_takes_over_step_by_step_and_the_old_one_stays_warm() {
         counted(&mut fake, "both are well", [0.001, 0.001]);
         fake.pass(60);
         fake.settle();
-        fake.pods_become_ready();
+        ready(&mut fake);
         fake.settle();
         assert_eq!(share(&fake, 1), Some(weight));
     }
@@ -176,7 +182,7 @@ fn a_deleted_canary_rollout_leaves_stable_with_everything() {
     assert_eq!(share(&fake, 1), Some(0), "what was not let pass does not take over by itself");
     fake.spec("version 3", "/version", json!("3"));
     fake.settle();
-    fake.pods_become_ready();
+    ready(&mut fake);
     fake.settle();
     assert_eq!(share(&fake, 2), Some(100));
     golden("rollout_deleted", &fake);
@@ -198,12 +204,12 @@ fn stable_and_canary_keep_their_least_while_an_autoscaler_works() {
             (facts.replicas, facts.ready, facts.updated_and_available) = (10, 10, 10);
         }
     });
-    fake.pods_become_ready();
+    ready(&mut fake);
     to_first_weight(&mut fake);
     counted(&mut fake, "both are well", [0.001, 0.001]);
     fake.pass(60);
     fake.settle();
-    fake.pods_become_ready();
+    ready(&mut fake);
     fake.settle();
     let least = |fake: &Fake, name: &str| match fake.child(Kind::HorizontalPodAutoscaler, name).map(|c| c.facts) {
         Some(Facts::Autoscaler(facts)) => Some(facts.min),

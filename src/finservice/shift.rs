@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::children::Scope;
-use super::facts::{Gathered, mark_of};
+use super::facts::{Gathered, is_named, mark_of};
 use super::index::Observed;
 use super::plan::{Notice, Plan};
 use super::rollout::{self, Revision};
@@ -170,7 +170,7 @@ fn simple(
             ));
             (Some(mark.stable.clone()), None)
         }
-        None => takeover(scope, revisions, before, current, plan),
+        None => takeover(scope, seen, revisions, before, current, plan),
     };
     shift.route.shares = stable.clone().map(|hash| (Destination::Revision(hash), 100)).into_iter().collect();
     (shift.stable, shift.next, shift.mark) = (stable, next, held);
@@ -203,6 +203,7 @@ fn held(mark: Mark, revisions: &BTreeMap<&str, Revision<'_>>, current: Option<&s
 /// Who serves and who is on its way in. A new revision takes over once it is Ready.
 fn takeover(
     scope: &Scope<'_>,
+    seen: &Observed,
     revisions: &BTreeMap<&str, Revision<'_>>,
     before: Option<&str>,
     current: Option<&str>,
@@ -218,7 +219,12 @@ fn takeover(
     let relieved = revisions.get(stable).and_then(|revision| revision.deployment);
     let wanted = rollout::replicas_of_next(scope.spec, relieved);
     let facts = revisions.get(current).and_then(|revision| revision.deployment);
-    if facts.is_some_and(|facts| facts.replicas >= wanted && rollout::is_ready(facts, wanted)) {
+    let is_ready = facts.is_some_and(|facts| facts.replicas >= wanted && rollout::is_ready(facts, wanted));
+    if is_ready && !is_named(seen, &scope.revision_name(current)) {
+        plan.reasons.push(format!("revision {current} is Ready; proxies must hear of it before it serves"));
+        return (owned(stable), owned(current));
+    }
+    if is_ready {
         plan.notices.push(Notice {
             reason: Reason::RevisionPromoted,
             note: format!("revision {current} is Ready and takes over from {stable}"),

@@ -1,13 +1,45 @@
 //! Where evidence comes from: counters of both arms of a rollout, all rollouts in one go.
 //!
+//! A caller hands over all rollouts of one source at one tick and gets an [`Answer`] for each, in order. What cannot
+//! be had is said in words; nothing is made up, and what is wrong with one rollout harms no other.
+//!
 //! | file | what it holds |
 //! |---|---|
-//! | [`hub`] | asks about all rollouts that are under way, and wakes those whose verdict changed |
 //! | [`subject`] | what is asked for, and what comes back |
+//! | [`exposition`] | Prometheus' text format; pure |
+//! | [`counts`] | what one series counted; pure |
+//! | [`pods`] | what pods tell of themselves; pure |
+//! | [`gateway`] | what proxies tell of Services; pure |
+//! | [`mod@answer`] | whose counters are believed; pure |
+//! | [`builtin`] | the built-in source: proxies and pods are asked directly |
+//! | [`promql`] | the questions that Prometheus is asked; pure |
+//! | [`vector`] | what its API answers; pure |
+//! | [`series`] | from that to what pods and proxies counted; pure |
+//! | [`prometheus`] | Prometheus as a source, and as a gate |
+//! | [`sources`] | all of them, behind the hub |
+//! | [`hub`] | asks about all rollouts that are under way, and wakes those whose verdict changed |
+//! | [`webhook`] | a web server as a gate |
+//! | [`fetch`] | one request, with a deadline and a bound |
 
+pub mod answer;
+pub mod builtin;
+pub mod counts;
+pub mod exposition;
+pub mod fetch;
+pub mod gateway;
 pub mod hub;
+pub mod pods;
+pub mod prometheus;
+pub mod promql;
+pub mod series;
 pub mod sources;
 pub mod subject;
+#[cfg(test)]
+mod testing;
+pub mod vector;
+pub mod webhook;
 
+pub use builtin::BuiltIn;
+pub use prometheus::Prometheus;
 pub use sources::Sources;
 pub use subject::{Answer, Arm, Counted, Endpoint, Pod, Reading, Subject, What};

@@ -1,20 +1,129 @@
-//! All sources.
+//! All sources behind the hub, each made once: the built-in one, and every Prometheus that a CanaryRollout names.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use super::builtin::{BuiltIn, BuiltInError, Limits};
 use super::hub::{Ask, SourceKey};
+use super::prometheus::Prometheus;
 use super::subject::{Answer, Subject};
+use super::webhook;
+use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
 use crate::canary::facts;
 
+/// After how long a Prometheus that gives no answer is made anew: its Secrets may have changed. Secrets are not
+/// read at other times.
+const ANEW: Duration = Duration::from_secs(30);
+/// How long one pod or proxy may take to answer: a tick of the shortest interval must not wait longer for one that
+/// is silent.
+const REQUEST: Duration = Duration::from_secs(1);
+
+/// A Prometheus, or why there is none.
+type Made = Result<Arc<Prometheus>, String>;
+
 /// All sources.
-pub struct Sources;
-impl Sources {
-    /// x
-    pub fn new(_client: kube::Client, _proxies: &[String]) -> Self { Self }
+pub struct Sources {
+    client: Client,
+    built_in: BuiltIn,
+    web: reqwest::Client,
+    made: Mutex<HashMap<SourceKey, (Instant, Made)>>,
 }
+
+impl Sources {
+    /// The sources of this operator; `proxies` are where gateways tell their counters.
+    ///
+    /// # Errors
+    /// If the address of a proxy cannot be used, or no client can be made.
+    pub fn new(client: Client, proxies: &[String]) -> Result<Self, BuiltInError> {
+        let limits = Limits { request: REQUEST, ..Limits::default() };
+        let (built_in, web) = (BuiltIn::new(proxies, limits)?, webhook::client()?);
+        Ok(Self { client, built_in, web, made: Mutex::default() })
+    }
+
+    async fn prometheus(&self, key: &SourceKey, namespace: &str, spec: &str) -> Made {
+        let known = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some((at, made)) = known
+            && (made.is_ok() || at.elapsed() < ANEW)
+        {
+            return made;
+        }
+        let made = self.make(namespace, spec).await.map(Arc::new);
+        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(key.clone(), (Instant::now(), made.clone()));
+        made
+    }
+
+    async fn make(&self, namespace: &str, spec: &str) -> Result<Prometheus, String> {
+        let spec: Spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
+        let ca = match &spec.tls {
+            Some(tls) => Some(self.key("tls.ca", namespace, &tls.ca).await?),
+            None => None,
+        };
+        let bearer = match &spec.auth {
+            Some(auth) => Some(self.key("auth.bearer", namespace, &auth.bearer).await?),
+            None => None,
+        };
+        let bearer = bearer.map(String::from_utf8).transpose();
+        let bearer = bearer.map_err(|_| "the key of auth.bearer is no text".to_owned())?;
+        Prometheus::new(&spec.url, ca.as_deref(), bearer.as_deref()).map_err(|error| error.to_string())
+    }
+
+    /// What a key of a Secret holds.
+    async fn key(&self, field: &str, namespace: &str, of: &KeyOfSecret) -> Result<Vec<u8>, String> {
+        let (name, key) = (&of.secret, &of.key);
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get_opt(name).await;
+        let found = found.map_err(|error| format!("{field}: Secret {name} cannot be read: {error}"))?;
+        let secret = found.ok_or_else(|| format!("{field}: there is no Secret {name} in namespace {namespace}"))?;
+        let value = secret.data.and_then(|mut data| data.remove(key));
+        value.map(|value| value.0).ok_or_else(|| format!("{field}: Secret {name} has no key {key}"))
+    }
+
+    /// Forgets a Prometheus that gave no answer at all, once it is old enough.
+    fn doubt(&self, key: &SourceKey) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.get(key).is_some_and(|(at, _)| at.elapsed() >= ANEW) {
+            made.remove(key);
+        }
+    }
+}
+
 impl Ask for Sources {
-    async fn counters(&self, _: &SourceKey, subjects: &[Subject], _: f64) -> Vec<Answer> {
-        subjects.iter().map(|_| Answer::Nothing("x".into())).collect()
+    async fn counters(&self, source: &SourceKey, subjects: &[Subject], now: f64) -> Vec<Answer> {
+        let SourceKey::Prometheus { namespace, spec } = source else {
+            return self.built_in.ask(subjects, now).await;
+        };
+        match self.prometheus(source, namespace, spec).await {
+            Ok(prometheus) => {
+                let answers = prometheus.ask(subjects).await;
+                if answers.iter().all(|answer| matches!(answer, Answer::Nothing(_))) {
+                    self.doubt(source);
+                }
+                answers
+            }
+            Err(why) => subjects.iter().map(|_| Answer::Nothing(why.clone())).collect(),
+        }
     }
-    async fn queries(&self, _: &SourceKey, queries: &[String]) -> Vec<facts::Answer> {
-        queries.iter().map(|_| facts::Answer::Nobody("x".into())).collect()
+
+    async fn queries(&self, source: &SourceKey, queries: &[String]) -> Vec<facts::Answer> {
+        let none = |why: &str| queries.iter().map(|_| facts::Answer::Nobody(why.to_owned())).collect();
+        let SourceKey::Prometheus { namespace, spec } = source else {
+            return none("analysis.source names no Prometheus");
+        };
+        match self.prometheus(source, namespace, spec).await {
+            Ok(prometheus) => {
+                let queries: Vec<&str> = queries.iter().map(String::as_str).collect();
+                prometheus.gate(&queries).await
+            }
+            Err(why) => none(&why),
+        }
     }
-    async fn webhook(&self, _: &str, _: &serde_json::Value) -> facts::Answer { facts::Answer::Nobody("x".into()) }
+
+    async fn webhook(&self, url: &str, told: &serde_json::Value) -> facts::Answer {
+        webhook::ask(&self.web, url, told).await
+    }
 }

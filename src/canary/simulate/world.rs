@@ -279,6 +279,7 @@ impl World {
             stable: self.selector.as_deref(),
             revisions: &revisions,
             baseline: baseline.as_ref(),
+            routed: true,
             evidence: evidence.as_ref(),
             answers: &answers,
             actions: &self.said,

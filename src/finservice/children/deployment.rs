@@ -8,6 +8,10 @@ use super::{Child, Kind, Scope};
 /// change of them restarts the pods in place.
 pub const SECRETS: &str = "banyan.dev/secrets";
 
+/// How long a pod must be Ready before requests are moved to it: EndpointSlices, and what proxies are told of them,
+/// come after its readiness by a fraction of a second, on a busy control plane by more.
+pub const HEARD_SECONDS: i64 = 2;
+
 /// The Deployment that runs `template`, which is the one that the revision's ControllerRevision
 /// keeps. `secrets_digest` is that of the Secrets with `onSecretChange: Restart`.
 ///
@@ -30,6 +34,8 @@ pub fn build(scope: &Scope, hash: &str, template: &Value, secrets_digest: Option
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
             },
+            // A pod counts as available once proxies have had time to hear of it.
+            "minReadySeconds": HEARD_SECONDS,
             // Ten minutes, Kubernetes' own default.
             "progressDeadlineSeconds": 600,
             // The way back is another revision's Deployment; old ReplicaSets are of no use.

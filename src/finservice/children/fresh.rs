@@ -12,9 +12,17 @@ use crate::finservice::revision::RevisionInput;
 /// Label of pods that names their revision.
 const REVISION: &str = "banyan.dev/revision";
 
+/// What ends the name of a copy; a hash has no dash.
+const ENDING: &str = "-fresh";
+
 /// What the copy of a revision is called where a revision's hash would stand.
 pub fn revision(hash: &str) -> String {
-    format!("{hash}-fresh")
+    format!("{hash}{ENDING}")
+}
+
+/// Whether that is what the copy of a revision is called.
+pub fn is_copy(revision: &str) -> bool {
+    revision.ends_with(ENDING)
 }
 
 /// The pod template of the copy, from that of the revision. Its pods bear another revision, in the

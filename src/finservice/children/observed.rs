@@ -22,6 +22,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether a rule for requests that are shared by chance names a Service, be it at zero.
+    pub fn names(&self, service: &str) -> bool {
+        self.shares.iter().flatten().any(|(name, _)| **name == *service)
+    }
+
     /// The share in percent that a Service has beside another, such as the canary's beside stable's or beside
     /// the legacy backend's: zero where only the other one has any; `None` where no rule names either.
     ///

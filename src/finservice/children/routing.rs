@@ -97,8 +97,8 @@ impl<'a> Routing<'a> {
         groups
     }
 
-    /// Shares in percent, none of them zero, which add up to 100; empty if nothing may be sent
-    /// anywhere. `legacy` says whether these are paths of the legacy backend.
+    /// Shares in percent, which add up to 100; empty if nothing may be sent anywhere. Zero is the share of what is
+    /// only to be named. `legacy` says whether these are paths of the legacy backend.
     pub fn shares(&self, legacy: bool) -> Vec<(Target<'a>, u8)> {
         let legacy_share = if legacy { self.weights.legacy.min(100) } else { 0 };
         let weights: Vec<u32> = self.weights.revisions.iter().map(|(_, weight)| u32::from(*weight)).collect();
@@ -116,6 +116,15 @@ impl<'a> Routing<'a> {
         // With no revision to take the rest, the legacy backend keeps all of it.
         shares.push((Target::Legacy, if legacy_share > 0 { 100 - rest } else { 0 }));
         shares.retain(|(_, share)| *share > 0);
+        if shares.is_empty() {
+            return shares;
+        }
+        let named = self.weights.named.iter().map(|hash| Target::Revision(hash));
+        for target in named.chain((legacy && self.weights.names_legacy).then_some(Target::Legacy)) {
+            if !shares.iter().any(|(known, _)| *known == target) {
+                shares.push((target, 0));
+            }
+        }
         shares
     }
 }
@@ -239,6 +248,19 @@ mod tests {
         assert_eq!(Routing::new(None, &nowhere).shares(true), []);
         let not_yet = weights(&[], 30);
         assert_eq!(Routing::new(None, &not_yet).shares(true), [(Target::Legacy, 100)]);
+    }
+
+    #[test]
+    fn what_is_only_named_has_zero_and_nothing_is_named_alone() {
+        let mut weights = Weights::of_revisions(&[("old", 100)], 0);
+        weights.named = ["old", "new"].map(str::to_owned).into();
+        weights.names_legacy = true;
+        let old = (Target::Revision("old"), 100);
+        let routing = Routing::new(None, &weights);
+        assert_eq!(routing.shares(false), [old, (Target::Revision("new"), 0)]);
+        assert_eq!(routing.shares(true), [old, (Target::Revision("new"), 0), (Target::Legacy, 0)]);
+        weights.revisions.clear();
+        assert_eq!(Routing::new(None, &weights).shares(true), []);
     }
 
     #[test]
