@@ -16,6 +16,7 @@
 //! | [`status`] | the status of a CanaryRollout |
 //! | [`simulate`] | whole rollouts in virtual time |
 
+pub mod actions;
 pub mod analysis;
 mod catch_up;
 pub mod decide;
