@@ -53,7 +53,8 @@ async fn render(values: &[&str]) -> Result<String, String> {
     }
 }
 
-async fn objects(values: &[&str]) -> Vec<Value> {
+/// The objects that Helm makes of the chart with these values.
+pub async fn objects(values: &[&str]) -> Vec<Value> {
     documents("the chart", &render(values).await.unwrap()).unwrap()
 }
 
@@ -77,7 +78,8 @@ fn rules(objects: &[Value]) -> Vec<(&str, &Value)> {
         .collect()
 }
 
-const SITE: &str = "site=aws-us-east-1";
+/// The one value that is required.
+pub const SITE: &str = "site=aws-us-east-1";
 const EVERYTHING: &[&str] = &[
     SITE,
     "networkPolicy.enabled=true",
