@@ -308,9 +308,10 @@ async fn what_cannot_work_is_said_before_it_is_tried() {
     shared.lock().unwrap().on = false;
     refused(flag(), "turn the flag on").await;
     assert!(flags.set(&flag(), "api-123", 0).await.is_ok(), "back is possible while it is off");
-    let mut server = shared.lock().unwrap();
-    (server.on, server.experiment, server.weights) = (true, true, vec![(0, 50_000), (1, 50_000)]);
-    drop(server);
+    {
+        let mut server = shared.lock().unwrap();
+        (server.on, server.experiment, server.weights) = (true, true, vec![(0, 50_000), (1, 50_000)]);
+    }
     refused(flag(), "experiment").await;
 }
 

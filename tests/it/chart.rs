@@ -249,7 +249,7 @@ async fn wrong_values_are_refused_by_name() {
         ("tracing.otlpEndpoint=collector:4317", "/tracing/otlpEndpoint"),
         ("rbac.readSecrets=perhaps", "/rbac/readSecrets"),
         ("admission.verbs.promote.groups[0]=a b", "/admission/verbs/promote/groups/0"),
-        ("admission.verbs.dance.groups[0]=a", "/admission/verbs"),
+        ("admission.verbs.dance.groups[0]=a", "dance"),
         ("admission.stampAuthors=perhaps", "/admission/stampAuthors"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
         ("networkPolicy.apiServerPorts[0]=0", "/networkPolicy/apiServerPorts/0"),
