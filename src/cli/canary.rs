@@ -10,6 +10,7 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::canary_table;
 use crate::api::action::{ActionSpec, ActionState, Target as ActionTarget, TargetKind, Verb};
@@ -17,6 +18,11 @@ use crate::api::units;
 use crate::api::{Action, CanaryRollout};
 use crate::runtime::client::{self, ClientError, Target};
 use crate::runtime::metrics::Metrics;
+
+/// How long to try to say something to an API server that cannot take it yet.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait between tries.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What is asked or said, and where.
 #[derive(Clone, Debug, Args)]
@@ -193,6 +199,23 @@ pub async fn run(options: CanaryOptions, client: Client) -> Result<String, Canar
     }
 }
 
+/// Creates an Action, and tries again where the API server says that it cannot yet: an abort must not fail for that.
+/// What it answers in these words it has not carried out, so nothing is said twice.
+async fn create(actions: &Api<Action>, action: &Action) -> kube::Result<Action> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match actions.create(&PostParams::default(), action).await {
+            Err(kube::Error::Api(status))
+                if matches!(status.reason.as_str(), "ServiceUnavailable" | "TooManyRequests")
+                    && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 /// A namespace in a cluster.
 struct Here {
     client: Client,
@@ -272,10 +295,8 @@ impl Here {
         };
         let actions: Api<Action> = Api::namespaced(self.client.clone(), &self.namespace);
         let action = Action { metadata, spec, status: None };
-        let said = actions
-            .create(&PostParams::default(), &action)
-            .await
-            .map_err(failed(format!("saying {} to {full}", verb.as_str())))?;
+        let said =
+            create(&actions, &action).await.map_err(failed(format!("saying {} to {full}", verb.as_str())))?;
         let action = said.name_any();
         if !say.wait {
             let hint =
