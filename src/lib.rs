@@ -13,6 +13,7 @@
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
+//! | [`traffic`] | what carries a rollout's shares outside the cluster: feature flags |
 
 pub mod api;
 pub mod canary;
@@ -23,3 +24,4 @@ pub mod finservice;
 pub mod runtime;
 pub mod sandbox;
 pub mod signals;
+pub mod traffic;

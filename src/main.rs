@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => match runtime.block_on(cli::main(cli)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(error),
+            Err(error) => {
+                failed(&error);
+                ExitCode::from(cli::exit_code(&*error))
+            }
         },
         Err(error) => {
             failed(format_args!("cannot start {threads} threads: {error}; raise the process limit"))

@@ -78,8 +78,11 @@ impl Ground {
         });
         // The operator runs beside the cloud, not on nodes, of which there are none.
         let kind = |object: &Value| object["kind"].as_str().unwrap_or_default().to_owned();
+        // Admission policies are about people, and cost the API server, not the operator.
         let manifests = Payload::embedded()?.manifests.into_iter().filter(|object| {
-            !matches!(kind(object).as_str(), "Deployment" | "PodDisruptionBudget" | "ServiceMonitor")
+            let kind = kind(object);
+            let workload = matches!(kind.as_str(), "Deployment" | "PodDisruptionBudget" | "ServiceMonitor");
+            !workload && !kind.contains("AdmissionPolicy")
         });
         install::apply(&client, &manifests.chain([site]).collect::<Vec<_>>()).await?;
         let ground = Self { cloud, client, services, supervisor };

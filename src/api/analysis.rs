@@ -4,10 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns;
 use super::units::{DURATION_PATTERN, PERCENT_PATTERN};
-
-/// What a probability looks like: a decimal number under 1, as a string.
-pub const PROBABILITY_PATTERN: &str = r"^0\.[0-9]{1,6}$";
 
 /// What a canary is judged by. Each metric is compared with the revision beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -44,7 +42,7 @@ pub struct Analysis {
     /// Chance, over the whole rollout however often it looks and over all metrics together, that a canary
     /// as good as stable is rolled back. Defaults to 0.01.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = PROBABILITY_PATTERN))]
+    #[schemars(length(max = 16), regex(pattern = patterns::PROBABILITY))]
     #[x_kube(validation = Rule::new("double(self) >= 0.000001 && double(self) <= 0.5")
         .message("falseAlarm must lie between 0.000001 and 0.5; 0.01 is usual"))]
     pub false_alarm: Option<String>,
@@ -76,7 +74,7 @@ pub struct BuiltIn {}
 #[serde(rename_all = "camelCase")]
 pub struct Prometheus {
     /// Its address, such as `http://prometheus.monitoring:9090`.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = "^https?://"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::URL))]
     pub url: String,
     /// How its certificate is checked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +167,7 @@ pub struct LatencyShare {
 #[serde(rename_all = "camelCase")]
 pub struct CustomMetric {
     /// Its name.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::METRIC))]
     pub name: String,
     /// Query for the counter of what is bad, with one series per revision, told apart by the label
     /// `revision`; for a feature flag per variant, by the label `variant`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::analysis::{Analysis, KeyOfSecret};
 use super::canarystatus::{Memory, MetricStatus, Past, Weight};
 use super::conditions::Problem;
+use super::patterns;
 use super::units::DURATION_PATTERN;
 
 /// How new revisions of one FinService take over, and the state of the rollout that is under way. A
@@ -165,10 +166,7 @@ pub struct Step {
 pub struct BlueGreen {
     /// Host name under which the new revision can be seen before the switch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub preview_host: Option<String>,
     /// How long the new revision stands ready before the switch, at the least. Defaults to 0s; a gate
     /// `{at: 100, approval: {}}` makes it wait for a person.
@@ -264,10 +262,10 @@ pub struct Match {
 #[serde(rename_all = "camelCase")]
 pub struct NameAndValue {
     /// Its name.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = patterns::TOKEN))]
     pub name: String,
     /// Its value, exactly.
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9_.:/=@ -]+$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = patterns::TOKEN_VALUE))]
     pub value: String,
 }
 
@@ -277,7 +275,7 @@ pub struct NameAndValue {
 pub struct SessionAffinity {
     /// Name of the cookie. Defaults to `banyan-revision`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = patterns::TOKEN))]
     pub cookie_name: Option<String>,
     /// How long a client is kept. Defaults to 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -332,7 +330,7 @@ pub struct PromqlGate {
 #[serde(rename_all = "camelCase")]
 pub struct WebhookGate {
     /// Where a POST is sent with the rollout as JSON. 2xx opens the gate, anything else does not.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     pub url: String,
 }
 

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::operations::Residency;
+use super::patterns;
 
 /// A site. The object that bears the name of the operator's own `--site` says what this cluster may
 /// hold; the others are its peers.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "banyan.dev",
     version = "v1alpha1",
@@ -35,6 +36,38 @@ pub struct CloudClusterSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub residency: Option<Vec<Residency>>,
+    /// How the operators of other sites reach its API server. Not needed for the operator's own site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<KubeconfigSource>,
+}
+
+/// Where a kubeconfig is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeconfigSource {
+    /// The Secret that holds it, in the operator's own namespace. All that it needs must lie in the
+    /// kubeconfig itself: programs (`exec`, `auth-provider`) and paths of files are refused.
+    pub secret_ref: KubeconfigSecret,
+}
+
+/// The key of a Secret under which a kubeconfig is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeconfigSecret {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
+    pub name: String,
+    /// The key. Defaults to `kubeconfig`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::KEY))]
+    pub key: Option<String>,
+}
+
+impl KubeconfigSecret {
+    /// The key that is meant.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or("kubeconfig")
+    }
 }
 
 /// What the operator knows of the site.

@@ -30,13 +30,10 @@ use kube::CustomResourceExt;
 /// Group of all resources.
 pub const GROUP: &str = "banyan.dev";
 
-/// The definitions of the resources that the operator carries out, as they are to be installed.
+/// The definitions of the resources, as they are to be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [FinService::crd(), CloudCluster::crd()].into_iter().map(schema::bounded).collect()
-}
-
-/// The definitions of the resources that `banyan simulate` reads and that no operator carries out
-/// yet. They are not installed: an object that does nothing would be a false promise.
-pub fn upcoming() -> Vec<CustomResourceDefinition> {
-    [CanaryRollout::crd(), Action::crd()].into_iter().map(schema::bounded).collect()
+    [FinService::crd(), CanaryRollout::crd(), Action::crd(), CloudCluster::crd()]
+        .into_iter()
+        .map(schema::bounded)
+        .collect()
 }

@@ -22,6 +22,14 @@ pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 pub const KEY: &str = "^[-._a-zA-Z0-9]+$";
 /// Where something is mounted.
 pub const MOUNT_PATH: &str = "^/[^:]+$";
+/// A probability.
+pub const PROBABILITY: &str = r"^0\.[0-9]{1,6}$";
+/// The name of a metric of the service's own.
+pub const METRIC: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
+/// The name of a header or of a cookie.
+pub const TOKEN: &str = "^[A-Za-z0-9_-]+$";
+/// The value of a header or of a cookie.
+pub const TOKEN_VALUE: &str = "^[A-Za-z0-9_.:/=@ -]+$";
 /// A path of a request.
 pub const PATH: &str = "^/";
 /// A URL.
@@ -61,6 +69,12 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         }
         KEY => "must be a key of letters, digits, underscores, dots and dashes, such as password",
         MOUNT_PATH => "must be an absolute path without a colon, such as /etc/transaction",
+        PROBABILITY => r#"must be a probability with at most six decimals, such as "0.01""#,
+        METRIC => {
+            "must be lower-case letters, digits and dashes, with a letter first, such as double-postings"
+        }
+        TOKEN => "must be letters, digits, underscores and dashes, such as x-canary",
+        TOKEN_VALUE => "must be letters, digits, spaces and any of _ . : / = @ -",
         PATH => "must begin with a slash, such as /metrics",
         URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",
         GATEWAY => "must be namespace/name, or name alone for a gateway in the service's own namespace",

@@ -135,7 +135,9 @@ pub fn orphan(action: &Action, now: Timestamp) -> Option<Orphan> {
 
 /// Whether an Action is over and so old that it is removed.
 pub fn is_old(action: &Action, now: Timestamp) -> bool {
-    is_over(action) && action.metadata.creation_timestamp.is_some() && now.duration_since(created(action)) >= KEPT_FOR
+    is_over(action)
+        && action.metadata.creation_timestamp.is_some()
+        && now.duration_since(created(action)) >= KEPT_FOR
 }
 
 /// The status that says what became of an Action.
@@ -240,7 +242,11 @@ mod tests {
         let (heard, refused) = hear(&action("approve", None), Some("ann"));
         assert_eq!(heard, 0, "a name that was left out must not open the gate");
         assert!(refused[0].contains("admission.stampAuthors"), "{refused:?}");
-        assert_eq!(hear(&action("abort", Some("ann")), Some("ann")), (1, vec![]), "other words are one's own");
+        assert_eq!(
+            hear(&action("abort", Some("ann")), Some("ann")),
+            (1, vec![]),
+            "other words are one's own"
+        );
     }
 
     #[test]
@@ -250,7 +256,10 @@ mod tests {
             panic!("it waited long enough")
         };
         assert_eq!(refused.state, ActionState::Refused);
-        assert!(refused.words.starts_with("there is no CanaryRollout app in namespace payments"), "{refused:?}");
+        assert!(
+            refused.words.starts_with("there is no CanaryRollout app in namespace payments"),
+            "{refused:?}"
+        );
         assert_eq!(orphan(&over("pause", ActionState::Done), at(999)), None);
     }
 
@@ -271,7 +280,10 @@ mod tests {
             let conditions = &action.status.as_ref().expect("it has one").conditions;
             conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect::<Vec<_>>()
         };
-        assert_eq!(words(ActionState::Done), ["Ready=True Done", "Reconciling=False Done", "Stalled=False NoProblem"]);
+        assert_eq!(
+            words(ActionState::Done),
+            ["Ready=True Done", "Reconciling=False Done", "Stalled=False NoProblem"]
+        );
         assert_eq!(
             words(ActionState::Accepted),
             ["Ready=False Accepted", "Reconciling=True Accepted", "Stalled=False NoProblem"]

@@ -1,5 +1,7 @@
 //! The commands of `banyan`.
 
+pub mod canary;
+pub mod canary_table;
 pub mod crds;
 pub mod run;
 pub mod sandbox;
@@ -21,6 +23,8 @@ pub struct Cli {
 enum Command {
     /// Runs the operator of one cluster
     Run(run::RunOptions),
+    /// Shows where rollouts stand, and speaks to them in mid-course
+    Canary(canary::CanaryOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
@@ -38,6 +42,7 @@ enum Command {
 pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
     match cli.command {
         Command::Run(options) => Ok(run::run(options, run::controllers).await?),
+        Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Simulate(options) => Ok(simulate::main(&options)?),
@@ -46,6 +51,12 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
             Ok(())
         }
     }
+}
+
+/// What the program ends with after that error: 2 if the call itself is wrong, as where arguments cannot be parsed;
+/// else 1.
+pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
+    error.downcast_ref::<canary::CanaryError>().map_or(1, canary::CanaryError::exit_code)
 }
 
 #[cfg(test)]

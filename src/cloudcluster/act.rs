@@ -1,12 +1,13 @@
-//! Writes the status of the operator's own site.
+//! Writes the status of CloudClusters: of the operator's own site, and of peers.
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
+use super::peer_error::PeerError;
 use super::status;
-use crate::api::CloudCluster;
+use crate::api::{CloudCluster, CloudClusterStatus};
 use crate::runtime::digest::MANAGER;
 
 /// Writes the status of the operator's own site, if it differs.
@@ -15,7 +16,26 @@ use crate::runtime::digest::MANAGER;
 /// If the API server does not answer or refuses.
 pub async fn write_own(client: &Client, cluster: &CloudCluster) -> Result<(), kube::Error> {
     let version = client.apiserver_version().await?.git_version;
-    let wanted = status::own(cluster, &version, Timestamp::now());
+    write(client, cluster, status::own(cluster, &version, Timestamp::now())).await
+}
+
+/// Writes the status of a peer, if it differs: whether it answers, and the version of its API server.
+///
+/// # Errors
+/// If the API server does not answer or refuses.
+pub async fn write_peer(
+    client: &Client,
+    cluster: &CloudCluster,
+    reached: Result<Option<&str>, &PeerError>,
+) -> Result<(), kube::Error> {
+    write(client, cluster, status::peer(cluster, reached, Timestamp::now())).await
+}
+
+async fn write(
+    client: &Client,
+    cluster: &CloudCluster,
+    wanted: CloudClusterStatus,
+) -> Result<(), kube::Error> {
     if cluster.status.as_ref() == Some(&wanted) {
         return Ok(());
     }

@@ -249,7 +249,12 @@ impl Session {
             let step = self.progress.step(format!("{name}: definitions and manifests in {context}"));
             let kubeconfig = contexts::kubeconfig(&context)?;
             let client = contexts::client(&kubeconfig).await?;
-            let applied = install::apply(&client, &without_workloads(&self.payload.manifests)).await?;
+            // Kubernetes knows these since 1.36; somebody's own cluster may be older.
+            let mut manifests = without_workloads(&self.payload.manifests);
+            manifests.retain(|object| {
+                !object["kind"].as_str().is_some_and(|kind| kind.starts_with("MutatingAdmissionPolicy"))
+            });
+            let applied = install::apply(&client, &manifests).await?;
             let operator = contexts::operator_kubeconfig(&client, &kubeconfig).await;
             let known = operator.as_ref().cloned().unwrap_or_default();
             // Noted before the error, so that it is taken back.

@@ -20,7 +20,7 @@ pub const FIELD_MANAGER: &str = "banyan-sandbox";
 /// How long a definition may take until its resources are served.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 /// How long an object may wait for what it needs and what was applied a moment ago: its kind, its namespace.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(20);
 /// How often either is asked for.
 const POLL: Duration = Duration::from_millis(50);
 /// How many objects are applied at once.
@@ -193,7 +193,7 @@ async fn served(api: &Api<CustomResourceDefinition>, name: &str) -> Result<()> {
 /// Applies objects with force: definitions and namespaces first, then all else.
 ///
 /// # Errors
-/// When the API server refuses one, or does not know its kind after 10 s.
+/// When the API server refuses one, or does not know its kind after 20 s.
 pub async fn apply(client: &Client, objects: &[Value]) -> Result<Vec<Applied>> {
     let kind = |object: &&Value| text(object, "/kind").to_owned();
     let crds: Vec<Value> =
@@ -260,7 +260,10 @@ async fn apply_one(client: &Client, kinds: &Kinds, object: &Value) -> Result<App
         match api.patch(name, &params, &Patch::Apply(object)).await {
             Ok(_) => break,
             // What it needs may have been applied a moment ago.
-            Err(kube::Error::Api(status)) if status.code == 404 && Instant::now() < deadline => {
+            // After a change of definitions, admission policies answer with 503 for some seconds.
+            Err(kube::Error::Api(status))
+                if matches!(status.code, 404 | 503) && Instant::now() < deadline =>
+            {
                 tokio::time::sleep(POLL).await;
             }
             Err(error) => return Err(error).context(doing),

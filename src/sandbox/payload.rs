@@ -92,7 +92,7 @@ mod tests {
         let kinds = |kind: &str| payload.manifests.iter().filter(|object| object["kind"] == kind).count();
         assert_eq!(payload.sites.len(), 2);
         assert!(payload.examples.iter().filter(|object| object["kind"] == "FinService").count() >= 6);
-        assert_eq!(kinds("CustomResourceDefinition"), 2);
+        assert_eq!(kinds("CustomResourceDefinition"), 4);
         assert!(kinds("ClusterRoleBinding") >= 1 && kinds("PriorityClass") == 3);
     }
 }

@@ -53,7 +53,8 @@ async fn render(values: &[&str]) -> Result<String, String> {
     }
 }
 
-async fn objects(values: &[&str]) -> Vec<Value> {
+/// The objects that Helm makes of the chart with these values.
+pub async fn objects(values: &[&str]) -> Vec<Value> {
     documents("the chart", &render(values).await.unwrap()).unwrap()
 }
 
@@ -77,7 +78,8 @@ fn rules(objects: &[Value]) -> Vec<(&str, &Value)> {
         .collect()
 }
 
-const SITE: &str = "site=aws-us-east-1";
+/// The one value that is required.
+pub const SITE: &str = "site=aws-us-east-1";
 const EVERYTHING: &[&str] = &[
     SITE,
     "networkPolicy.enabled=true",
@@ -159,7 +161,11 @@ async fn the_operator_may_write_the_kinds_that_it_writes_and_no_others() {
     let role = find(&objects, "ClusterRole", "banyan-operator").unwrap().clone();
     let mut granted = BTreeSet::new();
     for (_, rule) in rules(&[role]) {
-        if strings(&rule["verbs"]).contains(&"delete") {
+        // Of Banyan's own kinds it deletes Actions alone, when they are old.
+        let own = strings(&rule["apiGroups"]) == ["banyan.dev"];
+        if own && strings(&rule["verbs"]).contains(&"delete") {
+            assert_eq!(strings(&rule["resources"]), ["actions"]);
+        } else if strings(&rule["verbs"]).contains(&"delete") {
             assert_eq!(strings(&rule["verbs"]), ["get", "list", "watch", "create", "patch", "delete"]);
             for group in strings(&rule["apiGroups"]) {
                 for resource in strings(&rule["resources"]) {
@@ -214,9 +220,17 @@ async fn every_rule_of_the_operator_is_documented_and_no_other() {
 
 #[tokio::test]
 async fn secrets_can_be_kept_from_the_operator() {
-    let text = render(&[SITE, "rbac.readSecrets=false", "crds.install=false"]).await.unwrap();
-    assert!(!text.contains("secrets"));
-    assert!(render(&[SITE, "crds.install=false"]).await.unwrap().contains("resources: [secrets]"));
+    let secrets = async |values: &[&str]| {
+        let objects = objects(values).await;
+        let granted = rules(&objects).into_iter().filter(|(_, rule)| rule.to_string().contains("secrets"));
+        granted.map(|(_, rule)| strings(&rule["verbs"]).join(" ")).collect::<Vec<_>>()
+    };
+    // The kubeconfigs of peers, in the operator's own namespace alone.
+    let mut own = objects(&[SITE, "rbac.readSecrets=false", "crds.install=false"]).await;
+    own.retain(|object| object["kind"] == "Role");
+    assert!(own.len() == 1 && own[0].to_string().contains("secrets"));
+    assert_eq!(secrets(&[SITE, "rbac.readSecrets=false", "crds.install=false"]).await, ["get"]);
+    assert_eq!(secrets(&[SITE, "crds.install=false"]).await, ["get list watch", "get"]);
 }
 
 #[tokio::test]
@@ -234,6 +248,9 @@ async fn wrong_values_are_refused_by_name() {
         ("image.digest=sha256:1", "/image/digest"),
         ("tracing.otlpEndpoint=collector:4317", "/tracing/otlpEndpoint"),
         ("rbac.readSecrets=perhaps", "/rbac/readSecrets"),
+        ("admission.verbs.promote.groups[0]=a b", "/admission/verbs/promote/groups/0"),
+        ("admission.verbs.dance.groups[0]=a", "dance"),
+        ("admission.stampAuthors=perhaps", "/admission/stampAuthors"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
         ("networkPolicy.apiServerPorts[0]=0", "/networkPolicy/apiServerPorts/0"),
         ("replica=2", "replica"),
@@ -281,6 +298,24 @@ async fn the_program_understands_what_the_deployment_passes() {
             matches!(variable, "BANYAN_LOG" | "_RJEM_MALLOC_CONF") || help.contains(&format!("{variable}="));
         assert!(known, "{variable} is not in {help}");
     }
+}
+
+/// Kubernetes before 1.36 does not know the kind, and must not be given it.
+#[tokio::test]
+async fn an_older_cluster_is_given_only_what_it_knows() {
+    let kinds = async |version: &str| {
+        let mut command = Command::new(helm_path().await);
+        command.args(["template", "banyan", CHART, "--kube-version", version, "--set", SITE]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let objects = documents("the chart", &String::from_utf8(output.stdout).unwrap()).unwrap();
+        let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
+        (count("MutatingAdmissionPolicy"), count("ValidatingAdmissionPolicy"))
+    };
+    assert_eq!(kinds("v1.35.9").await, (0, 2));
+    assert_eq!(kinds("v1.36.0").await, (2, 2));
+    let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
+    assert!(!off.iter().any(|object| object["kind"].as_str().unwrap().contains("Admission")));
 }
 
 /// A real API server takes everything, and a namespace that enforces the restricted standard takes the Pod.
@@ -379,10 +414,17 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("create", "events.k8s.io", "events", "payments"),
         ("update", "coordination.k8s.io", "leases", "banyan-system"),
         ("watch", "banyan.dev", "cloudclusters", "banyan-system"),
+        ("get", "", "secrets", "banyan-system"),
+        ("patch", "banyan.dev", "canaryrollouts/status", "payments"),
+        ("patch", "banyan.dev", "actions/status", "payments"),
+        ("delete", "banyan.dev", "actions", "payments"),
     ];
     let no = [
         ("patch", "banyan.dev", "finservices", "payments"),
         ("delete", "banyan.dev", "finservices", "payments"),
+        ("patch", "banyan.dev", "canaryrollouts", "payments"),
+        ("create", "banyan.dev", "actions", "payments"),
+        ("patch", "banyan.dev", "actions", "payments"),
         ("watch", "banyan.dev", "cloudclusters", "payments"),
         ("update", "coordination.k8s.io", "leases", "kube-system"),
         ("create", "", "secrets", "payments"),

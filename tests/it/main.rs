@@ -1,5 +1,6 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
+mod actions;
 mod behaviour;
 mod chart;
 mod children;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
+use banyan::canary::actions::{CHANGED_BY, SAID_BY};
 use banyan::cli::run::{self, RunOptions};
 use banyan::runtime::shutdown::Shutdown;
 use banyan::sandbox::process::Supervisor;
@@ -59,6 +60,28 @@ pub async fn prepare(cloud: &Cloud) {
         "spec": {"residency": ["US"]},
     });
     install::apply(&client, &[site]).await.expect("a site");
+    named(&client).await;
+}
+
+/// Waits until the policies of the chart are in force: until then, and for some seconds after definitions have
+/// changed, writes may be answered with 503.
+async fn named(client: &Client) {
+    let (services, actions) = (("FinService", small(), CHANGED_BY), ("Action", said(), SAID_BY));
+    for (kind, spec, key) in [services, actions] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("banyan.dev", "v1alpha1", kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "banyan-system", &resource);
+        let object = DynamicObject::new("named", &resource).data(json!({"spec": spec}));
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        until(&format!("who makes a {kind} is written"), async || {
+            let made = api.create(&dry, &object).await.ok()?;
+            made.annotations().contains_key(key).then_some(())
+        })
+        .await;
+    }
+}
+
+fn said() -> Value {
+    json!({"target": {"kind": "CanaryRollout", "name": "app"}, "verb": "abort"})
 }
 
 /// Starts an operator in this process, under the rights of the chart.
@@ -195,7 +218,16 @@ impl World {
             "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
         });
         let parameters = PatchParams::apply("team").force();
-        self.api::<FinService>().patch(name, &parameters, &Patch::Apply(&object)).await
+        let began = Instant::now();
+        loop {
+            match self.api::<FinService>().patch(name, &parameters, &Patch::Apply(&object)).await {
+                // The policy that writes names waits for definitions that have just changed.
+                Err(kube::Error::Api(status)) if status.code == 503 && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answered => return answered,
+            }
+        }
     }
 
     /// Waits until a FinService is Ready for its newest spec.

@@ -1,0 +1,250 @@
+//! CanaryRollouts as people read them, and whether what a person wants to say makes sense. Pure.
+
+use std::fmt::Write;
+
+use kube::ResourceExt;
+
+use crate::api::action::Verb;
+use crate::api::canaryrollout::Gate;
+use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
+use crate::api::{CanaryRollout, CanaryRolloutStatus};
+
+/// Shown where nothing is known.
+const NOTHING: &str = "-";
+
+/// Columns of equal width, two spaces apart; the last is not filled up.
+fn table(rows: &[Vec<String>], indent: &str) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = indent.to_owned();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn or_nothing(text: Option<&str>) -> String {
+    text.filter(|text| !text.is_empty()).unwrap_or(NOTHING).to_owned()
+}
+
+fn weight(weight: Option<&Weight>) -> String {
+    let Some(weight) = weight else { return NOTHING.to_owned() };
+    let about = if weight.approximate { "about " } else { "" };
+    match weight.observed {
+        Some(observed) if observed != weight.asked => {
+            format!("{} % asked, {about}{observed} % observed", weight.asked)
+        }
+        Some(_) => format!("{about}{} %", weight.asked),
+        None => format!("{} % asked", weight.asked),
+    }
+}
+
+/// A line for each CanaryRollout; with namespaces, where more than one is shown.
+pub fn list(rollouts: &[CanaryRollout], namespaces: bool) -> String {
+    let mut rows = vec![vec![]];
+    if namespaces {
+        rows[0].push("NAMESPACE".to_owned());
+    }
+    let heads = ["NAME", "SERVICE", "PHASE", "STEP", "WEIGHT", "VERDICT", "RELEASE", "WHY"];
+    rows[0].extend(heads.map(str::to_owned));
+    let empty = CanaryRolloutStatus::default();
+    for rollout in rollouts {
+        let status = rollout.status.as_ref().unwrap_or(&empty);
+        let mut row = Vec::new();
+        if namespaces {
+            row.push(rollout.namespace().unwrap_or_default());
+        }
+        row.extend([
+            rollout.name_any(),
+            rollout.spec.service.clone(),
+            or_nothing(status.phase.as_deref()),
+            or_nothing(status.step.as_deref()),
+            weight(status.weight.as_ref()),
+            or_nothing(status.verdict.as_deref()),
+            or_nothing(status.release.as_deref()),
+            or_nothing(status.message.as_deref()),
+        ]);
+        rows.push(row);
+    }
+    table(&rows, "")
+}
+
+/// All that is known of one CanaryRollout.
+pub fn status(rollout: &CanaryRollout) -> String {
+    let spec = &rollout.spec;
+    let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
+    let mut text = format!("CanaryRollout {namespace}/{name} of FinService {}\n", spec.service);
+    let Some(status) = &rollout.status else {
+        text.push_str("  nothing is known of it yet: no operator has looked at it\n");
+        return text;
+    };
+    if status.observed_generation != rollout.metadata.generation {
+        text.push_str("  what follows is about an older spec: the operator has not seen the newest yet\n");
+    }
+    let mut rows = Vec::new();
+    let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
+    row("phase", or_nothing(status.phase.as_deref()));
+    row("step", or_nothing(status.step.as_deref()));
+    row("weight", weight(status.weight.as_ref()));
+    row("release", or_nothing(status.release.as_deref()));
+    row("stable", or_nothing(status.stable.as_deref()));
+    row("canary", or_nothing(status.canary.as_deref()));
+    row("verdict", or_nothing(status.verdict.as_deref()));
+    row("why", or_nothing(status.message.as_deref()));
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
+    if let Some(stalled) = stalled {
+        row("stalled", format!("{}: {}", stalled.reason, stalled.message));
+    }
+    if let Some(paused) = under_way(status).and_then(|rollout| rollout.paused.as_deref()) {
+        row("paused", format!("by {paused}"));
+    }
+    text.push_str(&table(&rows, "  "));
+    let section = |text: &mut String, title: &str, rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            let _ = write!(text, "{title}\n{}", table(&rows, "  "));
+        }
+    };
+    section(&mut text, "evidence", status.metrics.iter().map(metric).collect());
+    section(&mut text, "gates", gates(spec.gates.as_deref().unwrap_or_default(), status));
+    let problems = status.problems.iter();
+    let problem = |p: &crate::api::Problem| {
+        vec![format!("{:?}", p.severity), p.source.clone(), format!("{}; {}", p.message, p.remedy)]
+    };
+    section(&mut text, "problems", problems.map(problem).collect());
+    let past = status.history.iter().map(|past| {
+        let outcome = format!("{:?}", past.outcome);
+        vec![past.ended_at.0.to_string(), past.release.clone(), outcome, past.message.clone()]
+    });
+    section(&mut text, "history", past.collect());
+    text
+}
+
+fn metric(metric: &MetricStatus) -> Vec<String> {
+    let mut needs = String::new();
+    if let Some(requests) = metric.needed_requests {
+        let _ = write!(needs, "needs {requests} more requests");
+        if let Some(until) = &metric.needed_until {
+            let _ = write!(needs, ", until {}", until.0);
+        }
+        needs.push_str("; ");
+    }
+    vec![
+        metric.name.clone(),
+        metric.verdict.clone(),
+        format!("increase {}", metric.increase.as_deref().unwrap_or("not known yet")),
+        format!("{} canary and {} stable requests", metric.canary_requests, metric.stable_requests),
+        format!("evidence {}", metric.evidence),
+        format!("{needs}{}", metric.message),
+    ]
+}
+
+fn gates(gates: &[Gate], status: &CanaryRolloutStatus) -> Vec<Vec<String>> {
+    let memory = |index: usize| -> Option<&GateMemory> {
+        under_way(status)?.gates.iter().find(|memory| usize::try_from(memory.gate) == Ok(index))
+    };
+    gates
+        .iter()
+        .enumerate()
+        .map(|(index, gate)| {
+            let what = match (&gate.promql, &gate.webhook) {
+                (Some(promql), _) => {
+                    format!("{} for {}", promql.query, promql.r#for.as_deref().unwrap_or("0s"))
+                }
+                (_, Some(webhook)) => webhook.url.clone(),
+                _ => "approval".to_owned(),
+            };
+            let state = match memory(index) {
+                None => "not reached".to_owned(),
+                Some(memory) if memory.open => "open".to_owned(),
+                Some(GateMemory { unanswered_since: Some(since), .. }) => {
+                    format!("nobody answers since {}", since.0)
+                }
+                Some(GateMemory { true_since: Some(since), .. }) => format!("true since {}", since.0),
+                Some(memory) => format!("waits since {}", memory.reached_at.0),
+            };
+            vec![format!("before {} %", gate.at), what, state]
+        })
+        .collect()
+}
+
+fn under_way(status: &CanaryRolloutStatus) -> Option<&Rollout> {
+    status.memory.as_ref()?.rollout.as_ref()
+}
+
+/// The release that words of that kind would be meant for, as the rollout stands.
+///
+/// # Errors
+/// If the operator would refuse them, as far as its status tells: why.
+pub fn meant(rollout: &CanaryRollout, verb: Verb, gate: Option<i32>) -> Result<String, String> {
+    let status = rollout.status.as_ref().ok_or("nothing is known of it yet: no operator has looked at it")?;
+    let memory = status.memory.clone().unwrap_or_default();
+    let here = under_way(status);
+    match verb {
+        Verb::Abort => here
+            .map(|rollout| &rollout.release)
+            .or(memory.warm.as_ref().map(|warm| &warm.release))
+            .cloned()
+            .ok_or_else(|| "nothing is rolling out, and no rollback window is open".to_owned()),
+        Verb::Retry => {
+            let release = status.release.clone().unwrap_or_default();
+            let failed = memory.failed.iter().any(|failed| failed.release == release);
+            if failed && here.is_none() {
+                return Ok(release);
+            }
+            Err("what its FinService asks for has not failed".to_owned())
+        }
+        Verb::AssertFenced | Verb::AcceptDataLoss => Err("that is for a Failover".to_owned()),
+        Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipStep | Verb::SkipAfter | Verb::Approve => {
+            let Some(here) = here else {
+                let back = status.phase.as_deref() == Some("RolledBack");
+                let release = status.release.as_deref().unwrap_or_default();
+                return Err(match back {
+                    true => format!("{release} was rolled back; say retry first"),
+                    false => "nothing is rolling out".to_owned(),
+                });
+            };
+            objection(rollout, here, verb, gate).map_or_else(|| Ok(here.release.clone()), Err)
+        }
+    }
+}
+
+fn objection(rollout: &CanaryRollout, here: &Rollout, verb: Verb, gate: Option<i32>) -> Option<String> {
+    let words = match verb {
+        Verb::Pause if here.paused.is_some() => "it is paused already",
+        Verb::Resume if here.paused.is_none() => "it is not paused",
+        Verb::SkipStep if here.weight == 0 => "it has no weight yet, so there is no step to skip",
+        Verb::SkipAfter if here.weight > 0 => "it does not wait for other clusters any more",
+        Verb::Approve => {
+            let open = |index: usize| {
+                here.gates.iter().any(|memory| memory.open && usize::try_from(memory.gate) == Ok(index))
+            };
+            let gates = rollout.spec.gates.iter().flatten().enumerate();
+            let mut waiting = gates.filter(|(index, waiting)| {
+                waiting.approval.is_some()
+                    && waiting.at > here.weight
+                    && gate.is_none_or(|at| at == waiting.at)
+                    && !open(*index)
+            });
+            match (waiting.next(), gate) {
+                (Some(_), _) => return None,
+                (None, Some(at)) => return Some(format!("no gate before {at} % waits for a person")),
+                (None, None) => "no gate waits for a person",
+            }
+        }
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+#[cfg(test)]
+#[path = "canary_table_tests.rs"]
+mod tests;

@@ -1,0 +1,160 @@
+use expect_test::expect;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn rollout(status: Value) -> CanaryRollout {
+    let mut object = json!({
+        "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+        "metadata": {"name": "transaction", "namespace": "payments", "generation": 2},
+        "spec": {
+            "service": "transaction",
+            "strategy": {"canary": {"steps": [{"weight": 1}, {"weight": 10}, {"weight": 50}, {"weight": 100}]}},
+            "gates": [
+                {"at": 50, "approval": {}},
+                {"at": 50, "promql": {"query": "sum(mismatch) == 0", "for": "48h"}},
+                {"at": 100, "webhook": {"url": "https://change.example"}},
+            ],
+        },
+    });
+    if !status.is_null() {
+        object["status"] = status;
+    }
+    serde_json::from_value(object).expect("a CanaryRollout")
+}
+
+fn analysing() -> Value {
+    json!({
+        "observedGeneration": 2, "phase": "Gated", "step": "2/4", "verdict": "Pass",
+        "message": "the gate before 50 % waits for a person: say approve",
+        "weight": {"asked": 10, "observed": 8}, "release": "transaction:1.5", "stable": "7c9d5", "canary": "b41f2",
+        "metrics": [
+            {"name": "error-rate", "verdict": "Pass", "message": "the increase lies under 0.5 %",
+                "canaryRequests": 1200, "stableRequests": 10_800, "increase": "0.02 % (-0.11 % to 0.31 %)", "evidence": "0.40 of 100"},
+            {"name": "latency", "verdict": "Insufficient", "message": "too few slow requests",
+                "canaryRequests": 1200, "stableRequests": 10_800, "evidence": "1.00 of 100",
+                "neededRequests": 900, "neededUntil": "2026-11-25T10:30:00Z"},
+        ],
+        "problems": [{"source": "spec.analysis.errorRate.maxIncrease", "severity": "Warning",
+            "message": "it is above the error budget", "remedy": "lower it"}],
+        "history": [{"release": "transaction:1.4", "revision": "7c9d5", "outcome": "Promoted", "message": "passed all steps",
+            "startedAt": "2026-11-24T10:00:00Z", "endedAt": "2026-11-24T11:00:00Z"}],
+        "memory": {"attempt": 3, "rollout": {
+            "canary": "b41f2", "stable": "7c9d5", "release": "transaction:1.5", "startedAt": "2026-11-25T10:00:00Z", "weight": 10,
+            "gates": [{"gate": 0, "reachedAt": "2026-11-25T10:10:00Z"},
+                {"gate": 1, "reachedAt": "2026-11-25T10:10:00Z", "trueSince": "2026-11-25T10:11:00Z"}],
+        }},
+    })
+}
+
+#[test]
+fn a_status_has_all_that_is_known() {
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          phase    Gated
+          step     2/4
+          weight   10 % asked, 8 % observed
+          release  transaction:1.5
+          stable   7c9d5
+          canary   b41f2
+          verdict  Pass
+          why      the gate before 50 % waits for a person: say approve
+        evidence
+          error-rate  Pass          increase 0.02 % (-0.11 % to 0.31 %)  1200 canary and 10800 stable requests  evidence 0.40 of 100  the increase lies under 0.5 %
+          latency     Insufficient  increase not known yet               1200 canary and 10800 stable requests  evidence 1.00 of 100  needs 900 more requests, until 2026-11-25T10:30:00Z; too few slow requests
+        gates
+          before 50 %   approval                    waits since 2026-11-25T10:10:00Z
+          before 50 %   sum(mismatch) == 0 for 48h  true since 2026-11-25T10:11:00Z
+          before 100 %  https://change.example      not reached
+        problems
+          Warning  spec.analysis.errorRate.maxIncrease  it is above the error budget; lower it
+        history
+          2026-11-24T11:00:00Z  transaction:1.4  Promoted  passed all steps
+    "#]].assert_eq(&status(&rollout(analysing())));
+}
+
+#[test]
+fn a_status_says_what_is_missing() {
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          nothing is known of it yet: no operator has looked at it
+    "#]]
+    .assert_eq(&status(&rollout(Value::Null)));
+    let stalled = json!({"type": "Stalled", "status": "True", "reason": "RolledBack", "message": "it failed; say retry",
+        "lastTransitionTime": "2026-11-25T10:00:00Z"});
+    let old = json!({"observedGeneration": 1, "phase": "RolledBack", "conditions": [stalled]});
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          what follows is about an older spec: the operator has not seen the newest yet
+          phase    RolledBack
+          step     -
+          weight   -
+          release  -
+          stable   -
+          canary   -
+          verdict  -
+          why      -
+          stalled  RolledBack: it failed; say retry
+        gates
+          before 50 %   approval                    not reached
+          before 50 %   sum(mismatch) == 0 for 48h  not reached
+          before 100 %  https://change.example      not reached
+    "#]]
+    .assert_eq(&status(&rollout(old)));
+}
+
+#[test]
+fn a_list_has_a_line_for_each() {
+    let mut settled = rollout(json!({"phase": "Settled", "step": "0/4", "release": "ledger:7",
+        "weight": {"asked": 0, "observed": 0, "approximate": true}}));
+    settled.metadata.name = Some("ledger".into());
+    let all = [rollout(analysing()), settled, rollout(Value::Null)];
+    expect![[r#"
+        NAMESPACE  NAME         SERVICE      PHASE    STEP  WEIGHT                    VERDICT  RELEASE          WHY
+        payments   transaction  transaction  Gated    2/4   10 % asked, 8 % observed  Pass     transaction:1.5  the gate before 50 % waits for a person: say approve
+        payments   ledger       transaction  Settled  0/4   about 0 %                 -        ledger:7         -
+        payments   transaction  transaction  -        -     -                         -        -                -
+    "#]].assert_eq(&list(&all, true));
+    expect![[r#"
+        NAME  SERVICE  PHASE  STEP  WEIGHT  VERDICT  RELEASE  WHY
+    "#]]
+    .assert_eq(&list(&[], false));
+}
+
+#[test]
+fn words_are_meant_for_the_release_that_is_here() {
+    let here = rollout(analysing());
+    let says = |verb, gate| meant(&here, verb, gate);
+    for verb in [Verb::Abort, Verb::Promote, Verb::Pause, Verb::SkipStep, Verb::Approve] {
+        assert_eq!(says(verb, None), Ok("transaction:1.5".to_owned()), "{verb:?}");
+    }
+    assert_eq!(says(Verb::Approve, Some(50)), Ok("transaction:1.5".to_owned()));
+    let refused = |result: Result<String, String>| result.unwrap_err();
+    assert_eq!(refused(says(Verb::Approve, Some(100))), "no gate before 100 % waits for a person");
+    assert_eq!(refused(says(Verb::Resume, None)), "it is not paused");
+    assert_eq!(refused(says(Verb::SkipAfter, None)), "it does not wait for other clusters any more");
+    assert_eq!(refused(says(Verb::Retry, None)), "what its FinService asks for has not failed");
+    assert_eq!(refused(says(Verb::AssertFenced, None)), "that is for a Failover");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_it_is_said() {
+    let refused = |status: Value, verb| meant(&rollout(status), verb, None).unwrap_err();
+    assert!(refused(Value::Null, Verb::Abort).contains("no operator has looked at it"));
+    let settled = || json!({"phase": "Settled", "release": "transaction:1.4"});
+    assert_eq!(refused(settled(), Verb::Promote), "nothing is rolling out");
+    assert_eq!(refused(settled(), Verb::Abort), "nothing is rolling out, and no rollback window is open");
+    let failed = json!({"phase": "RolledBack", "release": "transaction:1.5", "memory": {"failed": [{"revision": "b41f2",
+        "release": "transaction:1.5", "weight": 10, "message": "it fails", "at": "2026-11-25T10:00:00Z"}]}});
+    assert_eq!(refused(failed.clone(), Verb::Promote), "transaction:1.5 was rolled back; say retry first");
+    assert_eq!(meant(&rollout(failed), Verb::Retry, None), Ok("transaction:1.5".to_owned()));
+    let warm = json!({"phase": "Warm", "memory": {"warm": {"old": "7c9d5", "new": "b41f2", "release": "transaction:1.5",
+        "startedAt": "2026-11-25T10:00:00Z", "promotedAt": "2026-11-25T11:00:00Z", "until": "2026-11-25T11:15:00Z"}}});
+    assert_eq!(meant(&rollout(warm), Verb::Abort, None), Ok("transaction:1.5".to_owned()));
+    let mut paused = analysing();
+    paused["memory"]["rollout"]["paused"] = "ann: lunch".into();
+    paused["memory"]["rollout"]["gates"][0]["open"] = true.into();
+    assert_eq!(refused(paused.clone(), Verb::Pause), "it is paused already");
+    assert_eq!(refused(paused.clone(), Verb::Approve), "no gate waits for a person");
+    assert!(status(&rollout(paused)).contains("paused   by ann: lunch"));
+}
