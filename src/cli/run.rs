@@ -23,6 +23,7 @@ use crate::runtime::lease_store::ApiStore;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{LogFormat, Telemetry, TelemetryError};
+use crate::traffic::feature_flag::LAUNCH_DARKLY;
 
 /// The name of the leader Lease, in the operator's namespace.
 pub const LEASE: &str = "banyan";
@@ -63,6 +64,9 @@ pub struct RunOptions {
     /// address of the host is a proxy. Canaries are then judged by what the gateway saw. May be repeated
     #[arg(long, env = "BANYAN_GATEWAY_METRICS", value_name = "URL", value_delimiter = ',')]
     pub gateway_metrics: Vec<String>,
+    /// The address of LaunchDarkly, for rollouts by feature flag
+    #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
+    pub launch_darkly_url: String,
     /// What this replica is called in the Lease and in Events [default: the host's name]
     #[arg(long, env = "BANYAN_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
@@ -169,6 +173,7 @@ where
         client,
         site: options.site.into(),
         namespace: options.namespace.into(),
+        launch_darkly: options.launch_darkly_url.into(),
         proxies: options.gateway_metrics.into(),
         concurrency: options.concurrency.into(),
         leadership: leadership.clone(),

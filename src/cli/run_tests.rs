@@ -33,6 +33,7 @@ fn bench() -> Bench {
         site: "aws-us-east-1".into(),
         namespace: "banyan-system".into(),
         proxies: std::sync::Arc::new([]),
+        launch_darkly: "http://localhost:9".into(),
         concurrency: 1,
         health: Health::new(heartbeat, leadership.clone(), shutdown.clone()),
         leadership,

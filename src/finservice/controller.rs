@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::act::Actor;
 use super::decide::decide;
+use super::flag::{FlagSetter, NotSet};
 use super::index::rollouts::{ObservedRollout, Policy};
 use super::index::{Index, Key, Observed, Parsed};
 use super::observe::observe;
@@ -22,6 +23,7 @@ use super::{counting, lock, status};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
 use crate::api::{FinService, Problem};
+use crate::cloudcluster::peers::Peers;
 use crate::runtime::context::Context;
 use crate::runtime::digest::MANAGER;
 use crate::runtime::metrics::Outcome;
@@ -100,7 +102,15 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         context.leadership.clone(),
         Arc::clone(&turns),
     );
-    let worker = Arc::new(Worker { context: context.clone(), index, turns, hub, reporter });
+    let flags = FlagSetter::new(context.client.clone(), &context.launch_darkly);
+    let peers = Peers::new(context.client.clone(), &context.namespace);
+    let (asking, again, shutdown) = (peers.clone(), queue.clone(), context.shutdown.clone());
+    tasks.spawn(async move {
+        asking.run(shutdown, move |key: &Key| again.add(key.clone(), Lane::Normal)).await;
+        // It ends only with the process, and must not seem to end before.
+        std::future::pending::<()>().await;
+    });
+    let worker = Arc::new(Worker { context: context.clone(), index, turns, hub, reporter, flags, peers });
     let tidy = Arc::clone(&worker);
     tasks.spawn(async move { tidy.reporter.tidy().await });
     let work = queue.run(context.concurrency, |key| {
@@ -145,6 +155,14 @@ fn count(
     hub.run(sources, fill, wake)
 }
 
+/// The rollouts of other clusters whose word is waited for.
+fn wanted_of_peers(seen: &Observed, plan: &Plan) -> Vec<(String, String, String)> {
+    let (Some(rollout), Some(planned)) = (&seen.rollout, &plan.rollout) else { return Vec::new() };
+    let clusters = planned.gathered.asks(&planned.decision).into_iter();
+    let (namespace, name) = (rollout.object.namespace().unwrap_or_default(), rollout.object.name_any());
+    clusters.map(|cluster| (cluster, namespace.clone(), name.clone())).collect()
+}
+
 struct Worker {
     context: Context,
     index: Arc<Mutex<Index>>,
@@ -152,6 +170,8 @@ struct Worker {
     turns: Arc<Semaphore>,
     hub: Arc<Hub<Key>>,
     reporter: Reporter,
+    flags: FlagSetter,
+    peers: Peers,
 }
 
 impl Worker {
@@ -191,6 +211,7 @@ impl Worker {
         let Some(mut seen) = observe(client, &self.index, key).await? else {
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
             self.hub.follow(key, None);
+            self.peers.want(key, Vec::new());
             self.unheld(key, false, now).await?;
             return Ok((Outcome::Unchanged, None));
         };
@@ -198,16 +219,24 @@ impl Worker {
             let known = self.hub.known(key);
             (rollout.evidence, rollout.answers, rollout.problems) =
                 (known.evidence, known.answers, known.problems);
+            rollout.peers = self.peers.peers(key);
         }
         let mut plan = decide(&seen, now);
         let leadership = &self.context.leadership;
         let actor = Actor { client, index: &self.index, key, leadership, turns: &self.turns };
+        let flagged = self.flag(key, &seen, &plan, true, now).await;
         let acted = actor.act(&plan, now).await;
+        let flagged = flagged.and(self.flag(key, &seen, &plan, false, now).await);
+        if let (Err(not_set), Some(rollout)) = (flagged, &mut seen.rollout) {
+            plan.look_again(not_set.again_at);
+            rollout.problems.push(not_set.problem);
+        }
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
         let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
         let followed = plan.rollout.as_ref().and_then(|planned| planned.follow.clone());
         self.hub.follow(key, followed);
+        self.peers.want(key, wanted_of_peers(&seen, &plan));
         let again_at = plan.again_at;
         // What was written is in the index already. A status from before it would be wrong a moment
         // later, and take a second write.
@@ -266,6 +295,27 @@ impl Worker {
             self.reporter.idle(&own, &policy, problem, now).await?;
         }
         Ok(())
+    }
+
+    /// Sets the flag of a rollout, if it has one: before all else where its percentage falls, else after.
+    async fn flag(
+        &self,
+        key: &Key,
+        seen: &Observed,
+        plan: &Plan,
+        first: bool,
+        now: Timestamp,
+    ) -> Result<(), NotSet> {
+        let percent = plan.rollout.as_ref().and_then(|planned| planned.decision.flag);
+        let flag = seen.rollout.as_ref().and_then(|rollout| rollout.object.spec.feature_flag.as_ref());
+        let (Some(percent), Some(flag)) = (percent, flag) else {
+            self.flags.forget(key);
+            return Ok(());
+        };
+        if self.flags.falls(key, percent) != first || !self.context.leadership.is_leader() {
+            return Ok(());
+        }
+        self.flags.set(key, &flag.launch_darkly, percent, now).await
     }
 
     fn announce(&self, seen: &Observed, plan: &Plan) {

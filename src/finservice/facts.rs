@@ -15,8 +15,11 @@ use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Destination, Facts, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{
+    Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing,
+};
 use crate::canary::mark::{End, Mark};
+use crate::canary::peers::fares;
 use crate::canary::status::{self, Seen};
 
 /// What decisions are made from, beside what [`ObservedRollout`] holds already.
@@ -33,6 +36,7 @@ pub struct Gathered {
     revisions: Vec<RevisionFacts>,
     baseline: Option<RevisionFacts>,
     routed: bool,
+    peers: Vec<Peer>,
     role: Role,
     mark: Option<Mark>,
 }
@@ -71,6 +75,7 @@ impl Gathered {
         let serves = memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref()).or(before);
         let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
         Self {
+            peers: peers(rollout, current),
             sharing: sharing(spec, seen),
             scale: scale(spec, seen, revisions, serves),
             current: current.map(|(hash, _)| hash.to_owned()),
@@ -91,6 +96,15 @@ impl Gathered {
         &self.policy
     }
 
+    /// Clusters whose word is waited for, or may take the release back.
+    pub fn asks(&self, decision: &Decision) -> Vec<String> {
+        let memory = &decision.memory;
+        let waits = memory.rollout.as_ref().is_some_and(|rollout| rollout.weight == 0 && !rollout.skip_after);
+        let follows = self.role == Role::Standby && (memory.rollout.is_some() || memory.warm.is_some());
+        let after = self.policy.after.iter().filter(|_| waits || follows);
+        after.map(|after| after.cluster.clone()).collect()
+    }
+
     /// The facts, for a decision.
     pub fn facts<'a>(&'a self, rollout: &'a ObservedRollout) -> Facts<'a> {
         Facts {
@@ -107,7 +121,7 @@ impl Gathered {
             evidence: rollout.evidence.as_ref(),
             answers: &rollout.answers,
             actions: &rollout.actions,
-            peers: &rollout.peers,
+            peers: &self.peers,
             role: self.role,
             // No Failover is carried out yet.
             frozen: None,
@@ -138,6 +152,20 @@ impl Gathered {
         };
         status::status(&self.facts(rollout), decision, &seen, now)
     }
+}
+
+/// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that
+/// serves is in its rollback window, that one.
+fn peers(rollout: &ObservedRollout, current: Option<(&str, &str)>) -> Vec<Peer> {
+    let warm = rollout.memory.warm.as_ref();
+    let warm = warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
+    let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
+    let fares = |status: &Result<CanaryRolloutStatus, String>| match status {
+        Ok(status) => fares(status, release),
+        Err(how) => Fares::Unreachable(how.clone()),
+    };
+    let known = rollout.peers.iter();
+    known.map(|(cluster, status)| Peer { cluster: cluster.clone(), fares: fares(status) }).collect()
 }
 
 /// How traffic can be shared here.

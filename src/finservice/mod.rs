@@ -19,6 +19,7 @@ pub mod controller;
 pub mod counting;
 pub mod decide;
 pub mod facts;
+mod flag;
 pub mod make;
 #[cfg(test)]
 mod decide_tests;

@@ -21,6 +21,8 @@ pub struct Context {
     pub namespace: Arc<str>,
     /// Where gateways tell their counters; see `banyan run --gateway-metrics`.
     pub proxies: Arc<[String]>,
+    /// The address of LaunchDarkly.
+    pub launch_darkly: Arc<str>,
     /// How many objects a controller works on at once.
     pub concurrency: usize,
     /// Whether this replica may act: ask before each write.

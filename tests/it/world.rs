@@ -97,6 +97,7 @@ pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std:
         log_format: None,
         otlp_endpoint: None,
         gateway_metrics: Vec::new(),
+        launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
         identity: Some(identity.to_owned()),
     };

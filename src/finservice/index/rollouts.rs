@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::Key;
 use super::pod::PodState;
 use crate::api::canarystatus::Memory;
-use crate::api::{Action, CanaryRollout, FinService, Problem};
+use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService, Problem};
 use crate::canary::actions;
-use crate::canary::facts::{Answered, Evidence, GateAnswer, Peer, Said};
+use crate::canary::facts::{Answered, Evidence, GateAnswer, Said};
 
 /// A CanaryRollout as it was last read.
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ pub struct ObservedRollout {
     pub evidence: Option<Evidence>,
     /// What the gates that were asked answer.
     pub answers: Vec<GateAnswer>,
-    /// What is known of other clusters.
-    pub peers: Vec<Peer>,
+    /// The status of the CanaryRollout of that name in each cluster that goes first, or why it is not known.
+    pub peers: Vec<(String, Result<CanaryRolloutStatus, String>)>,
     /// What is wrong with those who count, ask or carry out.
     pub problems: Vec<Problem>,
 }
