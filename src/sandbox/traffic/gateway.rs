@@ -104,7 +104,7 @@ impl Gateway {
         let step = progress.step(format!("{}: gateway", cloud.name()));
         let client = cloud.client_admin()?;
         install::definitions(&client, &tools.contour_definitions()?).await?;
-        install::apply(&client, &objects(options.address)).await?;
+        install::apply(&client, &objects()).await?;
         let dir = cloud.dir().join("gateway");
         std::fs::create_dir_all(&dir).context(|| format!("making the folder {}", dir.display()))?;
         let gateway = Self {
@@ -295,15 +295,18 @@ impl Gateway {
 
     fn envoy(&self, tools: &TrafficTools, threads: usize) -> Vec<String> {
         let mut argv = vec![tools.envoy.display().to_string()];
-        argv.extend([
-            format!("--config-path={}", self.bootstrap_file().display()),
-            "--service-cluster=projectcontour".into(),
-            format!("--service-node={}", self.cloud),
-            "--log-level=warning".into(),
-            // It shares memory with a second Envoy of the same machine otherwise.
-            "--disable-hot-restart".into(),
-            format!("--concurrency={threads}"),
-        ]);
+        // Its flags take no equals sign.
+        for (flag, value) in [
+            ("--config-path", self.bootstrap_file().display().to_string()),
+            ("--service-cluster", "projectcontour".into()),
+            ("--service-node", self.cloud.clone()),
+            ("--log-level", "warning".into()),
+            ("--concurrency", threads.to_string()),
+        ] {
+            argv.extend([flag.into(), value]);
+        }
+        // It would share memory with a second Envoy of the same machine.
+        argv.push("--disable-hot-restart".into());
         argv
     }
 
@@ -329,8 +332,8 @@ fn http_client() -> Result<reqwest::Client> {
         .context(|| "making an HTTP client")
 }
 
-/// The namespace, the GatewayClass, the Gateway, and the Service whose address is the gateway's.
-fn objects(address: Ipv4Addr) -> Vec<serde_json::Value> {
+/// The namespace, the GatewayClass, the Gateway, and the Service that Contour looks for.
+fn objects() -> Vec<serde_json::Value> {
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
         json!({
@@ -352,10 +355,7 @@ fn objects(address: Ipv4Addr) -> Vec<serde_json::Value> {
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "envoy", "namespace": NAMESPACE},
-            "spec": {
-                "ports": [{"name": "http", "port": LISTENER_PORT, "targetPort": HTTP_PORT}],
-                "externalIPs": [address.to_string()],
-            },
+            "spec": {"ports": [{"name": "http", "port": LISTENER_PORT, "targetPort": HTTP_PORT}]},
         }),
     ]
 }
