@@ -11,6 +11,7 @@ pub fn scenarios() -> Vec<Scenario> {
         weights_are_shares_of_requests,
         a_weight_of_zero_is_none_at_all,
         moving_weights_under_load_costs_no_request,
+        a_service_named_at_zero_before_and_after_costs_no_request,
         pods_without_weight_go_without_cost,
         pods_that_go_under_load_cost_no_request,
         how_much_it_carries,
@@ -74,6 +75,33 @@ async fn moving_weights_under_load_costs_no_request(world: &World) {
     let tally = load.stop().await.expect("answers");
     assert_no_failure(&tally);
     assert!(tally.of(&space.release("canary")).total() > 0, "{tally}");
+}
+
+/// Envoy hears of routes and of Services on streams of their own. A route that sends requests to a Service that it
+/// named never before, or a Service that is named no more, may be known first: then requests are answered 503.
+async fn a_service_named_at_zero_before_and_after_costs_no_request(world: &World) {
+    let space = world.space("named").await;
+    space.deploy("stable", 2).await;
+    space.deploy("canary", 2).await;
+    space.route(&[("stable", 100)]).await;
+    space.hears_of("stable").await;
+    assert_eq!(world.known(&space.cluster("canary")).await, 0);
+    let load = Load::start(space.load().at(500.0)).expect("a load");
+    let forth = [[("stable", 100), ("canary", 0)], [("stable", 0), ("canary", 100)]];
+    let back = [[("canary", 100), ("stable", 0)], [("canary", 0), ("stable", 100)]];
+    for ([first, second], [from, to]) in [(forth, ["stable", "canary"]), (back, ["canary", "stable"])] {
+        space.route(&first).await;
+        until("Envoy knows the pods", async || (world.known(&space.cluster(to)).await == 2).then_some(()))
+            .await;
+        space.route(&second).await;
+        space.hears_nothing_of(from).await;
+        space.route(&[(to, 100)]).await;
+        until("Envoy forgets the others", async || {
+            (world.known(&space.cluster(from)).await == 0).then_some(())
+        })
+        .await;
+    }
+    assert_no_failure(&load.stop().await.expect("answers"));
 }
 
 async fn pods_without_weight_go_without_cost(world: &World) {

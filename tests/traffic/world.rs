@@ -125,15 +125,25 @@ impl World {
         sum(&text, "envoy_cluster_upstream_rq_xx", &[&cluster, &class])
     }
 
+    /// How many pods of a Service Envoy knows to be well; none where it does not know the Service.
+    pub async fn known(&self, cluster: &str) -> u64 {
+        let text = fetch(&self.gateway.stats_url()).await;
+        sum(&text, "envoy_cluster_membership_healthy", &[&format!("envoy_cluster_name=\"{cluster}\"")])
+    }
+
     /// Tells what may explain a failure.
     pub fn explain(&self) {
         for problem in self.pods.problems() {
             println!("pods: {problem}");
         }
-        for program in [Program::Contour, Program::Envoy] {
-            let log = banyan::sandbox::process::tail(&self.gateway.log(program), 10);
-            println!("the end of {program:?}'s log:\n{log}");
-        }
+        // Envoy's log has a line for each request that failed, with a flag that says why.
+        let log = std::fs::read_to_string(self.gateway.log(Program::Envoy)).unwrap_or_default();
+        let failed: Vec<&str> = log.lines().filter(|line| line.contains("HTTP/1.1\" 5")).collect();
+        println!("{} answers of 500 or more; the last that Envoy gave by itself:", failed.len());
+        let own = failed.iter().rev().filter(|line| !line.contains("\" 500 - "));
+        own.take(10).for_each(|line| println!("    {line}"));
+        let log = banyan::sandbox::process::tail(&self.gateway.log(Program::Contour), 10);
+        println!("the end of Contour's log:\n{log}");
     }
 
     /// Memory of the processes, in megabytes: what runs beside the tests.

@@ -246,7 +246,12 @@ impl Gateway {
 
     fn contour(&self, cloud: &Cloud, tools: &TrafficTools) -> Result<Vec<String>> {
         let config = self.dir.join("contour.yaml");
-        let text = json!({"gateway": {"gatewayRef": {"namespace": NAMESPACE, "name": NAME}}}).to_string();
+        let text = json!({
+            "gateway": {"gatewayRef": {"namespace": NAMESPACE, "name": NAME}},
+            // A line for each request that failed tells why; one for each request costs too much.
+            "accesslog-level": "error",
+        })
+        .to_string();
         std::fs::write(&config, text).context(|| format!("writing {}", config.display()))?;
         let kubeconfig = cloud.dir().join("kubeconfig");
         let address = self.address;
@@ -302,6 +307,7 @@ impl Gateway {
             ("--service-node", self.cloud.clone()),
             ("--log-level", "warning".into()),
             ("--concurrency", threads.to_string()),
+            ("--file-flush-interval-msec", "200".into()),
         ] {
             argv.extend([flag.into(), value]);
         }
