@@ -287,7 +287,15 @@ impl Cloud {
     /// # Errors
     /// When it cannot be written as YAML, which would be a defect.
     pub fn kubeconfig(&self) -> Result<String> {
-        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.admin)
+        self.kubeconfig_at(&self.server)
+    }
+
+    /// The same for another address of its API server, which must be of 127.0.0.1: that is whom its certificate names.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML, which would be a defect.
+    pub fn kubeconfig_at(&self, server: &str) -> Result<String> {
+        kubeconfig(self.name(), server, &self.credentials.ca_pem, &self.credentials.admin)
     }
 
     /// A kubeconfig with the operator's rights, as YAML.

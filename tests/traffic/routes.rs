@@ -124,15 +124,19 @@ async fn pods_without_weight_go_without_cost(world: &World) {
 async fn pods_that_go_under_load_cost_no_request(world: &World) {
     let space = pair(world, "scales", [100, 0]).await;
     let load = Load::start(space.load().at(500.0)).expect("a load");
+    let all_take_part = async |number: usize| {
+        until(&format!("{number} pods take part"), async || {
+            let (tally, pods) = (load.tally(), space.pods("stable"));
+            (pods.len() == number && pods.iter().all(|pod| tally.pods.contains_key(&pod.name)))
+                .then_some(tally)
+        })
+        .await
+    };
+    all_take_part(3).await;
     space.scale("stable", 1).await;
     until("two pods are gone", async || (space.pods("stable").len() == 1).then_some(())).await;
     space.scale("stable", 4).await;
-    let tally = until("three new pods take part", async || {
-        let tally = load.tally();
-        let pods = space.pods("stable");
-        (pods.len() == 4 && pods.iter().all(|pod| tally.pods.contains_key(&pod.name))).then_some(tally)
-    })
-    .await;
+    let tally = all_take_part(4).await;
     // Those that are gone had their part, too.
     assert_eq!(tally.pods.len(), 6, "{:?}", tally.pods);
     assert_no_failure(&load.stop().await.expect("answers"));

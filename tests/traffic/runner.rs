@@ -78,7 +78,7 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     if !namespace::inside() {
         let why = match prepare() {
             // It comes back only with what stands in the way.
-            Ok(()) => namespace::enter().err().map(|error| error.to_string()).unwrap_or_default(),
+            Ok(()) => namespace::enter(&[]).err().map(|error| error.to_string()).unwrap_or_default(),
             Err(why) => why,
         };
         // Who runs all checks must not take for done what was left out.

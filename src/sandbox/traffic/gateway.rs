@@ -1,7 +1,7 @@
 //! A gateway in front of one cloud: Contour, which follows HTTPRoutes, and Envoy, which carries the requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::namespace;
+use super::relay::short;
 use super::tools::TrafficTools;
 use crate::sandbox::cloud::Cloud;
 use crate::sandbox::error::{Context, Error, Result};
@@ -287,7 +288,10 @@ impl Gateway {
             .arg(format!("--xds-port={XDS_PORT}"))
             .arg("--xds-resource-version=v3")
             .arg("--dns-lookup-family=v4")
-            .arg(format!("--admin-address={}", socket(&self.dir).display()))
+            .arg(format!(
+                "--admin-address={}",
+                short(&self.dir, &format!("envoy-{}.sock", std::process::id())).display()
+            ))
             .stdin(Stdio::null())
             .output()
             .await
@@ -319,15 +323,6 @@ impl Gateway {
     fn bootstrap_file(&self) -> PathBuf {
         self.dir.join("envoy.json")
     }
-}
-
-/// Envoy's own socket. Such a path has at most 107 bytes, and a folder may be deep.
-fn socket(dir: &Path) -> PathBuf {
-    let path = dir.join("envoy.sock");
-    if path.as_os_str().len() <= 107 {
-        return path;
-    }
-    std::env::temp_dir().join(format!("banyan-envoy-{}.sock", std::process::id()))
 }
 
 fn http_client() -> Result<reqwest::Client> {
@@ -364,16 +359,4 @@ fn objects() -> Vec<serde_json::Value> {
             "spec": {"ports": [{"name": "http", "port": LISTENER_PORT, "targetPort": HTTP_PORT}]},
         }),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_has_a_path_that_the_kernel_takes() {
-        assert_eq!(socket(Path::new("/short")), Path::new("/short/envoy.sock"));
-        let deep = PathBuf::from(format!("/{}", "a".repeat(200)));
-        assert!(socket(&deep).as_os_str().len() <= 107);
-    }
 }

@@ -3,11 +3,13 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `namespace` | the network namespace in which all of it runs |
+//! | `relay` | doors into it, for kubectl |
 //! | `tools` | Contour, Envoy, Prometheus: where they come from |
 //! | `gateway` | Contour and Envoy in front of one cloud |
 //! | `pods` | servers behind the addresses of pods, Ready as long as they listen |
 //! | `answer`, `behaviour`, `metrics` | what those servers answer, and what they say of it |
 //! | `load`, `tally` | requests, and what became of them |
+//! | `session` | all of it in `banyan sandbox` |
 //! | `prometheus` | a Prometheus that scrapes the pods |
 //!
 //! Pods have addresses that no machine has, so they are reachable only where the kernel is told that they are its
@@ -21,6 +23,8 @@ pub mod metrics;
 pub mod namespace;
 pub mod pods;
 pub mod prometheus;
+pub mod relay;
+pub mod session;
 pub mod tally;
 pub mod tools;
 

@@ -18,7 +18,8 @@ pub const PODS: &str = "10.250.0.0/16";
 /// Set inside, so that a program enters once.
 const MARK: &str = "BANYAN_NETWORK_NAMESPACE";
 /// Sets the namespace up and goes on as the program that its arguments name.
-const SETUP: &str = "ip link set lo up && ip route add local \"$0\" dev lo && exec \"$@\"";
+const SETUP: &str =
+    "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip route add local \"$0\" dev lo && exec \"$@\"";
 
 /// Whether this process runs inside: it was started by [`enter`], and there is no interface but the loopback one.
 pub fn inside() -> bool {
@@ -76,18 +77,20 @@ pub fn possible() -> Result<()> {
 }
 
 /// Starts this program anew inside a namespace, in the place of this process: it returns only where that fails.
-/// Arguments, standard streams, working folder and process id stay the same.
+/// Arguments, standard streams, working folder and process id stay the same; `env` is added to the environment.
 ///
 /// # Errors
 /// When this machine does not let us have one; the reason and what helps.
-pub fn enter() -> Result<Infallible> {
+pub fn enter(env: &[(&str, String)]) -> Result<Infallible> {
     if inside() {
         return Err(Error::new("this program is inside its network namespace already"));
     }
     possible()?;
     let program = std::env::current_exe().context(|| "finding this program")?;
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let error = unshare(&program.display().to_string(), &args).env(MARK, "1").exec();
+    let mut command = unshare(&program.display().to_string(), &args);
+    command.env(MARK, "1").envs(env.iter().map(|(name, value)| (name, value)));
+    let error = command.exec();
     Err(error).context(|| "entering a network namespace")
 }
 
