@@ -248,7 +248,6 @@ impl Session {
             dir: Some(self.home.path().to_owned()),
             install: Install { optional_apis: true, manifests: self.payload.manifests.clone() },
             progress: self.progress.clone(),
-            ..PairOptions::default()
         };
         let pair = Pair::launch(self.supervisor.clone(), tools, options).await?;
         let traffic = if served { Traffic::start(&pair, &self.progress).await? } else { None };
@@ -256,8 +255,8 @@ impl Session {
             Ok(Site {
                 name: cloud.name().to_owned(),
                 client: cloud.client_admin()?,
-                kubeconfig: match &traffic {
-                    Some(traffic) => cloud.kubeconfig_at(&traffic.server(cloud.name())?)?,
+                kubeconfig: match traffic.as_ref().and_then(|traffic| traffic.server(cloud.name())) {
+                    Some(outside) => cloud.kubeconfig_at(&outside)?,
                     None => cloud.kubeconfig()?,
                 },
                 operator: cloud.kubeconfig_operator()?,

@@ -1,6 +1,10 @@
-//! FinServices under load, with an operator that runs as a process of its own.
+//! Banyan's own program: FinServices under load, and doors into the namespace.
+
+use std::path::Path;
 
 use banyan::sandbox::traffic::Load;
+use banyan::sandbox::traffic::relay::Door;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
 use crate::runner::{Scenario, scenarios};
@@ -8,7 +12,7 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![a_new_release_of_a_finservice_takes_over_under_load]
+    scenarios![a_door_leads_to_the_api_server, a_new_release_of_a_finservice_takes_over_under_load]
 }
 
 impl Space<'_> {
@@ -28,6 +32,21 @@ impl Space<'_> {
         });
         banyan::sandbox::install::apply(&self.world.client, &[service]).await.expect("a FinService");
     }
+}
+
+/// Both relays of a door are processes here as in the sandbox; what they cross there is a file, as here.
+async fn a_door_leads_to_the_api_server(world: &World) {
+    let program = Path::new(env!("CARGO_BIN_EXE_banyan"));
+    let (cloud, dir) = (&world.cloud, world.cloud.dir());
+    let door = Door::make("aws", program, dir).expect("a door");
+    door.open(cloud.server(), program, dir, cloud.supervisor()).expect("an open door");
+    let kubeconfig = cloud.kubeconfig_at(&format!("https://{}", door.outside)).expect("a kubeconfig");
+    let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let client = kube::Client::try_from(config.expect("a configuration")).expect("a client");
+    let version =
+        until("the API server answers through the door", async || client.apiserver_version().await.ok());
+    assert!(version.await.git_version.starts_with('v'));
 }
 
 async fn a_new_release_of_a_finservice_takes_over_under_load(world: &World) {

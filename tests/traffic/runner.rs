@@ -117,7 +117,7 @@ async fn all(wanted: &[&Scenario], left_out: usize) -> ExitCode {
     println!("\nrunning {} tests", wanted.len());
     let began = Instant::now();
     let world = World::start().await;
-    println!("({} in {:.1} s)", "a cloud, a gateway and a Prometheus", began.elapsed().as_secs_f64());
+    println!("(a cloud, a gateway and a Prometheus in {:.1} s)", began.elapsed().as_secs_f64());
     let mut failed = Vec::new();
     for scenario in wanted {
         let began = Instant::now();
