@@ -10,7 +10,11 @@ use crate::world::{World, assert_share, fetch, sum, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![envoy_pods_and_prometheus_count_what_was_sent, pods_behave_as_they_are_told]
+    scenarios![
+        envoy_pods_and_prometheus_count_what_was_sent,
+        pods_behave_as_they_are_told,
+        who_is_not_ready_gets_no_request
+    ]
 }
 
 async fn envoy_pods_and_prometheus_count_what_was_sent(world: &World) {
@@ -119,4 +123,26 @@ async fn pods_behave_as_they_are_told(world: &World) {
     let fastest = tally.of(&release).latencies.quantile(0.0).expect("answers");
     assert!(fastest >= slow, "{fastest:?}");
     world.pods.behave(&release, None);
+}
+
+async fn who_is_not_ready_gets_no_request(world: &World) {
+    let space = world.space("unready").await;
+    space.deploy("app", 2).await;
+    space.route(&[("app", 1)]).await;
+    space.hears_of("app").await;
+    let pod = space.pods("app").remove(0);
+    world.pods.set_ready(&pod.key(), false).await.expect("a pod that is not Ready");
+    until("the other one gets all", async || (world.known(&space.cluster("app")).await == 1).then_some(()))
+        .await;
+    let tally = Load::exactly(space.load().at(1000.0), 300).await.expect("a load");
+    assert_eq!((tally.failed(), tally.pods.get(&pod.name)), (0, None), "{tally}");
+
+    world.pods.restarted(&pod.key(), 3).await.expect("a pod that crashed");
+    let read = space.api("v1", "Pod").get(&pod.name).await.expect("a pod");
+    assert_eq!(read.data["status"]["containerStatuses"][0]["restartCount"], 3);
+    assert_eq!(read.data["status"]["containerStatuses"][0]["ready"], false);
+    world.pods.set_ready(&pod.key(), true).await.expect("a pod that is Ready");
+    until("both take part", async || (world.known(&space.cluster("app")).await == 2).then_some(())).await;
+    let tally = Load::exactly(space.load().at(1000.0), 300).await.expect("a load");
+    assert_eq!((tally.failed(), tally.pods.len()), (0, 2), "{tally}");
 }

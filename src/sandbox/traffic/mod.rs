@@ -7,6 +7,7 @@
 //! | `tools` | Contour, Envoy, Prometheus: where they come from |
 //! | `gateway` | Contour and Envoy in front of one cloud |
 //! | `pods` | servers behind the addresses of pods, Ready as long as they listen |
+//! | `kubelet` | what the API server is told of them |
 //! | `answer`, `behaviour`, `metrics` | what those servers answer, and what they say of it |
 //! | `load`, `tally` | requests, and what became of them |
 //! | `session` | all of it in `banyan sandbox` |
@@ -18,6 +19,7 @@
 pub mod answer;
 pub mod behaviour;
 pub mod gateway;
+pub mod kubelet;
 pub mod load;
 pub mod metrics;
 pub mod namespace;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_pods};
 use kube::{Client, ResourceExt};
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::answer::{Served, serve};
 use super::behaviour::{Behaviour, Chance, Rules, duration};
+use super::kubelet;
 use super::metrics::Metrics;
 use super::namespace::{self, is_pod};
 use crate::sandbox::cloud::Cloud;
@@ -31,7 +32,7 @@ use crate::sandbox::error::{Context, Error, Result};
 use crate::sandbox::nodes::{FAIL, READY_AFTER};
 
 /// How long to wait before a port is tried again: the pod that had the address before may not be gone yet.
-const AGAIN: Duration = Duration::from_millis(100);
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
 /// How many problems are remembered.
 const PROBLEMS: usize = 100;
 
@@ -115,8 +116,8 @@ struct State {
     problems: Vec<String>,
 }
 
-struct Shared {
-    client: Client,
+pub(super) struct Shared {
+    pub client: Client,
     gated: bool,
     targets: PathBuf,
     rules: Arc<RwLock<Rules>>,
@@ -125,7 +126,7 @@ struct Shared {
 
 /// Serves the pods of one cloud; dropping it closes all their ports.
 pub struct PodRunner {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -221,7 +222,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn problem(&self, problem: String) {
+    pub fn problem(&self, problem: String) {
         let problems = &mut self.lock().problems;
         if problems.len() < PROBLEMS && problems.last() != Some(&problem) {
             problems.push(problem);
@@ -323,7 +324,7 @@ async fn run(
         if shared.gated && pod.metadata.deletion_timestamp.is_none() {
             let after = pod.annotations().get(READY_AFTER).and_then(|after| duration(after));
             tokio::time::sleep(after.unwrap_or_default()).await;
-            make_ready(&shared, &pod, &described).await;
+            kubelet::make_ready(&shared, &pod, &described).await;
         }
     };
     let mut until = gone.clone();
@@ -346,43 +347,6 @@ async fn bind(shared: &Shared, pod: &ServedPod, port: u16) -> TcpListener {
     }
 }
 
-/// Says what a kubelet would whose probe has passed.
-async fn make_ready(shared: &Shared, pod: &Pod, described: &ServedPod) {
-    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &described.namespace);
-    let patch = ready(pod, &jiff::Timestamp::now().to_string());
-    loop {
-        match api.patch_status(&described.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
-            Ok(_) => return,
-            // It is gone, or another of its name is there.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
-            Err(error) => {
-                shared.problem(format!("{}: saying that it is Ready: {error}", described.key()));
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
-    }
-}
-
-/// The change of a pod's status by which it becomes Ready.
-fn ready(pod: &Pod, now: &str) -> Value {
-    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
-    let types = ["Ready".to_owned(), "ContainersReady".to_owned()]
-        .into_iter()
-        .chain(gates.map(|gate| gate.condition_type.clone()));
-    let conditions: Vec<Value> = types
-        .map(|kind| json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": null}))
-        .collect();
-    let mut containers = json!(pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()));
-    for container in containers.as_array_mut().into_iter().flatten() {
-        container["ready"] = json!(true);
-    }
-    // With the uid, so that one of the same name that came meanwhile is not meant.
-    json!({
-        "metadata": {"uid": pod.metadata.uid},
-        "status": {"conditions": conditions, "containerStatuses": containers},
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,7 +356,6 @@ mod tests {
             "metadata": {"name": "a-1", "namespace": "pay", "uid": "u",
                 "labels": {"banyan.dev/service": "a", "banyan.dev/revision": "r", "other": "x"}},
             "spec": {
-                "readinessGates": [{"conditionType": "mesh"}],
                 "containers": [
                     {"name": "app", "image": "registry.example/a:1", "ports": [
                         {"name": "http", "containerPort": 8080},
@@ -402,9 +365,7 @@ mod tests {
                     {"name": "side", "image": "other"},
                 ],
             },
-            "status": {"phase": "Running", "podIP": "10.250.0.7", "containerStatuses": [
-                {"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0},
-            ]},
+            "status": {"phase": "Running", "podIP": "10.250.0.7"},
         });
         change(&mut pod);
         serde_json::from_value(pod).unwrap()
@@ -440,16 +401,5 @@ mod tests {
         assert_eq!(served.target().unwrap()["targets"][0], "10.250.0.7:8080");
         served.ports.clear();
         assert_eq!(served.target(), None);
-    }
-
-    #[test]
-    fn ready_is_said_of_the_pod_its_gates_and_its_containers() {
-        let patch = ready(&pod(|_| {}), "2026-01-01T00:00:00Z");
-        let conditions = patch["status"]["conditions"].as_array().unwrap();
-        let kinds: Vec<&str> = conditions.iter().filter_map(|condition| condition["type"].as_str()).collect();
-        assert_eq!(kinds, ["Ready", "ContainersReady", "mesh"]);
-        assert!(conditions.iter().all(|condition| condition["status"] == "True"));
-        assert_eq!(patch["status"]["containerStatuses"][0]["ready"], true);
-        assert_eq!(patch["metadata"]["uid"], "u");
     }
 }
