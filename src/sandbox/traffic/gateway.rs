@@ -171,21 +171,6 @@ impl Gateway {
         .context(|| "stopping a gateway")?
     }
 
-    /// Waits until a route of this host is in force: until the gateway answers it with something else than 404.
-    ///
-    /// # Errors
-    /// When that takes longer than 90 s.
-    pub async fn routes(&self, host: &str, path: &str) -> Result<()> {
-        let http = http_client()?;
-        let url = format!("http://{}{path}", self.address());
-        self.until(&format!("a route of {host}{path}"), async || {
-            // Where no listener is yet, the connection is refused.
-            let answer = http.get(&url).header("host", host).send().await;
-            Ok(answer.is_ok_and(|answer| answer.status() != 404))
-        })
-        .await
-    }
-
     async fn ready(&self, client: &Client) -> Result<()> {
         let http = http_client()?;
         let ready = format!("http://{}:{STATS_PORT}/ready", self.address);
