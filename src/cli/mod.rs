@@ -11,6 +11,8 @@ use std::error::Error;
 
 use clap::{Parser, Subcommand};
 
+use crate::sandbox::traffic::relay;
+
 /// A Kubernetes operator for financial platforms.
 #[derive(Debug, Parser)]
 #[command(name = "banyan", version, about, propagate_version = true, arg_required_else_help = true)]
@@ -29,6 +31,9 @@ enum Command {
     Crds(crds::CrdsOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),
+    /// Passes connections into the sandbox's network namespace; the sandbox calls it
+    #[command(hide = true)]
+    Relay(relay::RelayArgs),
     /// Tells how a rollout would go, in virtual time, without a cluster
     Simulate(simulate::SimulateOptions),
     /// Prints the version
@@ -45,6 +50,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,
+        Command::Relay(args) => Ok(relay::run(args).await?),
         Command::Simulate(options) => Ok(simulate::main(&options)?),
         Command::Version => {
             println!("banyan {}", env!("CARGO_PKG_VERSION"));

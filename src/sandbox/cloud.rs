@@ -38,6 +38,9 @@ pub struct CloudOptions {
     pub pod_cidr: String,
     /// The third byte of its nodes' addresses.
     pub subnet: u8,
+    /// Whether its pods become Ready only when a [`super::traffic::PodRunner`] serves them, and stay for as long as
+    /// their `preStop` sleeps when they are to go. Else they are Ready and gone at once, and nothing answers.
+    pub served: bool,
     /// More flags for its API server.
     pub apiserver_flags: Vec<String>,
 }
@@ -52,6 +55,7 @@ impl CloudOptions {
             nodes_per_zone: 2,
             pod_cidr: "10.250.0.0/17".into(),
             subnet: 1,
+            served: false,
             apiserver_flags: Vec::new(),
         }
     }
@@ -65,6 +69,7 @@ impl CloudOptions {
             nodes_per_zone: 2,
             pod_cidr: "10.250.128.0/17".into(),
             subnet: 2,
+            served: false,
             apiserver_flags: Vec::new(),
         }
     }
@@ -156,7 +161,7 @@ impl Cloud {
         let files = [
             ("audit-policy.yaml", audit::policy(OPERATOR_USER)),
             ("kubeconfig", self.kubeconfig()?),
-            ("stages.yaml", format!("{}---\n{}", nodes::NODE_STAGES, nodes::POD_STAGES)),
+            ("stages.yaml", nodes::stages(self.options.served)?),
         ];
         for (name, text) in files {
             write_private(&self.dir.join(name), &text)?;
@@ -282,7 +287,15 @@ impl Cloud {
     /// # Errors
     /// When it cannot be written as YAML, which would be a defect.
     pub fn kubeconfig(&self) -> Result<String> {
-        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.admin)
+        self.kubeconfig_at(&self.server)
+    }
+
+    /// The same for another address of its API server, which must be of 127.0.0.1: that is whom its certificate names.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML, which would be a defect.
+    pub fn kubeconfig_at(&self, server: &str) -> Result<String> {
+        kubeconfig(self.name(), server, &self.credentials.ca_pem, &self.credentials.admin)
     }
 
     /// A kubeconfig with the operator's rights, as YAML.

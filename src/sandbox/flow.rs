@@ -9,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::cloud::CloudOptions;
+use super::cloud::{Cloud, CloudOptions};
 use super::contexts;
 use super::credentials::write_private;
 use super::error::{Context, Error, Result};
@@ -21,6 +21,8 @@ use super::payload::Payload;
 use super::process::Supervisor;
 use super::progress::{Progress, seconds};
 use super::table::{self, Row};
+use super::traffic::namespace;
+use super::traffic::session::{self, Traffic};
 use super::view::{View, print};
 
 /// How often the FinServices are read for the table.
@@ -57,6 +59,9 @@ pub struct SandboxArgs {
     /// Folder of manifests to apply to both clouds in the place of the example platform
     #[arg(long, value_name = "DIR")]
     pub examples: Option<PathBuf>,
+    /// Let pods answer requests, behind a gateway in each cloud (on Linux; builds for four minutes the first time)
+    #[arg(long, conflicts_with_all = ["keep", "stop", "contexts"])]
+    pub traffic: bool,
     /// Contexts of your kubeconfig for two clusters that exist, the first for aws-us-east-1, the second
     /// for gcp-us-central1; what was not there before is deleted at the end, unless it is kept
     #[arg(long = "context", value_name = "NAME")]
@@ -122,14 +127,28 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     }
     let mut interrupt = Interrupt::new()?;
     let progress = Progress::stderr();
+    if args.traffic {
+        let Some(inside) = interrupt.or(session::go_inside(&args.dir, &progress)).await else {
+            return Err(Error::new("interrupted"));
+        };
+        inside?;
+    }
     let Some(supervisor) = interrupt.or(pair::supervisor(progress.clone())).await else {
         return Err(Error::new("interrupted"));
     };
     let supervisor = supervisor?;
     let home = Home::claim(&args.dir)?;
     supervisor.remove_at_end(home.path())?;
-    let mut session =
-        Session { args, payload, home, progress, supervisor, sites: Vec::new(), started: Instant::now() };
+    let mut session = Session {
+        args,
+        payload,
+        home,
+        progress,
+        supervisor,
+        sites: Vec::new(),
+        traffic: None,
+        started: Instant::now(),
+    };
     let outcome = session.play(&mut interrupt).await;
     let ended = session.end(outcome.is_ok()).await;
     let outcome = outcome?;
@@ -188,6 +207,8 @@ struct Session {
     progress: Progress,
     supervisor: Arc<Supervisor>,
     sites: Vec<Site>,
+    /// Kept, since pods answer as long as it lives.
+    traffic: Option<Traffic>,
     started: Instant,
 }
 
@@ -199,7 +220,7 @@ impl Session {
         };
         if self.args.contexts.is_empty() {
             let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
-            self.sites = sites?;
+            (self.sites, self.traffic) = sites?;
         } else {
             // Not broken off in the middle: what is applied to clusters of others must be known.
             self.existing().await?;
@@ -219,27 +240,30 @@ impl Session {
     }
 
     /// Two clouds of our own.
-    async fn clouds(&self) -> Result<Vec<Site>> {
+    async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>)> {
         let tools = pair::prepare(self.supervisor.clone(), self.progress.clone()).await?;
+        let served = self.args.traffic && namespace::inside();
         let options = PairOptions {
+            clouds: [CloudOptions::aws(), CloudOptions::gcp()].map(|cloud| CloudOptions { served, ..cloud }),
             dir: Some(self.home.path().to_owned()),
             install: Install { optional_apis: true, manifests: self.payload.manifests.clone() },
             progress: self.progress.clone(),
-            ..PairOptions::default()
         };
         let pair = Pair::launch(self.supervisor.clone(), tools, options).await?;
-        pair.clouds()
-            .iter()
-            .map(|cloud| {
-                Ok(Site {
-                    name: cloud.name().to_owned(),
-                    client: cloud.client_admin()?,
-                    kubeconfig: cloud.kubeconfig()?,
-                    operator: cloud.kubeconfig_operator()?,
-                    applied: Vec::new(),
-                })
+        let traffic = if served { Traffic::start(&pair, &self.progress).await? } else { None };
+        let site = |cloud: &Cloud| {
+            Ok(Site {
+                name: cloud.name().to_owned(),
+                client: cloud.client_admin()?,
+                kubeconfig: match traffic.as_ref().and_then(|traffic| traffic.server(cloud.name())) {
+                    Some(outside) => cloud.kubeconfig_at(&outside)?,
+                    None => cloud.kubeconfig()?,
+                },
+                operator: cloud.kubeconfig_operator()?,
+                applied: Vec::new(),
             })
-            .collect()
+        };
+        Ok((pair.clouds().into_iter().map(site).collect::<Result<_>>()?, traffic))
     }
 
     /// Two clusters of somebody. The optional APIs are theirs to choose.
@@ -343,6 +367,7 @@ impl Session {
             let path = short(&self.kubeconfig(site));
             text.push_str(&format!("  kubectl --kubeconfig {path} get finservices --all-namespaces\n"));
         }
+        text.push_str(&self.traffic.as_ref().map(Traffic::how_to).unwrap_or_default());
         text.push_str(&format!("{end}. Logs are in {}.\n", short(self.home.path())));
         text
     }

@@ -6,6 +6,7 @@
 //! | `pair`, `cloud`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
+//! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
 //! | `process`, `progress` | processes that never outlive this one, and how far a step is |
 //!
 //! A test that needs clouds asks [`pair`] for the one that its binary shares and takes namespaces of its own;
@@ -28,6 +29,7 @@ pub mod process;
 pub mod progress;
 pub mod table;
 pub mod tools;
+pub mod traffic;
 mod view;
 
 pub use cloud::{Cloud, CloudOptions, Part};

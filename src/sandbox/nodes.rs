@@ -8,11 +8,12 @@ use kube::api::{Api, ListParams, PostParams};
 use serde_json::json;
 
 use super::error::{Context, Result};
+use super::install;
 
 /// How nodes become and stay Ready.
-pub(super) const NODE_STAGES: &str = include_str!("stages/nodes.yaml");
+const NODE_STAGES: &str = include_str!("stages/nodes.yaml");
 /// How pods run, fail, are slow and end.
-pub(super) const POD_STAGES: &str = include_str!("stages/pods.yaml");
+const POD_STAGES: &str = include_str!("stages/pods.yaml");
 
 /// Annotation on a pod: `"true"` makes it crash again and again; it is never Ready.
 pub const FAIL: &str = "sandbox.banyan.dev/fail";
@@ -22,6 +23,37 @@ pub const READY_AFTER: &str = "sandbox.banyan.dev/ready-after";
 /// How many pods a node takes. A kubelet's limit is 110; with no kubelet behind them,
 /// six nodes carry the pods of ten thousand services.
 const PODS: u32 = 10_000;
+
+/// The Stages that kwok plays, as YAML.
+///
+/// Where pods are `served` by somebody who says when they are Ready, kwok only lets them run. It also keeps one that
+/// is to go for as long as the `preStop` of its first container sleeps, as a kubelet would: proxies need that time.
+pub(super) fn stages(served: bool) -> Result<String> {
+    if !served {
+        return Ok(format!("{NODE_STAGES}---\n{POD_STAGES}"));
+    }
+    let mut text = NODE_STAGES.to_owned();
+    for mut stage in install::documents("stages/pods.yaml", POD_STAGES)? {
+        match stage["metadata"]["name"].as_str() {
+            Some("banyan-pod-ready" | "banyan-pod-slow-ready") => continue,
+            // What runs, but is not Ready: so are all of them at first.
+            Some("banyan-pod-slow") => {
+                if let Some(wanted) = stage["spec"]["selector"]["matchExpressions"].as_array_mut() {
+                    wanted
+                        .retain(|wanted| wanted["key"].as_str().is_none_or(|key| !key.contains(READY_AFTER)));
+                }
+            }
+            Some("banyan-pod-delete") => {
+                let pause = ".spec.containers[0].lifecycle.preStop.sleep.seconds // 0 | tostring + \"s\"";
+                stage["spec"]["delay"] = json!({"durationFrom": {"expressionFrom": pause}});
+            }
+            _ => {}
+        }
+        let stage = serde_norway::to_string(&stage).context(|| "writing a Stage")?;
+        text.push_str(&format!("---\n{stage}"));
+    }
+    Ok(text)
+}
 
 /// Makes the nodes of one cloud: `per_zone` in each of its zones.
 pub(super) async fn create(
@@ -90,4 +122,27 @@ fn is_ready(node: &Node) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let tainted = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).next().is_some();
     ready && !tainted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        let stages = install::documents("stages", text).unwrap();
+        stages.iter().map(|stage| stage["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn who_serves_pods_says_when_they_are_ready() {
+        let all = names(&stages(false).unwrap());
+        let mut expected = all.clone();
+        expected.retain(|name| name != "banyan-pod-ready" && name != "banyan-pod-slow-ready");
+        assert_eq!(expected.len(), all.len() - 2);
+        let text = stages(true).unwrap();
+        assert_eq!(names(&text), expected);
+        // No Stage asks for the annotation any more: who serves the pod heeds it.
+        assert!(!text.contains(READY_AFTER), "{text}");
+        assert!(text.contains("preStop.sleep.seconds"), "{text}");
+    }
 }

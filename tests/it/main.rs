@@ -10,4 +10,5 @@ mod finservice;
 mod lease;
 mod ownership;
 mod resilience;
+mod traffic;
 mod world;

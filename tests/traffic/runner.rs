@@ -1,0 +1,154 @@
+//! Runs scenarios inside a network namespace and reports as cargo's own runner does.
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use banyan::sandbox::pair;
+use banyan::sandbox::progress::Progress;
+use banyan::sandbox::traffic::{TrafficTools, namespace};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+
+use crate::world::World;
+
+/// How long one scenario may take. It only ends what hangs.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A test that wants real requests.
+pub struct Scenario {
+    /// Its name, which says what is so.
+    pub name: &'static str,
+    /// What it does; it panics where that is not so.
+    pub run: for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>,
+}
+
+/// Scenarios out of async functions that take a `&World`.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        vec![$($crate::runner::Scenario { name: stringify!($name), run: |world| Box::pin($name(world)) }),+]
+    };
+}
+pub(crate) use scenarios;
+
+/// What cargo's own runner understands and people use, as far as it means something here.
+struct Options {
+    list: bool,
+    exact: bool,
+    filters: Vec<String>,
+    skip: Vec<String>,
+}
+
+impl Options {
+    fn read(mut args: impl Iterator<Item = String>) -> Self {
+        let mut options = Self { list: false, exact: false, filters: Vec::new(), skip: Vec::new() };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--list" => options.list = true,
+                "--exact" => options.exact = true,
+                "--skip" => options.skip.extend(args.next()),
+                "--test-threads" | "--format" | "--color" | "-Z" => drop(args.next()),
+                flag if flag.starts_with('-') => {}
+                filter => options.filters.push(filter.to_owned()),
+            }
+        }
+        options
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let fits = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
+        (self.filters.is_empty() || self.filters.iter().any(fits)) && !self.skip.iter().any(fits)
+    }
+}
+
+/// Runs the scenarios that the arguments ask for.
+pub fn main(scenarios: &[Scenario]) -> ExitCode {
+    let options = Options::read(std::env::args().skip(1));
+    let (wanted, others): (Vec<&Scenario>, Vec<&Scenario>) =
+        scenarios.iter().partition(|scenario| options.wants(scenario.name));
+    if options.list {
+        wanted.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    if wanted.is_empty() {
+        // Nothing is built or started for that.
+        println!("\nrunning 0 tests\n\n{}\n", summary(0, 0, others.len(), Duration::ZERO));
+        return ExitCode::SUCCESS;
+    }
+    if !namespace::inside() {
+        let why = match prepare() {
+            // It comes back only with what stands in the way.
+            Ok(()) => namespace::enter(&[]).err().map(|error| error.to_string()).unwrap_or_default(),
+            Err(why) => why,
+        };
+        // Who runs all checks must not take for done what was left out.
+        return if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            println!("test result: FAILED. {why}");
+            ExitCode::FAILURE
+        } else {
+            println!("skipped: {why}");
+            ExitCode::SUCCESS
+        };
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(all(&wanted, others.len()))
+}
+
+/// Builds and downloads outside, where there is a network.
+fn prepare() -> Result<(), String> {
+    namespace::possible().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let progress = Progress::stderr();
+    let prepared = runtime.block_on(async {
+        let supervisor = pair::supervisor(progress.clone()).await?;
+        pair::prepare(supervisor.clone(), progress.clone()).await?;
+        tokio::task::spawn_blocking(move || {
+            let tools = TrafficTools::obtain(&supervisor, &progress);
+            // This process goes on as another program, which knows nothing of this supervisor.
+            supervisor.shutdown(Duration::from_secs(10)).and(tools.map(drop))
+        })
+        .await
+        .expect("no panic")
+    });
+    prepared.map_err(|error: banyan::sandbox::Error| error.to_string())
+}
+
+async fn all(wanted: &[&Scenario], left_out: usize) -> ExitCode {
+    println!("\nrunning {} tests", wanted.len());
+    let began = Instant::now();
+    let world = World::start().await;
+    println!("(a cloud, a gateway and a Prometheus in {:.1} s)", began.elapsed().as_secs_f64());
+    let mut failed = Vec::new();
+    for scenario in wanted {
+        let began = Instant::now();
+        let run = AssertUnwindSafe((scenario.run)(&world)).catch_unwind();
+        // A panic has told of itself on standard error.
+        let result = match tokio::time::timeout(LIMIT, run).await {
+            Ok(Ok(())) => "ok",
+            Ok(Err(_)) => "FAILED",
+            Err(_) => "FAILED: it takes too long",
+        };
+        println!("test {} ... {result} ({:.1} s)", scenario.name, began.elapsed().as_secs_f64());
+        if result != "ok" {
+            failed.push(scenario.name);
+        }
+        world.calm();
+    }
+    if !failed.is_empty() {
+        println!("\nfailures:");
+        failed.iter().for_each(|name| println!("    {name}"));
+        world.explain();
+    }
+    println!("\n{}\n", summary(wanted.len() - failed.len(), failed.len(), left_out, began.elapsed()));
+    world.stop().await;
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn summary(passed: usize, failed: usize, left_out: usize, took: Duration) -> String {
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    format!(
+        "test result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {left_out} filtered out; \
+         finished in {:.2}s",
+        took.as_secs_f64()
+    )
+}

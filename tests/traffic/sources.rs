@@ -1,0 +1,148 @@
+//! Whatever counts requests counts the same: the load generator, Envoy, the pods, Prometheus.
+
+use std::time::Duration;
+
+use banyan::sandbox::traffic::metrics::DURATION;
+use banyan::sandbox::traffic::{Behaviour, Load};
+
+use crate::runner::{Scenario, scenarios};
+use crate::world::{World, assert_share, fetch, sum, until};
+
+/// All of this file.
+pub fn scenarios() -> Vec<Scenario> {
+    scenarios![
+        envoy_pods_and_prometheus_count_what_was_sent,
+        pods_behave_as_they_are_told,
+        who_is_not_ready_gets_no_request
+    ]
+}
+
+async fn envoy_pods_and_prometheus_count_what_was_sent(world: &World) {
+    let space = world.space("counts").await;
+    space.deploy("stable", 2).await;
+    space.deploy("canary", 2).await;
+    space.route(&[("stable", 80), ("canary", 20)]).await;
+    space.hears_of("stable").await;
+    space.hears_of("canary").await;
+    let names = ["stable", "canary"];
+    let envoy = async |name: &str| {
+        let cluster = space.cluster(name);
+        (world.envoy(&cluster, None).await, world.envoy(&cluster, Some("5")).await)
+    };
+    // Not from zero: the first requests of all were sent before the gateway knew of any pod.
+    let before = [envoy(names[0]).await, envoy(names[1]).await];
+    let pods_before: Vec<u64> = names.iter().map(|name| requests(world, &space.pods(name)).0).collect();
+    world.pods.behave(&space.release("canary"), Some(Behaviour::failing(20.0)));
+    let tally = Load::exactly(space.load().at(1500.0), 3000).await.expect("a load");
+    assert_eq!((tally.answered(), tally.broken.len()), (3000, 0), "{tally}");
+    let canary = tally.of(&space.release("canary"));
+    assert_share(canary.total(), 3000, 0.2);
+    assert_share(canary.failed(), canary.total(), 0.2);
+    assert_eq!(tally.of(&space.release("stable")).failed(), 0, "{tally}");
+
+    for (index, name) in names.into_iter().enumerate() {
+        let sent = tally.of(&space.release(name));
+        until(
+            &format!("Envoy has counted {} of {name}, {} of them failed", sent.total(), sent.failed()),
+            async || {
+                let (all, failed) = envoy(name).await;
+                let (all, failed) = (all - before[index].0, failed - before[index].1);
+                (all == sent.total() && failed == sent.failed()).then_some(())
+            },
+        )
+        .await;
+        // What a pod says over HTTP is what it counted.
+        let mut said = 0;
+        for pod in space.pods(name) {
+            let text = fetch(&format!("http://{}:9090/metrics", pod.address)).await;
+            said += sum(&text, &format!("{DURATION}_count"), &["http_route=\"/\""]);
+        }
+        let (counted, failed) = requests(world, &space.pods(name));
+        assert_eq!((said, failed), (counted, sent.failed()), "{name}");
+        assert_eq!(said - pods_before[index], sent.total(), "{name}");
+        prometheus_has(world, &space.namespace, name, said, failed).await;
+    }
+}
+
+/// Waits until the Prometheus of the machine has the numbers of one revision.
+async fn prometheus_has(world: &World, namespace: &str, revision: &str, all: u64, failed: u64) {
+    let Some(prometheus) = &world.prometheus else {
+        println!("skipped: prometheus is not installed");
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
+        return;
+    };
+    let own =
+        format!("namespace=\"{namespace}\",banyan_dev_service=\"app\",banyan_dev_revision=\"{revision}\"");
+    for (labels, wanted) in [("", all), (",http_response_status_code=\"500\"", failed)] {
+        let query = format!("sum({DURATION}_count{{{own}{labels}}}) or vector(0)");
+        until(&format!("{query} is {wanted}"), async || {
+            let answer = prometheus.query(&query).await.expect("an answer");
+            (answer.first().map(|(_, value)| *value) == Some(wanted as f64)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// What pods have counted: all requests, and those that failed.
+fn requests(world: &World, pods: &[banyan::sandbox::traffic::ServedPod]) -> (u64, u64) {
+    let counted =
+        pods.iter().map(|pod| world.pods.metrics(&pod.key()).expect("a pod that is there").requests());
+    counted.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+async fn pods_behave_as_they_are_told(world: &World) {
+    let space = world.space("behaves").await;
+    space.deploy("app", 2).await;
+    space.route(&[("app", 1)]).await;
+    space.hears_of("app").await;
+    let release = space.release("app");
+    let send = async || Load::exactly(space.load().at(1000.0), 1000).await.expect("a load");
+    assert_eq!(send().await.failed(), 0);
+
+    world.pods.behave(&release, Some(Behaviour::failing(50.0)));
+    assert_share(send().await.failed(), 1000, 0.5);
+    world.pods.behave(&release, None);
+
+    // A blip is of one pod: what fails is what that one answers.
+    let pods = space.pods("app");
+    world.pods.blip(&pods[0].key(), Some(Behaviour::failing(100.0)));
+    let tally = send().await;
+    assert_eq!(tally.failed(), tally.pods[&pods[0].name], "{tally}");
+    assert!(tally.failed() < 1000, "{tally}");
+    world.pods.blip(&pods[0].key(), None);
+
+    world.pods.outage(Some(Behaviour::failing(100.0)));
+    assert_eq!(send().await.failed(), 1000);
+    world.pods.outage(None);
+
+    // Slow is slow, and nothing else.
+    let slow = Duration::from_millis(300);
+    world.pods.behave(&release, Some(Behaviour { latency: slow, ..Behaviour::default() }));
+    let tally = Load::exactly(space.load(), 20).await.expect("a load");
+    assert_eq!(tally.failed(), 0, "{tally}");
+    let fastest = tally.of(&release).latencies.quantile(0.0).expect("answers");
+    assert!(fastest >= slow, "{fastest:?}");
+    world.pods.behave(&release, None);
+}
+
+async fn who_is_not_ready_gets_no_request(world: &World) {
+    let space = world.space("unready").await;
+    space.deploy("app", 2).await;
+    space.route(&[("app", 1)]).await;
+    space.hears_of("app").await;
+    let pod = space.pods("app").remove(0);
+    world.pods.set_ready(&pod.key(), false).await.expect("a pod that is not Ready");
+    until("the other one gets all", async || (world.known(&space.cluster("app")).await == 1).then_some(()))
+        .await;
+    let tally = Load::exactly(space.load().at(1000.0), 300).await.expect("a load");
+    assert_eq!((tally.failed(), tally.pods.get(&pod.name)), (0, None), "{tally}");
+
+    world.pods.restarted(&pod.key(), 3).await.expect("a pod that crashed");
+    let read = space.api("v1", "Pod").get(&pod.name).await.expect("a pod");
+    assert_eq!(read.data["status"]["containerStatuses"][0]["restartCount"], 3);
+    assert_eq!(read.data["status"]["containerStatuses"][0]["ready"], false);
+    world.pods.set_ready(&pod.key(), true).await.expect("a pod that is Ready");
+    until("both take part", async || (world.known(&space.cluster("app")).await == 2).then_some(())).await;
+    let tally = Load::exactly(space.load().at(1000.0), 300).await.expect("a load");
+    assert_eq!((tally.failed(), tally.pods.len()), (0, 2), "{tally}");
+}
