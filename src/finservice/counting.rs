@@ -29,7 +29,8 @@ pub fn follow<'a>(
         return None;
     }
     let spec = &rollout.object.spec;
-    let prometheus = spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref()?.prometheus.as_ref());
+    let prometheus =
+        spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref()?.prometheus.as_ref());
     let source = match prometheus {
         Some(prometheus) => SourceKey::Prometheus {
             namespace: scope.namespace.to_owned(),
@@ -111,7 +112,11 @@ fn label(to: &Destination) -> String {
 }
 
 /// The Service to which the route sends an arm's share.
-fn arm<'a>(scope: &Scope<'_>, to: &Destination, input_of: &impl Fn(&str) -> Option<&'a RevisionInput>) -> Arm {
+fn arm<'a>(
+    scope: &Scope<'_>,
+    to: &Destination,
+    input_of: &impl Fn(&str) -> Option<&'a RevisionInput>,
+) -> Arm {
     let (Destination::Revision(hash) | Destination::Baseline(hash)) = to else {
         return match (legacy_backend(scope), &scope.spec.legacy) {
             (Some(LegacyBackend::Service(namespace, service)), Some(legacy)) => {

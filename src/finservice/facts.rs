@@ -15,9 +15,7 @@ use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::canary::Policy;
-use crate::canary::facts::{
-    Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing,
-};
+use crate::canary::facts::{Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::canary::status::{self, Seen};
@@ -158,7 +156,8 @@ impl Gathered {
 /// serves is in its rollback window, that one.
 fn peers(rollout: &ObservedRollout, current: Option<(&str, &str)>) -> Vec<Peer> {
     let warm = rollout.memory.warm.as_ref();
-    let warm = warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
+    let warm =
+        warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
     let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
     let fares = |status: &Result<CanaryRolloutStatus, String>| match status {
         Ok(status) => fares(status, release),

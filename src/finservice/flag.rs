@@ -93,10 +93,13 @@ impl FlagSetter {
         let read = tokio::time::timeout(DEADLINE, api.get_opt(name)).await;
         let found = read.map_err(|_| (format!("Secret {name} cannot be read: no answer in 5 s"), remedy))?;
         let found = found.map_err(|error| (format!("Secret {name} cannot be read: {error}"), remedy))?;
-        let secret = found.ok_or_else(|| (format!("there is no Secret {name} in namespace {}", key.namespace), remedy))?;
+        let secret = found
+            .ok_or_else(|| (format!("there is no Secret {name} in namespace {}", key.namespace), remedy))?;
         let value = secret.data.and_then(|mut data| data.remove(field));
         let value = value.ok_or_else(|| (format!("Secret {name} has no key {field}"), remedy))?;
         let token = String::from_utf8(value.0);
-        token.map(|token| token.trim().to_owned()).map_err(|_| (format!("key {field} of Secret {name} is no text"), remedy))
+        token
+            .map(|token| token.trim().to_owned())
+            .map_err(|_| (format!("key {field} of Secret {name} is no text"), remedy))
     }
 }

@@ -100,11 +100,7 @@ impl<'a> Making<'a> {
     }
 
     /// What the service has once, with its routes.
-    pub fn routes(
-        &mut self,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-        refused: BTreeSet<(String, String)>,
-    ) {
+    pub fn routes(&mut self, revisions: &BTreeMap<&str, Revision<'_>>, refused: BTreeSet<(String, String)>) {
         let weights = self.weights.clone();
         let mut routing = Routing::new(self.shift.stable.as_deref(), &weights);
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
@@ -202,8 +198,7 @@ impl<'a> Making<'a> {
             if serves {
                 return rollout::replicas_of_stable(spec, facts);
             }
-            let stable =
-                self.shift.stable.as_deref().and_then(|stable| revisions.get(stable)?.deployment);
+            let stable = self.shift.stable.as_deref().and_then(|stable| revisions.get(stable)?.deployment);
             return Some(rollout::replicas_of_next(spec, stable));
         };
         let have = facts.map_or(0, |facts| facts.replicas);

@@ -18,16 +18,16 @@ pub mod compare;
 pub mod controller;
 pub mod counting;
 pub mod decide;
-pub mod facts;
-mod flag;
-pub mod make;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
 mod examples_tests;
+pub mod facts;
 #[cfg(test)]
 mod fake;
+mod flag;
 pub mod index;
+pub mod make;
 pub mod observe;
 pub mod placement;
 pub mod plain;

@@ -63,10 +63,8 @@ impl Reporter {
         failed: Option<Problem>,
         now: Timestamp,
     ) -> Result<(), kube::Error> {
-        let numbers_at =
-            self.numbers_at.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
-        let wanted =
-            planned.gathered.status(seen, rollout, &planned.decision, failed, numbers_at, now);
+        let numbers_at = self.numbers_at.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        let wanted = planned.gathered.status(seen, rollout, &planned.decision, failed, numbers_at, now);
         if self.write(&rollout.object, wanted).await? {
             self.numbers_at.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now);
         }
@@ -95,7 +93,9 @@ impl Reporter {
             Phase::Blocked => (State::False, "Blocked"),
             _ => (State::True, "NotPlaced"),
         };
-        self.write(object, standing(object, (state, reason), State::False, &why, Vec::new(), now)).await.map(drop)
+        self.write(object, standing(object, (state, reason), State::False, &why, Vec::new(), now))
+            .await
+            .map(drop)
     }
 
     /// Writes that a CanaryRollout does not hold, and why.
@@ -121,7 +121,8 @@ impl Reporter {
                 let message = format!("the spec cannot be read: {why}");
                 let remedy = "Correct the field that the message names; traffic stays as it is.";
                 let problem = Problem::error("spec", message.clone(), remedy);
-                let wanted = |kind, state| Wanted { kind, state, reason: "Unreadable", message: message.clone() };
+                let wanted =
+                    |kind, state| Wanted { kind, state, reason: "Unreadable", message: message.clone() };
                 let states =
                     [("Ready", State::False), ("Reconciling", State::False), ("Stalled", State::True)];
                 let wanted = states.into_iter().map(|(kind, state)| wanted(kind, state)).collect();
@@ -231,8 +232,7 @@ impl Reporter {
         if !self.leadership.is_leader() {
             return Ok(());
         }
-        let api: Api<Action> =
-            Api::namespaced(self.client.clone(), &action.namespace().unwrap_or_default());
+        let api: Api<Action> = Api::namespaced(self.client.clone(), &action.namespace().unwrap_or_default());
         let uid = action.uid();
         let parameters = DeleteParams {
             preconditions: Some(Preconditions { uid, resource_version: None }),

@@ -56,7 +56,8 @@ fn counted(fake: &mut Fake, what: &str, bad: [f64; 2]) {
     let planned = plan.rollout.expect("a rollout");
     let sampling = planned.decision.sampling.clone().expect("something is counted");
     let policy = planned.gathered.policy();
-    let mut analysis = Analysis::new(policy, &sampling, "stable", "canary", 0.0).expect("a policy that can be");
+    let mut analysis =
+        Analysis::new(policy, &sampling, "stable", "canary", 0.0).expect("a policy that can be");
     for look in 0..40 {
         let time = f64::from(look) * 5.0 + 0.1;
         for (arm, (pod, rate)) in [(1_u64, bad[0]), (2, bad[1])].into_iter().enumerate() {
@@ -86,7 +87,11 @@ fn to_first_weight(fake: &mut Fake) -> Plan {
 /// The share of a revision's Service in the route of the mesh or gateway.
 fn share(fake: &Fake, revision: usize) -> Option<u8> {
     let hashes = fake.hashes();
-    let kind = if fake.child(Kind::VirtualService, "app").is_some() { Kind::VirtualService } else { Kind::HTTPRoute };
+    let kind = if fake.child(Kind::VirtualService, "app").is_some() {
+        Kind::VirtualService
+    } else {
+        Kind::HTTPRoute
+    };
     let route = fake.child(kind, "app")?;
     let Facts::Route(route) = &route.facts else { return None };
     route.share(&format!("app-{}", hashes[revision]), &format!("app-{}", hashes[0]))
@@ -211,14 +216,18 @@ fn stable_and_canary_keep_their_least_while_an_autoscaler_works() {
     fake.settle();
     ready(&mut fake);
     fake.settle();
-    let least = |fake: &Fake, name: &str| match fake.child(Kind::HorizontalPodAutoscaler, name).map(|c| c.facts) {
-        Some(Facts::Autoscaler(facts)) => Some(facts.min),
-        _ => None,
-    };
+    let least =
+        |fake: &Fake, name: &str| match fake.child(Kind::HorizontalPodAutoscaler, name).map(|c| c.facts) {
+            Some(Facts::Autoscaler(facts)) => Some(facts.min),
+            _ => None,
+        };
     assert_eq!(least(&fake, &old), Some(10), "the way back is never too small");
     let new = format!("app-{}", fake.hashes()[1]);
     assert_eq!(least(&fake, &new), Some(5));
-    assert_eq!(fake.child(Kind::Deployment, &new).as_ref().and_then(ChildState::deployment).map(|d| d.replicas), Some(5));
+    assert_eq!(
+        fake.child(Kind::Deployment, &new).as_ref().and_then(ChildState::deployment).map(|d| d.replicas),
+        Some(5)
+    );
     golden("rollout_autoscaled", &fake);
 }
 

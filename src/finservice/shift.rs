@@ -53,15 +53,18 @@ impl Shift {
 
     /// Whether a rollout is under way, or the old revision is kept warm.
     pub fn is_moving(&self) -> bool {
-        self.decision.as_ref().is_some_and(|decision| {
-            decision.memory.rollout.is_some() || decision.memory.warm.is_some()
-        })
+        self.decision
+            .as_ref()
+            .is_some_and(|decision| decision.memory.rollout.is_some() || decision.memory.warm.is_some())
     }
 
     /// Whether some requests reach a revision otherwise than by chance.
     pub fn has_chosen(&self) -> bool {
         let route = &self.route;
-        !route.matches.is_empty() || route.mirror.is_some() || route.affinity.is_some() || route.preview.is_some()
+        !route.matches.is_empty()
+            || route.mirror.is_some()
+            || route.affinity.is_some()
+            || route.preview.is_some()
     }
 
     /// Whether the plain Service is to select the pods of all revisions: where shares are numbers of pods, and
@@ -132,7 +135,8 @@ fn legacy_share(scope: &Scope<'_>, from: From, route: &Route) -> u8 {
 fn tell(decision: &Decision, plan: &mut Plan) {
     if decision.memory.rollout.is_some() {
         let why = decision.reasons.first().map(String::as_str).unwrap_or("at work");
-        let release = decision.memory.rollout.as_ref().map(|rollout| rollout.release.as_str()).unwrap_or_default();
+        let release =
+            decision.memory.rollout.as_ref().map(|rollout| rollout.release.as_str()).unwrap_or_default();
         plan.reasons.push(format!("{release} has {} % of the requests: {why}", decision.weight));
     }
     if decision.phase == Phase::RolledBack

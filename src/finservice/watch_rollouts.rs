@@ -32,7 +32,8 @@ impl Watches {
     }
 
     async fn rollouts(self, first: oneshot::Sender<()>, any: watch::Sender<Option<bool>>) {
-        let all: Api<Plain> = Api::all_with(self.client.clone(), &resource("CanaryRollout", "canaryrollouts"));
+        let all: Api<Plain> =
+            Api::all_with(self.client.clone(), &resource("CanaryRollout", "canaryrollouts"));
         follow(watcher(all, config(None)), "canaryrollouts", first, |change| {
             let mut index = lock(&self.index);
             let listed = matches!(change, Change::Relisted(_));
@@ -112,9 +113,8 @@ impl Watches {
     async fn follow_pods(&self, first: oneshot::Sender<()>) {
         let pods: Api<SlimPod> = Api::all(self.client.clone());
         // By these labels no pod of anybody else is followed.
-        let config = watcher::Config::default()
-            .streaming_lists()
-            .labels(&format!("{SERVICE_LABEL},{REVISION_LABEL}"));
+        let config =
+            watcher::Config::default().streaming_lists().labels(&format!("{SERVICE_LABEL},{REVISION_LABEL}"));
         follow(watcher(pods, config), "pods", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {

@@ -153,7 +153,8 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         let now = unix_now();
         let mut state = self.lock();
         let State { followed, dispersions } = &mut *state;
-        let Some(follow) = follow.filter(|follow| follow.sampling.is_some() || !follow.gates.is_empty()) else {
+        let Some(follow) = follow.filter(|follow| follow.sampling.is_some() || !follow.gates.is_empty())
+        else {
             if let Some(old) = followed.remove(key) {
                 keep_dispersions(dispersions, key, old.analysis.as_ref());
             }
@@ -185,7 +186,8 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             }
             Some(sampling) => {
                 let same = entry.analysis.as_ref().is_some_and(|analysis| {
-                    analysis.attempt() == sampling.attempt && counts_alike(&before.policy, &entry.follow.policy)
+                    analysis.attempt() == sampling.attempt
+                        && counts_alike(&before.policy, &entry.follow.policy)
                         && before.sampling.as_ref().is_some_and(|old| old.stable == sampling.stable)
                 });
                 if !same {
@@ -218,13 +220,15 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
     pub fn known(&self, key: &K) -> Known {
         let state = self.lock();
         let Some(entry) = state.followed.get(key) else { return Known::default() };
-        let answers = entry.answers.iter().map(|(gate, answer)| GateAnswer { gate: *gate, answer: answer.clone() });
+        let answers =
+            entry.answers.iter().map(|(gate, answer)| GateAnswer { gate: *gate, answer: answer.clone() });
         let problem = entry.problem.as_ref().map(|why| {
             let source = match entry.follow.source {
                 SourceKey::BuiltIn => "spec.analysis",
                 SourceKey::Prometheus { .. } => "spec.analysis.source.prometheus",
             };
-            let remedy = "The rollout holds until there is an answer. Look at the source, or say promote or abort.";
+            let remedy =
+                "The rollout holds until there is an answer. Look at the source, or say promote or abort.";
             Problem::warning(source, format!("the source of the evidence gives no answer: {why}"), remedy)
         });
         Known {
@@ -319,7 +323,8 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             }
         }
         // A web server that is slow must hold up nobody's counters: each is a batch of its own.
-        let servers: Vec<_> = batches.values_mut().flat_map(|batch| std::mem::take(&mut batch.webhooks)).collect();
+        let servers: Vec<_> =
+            batches.values_mut().flat_map(|batch| std::mem::take(&mut batch.webhooks)).collect();
         let alone = servers.into_iter().map(|server| Batch {
             source: SourceKey::BuiltIn,
             keys: Vec::new(),
@@ -342,10 +347,10 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         // Equal queries are asked once.
         let distinct: Vec<String> =
             queries.iter().map(|(.., query)| query.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let gates = async {
-            if distinct.is_empty() { Vec::new() } else { ask.queries(&source, &distinct).await }
-        };
-        let servers = futures::future::join_all(webhooks.iter().map(|(_, _, url, told)| ask.webhook(url, told)));
+        let gates =
+            async { if distinct.is_empty() { Vec::new() } else { ask.queries(&source, &distinct).await } };
+        let servers =
+            futures::future::join_all(webhooks.iter().map(|(_, _, url, told)| ask.webhook(url, told)));
         let (answers, gates, servers) = tokio::join!(counters, gates, servers);
 
         let now = unix_now();
@@ -358,9 +363,8 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             }
         }
         let answered = distinct.iter().zip(gates).collect::<HashMap<_, _>>();
-        let of_queries = queries.iter().filter_map(|(key, gate, query)| {
-            Some((key, *gate, answered.get(query)?.clone()))
-        });
+        let of_queries =
+            queries.iter().filter_map(|(key, gate, query)| Some((key, *gate, answered.get(query)?.clone())));
         let of_servers = webhooks.iter().zip(servers).map(|((key, gate, ..), answer)| (key, *gate, answer));
         for (key, gate, answer) in of_queries.chain(of_servers) {
             let Some(entry) = state.followed.get_mut(key) else { continue };

@@ -78,7 +78,8 @@ impl Sources {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = api.get_opt(name).await;
         let found = found.map_err(|error| format!("{field}: Secret {name} cannot be read: {error}"))?;
-        let secret = found.ok_or_else(|| format!("{field}: there is no Secret {name} in namespace {namespace}"))?;
+        let secret =
+            found.ok_or_else(|| format!("{field}: there is no Secret {name} in namespace {namespace}"))?;
         let value = secret.data.and_then(|mut data| data.remove(key));
         value.map(|value| value.0).ok_or_else(|| format!("{field}: Secret {name} has no key {key}"))
     }

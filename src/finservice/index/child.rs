@@ -207,8 +207,9 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
     let text = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).map(Box::<str>::from);
     let number = |pointer: &str| data.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     let count = |pointer: &str| i32::try_from(number(pointer)).unwrap_or(i32::MAX);
-    let annotation =
-        |key: &str| object.metadata.annotations.as_ref().and_then(|map| map.get(key)).map(|text| text.as_str().into());
+    let annotation = |key: &str| {
+        object.metadata.annotations.as_ref().and_then(|map| map.get(key)).map(|text| text.as_str().into())
+    };
     let label = |key: &str| {
         object
             .metadata
@@ -244,14 +245,11 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             selects: text("/spec/selector/banyan.dev~1revision"),
             mark: annotation(MARK_ANNOTATION),
         })),
-        Kind::VirtualService | Kind::HTTPRoute => {
-            observed(kind, data, object.metadata.annotations.as_ref())
-                .map_or(Facts::None, |route| Facts::Route(Box::new(route)))
+        Kind::VirtualService | Kind::HTTPRoute => observed(kind, data, object.metadata.annotations.as_ref())
+            .map_or(Facts::None, |route| Facts::Route(Box::new(route))),
+        Kind::HorizontalPodAutoscaler => {
+            Facts::Autoscaler(Box::new(AutoscalerFacts { min: count("/spec/minReplicas"), need: need(data) }))
         }
-        Kind::HorizontalPodAutoscaler => Facts::Autoscaler(Box::new(AutoscalerFacts {
-            min: count("/spec/minReplicas"),
-            need: need(data),
-        })),
         _ => Facts::None,
     }
 }

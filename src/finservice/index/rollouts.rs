@@ -148,7 +148,11 @@ impl Rollouts {
                 None
             }
         };
-        target.and_then(|target| self.policies.get(&target)).map(|entry| entry.service.clone()).into_iter().collect()
+        target
+            .and_then(|target| self.policies.get(&target))
+            .map(|entry| entry.service.clone())
+            .into_iter()
+            .collect()
     }
 
     /// After a relist: forgets the Actions that were not in it.

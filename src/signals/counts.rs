@@ -1,0 +1,188 @@
+//! What one series has counted: requests, those that failed, and how long they took. Pure.
+
+use super::subject::What;
+
+/// How close a bound must be to a threshold to be the same, as a part of it: bounds are written in decimals and
+/// sometimes in another unit.
+const SAME: f64 = 1e-9;
+
+/// Counters of one series: a pod, or a proxy's view of an arm.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    requests: f64,
+    bad: f64,
+    /// By bound, in order of appearance.
+    bounds: Vec<Bound>,
+    not_a_number: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Bound {
+    /// In seconds.
+    most: f64,
+    /// Requests that took at most so long.
+    count: f64,
+    /// How many histograms have it.
+    histograms: u32,
+}
+
+/// Why a series does not say how many were bad.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Untold {
+    /// A histogram does not tell slower requests from faster ones at this threshold.
+    #[error("{} s is no bound of the histogram of durations; {}", .threshold, remedy(.bounds))]
+    NoSuchBound {
+        /// The threshold, in seconds.
+        threshold: f64,
+        /// The bounds that there are, in seconds.
+        bounds: Vec<f64>,
+    },
+    /// A counter is NaN, infinite or negative.
+    #[error("a counter is not a number of requests (NaN, infinite or negative)")]
+    NotANumber,
+    /// It is none of what every service has.
+    #[error("a metric of the service's own is counted by Prometheus alone; set analysis.source.prometheus")]
+    NotBuiltIn,
+}
+
+/// What threshold can be set, in words.
+fn remedy(bounds: &[f64]) -> String {
+    if bounds.is_empty() {
+        return "there is no histogram".to_owned();
+    }
+    let words: Vec<String> = bounds.iter().map(f64::to_string).collect();
+    format!("set the threshold to one of {}", words.join(", "))
+}
+
+impl Counts {
+    /// Adds requests, all of them failed or none.
+    pub fn add(&mut self, requests: f64, failed: bool) {
+        self.add_requests(requests);
+        if failed {
+            self.add_bad(requests);
+        }
+    }
+
+    /// Adds requests.
+    pub fn add_requests(&mut self, requests: f64) {
+        self.requests += self.number(requests);
+    }
+
+    /// Adds requests that failed, which were added before.
+    pub fn add_bad(&mut self, requests: f64) {
+        self.bad += self.number(requests);
+    }
+
+    /// Adds a bucket of a histogram: requests that took at most `most` seconds.
+    pub fn add_bucket(&mut self, most: f64, requests: f64) {
+        let count = self.number(requests);
+        self.not_a_number |= most.is_nan();
+        match self.bounds.iter_mut().find(|bound| bound.most == most) {
+            Some(bound) => {
+                bound.count += count;
+                bound.histograms += 1;
+            }
+            None => self.bounds.push(Bound { most, count, histograms: 1 }),
+        }
+    }
+
+    /// All requests and the bad ones.
+    ///
+    /// Slower requests are all of the histogram without those under the threshold, so that both come from one
+    /// family. A bound that some of the summed histograms lack is none: their requests would all count as slow.
+    ///
+    /// # Errors
+    /// If the series cannot say.
+    pub fn of(&self, what: &What) -> Result<(f64, f64), Untold> {
+        if self.not_a_number {
+            return Err(Untold::NotANumber);
+        }
+        match what {
+            What::Errors => Ok((self.requests, self.bad)),
+            What::Slower(threshold) => self.slower(*threshold),
+            What::Custom { .. } => Err(Untold::NotBuiltIn),
+        }
+    }
+
+    fn slower(&self, threshold: f64) -> Result<(f64, f64), Untold> {
+        let all = self.bounds.iter().find(|bound| bound.most == f64::INFINITY);
+        let histograms = all.map_or(0, |all| all.histograms);
+        let whole = |bound: &&Bound| bound.histograms == histograms && bound.most.is_finite();
+        let at = self
+            .bounds
+            .iter()
+            .filter(whole)
+            .find(|bound| (bound.most - threshold).abs() <= SAME * threshold.abs());
+        match (all, at) {
+            (Some(all), Some(at)) => Ok((all.count, (all.count - at.count).max(0.0))),
+            // Histograms begin with the first request.
+            (None, None) if self.bounds.is_empty() && self.requests == 0.0 => Ok((0.0, 0.0)),
+            _ => {
+                let mut bounds: Vec<f64> = self.bounds.iter().filter(whole).map(|b| b.most).collect();
+                bounds.sort_by(f64::total_cmp);
+                Err(Untold::NoSuchBound { threshold, bounds })
+            }
+        }
+    }
+
+    fn number(&mut self, value: f64) -> f64 {
+        if value.is_finite() && value >= 0.0 {
+            return value;
+        }
+        self.not_a_number = true;
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_slow_requests_come_from_their_own_counters() {
+        let mut counts = Counts::default();
+        counts.add(90.0, false);
+        counts.add(10.0, true);
+        for (most, requests) in [(0.1, 50.0), (0.25, 80.0), (f64::INFINITY, 100.0)] {
+            counts.add_bucket(most, requests);
+            counts.add_bucket(most, 0.0);
+        }
+        assert_eq!(counts.of(&What::Errors), Ok((100.0, 10.0)));
+        assert_eq!(counts.of(&What::Slower(0.25)), Ok((100.0, 20.0)));
+        assert_eq!(counts.of(&What::Slower(250.0 / 1000.0)), Ok((100.0, 20.0)));
+        let error = counts.of(&What::Slower(0.2)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "0.2 s is no bound of the histogram of durations; set the threshold to one of 0.1, 0.25"
+        );
+    }
+
+    #[test]
+    fn a_bound_that_one_of_the_histograms_lacks_is_none() {
+        let mut counts = Counts::default();
+        for (most, requests) in [(0.2, 1.0), (f64::INFINITY, 1.0), (0.5, 3.0), (f64::INFINITY, 4.0)] {
+            counts.add_bucket(most, requests);
+        }
+        let bounds = Vec::new();
+        assert_eq!(counts.of(&What::Slower(0.2)), Err(Untold::NoSuchBound { threshold: 0.2, bounds }));
+    }
+
+    #[test]
+    fn what_has_counted_nothing_has_no_slow_request_and_what_has_no_histogram_cannot_say() {
+        assert_eq!(Counts::default().of(&What::Slower(0.2)), Ok((0.0, 0.0)));
+        let mut counts = Counts::default();
+        counts.add(1.0, false);
+        let error = counts.of(&What::Slower(0.2)).unwrap_err().to_string();
+        assert!(error.ends_with("there is no histogram"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_number_of_requests_is_not_used() {
+        for value in [f64::NAN, f64::INFINITY, -1.0] {
+            let mut counts = Counts::default();
+            counts.add(5.0, false);
+            counts.add_bucket(0.2, value);
+            assert_eq!(counts.of(&What::Errors), Err(Untold::NotANumber), "{value}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What proxies tell of the Services that they send requests to: Envoy's counters by cluster, and Istio's standard
+//! metrics. Pure: the text is read elsewhere.
+//!
+//! Names of clusters, as they stand in Envoy's statistics:
+//! - Contour calls a cluster `<namespace>/<service>/<port>/<hash>` and cuts that at 60 characters, but gives each an
+//!   `alt_stat_name` of `<namespace>_<service>_<port>`, which is never cut (`AltStatName` in its
+//!   `internal/envoy/cluster.go`). Statistics go by that, so there is nothing to be undone.
+//! - Istio's are `outbound|<port>|<subset>|<service>.<namespace>.svc.<domain>`, in newer versions with a `;` at the
+//!   end, and its bootstrap calls the label `cluster_name`.
+//!
+//! A request that the proxy answers itself (nobody there, refused, timed out) is counted as the 503 or 504 that it
+//! answers with, which is what makes these counters better than the pods' own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::counts::Counts;
+use super::exposition::{Malformed, visit};
+use super::pods::bound;
+use super::subject::Subject;
+
+/// Envoy's counters by class of the response. Other families that begin so are passed over.
+const CLASSES: &str = "envoy_cluster_upstream_rq";
+/// Envoy's counter of requests, which stands there at zero as soon as the proxy knows the cluster; the others
+/// may come with the first request.
+const KNOWN: &str = "envoy_cluster_upstream_rq_total";
+/// Envoy's histogram of durations, in milliseconds.
+const DURATIONS: &str = "envoy_cluster_upstream_rq_time_bucket";
+/// Istio's counter of requests.
+const ISTIO: &str = "istio_requests_total";
+/// Istio's histogram of durations, in milliseconds.
+const ISTIO_DURATIONS: &str = "istio_request_duration_milliseconds_bucket";
+const MILLIS: f64 = 1000.0;
+
+/// An arm of a subject, both by their places.
+type Place = (usize, usize);
+
+/// What one proxy counted, by subject: of both arms, `None` where it does not know the arm's Service.
+pub type Seen = BTreeMap<usize, [Option<Counts>; 2]>;
+
+/// Whose Service is whose arm: made once for a sweep.
+#[derive(Debug, Default)]
+pub struct Services {
+    /// By `<namespace>_<service>_<port>`. No name of Kubernetes' has an underscore.
+    ports: HashMap<String, Vec<Place>>,
+    /// By `<namespace>_<service>`.
+    names: HashMap<String, Vec<Place>>,
+}
+
+impl Services {
+    /// The Services of all arms.
+    pub fn of(subjects: &[Subject]) -> Self {
+        let mut services = Self::default();
+        for (subject, asked) in subjects.iter().enumerate() {
+            for (place, arm) in asked.arms.iter().enumerate() {
+                let name = format!("{}_{}", arm.namespace, arm.service);
+                let port = format!("{name}_{}", arm.port);
+                services.ports.entry(port).or_default().push((subject, place));
+                services.names.entry(name).or_default().push((subject, place));
+            }
+        }
+        services
+    }
+
+    /// Arms that a cluster of Envoy's belongs to.
+    fn of_cluster(&self, cluster: &str) -> &[Place] {
+        let found = match istio_cluster(cluster) {
+            Some((namespace, service, port)) => self.ports.get(&format!("{namespace}_{service}_{port}")),
+            None => self.ports.get(cluster),
+        };
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Namespace, service and port of one of Istio's clusters.
+fn istio_cluster(cluster: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = cluster.trim_end_matches(';').strip_prefix("outbound|")?.split('|');
+    let (port, _subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut host = host.splitn(4, '.');
+    let (service, namespace) = (host.next()?, host.next()?);
+    (host.next() == Some("svc")).then_some((namespace, service, port))
+}
+
+#[derive(Default)]
+struct Both {
+    envoy: [Option<Counts>; 2],
+    istio: [Option<Counts>; 2],
+}
+
+/// Reads what a proxy counted for all subjects.
+///
+/// A proxy of Istio's may tell a request in both families; Istio's own is taken then, which knows the status that the
+/// caller was given.
+///
+/// # Errors
+/// If a line of a family that is read is malformed.
+pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
+    let mut found: BTreeMap<usize, Both> = BTreeMap::new();
+    let mut name = String::new();
+    visit(text, &[CLASSES, ISTIO, ISTIO_DURATIONS], |sample| {
+        let label = |name| sample.label(name).unwrap_or_default();
+        let istio = matches!(sample.name, ISTIO | ISTIO_DURATIONS);
+        let places = if istio {
+            if label("reporter") != "source" {
+                return;
+            }
+            name.clear();
+            name.push_str(&label("destination_service_namespace"));
+            name.push('_');
+            name.push_str(&label("destination_service_name"));
+            services.names.get(&name).map_or(&[][..], Vec::as_slice)
+        } else {
+            let cluster = sample.label("envoy_cluster_name").or_else(|| sample.label("cluster_name"));
+            services.of_cluster(&cluster.unwrap_or_default())
+        };
+        if places.is_empty() {
+            return;
+        }
+        let class = || match sample.name.strip_prefix(CLASSES) {
+            Some("_xx") => sample.label("envoy_response_code_class"),
+            // Istio's bootstrap takes `_5xx` out of the name as a whole.
+            Some("") => sample.label("response_code_class"),
+            _ => None,
+        };
+        let kind = match sample.name {
+            ISTIO => {
+                let status = label("response_code");
+                // 0 stands for no response.
+                Kind::Requests(super::pods::is_failure(&status) || status == "0")
+            }
+            ISTIO_DURATIONS | DURATIONS => Kind::Bucket(bound(sample) / MILLIS),
+            KNOWN => Kind::Known,
+            _ => match class() {
+                Some(class) => Kind::Requests(class.starts_with('5')),
+                None => return,
+            },
+        };
+        for (subject, arm) in places {
+            let both = found.entry(*subject).or_default();
+            let arms = if istio { &mut both.istio } else { &mut both.envoy };
+            let counts = arms[*arm].get_or_insert_default();
+            match kind {
+                Kind::Known => {}
+                Kind::Requests(failed) => counts.add(sample.value, failed),
+                Kind::Bucket(most) => counts.add_bucket(most, sample.value),
+            }
+        }
+    })?;
+    let believed = |both: Both| if both.istio.iter().any(Option::is_some) { both.istio } else { both.envoy };
+    Ok(found.into_iter().map(|(subject, both)| (subject, believed(both))).collect())
+}
+
+/// What a line says of a Service.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// That the proxy knows it.
+    Known,
+    /// Requests, failed ones or others.
+    Requests(bool),
+    /// Requests that took at most so many seconds.
+    Bucket(f64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::subject::{Arm, What};
+    use super::*;
+
+    /// Behind Contour, as Envoy's admin listener tells it, shortened.
+    const ENVOY: &str = r#"# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="payments_transaction-old_8080"} 95
+envoy_cluster_upstream_rq{envoy_response_code="503",envoy_cluster_name="payments_transaction-old_8080"} 5
+# TYPE envoy_cluster_upstream_rq_total counter
+envoy_cluster_upstream_rq_total{envoy_cluster_name="payments_transaction-old_8080"} 103
+envoy_cluster_upstream_rq_total{envoy_cluster_name="payments_transaction-new_8080"} 0
+envoy_cluster_upstream_rq_total{envoy_cluster_name="payments_other_8080"} 7
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="payments_transaction-old_8080"} 90
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="4",envoy_cluster_name="payments_transaction-old_8080"} 5
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="payments_transaction-old_8080"} 5
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="payments_other_8080"} 7
+envoy_cluster_external_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="payments_transaction-old_8080"} 90
+envoy_cluster_upstream_rq_timeout{envoy_cluster_name="payments_transaction-old_8080"} 1
+# TYPE envoy_cluster_upstream_rq_time histogram
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="payments_transaction-old_8080",le="0.5"} 0
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="payments_transaction-old_8080",le="250"} 92
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="payments_transaction-old_8080",le="+Inf"} 100
+envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="payments_transaction-old_8080"} 9000
+envoy_cluster_upstream_rq_time_count{envoy_cluster_name="payments_transaction-old_8080"} 100
+"#;
+
+    /// From a gateway of Istio's, shortened.
+    const ISTIO_TEXT: &str = r#"# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{response_code_class="2xx",cluster_name="outbound|8080||transaction-old.payments.svc.cluster.local;"} 900
+envoy_cluster_upstream_rq{response_code_class="5xx",cluster_name="outbound|8080||transaction-old.payments.svc.cluster.local;"} 100
+envoy_cluster_upstream_rq{response_code="200",cluster_name="outbound|8080||transaction-old.payments.svc.cluster.local;"} 900
+envoy_cluster_upstream_rq{response_code_class="2xx",cluster_name="outbound|9090||transaction-new.payments.svc.cluster.local"} 1
+# TYPE istio_requests_total counter
+istio_requests_total{reporter="source",source_workload="gw",destination_service="transaction-new.payments.svc.cluster.local",destination_service_name="transaction-new",destination_service_namespace="payments",request_protocol="http",response_code="200",response_flags="-"} 40
+istio_requests_total{reporter="source",source_workload="gw",destination_service_name="transaction-new",destination_service_namespace="payments",response_code="503",response_flags="UF"} 2
+istio_requests_total{reporter="source",source_workload="gw",destination_service_name="transaction-new",destination_service_namespace="payments",response_code="0",response_flags="DC"} 1
+istio_requests_total{reporter="destination",source_workload="gw",destination_service_name="transaction-new",destination_service_namespace="payments",response_code="200"} 4000
+istio_requests_total{reporter="source",source_workload="gw",destination_service_name="transaction-new",destination_service_namespace="elsewhere",response_code="200"} 4000
+istio_request_duration_milliseconds_bucket{reporter="source",destination_service_name="transaction-new",destination_service_namespace="payments",response_code="200",le="100"} 30
+istio_request_duration_milliseconds_bucket{reporter="source",destination_service_name="transaction-new",destination_service_namespace="payments",response_code="200",le="+Inf"} 43
+"#;
+
+    fn subject() -> Subject {
+        let arm = |hash: &str| Arm {
+            namespace: "payments".into(),
+            service: format!("transaction-{hash}"),
+            port: 8080,
+            revision: hash.into(),
+            pods: Vec::new(),
+        };
+        Subject { namespace: "payments".into(), arms: [arm("old"), arm("new")], ..Subject::default() }
+    }
+
+    #[test]
+    fn envoys_counters_go_to_the_arm_of_their_cluster() {
+        let seen = read(ENVOY, &Services::of(&[subject()])).unwrap();
+        let [old, new] = &seen[&0];
+        let old = old.as_ref().unwrap();
+        assert_eq!(old.of(&What::Errors), Ok((100.0, 5.0)));
+        assert_eq!(old.of(&What::Slower(0.25)), Ok((100.0, 8.0)));
+        assert!(old.of(&What::Slower(0.2)).unwrap_err().to_string().contains("0.0005, 0.25"));
+        assert_eq!(new, &Some(Counts::default()), "it is known, and was sent nothing yet");
+    }
+
+    #[test]
+    fn istios_own_counters_are_taken_where_there_are_both() {
+        let seen = read(ISTIO_TEXT, &Services::of(&[subject()])).unwrap();
+        let [old, new] = &seen[&0];
+        assert_eq!(old, &None);
+        let new = new.as_ref().unwrap();
+        assert_eq!(new.of(&What::Errors), Ok((43.0, 3.0)));
+        assert_eq!(new.of(&What::Slower(0.1)), Ok((43.0, 13.0)));
+    }
+
+    #[test]
+    fn istios_clusters_are_known_by_service_namespace_and_port() {
+        let clusters: String =
+            ISTIO_TEXT.lines().filter(|line| line.starts_with("envoy")).map(|l| format!("{l}\n")).collect();
+        let seen = read(&clusters, &Services::of(&[subject()])).unwrap();
+        let [old, new] = &seen[&0];
+        assert_eq!(old.as_ref().unwrap().of(&What::Errors), Ok((1000.0, 100.0)));
+        assert_eq!(new, &None, "it is another port");
+        for (cluster, parts) in [
+            ("outbound|80||a.b.svc.cluster.local", Some(("b", "a", "80"))),
+            ("outbound|80|v1|a.b.svc.example.com;", Some(("b", "a", "80"))),
+            ("outbound|443||www.example.com", None),
+            ("inbound|80||", None),
+            ("outbound|80", None),
+        ] {
+            assert_eq!(istio_cluster(cluster), parts, "{cluster}");
+        }
+    }
+
+    #[test]
+    fn a_service_of_two_rollouts_counts_for_both_and_a_stranger_for_none() {
+        let mut other = subject();
+        other.arms[0].service = "unknown".into();
+        let seen = read(ENVOY, &Services::of(&[other.clone(), subject()])).unwrap();
+        assert_eq!(seen[&0], [None, Some(Counts::default())]);
+        assert!(seen[&1][0].is_some());
+        other.arms[1].port = 1;
+        assert_eq!(read(ENVOY, &Services::of(&[other])).unwrap(), Seen::new());
+        assert!(read("istio_requests_total{ 5\n", &Services::default()).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! What pods tell of themselves, in OpenTelemetry's names. Pure: the text is read elsewhere.
+//!
+//! A pod misses its own crashes, the requests that it refuses and those that a proxy answers for it; where a proxy
+//! can be asked, it is believed instead ([`super::gateway`]).
+
+use super::answer::View;
+use super::counts::Counts;
+use super::exposition::{Malformed, Sample, visit};
+use super::subject::{Pod, Subject};
+use crate::evidence::pod_id;
+
+/// OpenTelemetry's `http.server.request.duration`, as exporters for Prometheus name it.
+pub const FAMILY: &str = "http_server_request_duration_seconds";
+/// Labels that hold what was asked for: the route, or the path where there are no routes.
+pub const PATHS: [&str; 2] = ["http_route", "url_path"];
+/// The label that holds the status of the response.
+pub const STATUS: &str = "http_response_status_code";
+
+/// What a pod told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// When, in Unix seconds.
+    pub time: f64,
+    /// What it counted; `None` if it does not tell [`FAMILY`] at all, which begins with the first request.
+    pub counts: Option<Counts>,
+}
+
+/// Reads what a pod counted, without the requests for `not_counted`: probes and scrapes.
+///
+/// # Errors
+/// If a line of [`FAMILY`] is malformed.
+pub fn read(text: &str, not_counted: &[String]) -> Result<Option<Counts>, Malformed> {
+    let mut counts = None;
+    visit(text, &[FAMILY], |sample| {
+        let kind = sample.name.strip_prefix(FAMILY);
+        if !matches!(kind, Some("_count" | "_bucket")) {
+            return;
+        }
+        let counts = counts.get_or_insert_with(Counts::default);
+        let label = |name| sample.label(name).unwrap_or_default();
+        if PATHS.iter().any(|path| not_counted.iter().any(|known| *known == label(path))) {
+            return;
+        }
+        if kind == Some("_count") {
+            counts.add(sample.value, is_failure(&label(STATUS)));
+        } else {
+            counts.add_bucket(bound(sample), sample.value);
+        }
+    })?;
+    Ok(counts)
+}
+
+/// Whether a status is the server's failure: 5xx, or none at all.
+pub fn is_failure(status: &str) -> bool {
+    status.is_empty() || status.starts_with('5')
+}
+
+/// The bound of a bucket; NaN, which [`Counts`] refuses, if it has none.
+pub fn bound(sample: &Sample<'_, '_>) -> f64 {
+    sample.label("le").and_then(|bound| bound.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// An arm, in words.
+pub fn arm_name(subject: &Subject, arm: usize) -> String {
+    let role = if arm == 0 { "stable" } else { "the canary" };
+    format!("{role} (`{}`)", subject.arms[arm].service)
+}
+
+/// The views of all pods that told something. `told` says what a pod of an arm told, or why not.
+///
+/// Pods that are not Ready are not asked. A pod that does not answer is left out as long as another one of its arm
+/// does. A stable without Ready pods is no hindrance: with all the weight on the canary it may have none, and
+/// absolute limits judge on.
+///
+/// # Errors
+/// With a sentence, if an arm cannot be heard.
+pub fn views(
+    subject: &Subject,
+    mut told: impl FnMut(usize, &Pod) -> Result<Told, String>,
+) -> Result<Vec<View>, String> {
+    let mut views = Vec::new();
+    let mut tells = false;
+    for (place, arm) in subject.arms.iter().enumerate() {
+        if arm.revision.is_empty() && arm.pods.is_empty() {
+            return Err(format!(
+                "{} is the old backend, whose pods are not known: only proxies can count its requests",
+                arm_name(subject, place)
+            ));
+        }
+        let (mut asked, mut heard, mut first) = (0, 0, None);
+        for pod in arm.pods.iter().filter(|pod| pod.ready_since.is_some()) {
+            asked += 1;
+            match told(place, pod) {
+                Ok(Told { time, counts }) => {
+                    heard += 1;
+                    tells |= counts.is_some();
+                    let (series, ready_since) = (pod_id(&pod.name), pod.ready_since);
+                    views.push(View {
+                        arm: place,
+                        series,
+                        time,
+                        ready_since,
+                        counts: counts.unwrap_or_default(),
+                    });
+                }
+                Err(why) => first = first.or(Some(format!("{}: {why}", pod.name))),
+            }
+        }
+        if heard > 0 {
+            continue;
+        }
+        match first {
+            Some(why) => {
+                return Err(format!(
+                    "none of the {asked} Ready pods of {} tells its counters; {why}",
+                    arm_name(subject, place)
+                ));
+            }
+            None if place == 1 => return Err(format!("no pod of {} is Ready", arm_name(subject, place))),
+            None => {}
+        }
+    }
+    if !tells {
+        return Err(format!(
+            "no pod tells `{FAMILY}`: the service was not asked for anything yet, or lacks OpenTelemetry's HTTP metrics"
+        ));
+    }
+    Ok(views)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::super::subject::{Arm, What};
+    use super::*;
+
+    /// As an OpenTelemetry SDK exports it, shortened.
+    const SDK: &str = r#"# HELP http_server_request_duration_seconds Duration of HTTP server requests.
+# TYPE http_server_request_duration_seconds histogram
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="0.1"} 90
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="0.25"} 98
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="+Inf"} 100
+http_server_request_duration_seconds_sum{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http"} 4.2
+http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http"} 100
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="0.1"} 0
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="0.25"} 1
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="+Inf"} 4
+http_server_request_duration_seconds_sum{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions"} 4.2
+http_server_request_duration_seconds_count{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions"} 4
+http_server_request_duration_seconds_count{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions"} 2
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="0.1"} 0
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="0.25"} 0
+http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="+Inf"} 2
+http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/healthz"} 4000
+http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404",url_path="/metrics"} 500
+http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404"} 6
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="0.1"} 6
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="0.25"} 6
+http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="+Inf"} 6
+http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
+"#;
+
+    fn probes() -> Vec<String> {
+        vec!["/healthz".into(), "/metrics".into()]
+    }
+
+    #[test]
+    fn requests_are_counted_without_probes_and_scrapes() {
+        let counts = read(SDK, &probes()).unwrap().unwrap();
+        assert_eq!(counts.of(&What::Errors), Ok((112.0, 6.0)));
+        assert_eq!(counts.of(&What::Slower(0.25)), Ok((112.0, 7.0)));
+        let counts = read(SDK, &[]).unwrap().unwrap();
+        assert_eq!(counts.of(&What::Errors), Ok((4612.0, 6.0)));
+        let error = counts.of(&What::Slower(0.2)).unwrap_err().to_string();
+        assert!(error.contains("one of 0.1, 0.25"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_without_the_family_is_told_apart_from_one_that_only_had_probes() {
+        assert_eq!(read("up 1\nhttp_server_request_duration_seconds_created 1\n", &[]).unwrap(), None);
+        let probed = "http_server_request_duration_seconds_count{http_route=\"/healthz\"} 5\n";
+        assert_eq!(read(probed, &probes()).unwrap(), Some(Counts::default()));
+    }
+
+    #[test]
+    fn a_bucket_without_a_bound_spoils_what_the_pod_says() {
+        let text = "http_server_request_duration_seconds_bucket{http_route=\"/\"} 5\n";
+        let counts = read(text, &[]).unwrap().unwrap();
+        assert!(counts.of(&What::Errors).is_err());
+        assert!(read("http_server_request_duration_seconds_count 5 x\n", &[]).is_err());
+    }
+
+    fn subject(pods: [&[(&str, bool)]; 2]) -> Subject {
+        let arm = |hash: &str, pods: &[(&str, bool)]| Arm {
+            service: format!("pay-{hash}"),
+            revision: hash.into(),
+            pods: pods
+                .iter()
+                .map(|(name, ready)| Pod {
+                    name: (*name).into(),
+                    address: IpAddr::from([10, 0, 0, 1]),
+                    ready_since: ready.then_some(5.0),
+                })
+                .collect(),
+            ..Arm::default()
+        };
+        Subject { arms: [arm("old", pods[0]), arm("new", pods[1])], ..Subject::default() }
+    }
+
+    fn counted(time: f64) -> Result<Told, String> {
+        let mut counts = Counts::default();
+        counts.add(7.0, false);
+        Ok(Told { time, counts: Some(counts) })
+    }
+
+    #[test]
+    fn pods_that_are_not_ready_are_not_asked_and_silent_ones_are_left_out() {
+        let subject = subject([&[("a", true), ("b", false)], &[("c", true), ("d", true)]]);
+        let mut asked = Vec::new();
+        let views = views(&subject, |arm, pod| {
+            asked.push((arm, pod.name.clone()));
+            if pod.name == "c" { Err("timed out".into()) } else { counted(9.0) }
+        });
+        let views = views.unwrap();
+        assert_eq!(asked, [(0, "a".to_owned()), (1, "c".to_owned()), (1, "d".to_owned())]);
+        let seen: Vec<_> = views.iter().map(|view| (view.arm, view.series, view.ready_since)).collect();
+        assert_eq!(seen, [(0, pod_id("a"), Some(5.0)), (1, pod_id("d"), Some(5.0))]);
+    }
+
+    #[test]
+    fn an_arm_that_cannot_be_heard_is_named_with_the_reason() {
+        let both = subject([&[("a", true)], &[("c", true), ("d", true)]]);
+        let why = views(&both, |arm, _| if arm == 1 { Err("refused".into()) } else { counted(1.0) });
+        assert_eq!(
+            why.unwrap_err(),
+            "none of the 2 Ready pods of the canary (`pay-new`) tells its counters; c: refused"
+        );
+        let none = subject([&[("a", true)], &[("c", false)]]);
+        let why = views(&none, |_, _| counted(1.0)).unwrap_err();
+        assert_eq!(why, "no pod of the canary (`pay-new`) is Ready");
+        // With all the weight on the canary stable may have no pods.
+        let alone = subject([&[], &[("c", true)]]);
+        assert_eq!(views(&alone, |_, _| counted(1.0)).unwrap().len(), 1);
+        let mut old = subject([&[], &[("c", true)]]);
+        old.arms[0].revision.clear();
+        assert!(views(&old, |_, _| counted(1.0)).unwrap_err().contains("only proxies"));
+    }
+
+    #[test]
+    fn a_pod_that_had_no_request_yet_has_counted_zero_if_another_tells_the_family() {
+        let subject = subject([&[("a", true)], &[("c", true)]]);
+        let nothing = || Ok(Told { time: 1.0, counts: None });
+        let heard = views(&subject, |arm, _| if arm == 0 { counted(1.0) } else { nothing() }).unwrap();
+        assert_eq!(heard[1].counts.of(&What::Errors), Ok((0.0, 0.0)));
+        assert!(views(&subject, |_, _| nothing()).unwrap_err().contains("OpenTelemetry"));
+    }
+}

@@ -1,0 +1,86 @@
+//! A web server as a gate: whoever answers with 2xx opens it.
+
+use std::time::Duration;
+
+use reqwest::{Client, Url};
+
+use super::fetch;
+use crate::canary::facts::Answer;
+
+/// How long an answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How many bytes of an answer are read. They are not used; the status is the answer.
+const BYTES: usize = 1 << 20;
+
+/// A client for [`ask`], which trusts the system's authorities. Made once.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub fn client() -> Result<Client, reqwest::Error> {
+    fetch::builder().build()
+}
+
+/// Posts `body` and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
+pub async fn ask(client: &Client, url: &str, body: &serde_json::Value) -> Answer {
+    ask_within(client, url, body, DEADLINE).await
+}
+
+async fn ask_within(client: &Client, url: &str, body: &serde_json::Value, deadline: Duration) -> Answer {
+    let url = match Url::parse(url) {
+        Ok(url) => url,
+        Err(error) => return Answer::Nobody(format!("`{url}` is no address: {error}")),
+    };
+    match fetch::text(client.post(url).json(body), deadline, BYTES).await {
+        Ok((status, _)) if status.is_success() => Answer::Yes,
+        Ok((status, _)) => Answer::No(format!("status {}", status.as_u16())),
+        Err(why) => Answer::Nobody(why.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{Reply, Server};
+    use super::*;
+
+    #[tokio::test]
+    async fn the_status_is_the_answer() {
+        let server = Server::start([
+            Reply::Text("ok".into()),
+            Reply::Status(204, String::new()),
+            Reply::Status(403, "not today".into()),
+            Reply::Elsewhere("http://example.com/".into()),
+            Reply::CutOff("yes".into()),
+        ])
+        .await;
+        let client = client().unwrap();
+        let url = format!("http://{}/ok?release=1", server.address);
+        let body = json!({"release": "pay/transaction:1.4.2"});
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            answers.push(ask(&client, &url, &body).await);
+        }
+        let no = |words: &str| Answer::No(words.to_owned());
+        assert_eq!(answers, [Answer::Yes, Answer::Yes, no("status 403"), no("status 302")]);
+        let (head, sent) = server.asked().swap_remove(0);
+        assert!(head.starts_with("POST /ok?release=1 HTTP/1.1"), "{head}");
+        assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+        assert_eq!(sent, body.to_string());
+        assert!(matches!(ask(&client, &url, &body).await, Answer::Nobody(_)), "half an answer is none");
+    }
+
+    #[tokio::test]
+    async fn nobody_answers_in_time_or_at_all() {
+        let server = Server::start([Reply::Silence]).await;
+        let client = client().unwrap();
+        let url = format!("http://{}/", server.address);
+        let late = ask_within(&client, &url, &json!({}), Duration::from_millis(200)).await;
+        assert_eq!(late, Answer::Nobody("no answer within 200ms".into()));
+        // Nobody listens there.
+        let refused = ask(&client, "http://127.0.0.9:9/", &json!({})).await;
+        assert!(matches!(&refused, Answer::Nobody(why) if why.contains("refused")), "{refused:?}");
+        let none = ask(&client, "nonsense", &json!({})).await;
+        assert!(matches!(&none, Answer::Nobody(why) if why.contains("`nonsense` is no address")), "{none:?}");
+    }
+}
