@@ -53,7 +53,7 @@ impl Watches {
             drop(index);
             // Not before the first list is complete: what is not known yet is not absent.
             if listed || any.borrow().is_some() {
-                any.send_if_modified(|known| std::mem::replace(known, Some(there)) != Some(there));
+                any.send_if_modified(|known| known.replace(there) != Some(there));
             }
             self.again(concerned);
         })

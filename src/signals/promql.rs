@@ -247,11 +247,7 @@ pub fn self_contained(query: &str) -> bool {
                 rest.by_ref().find(|c| *c == '\n');
                 continue;
             }
-            '"' | '\'' | '`' => {
-                if !ends(&mut rest, c) {
-                    return false;
-                }
-            }
+            '"' | '\'' | '`' if !ends(&mut rest, c) => return false,
             '(' => open.push(')'),
             '[' => open.push(']'),
             '{' => open.push('}'),
