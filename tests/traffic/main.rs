@@ -4,6 +4,7 @@
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod operator;
+mod rollouts;
 mod routes;
 mod runner;
 mod sources;
@@ -15,5 +16,6 @@ fn main() -> ExitCode {
     let mut scenarios = routes::scenarios();
     scenarios.extend(sources::scenarios());
     scenarios.extend(operator::scenarios());
+    scenarios.extend(rollouts::scenarios());
     runner::main(&scenarios)
 }

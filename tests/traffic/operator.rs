@@ -12,12 +12,12 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![a_door_leads_to_the_api_server, a_new_release_of_a_finservice_takes_over_under_load]
+    scenarios![a_door_leads_to_the_api_server, a_new_release_of_a_finservice_costs_no_request]
 }
 
 impl Space<'_> {
     /// Applies a FinService `app` that the gateway sends this namespace's host to.
-    async fn finservice(&self, release: &str, replicas: usize) {
+    pub async fn finservice(&self, release: &str, replicas: usize) {
         let service: Value = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
             "metadata": {"name": "app", "namespace": self.namespace},
@@ -49,7 +49,7 @@ async fn a_door_leads_to_the_api_server(world: &World) {
     assert!(version.await.git_version.starts_with('v'));
 }
 
-async fn a_new_release_of_a_finservice_takes_over_under_load(world: &World) {
+async fn a_new_release_of_a_finservice_costs_no_request(world: &World) {
     let operator = world.operator(&[]).await;
     let space = world.space("release").await;
     space.finservice("app:1", 2).await;
@@ -67,10 +67,7 @@ async fn a_new_release_of_a_finservice_takes_over_under_load(world: &World) {
         .await;
     let tally = load.stop().await.expect("answers");
     println!("{tally}");
-    // No pod failed, and no connection broke. The gateway itself may answer 503 for a moment, since the route changes
-    // from one Service to another in one write.
-    assert_eq!(tally.failed(), tally.of("").total(), "{tally}");
-    assert!(tally.of("").total() * 20 < tally.sent, "{tally}");
+    assert_eq!(tally.failed(), 0, "{tally}");
     assert!(tally.of(&space.release("app:1")).total() > 0, "{tally}");
     operator.check().expect("an operator that runs");
     operator.stop().await.expect("an end");
