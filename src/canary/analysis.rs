@@ -153,6 +153,13 @@ impl Analysis {
         }
     }
 
+    /// The source gave no usable answer about one metric.
+    pub fn no_answer_of(&mut self, metric: &str, how: &str) {
+        for metric in self.metrics.iter_mut().filter(|known| known.name == metric) {
+            metric.down = Some(Missing::NoAnswer(how.to_owned()));
+        }
+    }
+
     /// Whether the requests that are counted are shared by chance alone.
     pub fn set_comparable(&mut self, comparable: bool) {
         self.comparable = comparable;

@@ -288,12 +288,15 @@ impl Policy {
         let secs = SignedDuration::from_secs;
         let mins = SignedDuration::from_mins;
         let false_alarm = analysis.false_alarm.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0.01);
-        let interval = reader.duration("spec.analysis.interval", analysis.interval.as_ref(), secs(5));
+        // A look must not be shorter than the time between two scrapes: the arms would speak of different moments.
+        let by_prometheus = analysis.source.as_ref().is_some_and(|source| source.prometheus.is_some());
+        let default = if by_prometheus { secs(15) } else { secs(5) };
+        let interval = reader.duration("spec.analysis.interval", analysis.interval.as_ref(), default);
         if !(secs(1)..=secs(15)).contains(&interval) {
             reader.problems.push(Problem::error(
                 "spec.analysis.interval",
                 format!("{} is not within 1s to 15s", display(interval.unsigned_abs())),
-                "5s is usual.",
+                "5s is usual, with Prometheus the time between two scrapes.",
             ));
         }
         let policy = Self {
@@ -396,6 +399,15 @@ mod tests {
             (names, policy.metrics[0].max_increase, policy.metrics[0].limit),
             (vec!["error-rate"], 0.005, None)
         );
+    }
+
+    #[test]
+    fn looks_are_as_long_as_the_usual_scrape_with_prometheus() {
+        let source = json!({"prometheus": {"url": "http://p"}});
+        let spec = json!({"service": "a", "strategy": {"blueGreen": {}}, "analysis": {"source": source}});
+        assert_eq!(policy(spec, None).0.interval, SignedDuration::from_secs(15));
+        let spec = json!({"service": "a", "strategy": {"blueGreen": {}}});
+        assert_eq!(policy(spec, None).0.interval, SignedDuration::from_secs(5));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::children::{Kind, Scope, fresh, rollout_route};
+use super::children::{Kind, Scope, fresh, rollout_route, service_monitor};
 use super::index::Observed;
 use super::index::child::Facts as ChildFacts;
 use super::index::pod::PodState;
@@ -13,6 +13,7 @@ use super::rollout::{self, Revision};
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
+use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::canary::Policy;
 use crate::canary::facts::{Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
@@ -60,6 +61,7 @@ impl Gathered {
             ));
         }
         problems.extend(rollout_route::problems(scope, &policy));
+        problems.extend(looks_too_short(spec, rollout, &policy));
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
             RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect() }
@@ -150,6 +152,28 @@ impl Gathered {
         };
         status::status(&self.facts(rollout), decision, &seen, now)
     }
+}
+
+/// Looks that are shorter than the time between two scrapes: what both arms share may then seem to be one arm's alone.
+fn looks_too_short(spec: &FinServiceSpec, rollout: &ObservedRollout, policy: &Policy) -> Option<Problem> {
+    let source = rollout.object.spec.analysis.as_ref()?.source.as_ref()?;
+    source.prometheus.as_ref()?;
+    let metrics = spec.observability.as_ref()?.metrics.as_ref()?;
+    let scrape = metrics.interval.as_deref().and_then(units::duration).filter(|scrape| !scrape.is_zero());
+    let scrape = scrape.unwrap_or(service_monitor::INTERVAL);
+    let look = policy.interval.unsigned_abs();
+    (look < scrape).then(|| {
+        Problem::warning(
+            "spec.analysis.interval",
+            format!(
+                "looks of {} are shorter than the {} between two scrapes: an outage that both revisions share may seem to \
+                 be the canary's alone",
+                units::display(look),
+                units::display(scrape)
+            ),
+            "Raise it, or lower observability.metrics.interval of the FinService.",
+        )
+    })
 }
 
 /// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that

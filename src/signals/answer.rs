@@ -73,7 +73,7 @@ pub fn answer(
     pods: &Result<Vec<View>, String>,
     mut custom: impl FnMut(usize) -> Result<Vec<Reading>, String>,
 ) -> Answer {
-    let (mut readings, mut comparable) = (Vec::new(), true);
+    let (mut readings, mut comparable, mut missing) = (Vec::new(), true, Vec::new());
     for (place, metric) in subject.metrics.iter().enumerate() {
         let found = match &metric.what {
             // The queries themselves tell the arms apart.
@@ -85,10 +85,13 @@ pub fn answer(
                 comparable &= by_chance;
                 readings.extend(found.into_iter().map(|reading| Reading { metric: place, ..reading }));
             }
-            Err(why) => return Answer::Nothing(format!("{}: {why}", metric.name)),
+            Err(why) => missing.push((place, format!("{}: {why}", metric.name))),
         }
     }
-    Answer::Readings { readings, comparable }
+    match missing.first() {
+        Some((_, why)) if missing.len() == subject.metrics.len() => Answer::Nothing(why.clone()),
+        _ => Answer::Readings { readings, comparable, missing },
+    }
 }
 
 /// Readings of one metric, and whether they are shared by chance alone.
@@ -229,7 +232,7 @@ mod tests {
     /// Arm, requests and bad ones of each reading, and whether they are comparable.
     fn seen(answer: &Answer) -> (Vec<(usize, f64, f64)>, bool) {
         match answer {
-            Answer::Readings { readings, comparable } => {
+            Answer::Readings { readings, comparable, .. } => {
                 (readings.iter().map(|r| (r.arm, r.requests, r.bad)).collect(), *comparable)
             }
             Answer::Nothing(why) => panic!("{why}"),
@@ -286,12 +289,13 @@ mod tests {
         assert!(needs_pods(&subject, &known));
         let answered =
             answer(&subject, &known, &pods(timed(88.0, 0.2, 80.0), timed(9.0, 0.2, 8.0)), no_custom);
-        let Answer::Readings { readings, comparable } = &answered else { panic!() };
+        let Answer::Readings { readings, comparable, .. } = &answered else { panic!() };
         let metrics: Vec<_> = readings.iter().map(|r| (r.metric, r.arm, r.requests, r.bad)).collect();
         assert_eq!(metrics, [(0, 0, 90.0, 0.0), (0, 1, 10.0, 0.0), (1, 0, 88.0, 8.0), (1, 1, 9.0, 1.0)]);
         assert!(!comparable, "one of the metrics holds chosen requests");
         let pods = pods(timed(88.0, 0.1, 80.0), timed(9.0, 0.1, 8.0));
-        let Answer::Nothing(why) = answer(&subject, &known, &pods, no_custom) else { panic!() };
+        let Answer::Readings { missing, .. } = answer(&subject, &known, &pods, no_custom) else { panic!() };
+        let [(1, why)] = &missing[..] else { panic!("{missing:?}") };
         for words in ["as proxies count, 0.2 s is no bound", "one of 0.25", "as pods of stable", "one of 0.1"]
         {
             assert!(why.contains(words), "{why}");
@@ -327,7 +331,8 @@ mod tests {
         });
         let Answer::Readings { readings, .. } = answered else { panic!() };
         assert_eq!(readings[2], Reading { metric: 1, ..reading });
-        assert_eq!(answer(&subject, &[], &pods, no_custom), Answer::Nothing("m: not asked".into()));
+        let Answer::Readings { missing, .. } = answer(&subject, &[], &pods, no_custom) else { panic!() };
+        assert_eq!(missing, [(1, "m: not asked".to_owned())]);
     }
 
     #[test]
@@ -337,5 +342,22 @@ mod tests {
         assert_eq!(ready_since(&subject.arms[0]), None, "it is a revision without pods");
         subject.arms[0].revision.clear();
         assert_eq!(ready_since(&subject.arms[0]), Some(0.0));
+    }
+
+    #[test]
+    fn a_metric_that_cannot_be_counted_hides_nothing_of_the_others() {
+        let subject = subject(vec![What::Errors, What::Slower(0.3)]);
+        let view = |arm: usize| View {
+            arm,
+            series: arm as u64,
+            time: 1.0,
+            ready_since: Some(0.0),
+            counts: timed(100.0, 0.2, 90.0),
+        };
+        let never = |_| -> Result<Vec<Reading>, String> { unreachable!("no metric of its own") };
+        let answered = answer(&subject, &[], &Ok(vec![view(0), view(1)]), never);
+        let Answer::Readings { readings, missing, .. } = answered else { panic!("{answered:?}") };
+        assert!(readings.len() == 2 && readings.iter().all(|reading| reading.metric == 0), "{readings:?}");
+        assert!(matches!(&missing[..], [(1, why)] if why.contains("0.2")), "the bounds are named: {missing:?}");
     }
 }

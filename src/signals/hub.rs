@@ -11,21 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::subject::{Answer, Reading, Subject};
+use super::followed::{ARMS, Followed, NUMBERS_EVERY, asked_series, counts_alike, keep_dispersions};
+use super::subject::{Answer, Subject};
 use crate::api::Problem;
 use crate::canary::facts::{self, Evidence, GateAnswer, Sampling};
 use crate::canary::policy::GateKind;
 use crate::canary::{Analysis, Policy};
-use crate::evidence::{Dispersion, Judgement, Rejected, Sample, Verdict};
+use crate::evidence::Dispersion;
 
-/// How the arms are named in samples, in the order of [`Subject::arms`].
-const ARMS: [&str; 2] = ["stable", "canary"];
 /// A web server is not asked more often than that, in seconds: a gate stands for minutes or days.
 const WEBHOOK_EVERY: f64 = 10.0;
-/// After so many ticks without a reading a series is not waited for any more: its pod or proxy is gone.
-const MISSED: u32 = 2;
-/// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
-const NUMBERS_EVERY: f64 = 60.0;
 
 /// Where counters of a rollout come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,20 +85,6 @@ pub trait Ask: Send + Sync + 'static {
 
     /// Asks a web server.
     fn webhook(&self, url: &str, told: &serde_json::Value) -> impl Future<Output = facts::Answer> + Send;
-}
-
-struct Followed<K> {
-    key: K,
-    follow: Follow,
-    analysis: Option<Analysis>,
-    evidence: Option<Evidence>,
-    due: f64,
-    asking: bool,
-    webhooks_due: f64,
-    numbers_due: f64,
-    series: HashMap<u64, u32>,
-    answers: BTreeMap<usize, facts::Answer>,
-    problem: Option<String>,
 }
 
 struct State<K> {
@@ -382,103 +363,6 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         self.changed.notify_one();
         woken.into_iter().map(|(key, urgent)| Wake { key, urgent }).collect()
     }
-}
-
-impl<K> Followed<K> {
-    /// Takes an answer in. Returns whether somebody is to be woken, and whether at once.
-    fn take(&mut self, answer: Answer, known_pods: &BTreeSet<u64>, now: f64) -> Option<bool> {
-        let analysis = self.analysis.as_mut()?;
-        let before = self.problem.take();
-        match answer {
-            Answer::Readings { readings, comparable } => {
-                analysis.set_comparable(comparable);
-                let metrics = &self.follow.policy.metrics;
-                for reading in &readings {
-                    let Some(metric) = metrics.get(reading.metric) else { continue };
-                    let taken = analysis.sample(&metric.name, sample(reading));
-                    if let Err(refused) = taken
-                        && refused != Rejected::NotLater
-                    {
-                        self.problem = Some(refused.to_string());
-                    }
-                }
-                let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
-                self.series.retain(|series, missed| {
-                    *missed = if seen.contains(series) { 0 } else { *missed + 1 };
-                    // A pod that still stands is waited for; looks have their own patience with it.
-                    let gone = *missed > 0 && (!known_pods.contains(series) || *missed > MISSED);
-                    if gone {
-                        analysis.forget(*series);
-                    }
-                    !gone
-                });
-                for series in seen {
-                    self.series.entry(series).or_insert(0);
-                }
-            }
-            Answer::Nothing(why) => self.problem = Some(why),
-        }
-        if let Some(why) = &self.problem {
-            analysis.no_answer(why);
-        }
-        analysis.close(now);
-        let evidence = analysis.evidence(now);
-        let differs = self.evidence.as_ref().is_none_or(|old| !same_verdicts(old, &evidence));
-        let urgent = evidence.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail);
-        self.evidence = Some(evidence);
-        let stale = now >= self.numbers_due;
-        if stale || differs {
-            self.numbers_due = now + NUMBERS_EVERY;
-        }
-        (differs || stale || before != self.problem).then_some(urgent && differs)
-    }
-}
-
-/// The series that pods of a subject have.
-fn asked_series(subject: &Subject) -> BTreeSet<u64> {
-    let pods = subject.arms.iter().flat_map(|arm| &arm.pods);
-    pods.map(|pod| crate::evidence::pod_id(&pod.name)).collect()
-}
-
-fn sample(reading: &Reading) -> Sample<'static> {
-    Sample {
-        revision: ARMS.get(reading.arm).copied().unwrap_or_default(),
-        pod: reading.series,
-        time: reading.time,
-        ready_since: reading.ready_since,
-        requests: reading.requests,
-        bad: reading.bad,
-    }
-}
-
-fn keep_dispersions<K: Clone + Eq + std::hash::Hash>(
-    known: &mut HashMap<(K, String), Dispersion>,
-    key: &K,
-    analysis: Option<&Analysis>,
-) {
-    let measured = analysis.into_iter().flat_map(Analysis::dispersions);
-    known.extend(measured.map(|(name, dispersion)| ((key.clone(), name.to_owned()), dispersion.clone())));
-}
-
-/// Whether what was counted by one policy stands under the other.
-fn counts_alike(one: &Policy, other: &Policy) -> bool {
-    one.metrics == other.metrics
-        && one.warmup == other.warmup
-        && one.interval == other.interval
-        && one.false_alarm.to_bits() == other.false_alarm.to_bits()
-        && one.comparing_steps() == other.comparing_steps()
-}
-
-/// Whether two judgements say the same, whatever their numbers.
-fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
-    let same = |one: &Judgement, other: &Judgement| {
-        one.verdict == other.verdict
-            && std::mem::discriminant(&one.reason) == std::mem::discriminant(&other.reason)
-    };
-    one.attempt == other.attempt
-        && one.weight == other.weight
-        && one.judgements.len() == other.judgements.len()
-        && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))
 }
 
 /// The next moment at which all rollouts of that interval are asked about, in Unix seconds.

@@ -18,6 +18,7 @@
 //! | [`prometheus`] | Prometheus as a source, and as a gate |
 //! | [`sources`] | all of them, behind the hub |
 //! | [`hub`] | asks about all rollouts that are under way, and wakes those whose verdict changed |
+//! | `followed` | one rollout that the hub follows; pure |
 //! | [`webhook`] | a web server as a gate |
 //! | [`fetch`] | one request, with a deadline and a bound |
 
@@ -26,6 +27,7 @@ pub mod builtin;
 pub mod counts;
 pub mod exposition;
 pub mod fetch;
+mod followed;
 pub mod gateway;
 pub mod hub;
 pub mod pods;

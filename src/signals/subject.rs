@@ -110,6 +110,8 @@ pub enum Answer {
         readings: Vec<Reading>,
         /// Whether what was counted is shared between the arms by chance alone.
         comparable: bool,
+        /// Metrics that could not be counted, by their place, and why: they hide nothing of the others.
+        missing: Vec<(usize, String)>,
     },
     /// None that can be used: why, in words for people.
     Nothing(String),

@@ -8,7 +8,7 @@ use crate::api::units;
 /// Path of the metrics unless the spec says otherwise.
 pub const PATH: &str = "/metrics";
 /// Time between two scrapes unless the spec says otherwise.
-const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+pub const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Scrapes the pods of all revisions; none unless the spec names a metrics port.
 ///
