@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`api`] | the CRD types, nothing else |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
-//! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights; simulated so far, not yet carried out |
+//! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
 //! | [`cloudcluster`] | the sites: what the operator of each says of its own |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | where evidence comes from: counters of both arms of a rollout |

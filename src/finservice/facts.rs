@@ -52,7 +52,9 @@ impl Gathered {
         current: Option<(&str, &str)>,
     ) -> Self {
         let spec = scope.spec;
-        let (policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref());
+        let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref());
+        // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
+        policy.after.retain(|after| after.cluster != scope.site);
         if policy.from == From::Legacy && spec.legacy.is_none() {
             problems.push(Problem::error(
                 "spec.from",

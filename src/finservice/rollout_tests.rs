@@ -243,3 +243,14 @@ fn a_standing_rollout_leaves_nothing_to_do() {
         }
     }
 }
+
+#[test]
+fn the_cluster_that_goes_first_waits_for_nobody_and_the_others_for_it() {
+    for (cluster, weight) in [("here", Some(10)), ("there", Some(0))] {
+        let mut policy = policy();
+        policy["after"] = json!([{"cluster": cluster}]);
+        let mut fake = started(spec("Istio"), policy);
+        to_first_weight(&mut fake);
+        assert_eq!(share(&fake, 1).or(Some(0)), weight, "after {cluster}: {}", fake.log);
+    }
+}
