@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use banyan::api::{CloudCluster, FinService};
+use banyan::api::{CanaryRollout, CloudCluster, FinService};
 use kube::core::cel::Validator;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -44,7 +44,7 @@ fn survives<T: DeserializeOwned + serde::Serialize>(object: &Value) {
 
 #[test]
 fn every_example_keeps_the_rules_and_loses_no_field() {
-    let (services, sites) = (schema("FinService"), schema("CloudCluster"));
+    let (services, sites, rollouts) = (schema("FinService"), schema("CloudCluster"), schema("CanaryRollout"));
     let mut seen = 0;
     for path in ["examples/minimal", "examples/finflow"].into_iter().flat_map(files) {
         for object in objects(&path) {
@@ -52,6 +52,10 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
                 Some("FinService") => {
                     survives::<FinService>(&object);
                     &services
+                }
+                Some("CanaryRollout") => {
+                    survives::<CanaryRollout>(&object);
+                    &rollouts
                 }
                 Some("CloudCluster") => {
                     survives::<CloudCluster>(&object);
@@ -65,7 +69,7 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
             }
         }
     }
-    assert!(seen >= 11, "only {seen} resources in examples/");
+    assert!(seen >= 14, "only {seen} resources in examples/");
 }
 
 #[test]
@@ -73,9 +77,12 @@ fn what_the_readme_shows_keeps_the_rules() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let yaml =
         readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let object: Value = serde_norway::from_str(yaml).unwrap();
-    survives::<FinService>(&object);
-    Validator::new().validate(&schema("FinService"), &object, None).expect("it is valid");
+    let documents = serde_norway::Deserializer::from_str(yaml);
+    let objects: Vec<Value> = documents.map(|document| Value::deserialize(document).unwrap()).collect();
+    survives::<FinService>(&objects[0]);
+    Validator::new().validate(&schema("FinService"), &objects[0], None).expect("it is valid");
+    survives::<CanaryRollout>(&objects[1]);
+    Validator::new().validate(&schema("CanaryRollout"), &objects[1], None).expect("it is valid");
 }
 
 /// Both engines must say the same, or a check before the commit would promise too much.
