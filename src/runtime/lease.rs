@@ -39,13 +39,13 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// 14 s, renewed every 2.5 s, acting for 11 s: answers may take over two seconds each, or fail to come for six,
+    /// 13 s, renewed every 2.5 s, acting for 10 s: answers may take over two seconds each, or fail to come for six,
     /// and a standby still takes over within 15 s of a kill; at 24 requests a minute.
     fn default() -> Self {
         Self {
-            duration: Duration::from_secs(14),
+            duration: Duration::from_secs(13),
             renew_every: Duration::from_millis(2500),
-            act_for: Duration::from_secs(11),
+            act_for: Duration::from_secs(10),
             request: Duration::from_millis(2500),
             retry_every: Duration::from_millis(500),
         }
