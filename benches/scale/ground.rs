@@ -19,6 +19,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::floor::Recipe;
+use crate::operator;
 
 /// What each of the many is a copy of.
 const SERVICE: &str = include_str!("finservice.yaml");
@@ -44,10 +45,10 @@ pub struct Ground {
 impl Ground {
     /// Starts a control plane and installs all that the operator needs.
     ///
-    /// What plays the rest of a cluster (controller manager, scheduler, kwok) is ended then: it would
-    /// make ReplicaSets and pods for as long as the measurement takes, and compete with both the
-    /// operator and the floor for the CPU. [`Ground::play_deployment_controller`] stands in for it.
-    pub async fn start(services: u32) -> Result<Self, Failure> {
+    /// Unless the cluster is to be `whole`, what plays the rest of it (controller manager, scheduler, kwok) is
+    /// ended then: it would make ReplicaSets and pods for as long as the measurement takes, and compete with both
+    /// the operator and the floor for the CPU. [`Ground::play_deployment_controller`] stands in for it.
+    pub async fn start(services: u32, whole: bool) -> Result<Self, Failure> {
         let progress = Progress::stderr();
         let silent = progress.clone();
         let (supervisor, tools) = tokio::task::spawn_blocking(move || -> banyan::sandbox::Result<_> {
@@ -59,10 +60,11 @@ impl Ground {
         let dir = std::env::temp_dir().join(format!("banyan-scale-{}-{services}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         supervisor.remove_at_end(&dir)?;
-        let options = CloudOptions { nodes_per_zone: 0, ..CloudOptions::aws() };
+        let nodes_per_zone = if whole { 2 } else { 0 };
+        let options = CloudOptions { nodes_per_zone, ..CloudOptions::aws() };
         let cloud =
             Cloud::start(options, &dir.join("cloud"), &tools, Arc::clone(&supervisor), &progress).await?;
-        for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok] {
+        for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok].into_iter().filter(|_| !whole) {
             cloud.signal(part, banyan::sandbox::process::Signal::Kill)?;
         }
         let kubeconfig = dir.join("kubeconfig-admin");
@@ -165,6 +167,12 @@ impl Ground {
             }
         }
         Ok(())
+    }
+
+    /// CPU that the API server and etcd have used so far.
+    pub fn control_plane_cpu(&self) -> Duration {
+        let of = |part| operator::usage(self.cloud.pid(part)?).map(|usage| usage.cpu);
+        [Part::ApiServer, Part::Etcd].into_iter().filter_map(of).sum()
     }
 
     /// Ends all.

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use banyan::sandbox::Part;
 use clap::Parser;
 use ground::{Failure, Ground};
 use operator::Operator;
@@ -81,7 +80,7 @@ async fn all(options: &Options) -> Result<(), Failure> {
 
 /// One column: all that is measured with that many FinServices.
 async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
-    let ground = Ground::start(services).await?;
+    let ground = Ground::start(services, false).await?;
     let mut column = Column { services, ..Column::default() };
     let concurrency = usize::from(options.concurrency);
     let round = options.floor_services.min(services);
@@ -173,12 +172,6 @@ impl Ground {
             bench: of(std::process::id()),
             machine: operator::machine_busy(),
         }
-    }
-
-    /// CPU that the API server and etcd have used so far.
-    fn control_plane_cpu(&self) -> Duration {
-        let of = |part| operator::usage(self.cloud.pid(part)?).map(|usage| usage.cpu);
-        [Part::ApiServer, Part::Etcd].into_iter().filter_map(of).sum()
     }
 }
 

@@ -291,6 +291,8 @@ fn conclude(spec: &FinServiceSpec, revisions: &BTreeMap<&str, Revision<'_>>, pla
     };
     if let (Phase::Degraded | Phase::Starting, Some(facts)) = (&plan.phase, facts) {
         let wanted = wanted.unwrap_or(facts.replicas);
-        plan.reasons.push(format!("{} of {wanted} pods are Ready", facts.ready));
+        // A pod that has just become Ready does not count yet: proxies must hear of it.
+        let ready = facts.ready.min(facts.updated_and_available);
+        plan.reasons.push(format!("{ready} of {wanted} pods are Ready"));
     }
 }

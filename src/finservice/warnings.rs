@@ -1,7 +1,9 @@
 //! What a spec says that is dangerous or cannot be had, in plain words. Pure.
 
 use super::index::Observed;
+use super::index::rollouts::ObservedRollout;
 use super::plan::Plan;
+use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
 use crate::api::network::MeshProvider;
 use crate::api::{FinServiceSpec, Problem};
@@ -32,11 +34,12 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
         ));
     }
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
-    if spec.legacy.is_some() {
+    let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
+    if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
         problems.push(Problem::info(
             "spec.legacy",
             "the old backend serves its paths in full",
-            "Nothing to do while that is wanted. Remove spec.legacy to give its paths to the FinService, all at once.",
+            "Nothing to do while that is wanted. A CanaryRollout with from: Legacy moves them step by step; removing spec.legacy gives its paths to the FinService all at once.",
         ));
     }
     if spec.provider() == MeshProvider::GatewayAPI
