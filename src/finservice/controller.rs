@@ -1,6 +1,7 @@
 //! Runs the reconciler of FinServices: watches → queue → observe → decide → act → status.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -23,6 +24,7 @@ use super::{counting, lock, status};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
 use crate::api::{FinService, Problem};
+use crate::canary;
 use crate::cloudcluster::peers::Peers;
 use crate::runtime::context::Context;
 use crate::runtime::digest::MANAGER;
@@ -110,7 +112,16 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         // It ends only with the process, and must not seem to end before.
         std::future::pending::<()>().await;
     });
-    let worker = Arc::new(Worker { context: context.clone(), index, turns, hub, reporter, flags, peers });
+    let worker = Arc::new(Worker {
+        context: context.clone(),
+        index,
+        turns,
+        hub,
+        reporter,
+        flags,
+        peers,
+        begun: Mutex::default(),
+    });
     let tidy = Arc::clone(&worker);
     tasks.spawn(async move { tidy.reporter.tidy().await });
     let work = queue.run(context.concurrency, |key| {
@@ -172,6 +183,30 @@ struct Worker {
     reporter: Reporter,
     flags: FlagSetter,
     peers: Peers,
+    /// Of which services the weights have been taken away, and nothing else has been done.
+    begun: Mutex<HashMap<Key, Begun>>,
+}
+
+/// A plan of which the weights have been written.
+struct Begun {
+    seen: Observed,
+    plan: Plan,
+    now: Timestamp,
+}
+
+/// What came of a reconcile, and when to look again.
+type Done = (Outcome, Option<Timestamp>);
+/// Why a reconcile failed.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether a plan takes weight away from a canary by a route, and that can be written at once.
+fn takes_back(seen: &Observed, plan: &Plan) -> bool {
+    let (Some(rollout), Some(planned)) = (&seen.rollout, &plan.rollout) else { return false };
+    let weighs = rollout.memory.rollout.as_ref().is_some_and(|rollout| rollout.weight > 0);
+    plan.weights_first
+        && planned.decision.phase == canary::Phase::RolledBack
+        && planned.decision.flag.is_none()
+        && (weighs || rollout.memory.warm.is_some())
 }
 
 impl Worker {
@@ -180,7 +215,7 @@ impl Worker {
             return Next::Retry;
         }
         let began = Instant::now();
-        let (outcome, next) = match self.attempt(&key).await {
+        let (outcome, next) = match self.continue_or_attempt(&key).await {
             Ok((outcome, again_at)) => {
                 let at = again_at.map(|at| {
                     let wait = at.duration_since(Timestamp::now());
@@ -197,18 +232,23 @@ impl Worker {
         next
     }
 
-    async fn attempt(
-        &self,
-        key: &Key,
-    ) -> Result<(Outcome, Option<Timestamp>), Box<dyn std::error::Error + Send + Sync>> {
-        let client = &self.context.client;
+    /// Finishes what was begun, and looks again.
+    async fn continue_or_attempt(&self, key: &Key) -> Result<Done, Failed> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(Begun { seen, plan, now }) = begun {
+            self.finish(key, seen, plan, true, now).await?;
+        }
+        self.attempt(key).await
+    }
+
+    async fn attempt(&self, key: &Key) -> Result<Done, Failed> {
         let parsed = lock(&self.index).parsed(key);
         if let Some(Parsed::Bad(why, generation)) = parsed {
             self.refuse(key, &why, generation).await?;
             return Ok((Outcome::Unchanged, None));
         }
         let now = Timestamp::now();
-        let Some(mut seen) = observe(client, &self.index, key).await? else {
+        let Some(mut seen) = observe(&self.context.client, &self.index, key).await? else {
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
             self.hub.follow(key, None);
             self.peers.want(key, Vec::new());
@@ -222,10 +262,34 @@ impl Worker {
             rollout.peers = self.peers.peers(key);
         }
         let mut plan = decide(&seen, now);
-        let leadership = &self.context.leadership;
-        let actor = Actor { client, index: &self.index, key, leadership, turns: &self.turns };
+        if !takes_back(&seen, &plan) {
+            return self.finish(key, seen, plan, false, now).await;
+        }
+        // Where many fail at once, the weights of all go to zero before anything else of any of them is written.
+        let rest = plan.stages.split_off(1);
+        self.actor(key).act(&plan, now).await?;
+        plan.stages = rest;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.insert(key.clone(), Begun { seen, plan, now });
+        Ok((Outcome::Changed, Some(now)))
+    }
+
+    fn actor<'a>(&'a self, key: &'a Key) -> Actor<'a> {
+        let Context { client, leadership, .. } = &self.context;
+        Actor { client, index: &self.index, key, leadership, turns: &self.turns }
+    }
+
+    /// Carries a plan out and says what came of it. `wrote` tells that a part of it has been written already.
+    async fn finish(
+        &self,
+        key: &Key,
+        mut seen: Observed,
+        mut plan: Plan,
+        wrote: bool,
+        now: Timestamp,
+    ) -> Result<Done, Failed> {
         let flagged = self.flag(key, &seen, &plan, true, now).await;
-        let acted = actor.act(&plan, now).await;
+        let acted = self.actor(key).act(&plan, now).await;
         let flagged = flagged.and(self.flag(key, &seen, &plan, false, now).await);
         if let (Err(not_set), Some(rollout)) = (flagged, &mut seen.rollout) {
             plan.look_again(not_set.again_at);
@@ -233,14 +297,15 @@ impl Worker {
         }
         self.announce(&seen, &plan);
         let failed = acted.as_ref().err().and_then(super::act::ActError::problem);
-        let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        let wrote = wrote || !plan.is_empty();
+        let outcome = if wrote { Outcome::Changed } else { Outcome::Unchanged };
         let followed = plan.rollout.as_ref().and_then(|planned| planned.follow.clone());
         self.hub.follow(key, followed);
         self.peers.want(key, wanted_of_peers(&seen, &plan));
         let again_at = plan.again_at;
         // What was written is in the index already. A status from before it would be wrong a moment
         // later, and take a second write.
-        let fresh = acted.is_ok() && !plan.is_empty() && lock(&self.index).renew(&mut seen);
+        let fresh = acted.is_ok() && wrote && lock(&self.index).renew(&mut seen);
         if let Some(rollout) = seen.rollout.take() {
             let said = match &plan.rollout {
                 Some(planned) => {

@@ -127,6 +127,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     if let Some(at) = again {
         plan.look_again(at);
     }
+    plan.weights_first = !stages.weights.is_empty();
     plan.stages = stages.into_stages();
     plan.rollout = planned(&scope, seen, &shift, &revisions, &current).map(Box::new);
     (plan.stable, plan.next) = (shift.stable, shift.next);

@@ -157,6 +157,8 @@ pub enum Phase {
 pub struct Plan {
     /// Writes, in order: all of one stage may go at once, the next begins when all have succeeded.
     pub stages: Vec<Vec<Op>>,
+    /// Whether the first stage writes weights, and nothing else.
+    pub weights_first: bool,
     /// What is wrong, worst first.
     pub problems: Vec<Problem>,
     /// What it waits for, and why things are done.
