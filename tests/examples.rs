@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use banyan::api::{CloudCluster, FinService};
+use banyan::api::{CanaryRollout, CloudCluster, FinService};
 use kube::core::cel::Validator;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -45,8 +45,9 @@ fn survives<T: DeserializeOwned + serde::Serialize>(object: &Value) {
 #[test]
 fn every_example_keeps_the_rules_and_loses_no_field() {
     let (services, sites) = (schema("FinService"), schema("CloudCluster"));
+    let rollouts = schema("CanaryRollout");
     let mut seen = 0;
-    for path in ["examples/minimal", "examples/finflow"].into_iter().flat_map(files) {
+    for path in ["examples/minimal", "examples/finflow", "examples/canary"].into_iter().flat_map(files) {
         for object in objects(&path) {
             let schema = match object["kind"].as_str() {
                 Some("FinService") => {
@@ -57,6 +58,10 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
                     survives::<CloudCluster>(&object);
                     &sites
                 }
+                Some("CanaryRollout") => {
+                    survives::<CanaryRollout>(&object);
+                    &rollouts
+                }
                 _ => continue,
             };
             seen += 1;
@@ -65,7 +70,7 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
             }
         }
     }
-    assert!(seen >= 11, "only {seen} resources in examples/");
+    assert!(seen >= 13, "only {seen} resources in examples/");
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod finservice;
 mod lease;
 mod ownership;
 mod resilience;
+mod tour;
 mod traffic;
 mod world;
