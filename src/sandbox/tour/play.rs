@@ -204,6 +204,7 @@ impl Running<'_> {
                 cost.note(began.elapsed(), weight, load.tally().of(image).failed());
                 tokio::time::sleep(LOOK).await;
             }
+            self.count().await?;
             tokio::time::sleep(HEARD).await;
             let (failed, to_zero) = cost.sum();
             act.failed_until_zero = Some(failed);
