@@ -176,13 +176,16 @@ mod tests {
     #[test]
     fn a_look_tells_weights_evidence_and_users() {
         let text = event(&Event::Look { at: 12.34, moment: Box::new(moment()) });
-        expect_test::expect![[r#"
-               12.3 s  Analysing   step 1/3   weight 10 % asked, 0 % observed   verdict Pass
-                       10 % stands for 10s at the least
-                       error-rate: Pass, 151 canary and 1773 stable requests, increase 0 % (-0.8 % to 4.5 %), evidence 1.00 of 100
-                       users: the gateway itself 1 (1 failed), app:1 900 (0 failed); 2 without an answer
-        "#]]
-        .assert_eq(&text.lines().map(|line| format!("{line}\n")).collect::<String>());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "   12.3 s  Analysing   step 1/3   weight 10 % asked, 0 % observed   verdict Pass",
+                "           10 % stands for 10s at the least",
+                "           error-rate: Pass, 151 canary and 1773 stable requests, increase 0 % (-0.8 % to 4.5 %), evidence 1.00 of 100",
+                "           users: the gateway itself 1 (1 failed), app:1 900 (0 failed); 2 without an answer",
+            ]
+        );
     }
 
     #[test]
