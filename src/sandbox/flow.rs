@@ -171,6 +171,8 @@ impl Session {
             None if self.args.tour.is_some() => self.payload.tour.clone(),
             None => self.payload.examples.clone(),
         };
+        // Before anything is started: it may be none that a tour can be played with.
+        let script = self.args.tour.map(|_| Script::of(&examples)).transpose()?;
         if self.args.contexts.is_empty() {
             let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
             (self.sites, self.traffic) = sites?;
@@ -185,8 +187,8 @@ impl Session {
         self.apply("sites", &sites).await?;
         let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
         let operators = operators?;
-        if self.args.tour.is_some() {
-            let toured = interrupt.or(self.tour(&operators, &examples)).await;
+        if let Some(script) = script {
+            let toured = interrupt.or(self.tour(&operators, &script)).await;
             return toured.map_or(Ok(Outcome::Interrupted), |toured| toured.map(|()| Outcome::Toured));
         }
         self.apply("platform", &examples).await?;
@@ -288,8 +290,7 @@ impl Session {
     }
 
     /// Plays the tour in the first cloud.
-    async fn tour(&self, operators: &[Operator], objects: &[Value]) -> Result<()> {
-        let script = Script::of(objects)?;
+    async fn tour(&self, operators: &[Operator], script: &Script) -> Result<()> {
         let (Some(site), Some(traffic)) = (self.sites.first(), self.traffic.as_ref()) else {
             return Err(Error::new("a tour needs real traffic"));
         };
@@ -299,7 +300,7 @@ impl Session {
         let kubeconfig = short(&self.kubeconfig(site));
         tour::play(
             &Stage { client: &site.client, operators, gateway, pods, kubeconfig },
-            &script,
+            script,
             self.args.output,
         )
         .await

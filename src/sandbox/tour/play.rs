@@ -75,8 +75,8 @@ pub async fn play(stage: &Stage<'_>, script: &Script, output: Output) -> Result<
     let back = tour.rollout(bad, Outcome::RolledBack, &load).await?;
 
     tour.begins(4, fourth, script.retry(&stage.kubeconfig))?;
-    tour.count().await?;
     let tally = load.stop().await?;
+    tour.count().await?;
     tour.sums(&tally, vec![promoted, back])
 }
 
