@@ -46,7 +46,7 @@ fn survives<T: DeserializeOwned + serde::Serialize>(object: &Value) {
 fn every_example_keeps_the_rules_and_loses_no_field() {
     let (services, sites, rollouts) = (schema("FinService"), schema("CloudCluster"), schema("CanaryRollout"));
     let mut seen = 0;
-    for path in ["examples/minimal", "examples/finflow"].into_iter().flat_map(files) {
+    for path in ["examples/minimal", "examples/finflow", "examples/canary"].into_iter().flat_map(files) {
         for object in objects(&path) {
             let schema = match object["kind"].as_str() {
                 Some("FinService") => {
@@ -61,6 +61,10 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
                     survives::<CloudCluster>(&object);
                     &sites
                 }
+                Some("CanaryRollout") => {
+                    survives::<CanaryRollout>(&object);
+                    &rollouts
+                }
                 _ => continue,
             };
             seen += 1;
@@ -69,7 +73,7 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
             }
         }
     }
-    assert!(seen >= 14, "only {seen} resources in examples/");
+    assert!(seen >= 16, "only {seen} resources in examples/");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const SITES: [&str; 2] = ["aws-us-east-1", "gcp-us-central1"];
 fn what_is_made_from_each_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
-    for folder in ["minimal", "finflow"] {
+    for folder in ["minimal", "finflow", "canary"] {
         let mut files: Vec<_> = std::fs::read_dir(root.join("examples").join(folder))
             .expect("a folder")
             .map(|entry| entry.expect("an entry").path())

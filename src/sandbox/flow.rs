@@ -9,6 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use super::args::{Output, SandboxArgs};
 use super::cloud::{Cloud, CloudOptions};
 use super::contexts;
 use super::credentials::write_private;
@@ -21,8 +22,9 @@ use super::payload::Payload;
 use super::process::Supervisor;
 use super::progress::{Progress, seconds};
 use super::table::{self, Row};
-use super::traffic::namespace;
+use super::tour::{self, Script, Stage};
 use super::traffic::session::{self, Traffic};
+use super::traffic::{Gateway, namespace};
 use super::view::{View, print};
 
 /// How often the FinServices are read for the table.
@@ -31,64 +33,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const END: Duration = Duration::from_secs(30);
 /// How long FinServices that were deleted from clusters of others may take to go.
 const GONE: Duration = Duration::from_secs(60);
-
-/// How the result is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
-/// What the sandbox is to do.
-///
-/// Everything is built from source the first time (about ten minutes; it needs Go) and kept in
-/// the cache folder. Ctrl-C ends all and removes it.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SandboxArgs {
-    /// End with 0 once every FinService is Ready in both clouds, or with 1 when the timeout is over
-    #[arg(long)]
-    pub until_ready: bool,
-    /// Let clouds and operators go on in the background at the end, until `banyan sandbox --stop`
-    #[arg(long, conflicts_with = "stop")]
-    pub keep: bool,
-    /// End a sandbox that was kept, and remove its folder
-    #[arg(long, conflicts_with_all = ["until_ready", "examples", "contexts"])]
-    pub stop: bool,
-    /// Folder of manifests to apply to both clouds in the place of the example platform
-    #[arg(long, value_name = "DIR")]
-    pub examples: Option<PathBuf>,
-    /// Let pods answer requests, behind a gateway in each cloud (on Linux; builds for four minutes the first time)
-    #[arg(long, conflicts_with_all = ["keep", "stop", "contexts"])]
-    pub traffic: bool,
-    /// Contexts of your kubeconfig for two clusters that exist, the first for aws-us-east-1, the second
-    /// for gcp-us-central1; what was not there before is deleted at the end, unless it is kept
-    #[arg(long = "context", value_name = "NAME")]
-    pub contexts: Vec<String>,
-    /// How the table is printed
-    #[arg(long, value_enum, default_value = "table")]
-    pub output: Output,
-    /// With --until-ready: how long the platform may take once the clouds run (90s, 5m)
-    #[arg(long, default_value = "3m", value_parser = duration)]
-    pub timeout: Duration,
-    /// Folder for kubeconfigs, logs and data; removed at the end
-    #[arg(long, value_name = "DIR", default_value = home::DEFAULT)]
-    pub dir: PathBuf,
-}
-
-fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: write a number and s, m or h, such as 90s or 5m");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong)
-}
 
 /// One of the two, be it ours or somebody's.
 struct Site {
@@ -105,6 +49,8 @@ enum Outcome {
     Ready(Vec<Row>),
     /// The time was over.
     TimedOut(Vec<Row>),
+    /// The tour was over.
+    Toured,
     /// Somebody asked for the end.
     Interrupted,
 }
@@ -127,11 +73,14 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     }
     let mut interrupt = Interrupt::new()?;
     let progress = Progress::stderr();
-    if args.traffic {
+    if args.wants_traffic() {
         let Some(inside) = interrupt.or(session::go_inside(&args.dir, &progress)).await else {
             return Err(Error::new("interrupted"));
         };
         inside?;
+    }
+    if args.tour.is_some() && !namespace::inside() {
+        return tour::simulate(&args, &payload);
     }
     let Some(supervisor) = interrupt.or(pair::supervisor(progress.clone())).await else {
         return Err(Error::new("interrupted"));
@@ -155,7 +104,7 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     ended?;
     session.report(&outcome);
     match outcome {
-        Outcome::Ready(_) => Ok(()),
+        Outcome::Ready(_) | Outcome::Toured => Ok(()),
         Outcome::TimedOut(rows) => Err(Error::new(format!(
             "{} of {} FinServices are not Ready after {}",
             rows.iter().filter(|row| !row.ready).count(),
@@ -164,6 +113,9 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
         ))),
         Outcome::Interrupted if session.args.until_ready => {
             Err(Error::new("interrupted before every FinService was Ready"))
+        }
+        Outcome::Interrupted if session.args.tour.is_some() => {
+            Err(Error::new("interrupted before the end of the tour"))
         }
         Outcome::Interrupted => Ok(()),
     }
@@ -216,8 +168,11 @@ impl Session {
     async fn play(&mut self, interrupt: &mut Interrupt) -> Result<Outcome> {
         let examples = match &self.args.examples {
             Some(path) => install::read_folder(path)?,
+            None if self.args.tour.is_some() => self.payload.tour.clone(),
             None => self.payload.examples.clone(),
         };
+        // Before anything is started: it may be none that a tour can be played with.
+        let script = self.args.tour.map(|_| Script::of(&examples)).transpose()?;
         if self.args.contexts.is_empty() {
             let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
             (self.sites, self.traffic) = sites?;
@@ -232,6 +187,10 @@ impl Session {
         self.apply("sites", &sites).await?;
         let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
         let operators = operators?;
+        if let Some(script) = script {
+            let toured = interrupt.or(self.tour(&operators, &script)).await;
+            return toured.map_or(Ok(Outcome::Interrupted), |toured| toured.map(|()| Outcome::Toured));
+        }
         self.apply("platform", &examples).await?;
         if !self.args.until_ready {
             self.progress.say(&self.how_to("Ctrl-C ends all"));
@@ -242,7 +201,7 @@ impl Session {
     /// Two clouds of our own.
     async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>)> {
         let tools = pair::prepare(self.supervisor.clone(), self.progress.clone()).await?;
-        let served = self.args.traffic && namespace::inside();
+        let served = self.args.wants_traffic() && namespace::inside();
         let options = PairOptions {
             clouds: [CloudOptions::aws(), CloudOptions::gcp()].map(|cloud| CloudOptions { served, ..cloud }),
             dir: Some(self.home.path().to_owned()),
@@ -291,15 +250,18 @@ impl Session {
 
     async fn operators(&self) -> Result<Vec<Operator>> {
         let binary = std::env::current_exe().context(|| "finding the program banyan")?;
-        let start = async |site: &Site| {
+        let gateways = self.traffic.as_ref().map(Traffic::gateways).unwrap_or_default();
+        let start = async |(number, site): (usize, &Site)| {
             let step = self.progress.step(format!("{}: operator", site.name));
+            let metrics = |gateway: &Gateway| vec!["--gateway-metrics".to_owned(), gateway.stats_url()];
             let options = OperatorOptions {
                 binary: binary.clone(),
                 site: site.name.clone(),
                 kubeconfig: site.operator.clone(),
                 dir: self.home.path().join("operators"),
                 replica: 0,
-                args: Vec::new(),
+                // The gateways are in the order of the sites.
+                args: gateways.get(number).map(metrics).unwrap_or_default(),
                 env: Vec::new(),
             };
             let operator = Operator::start(&options, self.supervisor.clone())?;
@@ -307,7 +269,7 @@ impl Session {
             step.done();
             Ok::<_, Error>(operator)
         };
-        futures::future::try_join_all(self.sites.iter().map(start)).await
+        futures::future::try_join_all(self.sites.iter().enumerate().map(start)).await
     }
 
     /// Applies objects to both, side by side, and remembers what was not there before.
@@ -325,6 +287,23 @@ impl Session {
         // Both to their end, so that what one applied is remembered though the other failed.
         let done = futures::future::join_all(self.sites.iter_mut().map(apply)).await;
         done.into_iter().collect()
+    }
+
+    /// Plays the tour in the first cloud.
+    async fn tour(&self, operators: &[Operator], script: &Script) -> Result<()> {
+        let (Some(site), Some(traffic)) = (self.sites.first(), self.traffic.as_ref()) else {
+            return Err(Error::new("a tour needs real traffic"));
+        };
+        let (Some(gateway), Some(pods)) = (traffic.gateways().first(), traffic.runners().first()) else {
+            return Err(Error::new("a tour needs a gateway"));
+        };
+        let kubeconfig = short(&self.kubeconfig(site));
+        tour::play(
+            &Stage { client: &site.client, operators, gateway, pods, kubeconfig },
+            script,
+            self.args.output,
+        )
+        .await
     }
 
     /// Shows the table until all is Ready, the time is over, or for ever.
@@ -360,8 +339,6 @@ impl Session {
 
     /// How to use what runs.
     fn how_to(&self, end: &str) -> String {
-        let here = std::env::current_dir().unwrap_or_default();
-        let short = |path: &Path| path.strip_prefix(&here).unwrap_or(path).display().to_string();
         let mut text = String::from("\nIn another terminal:\n");
         for site in &self.sites {
             let path = short(&self.kubeconfig(site));
@@ -422,7 +399,7 @@ impl Session {
         let (ready, rows) = match outcome {
             Outcome::Ready(rows) => (true, rows),
             Outcome::TimedOut(rows) => (false, rows),
-            Outcome::Interrupted => return,
+            Outcome::Toured | Outcome::Interrupted => return,
         };
         let timings = self.progress.timings();
         let text = match self.args.output {
@@ -464,32 +441,16 @@ impl Session {
     }
 }
 
+/// A path as it is called from the working folder.
+fn short(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::args::tests::parse;
     use super::*;
-
-    #[derive(clap::Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: SandboxArgs,
-    }
-
-    fn parse(args: &[&str]) -> std::result::Result<SandboxArgs, String> {
-        use clap::Parser;
-        Command::try_parse_from([&["sandbox"], args].concat())
-            .map(|command| command.args)
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(parse(&["--timeout", "90s"]).unwrap().timeout, Duration::from_secs(90));
-        assert_eq!(parse(&[]).unwrap().timeout, Duration::from_secs(180));
-        for wrong in ["90", "", "m", "1d", "99999999999999999999h", "9999999999999999h", "é"] {
-            let error = parse(&["--timeout", wrong]).unwrap_err();
-            assert!(error.contains("90s or 5m"), "{wrong}: {error}");
-        }
-    }
 
     #[tokio::test]
     async fn one_context_is_refused() {

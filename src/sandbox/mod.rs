@@ -2,7 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `flow`, `home`, `view`, `table`, `contexts`, `payload` | the command |
+//! | `flow`, `args`, `home`, `view`, `table`, `contexts`, `payload` | the command |
+//! | `tour` | what it shows step by step |
 //! | `pair`, `cloud`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
@@ -12,6 +13,7 @@
 //! A test that needs clouds asks [`pair`] for the one that its binary shares and takes namespaces of its own;
 //! one that breaks a cloud starts a [`Pair`] for itself.
 
+mod args;
 pub mod audit;
 mod build;
 pub mod cloud;
@@ -29,6 +31,7 @@ pub mod process;
 pub mod progress;
 pub mod table;
 pub mod tools;
+pub mod tour;
 pub mod traffic;
 mod view;
 

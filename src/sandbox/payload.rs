@@ -31,6 +31,9 @@ const FINFLOW: [(&str, &str); 11] = finflow![
     "transaction.yaml",
 ];
 
+/// The service and the policy of the tour.
+const TOUR: &str = include_str!("../../examples/canary/checkout.yaml");
+
 /// What the command applies.
 #[derive(Debug, Clone, Default)]
 pub struct Payload {
@@ -40,6 +43,8 @@ pub struct Payload {
     pub sites: Vec<Value>,
     /// The example platform.
     pub examples: Vec<Value>,
+    /// What the tour shows: a FinService and its CanaryRollout.
+    pub tour: Vec<Value>,
 }
 
 impl Payload {
@@ -66,7 +71,7 @@ impl Payload {
         }
         // The sites are Banyan's own objects, and needed by other examples too.
         let (sites, examples) = all.into_iter().partition(|object| object["kind"] == "CloudCluster");
-        Ok(Self { manifests, sites, examples })
+        Ok(Self { manifests, sites, examples, tour: documents("the tour", TOUR)? })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use super::flow::Output;
+use super::args::Output;
 use super::progress::{Progress, seconds};
 use super::table::{self, Row};
 

@@ -102,7 +102,7 @@ fn refusal(error: kube::Error) -> String {
 async fn every_example_is_accepted_with_strict_validation() {
     let client = client().await;
     let mut seen = 0;
-    for path in ["examples/minimal", "examples/finflow"].into_iter().flat_map(files) {
+    for path in ["examples/minimal", "examples/finflow", "examples/canary"].into_iter().flat_map(files) {
         for object in objects(&path) {
             if let Err(error) = apply(&client, &object).await {
                 panic!("{}: {} is refused: {error}", path.display(), object["metadata"]["name"]);

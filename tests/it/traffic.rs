@@ -28,7 +28,7 @@ spec:
 "#;
 
 /// Says that a test is left out; who runs all checks must not take it for done.
-fn skipped(why: impl std::fmt::Display) {
+pub fn skipped(why: impl std::fmt::Display) {
     assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
     println!("skipped: {why}");
 }
@@ -99,7 +99,7 @@ async fn client(kubeconfig: &Path) -> Client {
 }
 
 /// The processes whose arguments name a folder.
-fn processes_that_name(folder: &Path) -> Vec<String> {
+pub fn processes_that_name(folder: &Path) -> Vec<String> {
     let list = std::process::Command::new("ps").args(["-A", "-ww", "-o", "args="]).output().unwrap();
     let text = String::from_utf8_lossy(&list.stdout);
     text.lines().filter(|line| line.contains(folder.to_str().unwrap())).map(str::to_owned).collect()
