@@ -37,7 +37,8 @@ struct Scraped {
 }
 
 impl Scraped {
-    fn add(&mut self, kind: Kind, row: &Row) {
+    /// Adds a row, whose bounds are so many to a second.
+    fn add(&mut self, kind: Kind, row: &Row, unit: f64) {
         let newest = |known: Option<f64>| {
             if row.value.is_finite() {
                 Some(known.map_or(row.value, |known| known.max(row.value)))
@@ -52,7 +53,7 @@ impl Scraped {
             Kind::Bad => self.counts.add_bad(row.value),
             Kind::Bucket => {
                 let bound: f64 = row.label("le").parse().unwrap_or(f64::NAN);
-                self.counts.add_bucket(bound, row.value);
+                self.counts.add_bucket(bound / unit, row.value);
             }
         }
     }
@@ -88,7 +89,7 @@ impl Series {
                     if twice {
                         series.twice_pods.insert(key.clone());
                     }
-                    series.pods.entry(key).or_default().entry(scrape).or_default().add(kind, row);
+                    series.pods.entry(key).or_default().entry(scrape).or_default().add(kind, row, 1.0);
                 }
                 Some(Term::Istio(kind)) => {
                     let to = (label("destination_service_namespace"), label("destination_service_name"));
@@ -96,7 +97,9 @@ impl Series {
                         series.twice_services.insert(to.clone());
                     }
                     let proxy = (label("namespace"), label("pod"), scrape);
-                    series.services.entry(to).or_default().entry(proxy).or_default().add(kind, row);
+                    let scraped = series.services.entry(to).or_default().entry(proxy).or_default();
+                    // Istio's durations are in milliseconds.
+                    scraped.add(kind, row, 1000.0);
                 }
                 None => {}
             }

@@ -9,6 +9,9 @@ mod crd;
 mod finservice;
 mod lease;
 mod ownership;
+#[path = "../support/prometheus.rs"]
+mod played_prometheus;
 mod resilience;
+mod rollout;
 mod traffic;
 mod world;
