@@ -13,5 +13,6 @@ mod ownership;
 mod played_prometheus;
 mod resilience;
 mod rollout;
+mod stage;
 mod traffic;
 mod world;
