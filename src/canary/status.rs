@@ -78,13 +78,22 @@ pub fn status(
         if kinds(&old.problems) == kinds(&status.problems) {
             status.problems = old.problems.clone();
         }
-        status.message = old.message.clone();
-        let kept = conditions::merge(&old.conditions, keep(&old.conditions, decision), seen.generation, now);
-        if kept.len() == status.conditions.len() {
-            status.conditions = kept;
+        if has_numbers(decision.phase) {
+            status.message = old.message.clone();
+            let kept = keep(&old.conditions, decision);
+            let kept = conditions::merge(&old.conditions, kept, seen.generation, now);
+            if kept.len() == status.conditions.len() {
+                status.conditions = kept;
+            }
         }
     }
     status
+}
+
+/// Whether what a rollout waits for is told with numbers of requests, which move with every look. What gates, pods and
+/// other clusters say changes only with them; nothing may come after it for days, so it is written at once.
+fn has_numbers(phase: Phase) -> bool {
+    !matches!(phase, Phase::Gated | Phase::Preparing | Phase::Waiting)
 }
 
 /// The conditions of now with the messages of before.
@@ -242,6 +251,23 @@ mod tests {
         assert_eq!(condition(&status, "Stalled"), ("False", "NoProblem"));
         let settled = after(&Decision::default(), None, 1000);
         assert_eq!(condition(&settled, "Ready"), ("True", "Settled"));
+    }
+
+    #[test]
+    fn what_a_gate_says_is_written_at_once() {
+        let gated = |words: &str| Decision {
+            phase: Phase::Gated,
+            weight: 50,
+            verdict: Some(Verdict::Pass),
+            reasons: vec![words.to_owned()],
+            ..Decision::default()
+        };
+        let first = after(&gated("it has not been asked yet"), None, 1000);
+        let then = after(&gated("it says status 403"), Some(&first), 1001);
+        assert_eq!(then.message.as_deref(), Some("it says status 403"));
+        let reconciling = then.conditions.iter().find(|c| c.type_ == "Reconciling").expect("it is there");
+        assert_eq!(reconciling.message, "it says status 403");
+        assert!(same(&then, &after(&gated("it says status 403"), Some(&then), 1002)));
     }
 
     #[test]

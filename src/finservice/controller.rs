@@ -313,13 +313,13 @@ impl Worker {
                 }
                 None => self.reporter.at_rest(&rollout.object, &plan, now).await,
             };
-            self.unheld(key, true, now).await?;
             // What was decided is remembered now, and what was said has been heard.
             let memory = plan.rollout.as_ref().map(|planned| planned.decision.memory.clone());
             let memory = memory.unwrap_or_else(|| rollout.memory.clone());
             seen.rollout = Some(ObservedRollout { memory, actions: Vec::new(), ..rollout });
             said?;
         }
+        self.unheld(key, true, now).await?;
         if fresh {
             plan = decide(&seen, now);
             if !plan.is_empty() {

@@ -130,6 +130,13 @@ impl Fake {
         self.put_rollout();
     }
 
+    /// The CanaryRollout becomes one that cannot be read.
+    pub fn unreadable(&mut self, what: &str) {
+        let _ = writeln!(self.log, "* {what}");
+        let policy = Policy::Bad("no word of it".into(), Some(9));
+        self.index.rollouts.put(&self.key, 0, None, &self.key.name, policy);
+    }
+
     /// The CanaryRollout's status.
     pub fn rollout_status(&self) -> CanaryRolloutStatus {
         self.rollout.as_ref().and_then(|rollout| rollout.status.clone()).unwrap_or_default()

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -118,22 +119,21 @@ impl Reporter {
                     .map(drop)
             }
             Policy::Bad(why, generation) => {
-                let message = format!("the spec cannot be read: {why}");
-                let remedy = "Correct the field that the message names; traffic stays as it is.";
-                let problem = Problem::error("spec", message.clone(), remedy);
-                let wanted =
-                    |kind, state| Wanted { kind, state, reason: "Unreadable", message: message.clone() };
-                let states =
-                    [("Ready", State::False), ("Reconciling", State::False), ("Stalled", State::True)];
-                let wanted = states.into_iter().map(|(kind, state)| wanted(kind, state)).collect();
-                let status = json!({
-                    "observedGeneration": generation,
-                    "conditions": conditions::merge(&[], wanted, *generation, now),
-                    "problems": [problem],
-                });
+                let Some(old) = self.standing_status(key).await? else { return Ok(()) };
+                let status = unreadable(&old, why, *generation, now);
+                if status == old {
+                    return Ok(());
+                }
                 self.patch(key, status).await.map(drop)
             }
         }
+    }
+
+    /// The status of a CanaryRollout that cannot be read, as it stands; `None` if it is gone. Only such a one is asked
+    /// for: of all others the status is known.
+    async fn standing_status(&self, key: &Key) -> Result<Option<serde_json::Value>, kube::Error> {
+        let found = untyped(&self.client, key).get_opt(&key.name).await?;
+        Ok(found.map(|mut object| object.data["status"].take()))
     }
 
     /// Writes the status if it differs. Returns whether it did.
@@ -156,11 +156,7 @@ impl Reporter {
         key: &Key,
         status: serde_json::Value,
     ) -> Result<Option<CanaryRollout>, kube::Error> {
-        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
-            self.client.clone(),
-            &key.namespace,
-            &kube::api::ApiResource::erase::<CanaryRollout>(&()),
-        );
+        let api = untyped(&self.client, key);
         let patch = json!({
             "apiVersion": CanaryRollout::api_version(&()),
             "kind": CanaryRollout::kind(&()),
@@ -245,6 +241,36 @@ impl Reporter {
     }
 }
 
+/// CanaryRollouts beside that one, whether they can be read or not.
+fn untyped(client: &Client, key: &Key) -> Api<kube::api::DynamicObject> {
+    let resource = kube::api::ApiResource::erase::<CanaryRollout>(&());
+    Api::namespaced_with(client.clone(), &key.namespace, &resource)
+}
+
+/// The status of a CanaryRollout whose spec cannot be read. All else that stands in it stays, above all what is
+/// remembered: an apply that left it out would take it away.
+fn unreadable(
+    old: &serde_json::Value,
+    why: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> serde_json::Value {
+    let message = format!("the spec cannot be read: {why}");
+    let remedy = "Correct the field that the message names; until then no other revision takes over.";
+    let problem = Problem::error("spec", message.clone(), remedy);
+    let wanted = |kind, state| Wanted { kind, state, reason: "Unreadable", message: message.clone() };
+    let states = [("Ready", State::False), ("Reconciling", State::False), ("Stalled", State::True)];
+    let wanted = states.into_iter().map(|(kind, state)| wanted(kind, state)).collect();
+    let before: Vec<Condition> = serde_json::from_value(old["conditions"].clone()).unwrap_or_default();
+    let mut status = if old.is_object() { old.clone() } else { json!({}) };
+    status["observedGeneration"] = json!(generation);
+    status["conditions"] = json!(conditions::merge(&before, wanted, generation, now));
+    status["problems"] = json!([problem]);
+    status["phase"] = json!("Unreadable");
+    status["message"] = json!(message);
+    status
+}
+
 fn tell(key: &Key, done: Result<(), kube::Error>) {
     if let Err(error) = done {
         tracing::warn!(action = %key, %error, "an Action was not tidied up; it is tried again in a minute");
@@ -278,5 +304,23 @@ fn standing(
         memory: old.memory,
         release: old.release,
         ..CanaryRolloutStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_says_so_once_and_keeps_what_is_remembered() {
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        let old = json!({"phase": "Analysing", "memory": {"attempt": 7}, "history": [1], "problems": []});
+        let first = unreadable(&old, "steps: a string", Some(2), at(1000));
+        assert_eq!((&first["memory"], &first["history"]), (&json!({"attempt": 7}), &json!([1])));
+        assert_eq!(first["conditions"][2]["reason"], "Unreadable");
+        assert_eq!(first["problems"][0]["message"], "the spec cannot be read: steps: a string");
+        assert_eq!(unreadable(&first, "steps: a string", Some(2), at(2000)), first);
+        assert_ne!(unreadable(&first, "another word", Some(3), at(2000)), first);
+        assert_eq!(unreadable(&serde_json::Value::Null, "x", None, at(1))["phase"], "Unreadable");
     }
 }

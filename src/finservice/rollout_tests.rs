@@ -194,6 +194,26 @@ fn a_deleted_canary_rollout_leaves_stable_with_everything() {
 }
 
 #[test]
+fn while_its_canary_rollout_cannot_be_read_no_revision_takes_over() {
+    let mut fake = started(spec("Istio"), policy());
+    fake.unreadable("the CanaryRollout cannot be read");
+    fake.spec("version 2", "/version", json!("2"));
+    fake.settle();
+    ready(&mut fake);
+    let plan = fake.settle();
+    let (old, new) = (fake.hashes()[0].clone(), fake.hashes()[1].clone());
+    assert_eq!((plan.stable.as_ref(), share(&fake, 1).unwrap_or(0)), (Some(&old), 0));
+    let says =
+        |plan: &Plan| plan.problems.iter().any(|p| p.message.contains("CanaryRollout app cannot be read"));
+    assert!(says(&plan), "{:?}", plan.problems);
+    // Without any, the simplest policy holds: what is Ready takes over.
+    fake.rollout("the CanaryRollout is deleted", None);
+    ready(&mut fake);
+    let plan = fake.settle();
+    assert_eq!((plan.stable.as_ref(), says(&plan)), (Some(&new), false));
+}
+
+#[test]
 fn stable_and_canary_keep_their_least_while_an_autoscaler_works() {
     let mut spec = spec("Istio");
     spec["scale"] = json!({"min": 2, "max": 20});

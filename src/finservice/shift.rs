@@ -220,6 +220,18 @@ fn takeover(
     if stable == current {
         return (owned(stable), None);
     }
+    if let Some(name) = &seen.unreadable {
+        // A policy that nobody can read is not the same as none: what it would hold back must not take over.
+        plan.reasons.push(format!("revision {stable} serves: CanaryRollout {name} cannot be read"));
+        plan.problems.push(Problem::error(
+            "CanaryRollout",
+            format!(
+                "CanaryRollout {name} cannot be read, so the revision that is asked for does not take over"
+            ),
+            format!("See the status of CanaryRollout {name}, and correct or delete it."),
+        ));
+        return (owned(stable), None);
+    }
     let relieved = revisions.get(stable).and_then(|revision| revision.deployment);
     let wanted = rollout::replicas_of_next(scope.spec, relieved);
     let facts = revisions.get(current).and_then(|revision| revision.deployment);

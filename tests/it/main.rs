@@ -13,6 +13,7 @@ mod ownership;
 mod played_prometheus;
 mod resilience;
 mod rollout;
+mod stage;
 mod tour;
 mod traffic;
 mod world;

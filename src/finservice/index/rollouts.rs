@@ -251,6 +251,15 @@ impl Rollouts {
         })
     }
 
+    /// The name of a CanaryRollout of a FinService that cannot be read, if none can.
+    pub fn unreadable(&self, service: &Key) -> Option<Arc<str>> {
+        let of = self.of(service);
+        if of.holds.is_some() {
+            return None;
+        }
+        of.others.into_iter().next().map(|(key, _)| key.name)
+    }
+
     /// What is known of the rollouts of a FinService.
     pub fn of(&self, service: &Key) -> OfService {
         let mut all: Vec<(&Key, &Entry)> = self
