@@ -91,11 +91,14 @@ enum Of {
     Pod(String, String, String, String),
 }
 
+/// The labels of a series, and its value.
+type Series = (BTreeMap<String, String>, f64);
+
 #[derive(Debug, Default)]
 struct Told {
     mood: Mood,
     counters: BTreeMap<Of, Counter>,
-    queries: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    queries: BTreeMap<String, Vec<Series>>,
     /// Questions so far.
     asked: Vec<String>,
 }
