@@ -29,7 +29,7 @@ pub enum SourceKey {
     BuiltIn,
     /// A Prometheus, as the CanaryRollouts of a namespace describe it, in JSON.
     Prometheus {
-        /// Where its Secrets are.
+        /// Where its Secrets are; empty where it needs none.
         namespace: String,
         /// `spec.analysis.source.prometheus`.
         spec: String,
