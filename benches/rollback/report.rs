@@ -30,6 +30,11 @@ impl Times {
         self.0.get(place).copied().unwrap_or_default()
     }
 
+    /// From the shortest to the longest.
+    pub fn spread(&self) -> Duration {
+        self.quantile(1.0).saturating_sub(self.quantile(0.0))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -147,9 +152,9 @@ impl Report {
         });
         add("how many went back", &|c| c.rollback.len().to_string());
         add("floor: the same routes in a bare loop", &|c| seconds(c.floor));
-        add("last one back, over two looks and the floor", &|c| {
-            let least = Duration::from_secs(2) + c.floor;
-            format!("{:.2} ×", c.rollback.quantile(1.0).as_secs_f64() / least.as_secs_f64())
+        add("from the first that is back to the last", &|c| seconds(c.rollback.spread()));
+        add("the same over the floor", &|c| {
+            format!("{:.2} ×", c.rollback.spread().as_secs_f64() / c.floor.as_secs_f64().max(1e-9))
         });
         add("memory of the operator while all hold / at the end", &|c| {
             let (held, end) = (c.held.resident as f64 / 1e6, c.resident as f64 / 1e6);

@@ -7,7 +7,7 @@ use super::facts::{Decision, Evidence, Facts, Phase, Sharing};
 use crate::api::canarystatus::{MetricStatus, Past, Weight};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{CanaryRolloutStatus, Problem};
-use crate::evidence::{Amount, Judgement, Percent};
+use crate::evidence::{Amount, Judgement, Percent, Verdict};
 
 /// Rollouts that the history keeps.
 const HISTORY: usize = 10;
@@ -46,6 +46,12 @@ pub fn status(
     let empty = CanaryRolloutStatus::default();
     let old = seen.old.unwrap_or(&empty);
     let release = decision.memory.rollout.as_ref().map(|rollout| rollout.release.clone());
+    // What led to this weight says nothing of it.
+    let judged = facts.evidence.filter(|evidence| evidence.attempt == decision.memory.attempt);
+    let moved = judged.is_some_and(|evidence| {
+        decision.sampling.as_ref().is_some_and(|sampling| sampling.weight != evidence.weight)
+    });
+    let outdated = |verdict: Verdict| moved && verdict != Verdict::Fail;
     let mut status = CanaryRolloutStatus {
         observed_generation: seen.generation,
         conditions: conditions::merge(&old.conditions, wanted(decision, &problems), seen.generation, now),
@@ -58,7 +64,7 @@ pub fn status(
             observed: seen.observed_weight,
             approximate: facts.sharing == Sharing::Pods,
         }),
-        verdict: decision.verdict.map(|verdict| verdict.to_string()),
+        verdict: decision.verdict.filter(|verdict| !outdated(*verdict)).map(|verdict| verdict.to_string()),
         release: Some(release.unwrap_or_else(|| facts.release.to_owned())),
         stable: decision.stable.clone(),
         canary: decision.canary.clone(),
@@ -66,8 +72,7 @@ pub fn status(
         history: history(&decision.ended, &old.history),
         memory: Some(decision.memory.clone()),
     };
-    let evidence = facts.evidence.filter(|evidence| evidence.attempt == decision.memory.attempt);
-    status.metrics = metrics(evidence.filter(|_| decision.sampling.is_some()), now);
+    status.metrics = shown(facts.evidence, decision, old, now);
     // Live numbers are at /metrics; here they move with something else, or once a minute.
     let fresh = seen.numbers_at.is_some_and(|at| now.duration_since(at).as_secs() < FRESH);
     if fresh && old.phase == status.phase && old.weight == status.weight && old.verdict == status.verdict {
@@ -148,6 +153,26 @@ fn wanted(decision: &Decision, problems: &[Problem]) -> Vec<Wanted> {
     ]
 }
 
+/// The evidence that is shown: of this weight; after a rollback what decided it, for as long as that stands.
+fn shown(
+    evidence: Option<&Evidence>,
+    decision: &Decision,
+    old: &CanaryRolloutStatus,
+    now: Timestamp,
+) -> Vec<MetricStatus> {
+    let evidence = evidence.filter(|evidence| evidence.attempt == decision.memory.attempt);
+    if decision.phase == Phase::RolledBack {
+        return if evidence.is_some() { metrics(evidence, now) } else { old.metrics.clone() };
+    }
+    let weight = decision.sampling.as_ref().map(|sampling| sampling.weight);
+    let mut shown = metrics(evidence.filter(|evidence| Some(evidence.weight) == weight), now);
+    if weight == Some(100) {
+        // Nothing runs beside it, so there is no comparison that could be insufficient.
+        shown.retain(|metric| metric.verdict == Verdict::Fail.to_string());
+    }
+    shown
+}
+
 fn metrics(evidence: Option<&Evidence>, now: Timestamp) -> Vec<MetricStatus> {
     let judgements = evidence.map(|evidence| evidence.judgements.as_slice()).unwrap_or_default();
     judgements.iter().map(|(name, judgement)| metric(name, judgement, now)).collect()
@@ -193,7 +218,6 @@ mod tests {
     use crate::api::canarystatus::Memory;
     use crate::canary::Policy;
     use crate::canary::facts::{Role, Scale};
-    use crate::evidence::Verdict;
 
     /// The status after a decision, over an old one.
     fn after(decision: &Decision, old: Option<&CanaryRolloutStatus>, second: i64) -> CanaryRolloutStatus {

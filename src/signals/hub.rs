@@ -376,3 +376,7 @@ fn next_tick(now: f64, interval: f64) -> f64 {
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -29,7 +29,7 @@ async fn gcp() -> &'static Cloud {
 }
 
 /// A client of a person, with the rights of a deployer in the namespace.
-async fn person(cloud: &Cloud, namespace: &str, name: &str, groups: &[&str]) -> Client {
+pub async fn person(cloud: &Cloud, namespace: &str, name: &str, groups: &[&str]) -> Client {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": name, "namespace": namespace},

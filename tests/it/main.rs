@@ -13,6 +13,8 @@ mod ownership;
 mod played_prometheus;
 mod resilience;
 mod rollout;
+mod rollout_faults;
+mod rollout_kinds;
 mod stage;
 mod tour;
 mod traffic;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use banyan::api::canarystatus::Outcome;
 use banyan::api::{CanaryRollout, FinService};
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 use crate::played_prometheus::{Flow, Mood, Played};
-use crate::stage::{MANY, Stage, policy, service, staying};
+use crate::stage::{Stage, policy, staying};
 use crate::world::{aws, condition, until};
 
 /// The played Prometheus must answer as a real one does, or what is shown with it is not shown.

@@ -9,7 +9,8 @@ use banyan::canary::actions;
 use banyan::sandbox::Cloud;
 use futures::StreamExt;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 
@@ -190,15 +191,18 @@ impl Stage {
 
     /// A person says something. Returns what became of it.
     pub async fn say(&self, verb: &str, release: &str, words: &str) -> (String, String) {
-        let mut spec = json!({"target": {"kind": "CanaryRollout", "name": "app"}, "verb": verb});
-        spec["release"] = json!(release);
-        spec["words"] = json!(words);
+        self.say_as(self.world.client.clone(), verb, release, words).await
+    }
+
+    /// The same by somebody else.
+    pub async fn say_as(&self, who: Client, verb: &str, release: &str, words: &str) -> (String, String) {
+        let target = json!({"kind": "CanaryRollout", "name": "app"});
         let action: Action = serde_json::from_value(json!({
-            "apiVersion": "banyan.dev/v1alpha1", "kind": "Action",
-            "metadata": {"generateName": "said-"}, "spec": spec,
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "Action", "metadata": {"generateName": "said-"},
+            "spec": {"target": target, "verb": verb, "release": release, "words": words},
         }))
         .expect("an Action");
-        let api = self.world.api::<Action>();
+        let api: Api<Action> = Api::namespaced(who, &self.world.namespace);
         let made =
             until("the Action is taken", async || match api.create(&PostParams::default(), &action).await {
                 Err(kube::Error::Api(status)) if status.code == 503 => None,

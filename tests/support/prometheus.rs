@@ -35,7 +35,7 @@ pub enum Mood {
     Status(u16),
     /// With no series.
     Empty,
-    /// With NaN for every value.
+    /// With NaN for every counter.
     NaN,
     /// With every series twice.
     Twice,
@@ -91,11 +91,14 @@ enum Of {
     Pod(String, String, String, String),
 }
 
+/// The labels of a series, and its value.
+type Series = (BTreeMap<String, String>, f64);
+
 #[derive(Debug, Default)]
 struct Told {
     mood: Mood,
     counters: BTreeMap<Of, Counter>,
-    queries: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    queries: BTreeMap<String, Vec<Series>>,
     /// Questions so far.
     asked: Vec<String>,
     /// When each of them came.
@@ -239,7 +242,15 @@ async fn query(State(told): State<Arc<Mutex<Told>>>, body: String) -> Response {
         _ => lock(&told).rows(&text, now, sampled),
     };
     match mood {
-        Mood::NaN => rows.iter_mut().for_each(|row| row["value"][1] = json!("NaN")),
+        Mood::NaN => {
+            for row in &mut rows {
+                let term = row["metric"]["banyan_term"].as_str().unwrap_or_default();
+                // When something was sampled is known also where it is no number.
+                if !term.ends_with(" seen") && !term.ends_with(" up") {
+                    row["value"][1] = json!("NaN");
+                }
+            }
+        }
         Mood::Twice => rows.extend(rows.clone()),
         _ => {}
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use banyan::sandbox::process::Signal;
 use banyan::sandbox::traffic::metrics::DURATION;
 use banyan::sandbox::traffic::{Behaviour, Load};
+use banyan::signals::{Answer, Arm, Counted, Pod, Prometheus, Subject, What};
 
 use crate::runner::{Scenario, scenarios};
 use crate::world::{World, assert_share, fetch, sum, until};
@@ -12,6 +14,7 @@ use crate::world::{World, assert_share, fetch, sum, until};
 pub fn scenarios() -> Vec<Scenario> {
     scenarios![
         envoy_pods_and_prometheus_count_what_was_sent,
+        a_real_prometheus_answers_what_rollouts_ask,
         pods_behave_as_they_are_told,
         who_is_not_ready_gets_no_request
     ]
@@ -80,6 +83,86 @@ async fn prometheus_has(world: &World, namespace: &str, revision: &str, all: u64
             (answer.first().map(|(_, value)| *value) == Some(wanted as f64)).then_some(())
         })
         .await;
+    }
+}
+
+/// The questions of rollouts, to a Prometheus that is one: what it answers is what was sent, and while it is stopped
+/// there is no answer.
+async fn a_real_prometheus_answers_what_rollouts_ask(world: &World) {
+    let Some(real) = &world.prometheus else {
+        println!("skipped: prometheus is not installed");
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
+        return;
+    };
+    let space = world.space("asks").await;
+    let names = ["stable", "canary"];
+    for name in names {
+        space.deploy(name, 2).await;
+    }
+    space.route(&[("stable", 80), ("canary", 20)]).await;
+    for name in names {
+        space.hears_of(name).await;
+    }
+    world.pods.behave(&space.release("canary"), Some(Behaviour::failing(20.0)));
+    let tally = Load::exactly(space.load().at(1500.0), 3000).await.expect("a load");
+    assert_eq!(tally.answered(), 3000, "{tally}");
+    let arm = |name: &str| Arm {
+        namespace: space.namespace.clone(),
+        service: name.to_owned(),
+        port: 8080,
+        revision: name.to_owned(),
+        pods: space
+            .pods(name)
+            .into_iter()
+            .map(|pod| Pod { name: pod.name, address: pod.address.into(), ready_since: Some(1.0) })
+            .collect(),
+    };
+    let own = |labels: &str| {
+        let own = format!("namespace=\"{}\"{labels}", space.namespace);
+        format!(
+            "label_replace(sum by (banyan_dev_revision) ({DURATION}_count{{{own}}}), \"revision\", \"$1\", \"banyan_dev_revision\", \"(.*)\")"
+        )
+    };
+    let custom = What::Custom { bad: own(",http_response_status_code=\"500\""), total: own("") };
+    let metrics = [What::Errors, custom].into_iter();
+    let subject = Subject {
+        namespace: space.namespace.clone(),
+        service: "app".to_owned(),
+        arms: names.map(arm),
+        metrics: metrics.map(|what| Counted { name: "errors".to_owned(), what }).collect(),
+        ..Subject::default()
+    };
+    let asker = Prometheus::new(real.url(), None, None).expect("an address");
+    let ask = async || asker.ask(std::slice::from_ref(&subject)).await.remove(0);
+    let sent = names.map(|name| requests(world, &space.pods(name)));
+    let told = |answer: &Answer, metric: usize, arm: usize| {
+        let Answer::Readings { readings, .. } = answer else { return None };
+        let of_arm = readings.iter().filter(|reading| (reading.metric, reading.arm) == (metric, arm));
+        Some(of_arm.fold((0, 0), |sum, one| (sum.0 + one.requests as u64, sum.1 + one.bad as u64)))
+    };
+    let answers_all = async || {
+        let answer = ask().await;
+        let right = |metric| (0..2).all(|arm| told(&answer, metric, arm) == Some(sent[arm]));
+        (right(0) && right(1)).then_some(answer)
+    };
+    let answer = until(&format!("it answers {sent:?}"), answers_all).await;
+    let Answer::Readings { readings, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!(readings.iter().filter(|reading| reading.metric == 0).count(), 4, "one of each pod");
+    assert!(sent[1].1 > 0, "some of the canary's failed");
+
+    real.signal(Signal::Stop).expect("a signal");
+    let silent = asker_answers_nothing(real.url(), &subject).await;
+    real.signal(Signal::Cont).expect("a signal");
+    assert!(silent.contains("no answer within"), "{silent}");
+    until("it answers again", answers_all).await;
+}
+
+/// What is said of a Prometheus that does not answer.
+async fn asker_answers_nothing(url: &str, subject: &Subject) -> String {
+    let asker = Prometheus::new(url, None, None).expect("an address").with_deadline(Duration::from_secs(1));
+    match asker.ask(std::slice::from_ref(subject)).await.remove(0) {
+        Answer::Nothing(why) => why,
+        answer => panic!("{answer:?}"),
     }
 }
 
