@@ -326,10 +326,7 @@ impl<S: Store> Election<S> {
 
     async fn within<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         tokio::time::timeout(self.timing.request, request).await.unwrap_or_else(|_| {
-            Err(StoreError::Failed(format!(
-                "no answer of the API server within {:?}",
-                self.timing.request
-            )))
+            Err(StoreError::Failed(format!("no answer of the API server within {:?}", self.timing.request)))
         })
     }
 }

@@ -251,7 +251,10 @@ async fn an_api_server_that_is_slow_or_silent_for_a_while_costs_no_lead() {
             link.cut.store(false, Ordering::SeqCst);
         }
         seconds(20.0).await;
-        assert!(a.leadership.is_leader() && !a.task.is_finished(), "answers after {slow} s, silent for {silent} s");
+        assert!(
+            a.leadership.is_leader() && !a.task.is_finished(),
+            "answers after {slow} s, silent for {silent} s"
+        );
         assert!(!b.leadership.is_leader());
     }
 }

@@ -358,6 +358,9 @@ mod tests {
         let answered = answer(&subject, &[], &Ok(vec![view(0), view(1)]), never);
         let Answer::Readings { readings, missing, .. } = answered else { panic!("{answered:?}") };
         assert!(readings.len() == 2 && readings.iter().all(|reading| reading.metric == 0), "{readings:?}");
-        assert!(matches!(&missing[..], [(1, why)] if why.contains("0.2")), "the bounds are named: {missing:?}");
+        assert!(
+            matches!(&missing[..], [(1, why)] if why.contains("0.2")),
+            "the bounds are named: {missing:?}"
+        );
     }
 }
