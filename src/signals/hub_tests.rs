@@ -6,7 +6,9 @@ use serde_json::json;
 use super::super::subject::{Arm, Counted, Pod, What};
 use super::*;
 use crate::canary::facts::Destination;
+use crate::evidence::Verdict;
 use crate::evidence::pod_id;
+use crate::signals::Reading;
 
 /// How long a test waits for anything. Nothing depends on being fast.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +81,7 @@ impl Ask for Played {
                     requests,
                     bad: (requests * failing).floor(),
                 });
-            Answer::Readings { readings: readings.collect(), comparable: true }
+            Answer::Readings { readings: readings.collect(), comparable: true, missing: Vec::new() }
         };
         subjects.iter().map(answer).collect()
     }
