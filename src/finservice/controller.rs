@@ -97,6 +97,8 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
     let turns = Arc::new(Semaphore::new(context.concurrency));
     let hub = Arc::new(Hub::default());
     let sources = Arc::new(Sources::new(context.client.clone(), &context.proxies)?);
+    let read = Arc::clone(&hub);
+    context.metrics.live().read_from(move || counting::live(read.all()));
     tasks.spawn(count(Arc::clone(&hub), sources, Arc::clone(&index), queue.clone()));
     let reporter = Reporter::new(
         context.client.clone(),

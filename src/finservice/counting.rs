@@ -6,12 +6,14 @@ use super::children::routing::{LegacyBackend, legacy_backend};
 use super::children::service_monitor::PATH;
 use super::children::{Scope, fresh};
 use super::facts::Gathered;
+use super::index::Key;
 use super::index::pod::PodState;
 use super::index::rollouts::ObservedRollout;
 use super::revision::RevisionInput;
 use crate::api::units;
 use crate::api::workload::{Probe, Probes};
-use crate::canary::facts::{Decision, Destination, Phase};
+use crate::canary::facts::{Decision, Destination, Evidence, Phase};
+use crate::runtime::live::Live;
 use crate::signals::hub::{Follow, SourceKey};
 use crate::signals::{Arm, Counted, Endpoint, Pod, Subject, What};
 
@@ -73,6 +75,23 @@ pub fn follow<'a>(
         }),
         policy,
     })
+}
+
+/// The numbers of rollouts, for `/metrics`.
+pub fn live(all: Vec<(Key, Evidence)>) -> Vec<Live> {
+    let of = |(key, evidence): (Key, Evidence)| {
+        let weight = evidence.weight;
+        evidence.judgements.into_iter().map(move |(metric, judgement)| Live {
+            namespace: key.namespace.to_string(),
+            service: key.name.to_string(),
+            metric,
+            weight,
+            requests: [judgement.numbers.step.stable_requests, judgement.numbers.step.canary_requests],
+            evidence: judgement.numbers.evidence,
+            limit: judgement.numbers.limit,
+        })
+    };
+    all.into_iter().flat_map(of).collect()
 }
 
 /// Puts the pods of now into a subject, by the revision labels of its arms.

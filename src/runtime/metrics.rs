@@ -1,7 +1,8 @@
 //! The figures at `/metrics`, in OpenMetrics text.
 //!
 //! Every label has few values: kinds, verbs, results, field paths without their indices. Nothing is labelled with
-//! the name of an object, so ten thousand services cost no more than ten.
+//! the name of an object, so ten thousand services cost no more than ten; but for rollouts that are under way
+//! ([`super::live`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::live::LiveNumbers;
 use super::process::ProcessCollector;
 use super::request::RequestInfo;
 
@@ -93,6 +95,7 @@ pub struct Metrics {
     ledger: Arc<Ledger>,
     events: Family<EventLabels, Counter>,
     leader: Gauge,
+    live: LiveNumbers,
 }
 
 impl Default for Metrics {
@@ -107,6 +110,8 @@ impl Metrics {
         let mut all = Registry::default();
         // These have names of their own, without the prefix, that every dashboard knows.
         all.register_collector(Box::new(ProcessCollector));
+        let live = LiveNumbers::default();
+        all.register_collector(Box::new(live.clone()));
         let registry = all.sub_registry_with_prefix("banyan");
         let reconciles = Family::default();
         let durations: Histograms<_> = Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS));
@@ -166,7 +171,13 @@ impl Metrics {
             ledger: Arc::default(),
             events,
             leader,
+            live,
         }
+    }
+
+    /// Where numbers of rollouts that are under way are read from.
+    pub fn live(&self) -> &LiveNumbers {
+        &self.live
     }
 
     /// Everything as OpenMetrics text, of type [`CONTENT_TYPE`].

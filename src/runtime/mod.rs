@@ -22,6 +22,7 @@ pub mod events;
 pub mod http;
 pub mod lease;
 pub mod lease_store;
+pub mod live;
 pub mod metrics;
 pub mod process;
 pub mod queue;

@@ -219,6 +219,14 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         }
     }
 
+    /// The evidence of all rollouts that are followed.
+    pub fn all(&self) -> Vec<(K, Evidence)> {
+        let state = self.lock();
+        let known =
+            state.followed.values().filter_map(|entry| Some((entry.key.clone(), entry.evidence.clone()?)));
+        known.collect()
+    }
+
     /// How many rollouts are followed.
     pub fn followed(&self) -> usize {
         self.lock().followed.len()
