@@ -5,13 +5,17 @@ use super::index::rollouts::ObservedRollout;
 use super::plan::Plan;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
-use crate::api::network::MeshProvider;
-use crate::api::{FinServiceSpec, Problem};
+use crate::api::network::{MeshProvider, Mtls};
+use crate::api::operations::Classification;
+use crate::api::{FinServiceSpec, Problem, units};
 
 /// Paths and names that take writes, by the words that teams use; a retry there may do a thing
 /// twice.
 const WRITING_WORDS: [&str; 8] =
     ["pay", "transfer", "transaction", "order", "charge", "refund", "withdraw", "booking"];
+
+/// How long a pod has to end unless the spec says otherwise: Kubernetes' own default.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Gathers the problems that a spec has by itself or with others.
 pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
@@ -34,6 +38,8 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
         ));
     }
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
+    times(spec, problems);
+    card_data(spec, problems);
     let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
     if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
         problems.push(Problem::info(
@@ -82,5 +88,101 @@ fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
             ),
             "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
         ));
+    }
+}
+
+/// Times that contradict each other.
+fn times(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let length = |text: Option<&String>| text.and_then(|text| units::duration(text));
+    let grace = length(spec.termination_grace_period.as_ref()).unwrap_or(GRACE);
+    let pause = length(spec.pre_stop.as_ref().and_then(|stop| stop.sleep.as_ref()));
+    if let Some(pause) = pause.filter(|pause| *pause > grace) {
+        problems.push(Problem::warning(
+            "spec.preStop.sleep",
+            format!(
+                "the pause of {} is longer than the {} that a pod has to end, and is cut to that: nothing is left for \
+                 requests that are under way",
+                units::display(pause),
+                units::display(grace)
+            ),
+            "Raise terminationGracePeriod above it, or lower it.",
+        ));
+    }
+    let Some(mesh) = &spec.mesh else { return };
+    let retries = mesh.retries.as_ref().filter(|retries| retries.attempts > 0);
+    let each = length(retries.and_then(|retries| retries.per_try_timeout.as_ref()));
+    if let (Some(each), Some(all)) = (each, length(mesh.timeout.as_ref()))
+        && each > all
+        && !all.is_zero()
+    {
+        problems.push(Problem::warning(
+            "spec.mesh.retries.perTryTimeout",
+            format!(
+                "each try may take {}, and all of them together {}: there is never a second one",
+                units::display(each),
+                units::display(all)
+            ),
+            "Lower perTryTimeout so that the tries fit into mesh.timeout, or raise that.",
+        ));
+    }
+}
+
+/// Card data that may cross the network in the clear.
+fn card_data(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let is_card_data =
+        spec.data.as_ref().is_some_and(|data| data.classification == Some(Classification::PCI));
+    let mtls = spec.mesh.as_ref().and_then(|mesh| mesh.mtls);
+    let permissive = mtls.unwrap_or(if spec.legacy.is_some() { Mtls::Permissive } else { Mtls::Strict });
+    if is_card_data && spec.provider() == MeshProvider::Istio && permissive == Mtls::Permissive {
+        problems.push(Problem::warning(
+            "spec.mesh.mtls",
+            "it holds card data (PCI), and callers may come without a certificate of the mesh: requests may cross the network in the clear",
+            "Set mesh.mtls to Strict; while spec.legacy is set, its calls must come through the mesh for that.",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(more: serde_json::Value) -> Vec<String> {
+        let mut spec = json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}]});
+        spec.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
+        let spec: FinServiceSpec = serde_json::from_value(spec).expect("a spec");
+        let mut problems = Vec::new();
+        times(&spec, &mut problems);
+        card_data(&spec, &mut problems);
+        problems.into_iter().map(|problem| problem.source).collect()
+    }
+
+    #[test]
+    fn a_pause_that_is_longer_than_the_grace_is_told() {
+        assert_eq!(found(json!({"preStop": {"sleep": "31s"}})), ["spec.preStop.sleep"]);
+        assert_eq!(found(json!({"preStop": {"sleep": "31s"}, "terminationGracePeriod": "1m"})), [""; 0]);
+        assert_eq!(found(json!({"preStop": {"sleep": "30s"}})), [""; 0]);
+    }
+
+    #[test]
+    fn tries_that_do_not_fit_into_the_timeout_are_told() {
+        let mesh = |timeout: &str, attempts: i32| {
+            json!({"mesh": {"provider": "Istio", "timeout": timeout,
+                "retries": {"attempts": attempts, "perTryTimeout": "2s"}}})
+        };
+        assert_eq!(found(mesh("1s", 2)), ["spec.mesh.retries.perTryTimeout"]);
+        assert_eq!(found(mesh("1s", 0)), [""; 0], "nothing is tried again");
+        assert_eq!(found(mesh("4s", 2)), [""; 0]);
+    }
+
+    #[test]
+    fn card_data_without_certificates_is_told() {
+        let pci = |mesh: serde_json::Value| json!({"data": {"classification": "PCI"}, "mesh": mesh});
+        assert_eq!(found(pci(json!({"provider": "Istio", "mtls": "Permissive"}))), ["spec.mesh.mtls"]);
+        assert_eq!(found(pci(json!({"provider": "Istio"}))), [""; 0]);
+        let mut legacy = pci(json!({"provider": "Istio"}));
+        legacy["legacy"] = json!({"host": "monolith", "port": 80});
+        assert_eq!(found(legacy), ["spec.mesh.mtls"]);
     }
 }
