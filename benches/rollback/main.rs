@@ -15,7 +15,6 @@ mod ground;
 mod operator;
 #[path = "../../tests/support/prometheus.rs"]
 mod prometheus;
-mod replay;
 mod report;
 mod rollouts;
 mod routes;
@@ -28,7 +27,6 @@ use clap::Parser;
 use ground::{Failure, Ground};
 use operator::Operator;
 use prometheus::Played;
-use replay::Replay;
 use report::{Report, Times};
 use rollouts::Rollouts;
 use routes::Routes;
@@ -103,17 +101,15 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     say("version 2 everywhere at once");
     let routes = Routes::watch(&ground).await?;
     let mark = ground.cloud.audit_mark();
-    let (since, began) = (jiff::Timestamp::now(), Instant::now());
+    let began = Instant::now();
     rollouts.change().await?;
     column.applied = began.elapsed();
     let first = routes.until(&rollouts, |weight| weight >= 10).await?;
     column.first_step = Times::since(began, first.values().copied());
+    column.pods_ready = rollouts.pods_ready_within().await?;
     operator.until_quiet().await?;
     let audit = ground.cloud.audit_since(mark)?;
     column.first_step_requests = audit.writes().len();
-    column.pods_start = rollouts.pods_start().await?;
-    let replay = Replay::record(&ground, &audit, since).await?;
-    column.first_step_kinds = replay.counts.clone();
 
     say("all hold in analysis");
     let revisions = rollouts.revisions().await?;
@@ -146,8 +142,6 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     let zero = routes.until(&rollouts, |weight| weight == 0).await?;
     let failed = zero.iter().filter(|(_, at)| **at >= bad_at);
     column.rollback = Times::since(bad_at, failed.map(|(_, at)| *at));
-    column.second_look =
-        played.asked_at().into_iter().filter(|at| *at >= bad_at).nth(1).map(|at| at - bad_at);
     rollouts.until_rolled_back(aborted).await?;
     operator.until_quiet().await?;
     column.resident = operator.usage()?.resident;
@@ -155,8 +149,6 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
 
     say("the floor: the same routes in a bare loop");
     column.floor = rollouts.floor().await?;
-    say("the floor: the writes of the first step in a bare loop");
-    column.first_step_floor = replay.bare(&ground, concurrency).await?;
     drop(played);
     ground.stop().await?;
     Ok(column)

@@ -121,27 +121,29 @@ impl<'a> Rollouts<'a> {
         Ok(revisions)
     }
 
-    /// How long the pods of the canaries took from being made to being Ready, each by itself: what the cluster takes
-    /// whoever asks for them. The API server tells whole seconds.
-    pub async fn pods_start(&self) -> Result<Times, Failure> {
+    /// The time within which the pods of all canaries became Ready, from the creation of the first of them: what
+    /// the cluster itself takes.
+    pub async fn pods_ready_within(&self) -> Result<Duration, Failure> {
         let api: Api<Pod> = Api::all(self.ground.client.clone());
         let revisions = self.revisions().await?;
         let canaries: std::collections::HashSet<&str> =
             revisions.values().map(|[_, canary]| &**canary).collect();
-        let mut took = Vec::new();
+        let (mut created, mut ready) = (Vec::new(), Vec::new());
         for pod in api.list(&ListParams::default()).await? {
             if !pod.labels().get("banyan.dev/revision").is_some_and(|hash| canaries.contains(hash.as_str())) {
                 continue;
             }
+            created.extend(pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
             let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let mut of =
-                conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
-            let ready = of.find_map(|condition| condition.last_transition_time.as_ref());
-            if let (Some(made), Some(ready)) = (&pod.metadata.creation_timestamp, ready) {
-                took.push(ready.0.duration_since(made.0).unsigned_abs());
-            }
+            let of = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+            ready.extend(
+                of.filter_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0)),
+            );
         }
-        if took.is_empty() { Err("no pod of a canary is Ready".into()) } else { Ok(Times::of(took)) }
+        let (Some(first), Some(last)) = (created.iter().min(), ready.iter().max()) else {
+            return Err("no pod of a canary is Ready".into());
+        };
+        Ok(last.duration_since(*first).unsigned_abs())
     }
 
     /// Aborts some, one after the other, and times each.
@@ -171,7 +173,7 @@ impl<'a> Rollouts<'a> {
         Ok(Times::of(times))
     }
 
-    /// A bare loop of writes of the same routes, each of which changes its route, at the operator's concurrency.
+    /// A bare loop of writes of the same routes, each of which takes a weight away, at the operator's concurrency.
     pub async fn floor(&self) -> Result<Duration, Failure> {
         let resource = api_resource(Kind::VirtualService);
         let all: Api<DynamicObject> = Api::all_with(self.ground.client.clone(), &resource);
@@ -179,10 +181,8 @@ impl<'a> Rollouts<'a> {
         for route in all.list(&ListParams::default()).await? {
             bodies.push(json!({
                 "apiVersion": Kind::VirtualService.api_version(), "kind": Kind::VirtualService.name(),
-                // Whole, so that the write takes away nothing but the mark.
                 "metadata": {
-                    "name": route.name_any(), "namespace": route.namespace(), "labels": route.labels(),
-                    "ownerReferences": route.owner_references(),
+                    "name": route.name_any(), "namespace": route.namespace(),
                     "annotations": {"banyan.dev/rollout": "the floor"},
                 },
                 "spec": route.data["spec"],

@@ -101,8 +101,6 @@ struct Told {
     queries: BTreeMap<String, Vec<Series>>,
     /// Questions so far.
     asked: Vec<String>,
-    /// When each of them came.
-    asked_at: Vec<Instant>,
 }
 
 /// A Prometheus, until it is dropped.
@@ -203,11 +201,6 @@ impl Played {
         lock(&self.told).asked.iter().filter(|text| text.contains(words)).count()
     }
 
-    /// When each of the questions so far came.
-    pub fn asked_at(&self) -> Vec<Instant> {
-        lock(&self.told).asked_at.clone()
-    }
-
     /// The questions so far.
     pub fn questions(&self) -> Vec<String> {
         lock(&self.told).asked.clone()
@@ -226,7 +219,6 @@ async fn query(State(told): State<Arc<Mutex<Told>>>, body: String) -> Response {
     let mood = {
         let mut told = lock(&told);
         told.asked.push(text.clone());
-        told.asked_at.push(Instant::now());
         told.mood.clone()
     };
     match mood {
