@@ -11,6 +11,7 @@ use super::plan::{Op, Plan};
 use crate::canary::Analysis;
 use crate::canary::facts::Evidence;
 use crate::evidence::Sample;
+use crate::signals::hub::SourceKey;
 
 fn spec(provider: &str) -> Value {
     json!({
@@ -272,5 +273,22 @@ fn the_cluster_that_goes_first_waits_for_nobody_and_the_others_for_it() {
         let mut fake = started(spec("Istio"), policy);
         to_first_weight(&mut fake);
         assert_eq!(share(&fake, 1).or(Some(0)), weight, "after {cluster}: {}", fake.log);
+    }
+}
+
+#[test]
+fn a_prometheus_that_needs_no_secret_is_one_source_for_all_namespaces() {
+    for (auth, namespace) in [(None, ""), (Some(json!({"bearer": {"secret": "p", "key": "token"}})), "pay")] {
+        let mut policy = policy();
+        policy["analysis"] = json!({"source": {"prometheus": {"url": "http://prometheus:9090"}}});
+        if let Some(auth) = auth {
+            policy["analysis"]["source"]["prometheus"]["auth"] = auth;
+        }
+        let mut fake = started(spec("Istio"), policy);
+        to_first_weight(&mut fake);
+        let plan = super::decide::decide(&fake.seen(), fake.now);
+        let source = plan.rollout.and_then(|planned| planned.follow).expect("something is counted").source;
+        let SourceKey::Prometheus { namespace: found, .. } = source else { panic!("{source:?}") };
+        assert_eq!(found, namespace);
     }
 }
