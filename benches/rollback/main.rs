@@ -142,7 +142,7 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     let zero = routes.until(&rollouts, |weight| weight == 0).await?;
     let failed = zero.iter().filter(|(_, at)| **at >= bad_at);
     column.rollback = Times::since(bad_at, failed.map(|(_, at)| *at));
-    rollouts.until_rolled_back(aborted).await?;
+    rollouts.until_rolled_back().await?;
     operator.until_quiet().await?;
     column.resident = operator.usage()?.resident;
     operator.stop().await?;

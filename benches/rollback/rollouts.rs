@@ -79,7 +79,7 @@ impl<'a> Rollouts<'a> {
     }
 
     /// Waits until all have gone back; those that were aborted are among them.
-    pub async fn until_rolled_back(&self, _aborted: u32) -> Result<(), Failure> {
+    pub async fn until_rolled_back(&self) -> Result<(), Failure> {
         self.until("RolledBack", self.len()).await
     }
 

@@ -19,6 +19,7 @@ use super::{counting, warnings};
 use crate::api::finservice::OnSecretChange;
 use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
+use crate::signals::hub::Follow;
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -129,28 +130,29 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     }
     plan.weights_first = !stages.weights.is_empty();
     plan.stages = stages.into_stages();
-    plan.rollout = planned(&scope, seen, &shift, &revisions, &current).map(Box::new);
+    let follow = follow(&scope, seen, &shift, &revisions, &current);
+    let made = shift.decision.zip(shift.gathered);
+    plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(&revisions, plan);
     conclude(&spec, &revisions, plan);
 }
 
-/// The rollout, with what is to be counted for it.
-fn planned(
+/// What is to be counted for its rollout, and who is to be asked.
+fn follow(
     scope: &Scope<'_>,
     seen: &Observed,
     shift: &Shift,
     revisions: &BTreeMap<&str, Revision<'_>>,
     current: &Option<(String, RevisionInput)>,
-) -> Option<PlannedRollout> {
+) -> Option<Follow> {
     let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
     let input = |hash: &str| {
         let kept = revisions.get(hash).and_then(|revision| revision.parts.as_ref()).map(|(input, _)| input);
         kept.or(current.as_ref().filter(|(current, _)| current == hash).map(|(_, input)| input))
     };
     let rollout = seen.rollout.as_ref()?;
-    let follow = counting::follow(scope, rollout, gathered, decision, shift.has_chosen(), input);
-    Some(PlannedRollout { decision: decision.clone(), gathered: gathered.clone(), follow })
+    counting::follow(scope, rollout, gathered, decision, shift.has_chosen(), input)
 }
 
 /// The revision that the spec asks for, with its release. While the spec cannot be followed, what was on its way

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::children::routing::{LegacyBackend, legacy_backend};
 use super::children::{Kind, Scope, fresh, rollout_route, service_monitor};
 use super::index::Observed;
 use super::index::child::Facts as ChildFacts;
@@ -37,6 +38,8 @@ pub struct Gathered {
     routed: bool,
     peers: Vec<Peer>,
     role: Role,
+    /// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
+    legacy: Option<String>,
     mark: Option<Mark>,
 }
 
@@ -87,6 +90,9 @@ impl Gathered {
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
             routed: current.is_none_or(|(hash, _)| is_named(seen, &scope.revision_name(hash))),
             role: role(spec, scope.site),
+            legacy: legacy_backend(scope).map(|backend| match backend {
+                LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,
+            }),
             mark,
             policy,
             problems,
@@ -148,11 +154,36 @@ impl Gathered {
         let seen = Seen {
             generation: rollout.object.metadata.generation,
             old: rollout.object.status.as_ref(),
-            observed_weight: observed_weight(seen, name, decision, &self.revisions, self.sharing),
+            observed_weight: self.observed_weight(seen, name, decision),
             problems: &problems,
             numbers_at,
         };
         status::status(&self.facts(rollout), decision, &seen, now)
+    }
+
+    /// The canary's weight that stands in the route; without a route, its share of the Ready pods.
+    fn observed_weight(&self, seen: &Observed, name: &str, decision: &Decision) -> Option<i32> {
+        let canary = decision.canary.as_deref()?;
+        if self.sharing == Sharing::Pods {
+            let all: i32 = self.revisions.iter().map(RevisionFacts::ready).sum();
+            let of_canary = self
+                .revisions
+                .iter()
+                .find(|revision| revision.hash == canary)
+                .map_or(0, RevisionFacts::ready);
+            return (all > 0).then(|| (of_canary * 100 + all / 2) / all);
+        }
+        let service = format!("{name}-{canary}");
+        let beside = match decision.sampling.as_ref().map(|sampling| &sampling.stable) {
+            Some(Destination::Legacy) => self.legacy.clone()?,
+            _ => format!("{name}-{}", decision.stable.as_deref().unwrap_or_default()),
+        };
+        let routes = seen.children.iter().filter_map(|child| match &child.facts {
+            ChildFacts::Route(route) => route.share(&service, &beside),
+            _ => None,
+        });
+        // Several routes may share it (the mesh's and the gateway's); the one that lags behind is told.
+        routes.min().map(i32::from)
     }
 }
 
@@ -257,39 +288,4 @@ pub fn mark_of(seen: &Observed) -> Option<Mark> {
         _ => None,
     });
     marks.filter_map(Mark::parse).max_by_key(|mark| (mark.attempt, mark.end != End::Open, mark.weight))
-}
-
-/// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
-fn legacy_host(seen: &Observed) -> Option<String> {
-    let host = &seen.service.spec.legacy.as_ref()?.host;
-    let in_cluster = !host.contains('.') || host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
-    Some(if in_cluster { host.split('.').next().unwrap_or_default().to_owned() } else { host.clone() })
-}
-
-/// The canary's weight that stands in the route; without a route, its share of the Ready pods.
-fn observed_weight(
-    seen: &Observed,
-    name: &str,
-    decision: &Decision,
-    revisions: &[RevisionFacts],
-    sharing: Sharing,
-) -> Option<i32> {
-    let canary = decision.canary.as_deref()?;
-    if sharing == Sharing::Pods {
-        let all: i32 = revisions.iter().map(RevisionFacts::ready).sum();
-        let of_canary =
-            revisions.iter().find(|revision| revision.hash == canary).map_or(0, RevisionFacts::ready);
-        return (all > 0).then(|| (of_canary * 100 + all / 2) / all);
-    }
-    let service = format!("{name}-{canary}");
-    let beside = match decision.sampling.as_ref().map(|sampling| &sampling.stable) {
-        Some(Destination::Legacy) => legacy_host(seen)?,
-        _ => format!("{name}-{}", decision.stable.as_deref().unwrap_or_default()),
-    };
-    let routes = seen.children.iter().filter_map(|child| match &child.facts {
-        ChildFacts::Route(route) => route.share(&service, &beside),
-        _ => None,
-    });
-    // Several routes may share it (the mesh's and the gateway's); the one that lags behind is told.
-    routes.min().map(i32::from)
 }
