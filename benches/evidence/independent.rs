@@ -118,7 +118,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> String {
         let mut worst = 0.0f64;
         for (index, base) in BASES.into_iter().enumerate() {
             let requests = [1e6, 1e6, 500_000.0, 50_000.0][index] * size.horizon;
-            let runs = (size.runs as f64 * [1.0, 1.0, 0.5, 0.5][index]) as u64;
+            let runs = size.runs * [1, 1, 2, 2][index];
             let mut row = vec![percent(base), format!("{runs} × {requests:.0}")];
             for (column, weight) in WEIGHTS.into_iter().enumerate() {
                 let mut hits = 0;

@@ -13,6 +13,8 @@ const WEIGHTS: [f64; 3] = [0.01, 0.1, 0.5];
 const LOOKS: [usize; 3] = [1, 5, 15];
 /// What is let pass, as a share of requests.
 const MAX_INCREASE: f64 = 0.005;
+/// The least length in seconds of the look after a bad one, as in `src/canary/analysis.rs`.
+const SECOND_LOOK: f64 = 0.25;
 /// How long a pod is not counted, in seconds.
 const WARMUP: f64 = 60.0;
 
@@ -33,7 +35,7 @@ struct Setting {
     look: usize,
     /// Whether stable's history was measured before the rollout.
     history: bool,
-    /// Whether the source's skew is known, so that no look is shorter.
+    /// Whether the source's skew is known, so that looks are long enough for it.
     skew_known: bool,
 }
 
@@ -47,7 +49,7 @@ struct Outcome {
 /// The fully wired detector: counters with warm-up, looks that close when both arms are past their end, dispersion, outages.
 fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
     let mut policy = Policy::new(MAX_INCREASE, ALPHA, 4);
-    let look = if setting.skew_known { setting.look.max(skew) } else { setting.look };
+    let look = setting.look;
     policy.look_seconds = look as f64;
     let mut detector = Detector::new(policy).expect("a policy in range");
     let mut pods: Vec<PodCounts> = Vec::new();
@@ -65,35 +67,37 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
     detector.begin_step();
     let mut counters = Counters::new("stable", "canary", WARMUP, look as f64, 0.0);
     let mut outcome = Outcome::default();
-    for end in (0..=SECONDS).step_by(look) {
+    // In quarters of a second, beginning in the midst of one, so that what falls into one second may fall into two looks.
+    let (mut next, mut hastened) = (2, None);
+    while next < 4 * SECONDS {
+        let quarter = hastened.take().unwrap_or(next);
+        let time = quarter as f64 / 4.0;
+        // What has just been read is not read again a moment later.
+        next += if next <= quarter + look { 4 * look } else { 0 };
+        let end = quarter.div_ceil(4);
         for (index, pod) in stream.pods.iter().enumerate() {
-            // The counters at the end of second `at − 1`; the canary's are read later, and nobody notices.
-            let at = if pod.canary { end + skew } else { end };
-            if at == 0 {
+            // The canary's counters are read later, and nobody notices.
+            let Some((requests, bad, ready)) = pod.read(quarter + if pod.canary { 4 * skew } else { 0 })
+            else {
                 continue;
-            }
-            let (requests, bad) = pod.counters[at - 1];
-            let ready = pod.ready_since[at - 1];
-            // A sample at which the counter does not exist yet is a sample that is not there.
-            if ready > at as i32 - 1 {
-                continue;
-            }
+            };
             let sample = Sample {
                 revision: if pod.canary { "canary" } else { "stable" },
                 pod: index as u64,
-                time: end as f64,
+                time,
                 ready_since: Some(f64::from(ready)),
                 requests: f64::from(requests),
                 bad: f64::from(bad),
             };
             counters.sample(sample).expect("the stream's samples are in order");
         }
-        if let Some(closed) = counters.close(end as f64, 2.0 * look as f64) {
+        if let Some(closed) = counters.close(time, 2.0 * look as f64) {
             let taken = detector.take(Look {
                 tally: closed.tally,
                 stable_pods: &closed.stable_pods,
                 seconds: closed.seconds,
-                routed_share: None,
+                apart: if setting.skew_known { skew as f64 } else { 0.0 },
+                ..Look::default()
             });
             assert!(taken, "the counters' numbers can be");
             match detector.decide().0 {
@@ -103,6 +107,13 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
                 }
                 Verdict::Pass if outcome.passed.is_none() => outcome.passed = Some(end + skew),
                 _ => {}
+            }
+            if detector.asks_for_another() {
+                let least = if setting.skew_known { SECOND_LOOK.max(2.0 * skew as f64) } else { SECOND_LOOK };
+                hastened = counters.hasten(least).map(|seconds| {
+                    detector.hasten(least);
+                    quarter + (4.0 * seconds).ceil() as usize
+                });
             }
         }
     }
@@ -197,7 +208,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
          its 95 % interval, which must not pass 2α.\n\n\
          Clusters have a geometric size and fall on one pod within a second. Blips: each pod, about once an hour, fails 30 % for 5–15 s. Warm-up: a new pod \
          fails 5 % for 30 s; the canary's pods are new, and one more comes after 5 minutes. Outage: everything fails 30 % for 30 s, and the canary's \
-         counters are read later than stable's; looks are never shorter than the skew. Restarts: each pod about every ten minutes, with a warm-up after it.\n\n{}",
+         counters are read later than stable's; looks are put together until they are twice as long as that. Restarts: each pod about every ten minutes, with a warm-up after it.\n\n{}",
         percent(BASE),
         percent(MAX_INCREASE),
         percent(ALPHA),

@@ -39,7 +39,7 @@ pub struct Size {
 impl Size {
     /// What the document is made from.
     pub const FULL: Size =
-        Size { seed: 20_260_101, runs: 5_000, horizon: 0.4, promotions: 1_500, delays: 400, rollouts: 600 };
+        Size { seed: 20_260_101, runs: 5_000, horizon: 0.4, promotions: 1_500, delays: 1_600, rollouts: 600 };
     /// A first look.
     pub const QUICK: Size =
         Size { seed: 20_260_101, runs: 400, horizon: 0.05, promotions: 80, delays: 40, rollouts: 100 };
@@ -159,7 +159,7 @@ fn cost() -> String {
         (
             "detector, a look with bad requests and nine pods, and its verdict",
             nanoseconds(&mut |_| {
-                detector.take(Look { tally: look(1), stable_pods: &pods, seconds: 5.0, routed_share: None });
+                detector.take(Look { tally: look(1), stable_pods: &pods, seconds: 5.0, ..Look::default() });
                 std::hint::black_box(detector.decide());
             }),
         ),

@@ -64,6 +64,22 @@ pub struct Pod {
     pub ready_since: Vec<i32>,
 }
 
+impl Pod {
+    /// Requests and bad ones that its counters show at a quarter of a second, and since when it is Ready; `None` while it is not.
+    /// What falls into a second falls evenly into its quarters.
+    pub fn read(&self, quarter: usize) -> Option<(u32, u32, i32)> {
+        let (second, part) = (quarter / 4, (quarter % 4) as u32);
+        // A sample at which the counter does not exist yet is a sample that is not there.
+        let ready = self.ready_since[second];
+        if ready > second as i32 {
+            return None;
+        }
+        let (whole, answered) = (self.counters[second], self.answered[second]);
+        let read = |whole: u32, answered: u32| whole - answered + answered * part / 4;
+        Some((read(whole.0, answered.0), read(whole.1, answered.1), ready))
+    }
+}
+
 /// One rollout's traffic, and the history of stable before it.
 pub struct Stream {
     /// All pods of both arms.
@@ -119,7 +135,7 @@ impl Stream {
         let stable_pods = 10;
         let canary_pods = ((weight * 10.0).ceil() as usize).max(1);
         let outage = 120 + random.below(380) as i32;
-        let length = SECONDS + condition.skew() + 1;
+        let length = SECONDS + condition.skew() + 2;
         let mut pods: Vec<Pod> = Vec::new();
         let mut trouble = Vec::new();
         let extra = usize::from(condition == Condition::WarmUp);

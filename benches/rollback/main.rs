@@ -4,6 +4,7 @@
 //! plays, and the operator as a process. All services are changed at once; all rollouts are held in analysis; some
 //! are aborted; then all counters turn bad at once. Times are taken by a watch of the routes at the API server.
 
+mod bare;
 #[path = "../scale/floor.rs"]
 #[allow(dead_code)]
 mod floor;
@@ -44,8 +45,9 @@ struct Options {
     /// Writes under way at once, of the floor and of the operator
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     concurrency: u16,
-    /// How long the operator is watched while all rollouts hold, in seconds
-    #[arg(long, default_value_t = 60)]
+    /// How long the operator is watched while all rollouts hold, in seconds; with less than 120, stable is not known yet
+    /// when the counters turn bad
+    #[arg(long, default_value_t = 120)]
     hold_seconds: u64,
     /// How many rollouts are aborted
     #[arg(long, default_value_t = 20)]
@@ -110,6 +112,7 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     operator.until_quiet().await?;
     let audit = ground.cloud.audit_since(mark)?;
     column.first_step_requests = audit.writes().len();
+    let bare = bare::Bare::record(&ground, &rollouts.revisions().await?, &audit).await?;
 
     say("all hold in analysis");
     let revisions = rollouts.revisions().await?;
@@ -141,7 +144,11 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     }
     let zero = routes.until(&rollouts, |weight| weight == 0).await?;
     let failed = zero.iter().filter(|(_, at)| **at >= bad_at);
-    column.rollback = Times::since(bad_at, failed.map(|(_, at)| *at));
+    let failed: Vec<Instant> = failed.map(|(_, at)| *at).collect();
+    column.rollback = Times::since(bad_at, failed.iter().copied());
+    let read_at = played.asked_after(bad_at).unwrap_or(bad_at);
+    column.read_after = read_at - bad_at;
+    column.from_read = Times::since(read_at, failed.iter().copied());
     rollouts.until_rolled_back().await?;
     operator.until_quiet().await?;
     column.resident = operator.usage()?.resident;
@@ -150,6 +157,9 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     say("the floor: the same routes in a bare loop");
     column.floor = rollouts.floor().await?;
     drop(played);
+    say("the floor: the same first step in a bare loop");
+    (column.bare_writes, column.bare_left_out) = (bare.writes, bare.left_out);
+    column.bare = bare.run(&ground, concurrency).await?;
     ground.stop().await?;
     Ok(column)
 }

@@ -17,6 +17,9 @@ use crate::evidence::{
 const LIMIT_WINDOW: f64 = 60.0;
 /// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
 const NOBODY: u64 = u64::MAX - 1;
+/// The least length in seconds of the look that follows a bad one. One bad look alone fails nobody, but there is no reason to
+/// wait a whole interval for the next: two readings this far apart are not two halves of one hiccup.
+const SECOND_LOOK: f64 = 0.25;
 /// Missed intervals after which a source counts as silent.
 const SILENT: f64 = 3.0;
 
@@ -165,8 +168,9 @@ impl Analysis {
         self.comparable = comparable;
     }
 
-    /// Closes the looks that are over, and judges them.
-    pub fn close(&mut self, now: f64) {
+    /// Closes the looks that are over, and judges them. Returns in how many seconds it is worth asking again, where that is
+    /// sooner than an interval: a look would have failed the canary, were it not one alone, and the next ends as soon as can be.
+    pub fn close(&mut self, now: f64) -> Option<f64> {
         for metric in &mut self.metrics {
             if self.weight == 100 {
                 // With all the weight on the canary stable answers nothing, and may have no pod that says so. The
@@ -187,10 +191,18 @@ impl Analysis {
                     tally: look.tally,
                     stable_pods: &look.stable_pods,
                     seconds: look.seconds,
+                    apart: look.apart,
                     routed_share: None,
                 });
             }
         }
+        let waits = self.metrics.iter_mut().filter(|metric| metric.detector.asks_for_another());
+        let waits = waits.filter_map(|metric| {
+            let seconds = metric.counters.hasten(SECOND_LOOK)?;
+            metric.detector.hasten(SECOND_LOOK);
+            Some(seconds)
+        });
+        waits.reduce(f64::min)
     }
 
     /// What it says now.

@@ -67,6 +67,8 @@ pub struct ClosedLook {
     pub stable_pods: Vec<PodCounts>,
     /// How long the look was, in seconds.
     pub seconds: f64,
+    /// By how much the arms were read apart at its end, on average, in seconds.
+    pub apart: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +108,9 @@ pub struct Counters {
     start: f64,
     #[serde(with = "wire::float")]
     end: f64,
+    /// When the open look would have ended, had it not been hastened.
+    #[serde(with = "wire::maybe")]
+    planned: Option<f64>,
     series: Vec<Series>,
 }
 
@@ -120,6 +125,7 @@ impl Counters {
             look_seconds: look_seconds.max(0.1),
             start: from,
             end: from + look_seconds.max(0.1),
+            planned: None,
             series: Vec::new(),
         }
     }
@@ -190,6 +196,24 @@ impl Counters {
         }
     }
 
+    /// Ends the open look as soon as can be, and tells how long it will be, in seconds: at least `seconds`, and twice as long as the
+    /// series' latest samples lie apart, since the arms of a shorter look would speak of different times. `None`, and nothing
+    /// has changed, where that is no sooner than it would end anyway.
+    pub fn hasten(&mut self, seconds: f64) -> Option<f64> {
+        let known = self.series.iter().filter(|series| series.time < f64::MAX);
+        let times = known.map(|series| series.time);
+        let (first, last) =
+            times.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), at| (first.min(at), last.max(at)));
+        let length = seconds.max(2.0 * (last - first));
+        let end = self.start.max(last) + length;
+        if !end.is_finite() || end >= self.end {
+            return None;
+        }
+        self.planned = Some(self.planned.unwrap_or(self.end));
+        self.end = end;
+        Some(end - self.start)
+    }
+
     /// Closes the look if it may be closed: each arm has a series past its end, and so has every series that was sampled
     /// within the last `patience_seconds` before `now`.
     pub fn close(&mut self, now: f64, patience_seconds: f64) -> Option<ClosedLook> {
@@ -222,8 +246,20 @@ impl Counters {
         let reached = self.series.iter().map(|series| series.closed_at).fold(f64::INFINITY, f64::min);
         let reached = if reached.is_finite() { reached.max(self.end) } else { self.end };
         let seconds = reached - self.start;
+        let read_at = |canary: bool| {
+            let of_arm = || self.series.iter().filter(|series| series.canary == canary);
+            of_arm().map(|series| series.closed_at).sum::<f64>() / of_arm().count() as f64
+        };
+        let apart = (read_at(true) - read_at(false)).abs();
+        // An arm that is gone was not read at all.
+        let apart = if apart.is_finite() { apart } else { 0.0 };
         self.start = reached;
-        // The grid of looks goes on from the look that holds `now`, so that no look is over before it began.
+        // The grid of looks goes on from the look that holds `now`, so that no look is over before it began. A look that was
+        // hastened leaves the rest of its own, if that is worth a look.
+        if let Some(planned) = self.planned.take() {
+            let rest = planned - now.max(reached) >= self.look_seconds / 4.0;
+            self.end = planned - if rest { self.look_seconds } else { 0.0 };
+        }
         let skipped = ((now - self.end) / self.look_seconds).floor().max(0.0);
         self.end += (skipped + 1.0) * self.look_seconds;
         for series in &mut self.series {
@@ -231,7 +267,7 @@ impl Counters {
             series.past_end = series.time >= self.end;
             series.closed_at = series.time;
         }
-        Some(ClosedLook { tally, stable_pods, seconds })
+        Some(ClosedLook { tally, stable_pods, seconds, apart })
     }
 }
 
@@ -261,6 +297,39 @@ mod tests {
         let expected = Tally { canary_requests: 10, canary_bad: 3, stable_requests: 150, stable_bad: 1 };
         assert_eq!((look.tally, look.stable_pods.len()), (expected, 2));
         assert_eq!(counters.close(5.8, 10.0), None, "the next look is open");
+    }
+
+    #[test]
+    fn a_look_that_is_hastened_ends_once_and_the_grid_goes_on() {
+        let mut counters = counters();
+        let sample = |counters: &mut Counters, time: f64, apart: f64| {
+            counters.sample(at("old", 1, time, 100.0 * time, 0.0)).unwrap();
+            counters.sample(at("new", 2, time + apart, 10.0 * time, time)).unwrap();
+            counters.close(time + apart, 10.0)
+        };
+        assert_eq!(sample(&mut counters, 0.0, 0.0), None);
+        assert!(sample(&mut counters, 5.0, 0.1).is_some());
+        let length = counters.hasten(0.25).expect("it is hastened");
+        assert!((length - 0.35).abs() < 1e-9, "the later sample is already taken: {length}");
+        assert_eq!(counters.hasten(0.25), None, "once");
+        let look = sample(&mut counters, 5.5, 0.1).expect("it ends early");
+        assert_eq!((look.tally.stable_requests, look.tally.canary_bad), (50, 1));
+        assert_eq!(sample(&mut counters, 9.0, 0.1), None);
+        assert!(sample(&mut counters, 10.0, 0.1).is_some(), "as it would have been");
+        // Arms that are read far apart make no short looks.
+        assert!(sample(&mut counters, 15.0, 3.0).is_some());
+        assert_eq!(counters.hasten(0.25), None);
+    }
+
+    #[test]
+    fn a_look_tells_by_how_much_its_arms_were_read_apart() {
+        let mut counters = counters();
+        for time in [0.0, 5.0] {
+            for (revision, pod, later) in [("old", 1, 0.0), ("old", 2, 1.0), ("new", 3, 3.0)] {
+                counters.sample(at(revision, pod, time + later, 10.0 * time, 0.0)).unwrap();
+            }
+        }
+        assert_eq!(counters.close(8.0, 10.0).unwrap().apart, 2.5);
     }
 
     #[test]

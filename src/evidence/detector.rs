@@ -29,8 +29,8 @@ pub struct Policy {
     pub false_alarm: f64,
     /// The number of steps with a comparison that the rollout will have, at least 1.
     pub steps: u32,
-    /// The least length of a look in seconds: the source's sampling interval, or by how much its arms may be read apart.
-    /// Shorter looks are put together. 0 where looks are exact, as with counters of one process.
+    /// The least length of a look in seconds: the source's sampling interval. Shorter looks are put together. 0 where looks are exact,
+    /// as with counters of one process. A look is also at least twice as long as its arms are read apart (see [`Look::apart`]).
     #[serde(with = "wire::float")]
     pub look_seconds: f64,
     /// A limit on the canary's own bad rate, as a share of requests, if there is one.
@@ -143,6 +143,9 @@ pub struct Look<'a> {
     pub stable_pods: &'a [PodCounts],
     /// The length of the look in seconds.
     pub seconds: f64,
+    /// By how much the arms were read apart, in seconds. Where something happens to both in this time, only one of them shows it
+    /// yet; in looks of twice that length, such a difference fills one look at most, and one look alone decides nothing.
+    pub apart: f64,
     /// The chance with which each request was sent to the canary, where every request is drawn for itself by a known weight.
     /// `None`, the usual case, takes the share from the counts, which is right with sticky sessions and pooled connections too.
     pub routed_share: Option<f64>,
@@ -166,6 +169,9 @@ pub struct Detector {
     pending_pods: Vec<PodCounts>,
     #[serde(with = "wire::float")]
     pending_seconds: f64,
+    /// The least length of the next look, where it is shorter than the policy's.
+    #[serde(with = "wire::maybe")]
+    hastened: Option<f64>,
     /// The tally of this step, with what is pending and what an outage left out of the comparison.
     seen: Tally,
     #[serde(with = "wire::float")]
@@ -187,6 +193,7 @@ impl Detector {
             pending: Tally::default(),
             pending_pods: Vec::new(),
             pending_seconds: 0.0,
+            hastened: None,
             seen: Tally::default(),
             seconds: 0.0,
             policy,
@@ -238,6 +245,19 @@ impl Detector {
         self.pending = Tally::default();
         self.pending_pods.clear();
         self.pending_seconds = 0.0;
+        self.hastened = None;
+    }
+
+    /// Whether a look would have failed the canary, were it not one alone: then the next is worth taking soon.
+    pub fn asks_for_another(&self) -> bool {
+        let increase = self.rollout.since_start().increase();
+        self.rollout.asks_for_another()
+            && increase.is_some_and(|increase| increase > self.policy.max_increase)
+    }
+
+    /// The next look may be as short as this, in seconds.
+    pub fn hasten(&mut self, seconds: f64) {
+        self.hastened = Some(seconds);
     }
 
     /// Takes in one look and judges.
@@ -255,6 +275,7 @@ impl Detector {
         if tally.canary_bad > tally.canary_requests
             || tally.stable_bad > tally.stable_requests
             || !(look.seconds >= 0.0 && look.seconds.is_finite())
+            || !(look.apart >= 0.0 && look.apart.is_finite())
             || look.routed_share.is_some() != routed.is_some()
             || look.stable_pods.iter().any(|pod| pod.bad > pod.requests)
         {
@@ -269,11 +290,12 @@ impl Detector {
             let temper = self.temper(look.seconds);
             self.rollout.look(tally, share, temper);
         }
+        let least = self.hastened.unwrap_or(self.policy.look_seconds).max(2.0 * look.apart);
         if self.pending.requests() == 0
             && tally.requests() >= LEAST_REQUESTS
             && tally.canary_requests > 0
             && tally.stable_requests > 0
-            && look.seconds + self.pending_seconds >= self.policy.look_seconds
+            && look.seconds + self.pending_seconds >= least
         {
             self.pending_seconds = 0.0;
             self.close(tally, look.stable_pods, look.seconds, routed.is_none());
@@ -293,7 +315,7 @@ impl Detector {
         let ripe = self.pending.requests() >= LEAST_REQUESTS
             && self.pending.canary_requests > 0
             && self.pending.stable_requests > 0
-            && self.pending_seconds >= self.policy.look_seconds;
+            && self.pending_seconds >= least;
         if ripe {
             let tally = std::mem::take(&mut self.pending);
             let seconds = std::mem::take(&mut self.pending_seconds);
@@ -307,6 +329,7 @@ impl Detector {
 
     /// A look that is large and long enough to be judged on.
     fn close(&mut self, tally: Tally, pods: &[PodCounts], seconds: f64, counted: bool) {
+        self.hastened = None;
         // As known before this look.
         let (temper, whole) = (self.temper(seconds), self.dispersion.phi_with_bursts());
         self.observe_stable(tally.stable_requests, tally.stable_bad, pods, seconds);

@@ -26,6 +26,10 @@ const PRIOR: f64 = 20.0;
 /// The margin over the logarithm of the number of chances, in nats, before a burst is more than chance: e^−3 = 5 %.
 const BURST_MARGIN: f64 = 3.0;
 
+/// How long stable must have been watched before its manner is known, in seconds: whether its errors come in clusters shows in this
+/// time, and the cap holds until then.
+const KNOWN_AFTER: f64 = 120.0;
+
 /// The counts of one pod, or of any other unit whose errors come together, in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodCounts {
@@ -144,6 +148,9 @@ pub struct Dispersion {
     longest: f64,
     #[serde(with = "wire::float")]
     bad: f64,
+    /// Seconds for which stable was watched.
+    #[serde(with = "wire::float")]
+    watched: f64,
 }
 
 impl Dispersion {
@@ -157,6 +164,7 @@ impl Dispersion {
             return;
         }
         self.bad += bad;
+        self.watched += seconds;
         if bad > 0.0 && pods.len() > 1 {
             self.follow(pods, requests, bad, seconds);
         }
@@ -195,6 +203,9 @@ impl Dispersion {
 
     /// How far a look of so many seconds is to be believed, in a test at level `alpha`.
     pub fn temper(&self, alpha: f64, seconds: f64) -> Temper {
+        if self.longest == 0.0 && self.watched >= KNOWN_AFTER {
+            return Temper { phi: self.phi(), cap: f64::INFINITY };
+        }
         let nats = -alpha.clamp(1e-9, 0.5).ln();
         // A burst may begin within a look and end within another.
         let looks = self.longest / seconds.max(0.1) + 1.0;

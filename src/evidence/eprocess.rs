@@ -18,8 +18,9 @@
 //! inference*).
 //!
 //! Two things are done to each factor, and both keep its mean at or under 1: it is raised to `1/φ`, φ ≥ 1 known before
-//! the look (Jensen), and it is cut off at `α^(−1/2)`, so that no single look can decide, or lower where stable's pods have blips
-//! (see [`Temper`]).
+//! the look (Jensen), and it is cut off at what is known before it as well, so that no single look can decide: half of the way
+//! from where the odds ratio's mass stood (now or a look ago, whichever is lower) to 1/α. So two looks can decide, also after
+//! a good past has made the mass small. Where stable's pods have blips, or are not known yet, it is cut off lower (see [`Temper`]).
 //!
 //! # Odds ratios and starting times
 //! Nobody knows θ, nor when the canary turns bad. The process is a mixture over a log-uniform grid of 40 odds ratios and
@@ -77,6 +78,16 @@ impl Tally {
             canary_bad: self.canary_bad.saturating_add(other.canary_bad),
             stable_requests: self.stable_requests.saturating_add(other.stable_requests),
             stable_bad: self.stable_bad.saturating_add(other.stable_bad),
+        }
+    }
+
+    /// What has come since `earlier`, a part of it.
+    fn minus(self, earlier: Tally) -> Tally {
+        Tally {
+            canary_requests: self.canary_requests.saturating_sub(earlier.canary_requests),
+            canary_bad: self.canary_bad.saturating_sub(earlier.canary_bad),
+            stable_requests: self.stable_requests.saturating_sub(earlier.stable_requests),
+            stable_bad: self.stable_bad.saturating_sub(earlier.stable_bad),
         }
     }
 
@@ -161,6 +172,13 @@ pub struct EProcess {
     tally: Tally,
     #[serde(with = "wire::float")]
     peak: f64,
+    /// The masses as they were before the latest look: what the two-look rule measures from.
+    #[serde(with = "wire::floats")]
+    before: [f64; ODDS],
+    /// The tally before the latest look that was cut off for being one alone, while each look since has added to the evidence.
+    striking: Option<Tally>,
+    /// Whether more looks of this kind would decide soon: nothing else makes them wait.
+    pressing: bool,
     /// The grid, and what depends on the share alone, for looks that repeat it.
     #[serde(skip, default = "Grid::new")]
     grid: Grid,
@@ -220,6 +238,9 @@ impl EProcess {
             given: 0.0,
             tally: Tally::default(),
             peak: 1.0,
+            before: [0.0; ODDS],
+            striking: None,
+            pressing: false,
             grid: Grid::new(),
         }
     }
@@ -240,24 +261,38 @@ impl EProcess {
     /// it.
     pub fn look(&mut self, seen: Tally, share: f64, temper: Temper) {
         let bad = seen.canary_bad as f64 + seen.stable_bad as f64;
+        let (mut striking, mut free, mut grew) = (false, false, false);
         if bad > 0.0 && share > 0.0 && share < 1.0 {
             self.start_within();
             // NaN falls to the careful side.
             let phi = temper.phi.clamp(1.0, 1e6);
             let phi = if phi.is_nan() { 1e6 } else { phi };
-            let cap = temper.cap.min(-0.5 * self.alpha.ln()).max(0.0);
             let canary = seen.canary_bad as f64;
             self.grid.set(share);
+            let held: f64 = self.reserve + self.mass.iter().sum::<f64>();
             let mut total = self.reserve;
             for (index, mass) in self.mass.iter_mut().enumerate() {
                 let log = canary * self.grid.log_odds[index] - bad * self.grid.penalty[index];
-                let next = *mass * (log / phi).min(cap).exp();
+                let from = mass.min(self.before[index]);
+                self.before[index] = *mass;
+                let most = half_way(from, self.alpha);
+                striking |= log / phi >= most;
+                free |= temper.cap >= most;
+                let next = *mass * (log / phi).min(temper.cap).min(most).exp();
                 *mass = if next < 1e-290 { 0.0 } else { next.min(1e290) };
                 total += *mass;
             }
             self.clock += bad / phi;
             self.peak = self.peak.max(total);
+            grew = total > held;
+        } else {
+            self.before = self.mass;
         }
+        self.striking = match self.striking {
+            Some(before) if grew => Some(before),
+            _ => striking.then_some(self.tally),
+        };
+        self.pressing = free && self.striking.is_some();
         self.tally = self.tally.plus(seen);
     }
 
@@ -286,9 +321,18 @@ impl EProcess {
         self.tally
     }
 
-    /// The requests that the evidence speaks of: those since the start, the starts averaged by what the evidence says
-    /// for each. After a turn these are the requests since the turn, so that a good past does not water the estimate.
+    /// Whether a look was cut off for being one alone, and those since bear it out: the next ones decide, or take it back.
+    pub fn asks_for_another(&self) -> bool {
+        self.pressing && !self.crossed()
+    }
+
+    /// The requests that the evidence speaks of. After a turn these are the requests since the turn, so that a good past does not
+    /// water the estimate: if a look was striking by itself, and each one since bears it out, these looks; else those since the
+    /// start, the starts averaged by what the evidence says for each.
     pub fn since_start(&self) -> Tally {
+        if let Some(before) = self.striking {
+            return self.tally.minus(before);
+        }
         let total: f64 = self.mass.iter().sum();
         if total <= 0.0 {
             return self.tally;
@@ -357,6 +401,12 @@ impl EProcess {
             toward(&mut self.origin_stable_bad[index], now[3]);
         }
     }
+}
+
+/// The most that one look may add to a logarithm of a mass: half of what it had before it to 1/`alpha`. So two looks can
+/// decide, from wherever the mass has come down to, and one alone cannot.
+fn half_way(mass: f64, alpha: f64) -> f64 {
+    0.5 * -(mass.clamp(1e-290, 1.0) * alpha).ln()
 }
 
 /// The part of the weight for starts within steps that is due by a clock, from 0 to 1: most of it evenly (for a turn late

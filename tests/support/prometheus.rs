@@ -99,8 +99,8 @@ struct Told {
     mood: Mood,
     counters: BTreeMap<Of, Counter>,
     queries: BTreeMap<String, Vec<Series>>,
-    /// Questions so far.
-    asked: Vec<String>,
+    /// Questions so far, and when they came.
+    asked: Vec<(Instant, String)>,
 }
 
 /// A Prometheus, until it is dropped.
@@ -196,14 +196,19 @@ impl Played {
         lock(&self.told).asked.len()
     }
 
+    /// When the first question after a moment came.
+    pub fn asked_after(&self, moment: Instant) -> Option<Instant> {
+        lock(&self.told).asked.iter().map(|(at, _)| *at).find(|at| *at >= moment)
+    }
+
     /// How many of the questions so far held these words.
     pub fn asked_with(&self, words: &str) -> usize {
-        lock(&self.told).asked.iter().filter(|text| text.contains(words)).count()
+        lock(&self.told).asked.iter().filter(|(_, text)| text.contains(words)).count()
     }
 
     /// The questions so far.
     pub fn questions(&self) -> Vec<String> {
-        lock(&self.told).asked.clone()
+        lock(&self.told).asked.iter().map(|(_, text)| text.clone()).collect()
     }
 }
 
@@ -218,7 +223,7 @@ async fn query(State(told): State<Arc<Mutex<Told>>>, body: String) -> Response {
     };
     let mood = {
         let mut told = lock(&told);
-        told.asked.push(text.clone());
+        told.asked.push((Instant::now(), text.clone()));
         told.mood.clone()
     };
     match mood {

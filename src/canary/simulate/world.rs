@@ -214,7 +214,7 @@ impl World {
             SourceState::Down => return analysis.no_answer("connection refused"),
             SourceState::Empty => return analysis.no_answer("it answers without any series"),
             SourceState::NaN => {}
-            SourceState::Stale => return analysis.close(now),
+            SourceState::Stale => return drop(analysis.close(now)),
         }
         let stable = if self.decision.flag.is_some() { flag_off() } else { sampling.stable.clone() };
         let mut refused = None;
@@ -245,7 +245,8 @@ impl World {
         if let Some(refused) = refused.filter(|_| self.source == SourceState::NaN) {
             analysis.no_answer(&refused.to_string());
         }
-        analysis.close(now);
+        // Virtual time goes in ticks: who would ask sooner asks at the next one.
+        let _ = analysis.close(now);
     }
 
     /// One reconcile of the operator.

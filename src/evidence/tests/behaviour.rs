@@ -54,6 +54,49 @@ fn a_good_past_does_not_hide_a_bad_present() {
     assert!(recent > 0.05, "the requests since the turn are not: {recent}");
 }
 
+/// Looks of one second, a good minute or two, then a canary that fails a fifth: how many looks until it is failed.
+fn looks_until_failed(good: usize, blip: bool) -> usize {
+    let mut detector = detector(Policy::new(0.02, ALPHA, 2));
+    for second in 0..good {
+        let bad = if blip && (10..13).contains(&second) { 30 } else { 1 };
+        let failing = if bad > 1 { 0 } else { second as u64 % 10 };
+        let of = |pod| PodCounts { pod, requests: 90, bad: if pod == failing { bad } else { 0 } };
+        let pods: Vec<PodCounts> = (0..10).map(of).collect();
+        let tally = tally((100, u64::from(second % 10 == 0)), (900, bad));
+        detector.look(Look { tally, stable_pods: &pods, seconds: 1.0, ..Look::default() });
+    }
+    let bad = Look { tally: tally((100, 20), (900, 1)), seconds: 1.0, ..Look::default() };
+    (1..=40).find(|_| detector.look(bad).verdict == Verdict::Fail).expect("it is failed")
+}
+
+#[test]
+fn a_canary_that_turns_bad_after_a_good_while_fails_in_the_second_bad_look() {
+    assert_eq!(looks_until_failed(150, false), 2);
+    assert_eq!(looks_until_failed(3000, false), 2, "a long good past makes it no slower");
+}
+
+#[test]
+fn as_long_as_stable_is_not_known_or_has_blips_of_its_own_a_bad_canary_is_given_longer() {
+    assert!((4..=8).contains(&looks_until_failed(30, false)), "{}", looks_until_failed(30, false));
+    assert!(looks_until_failed(150, true) > 2);
+}
+
+#[test]
+fn one_bad_look_asks_for_another_and_the_next_one_may_be_short() {
+    let mut detector = detector(Policy { look_seconds: 5.0, ..Policy::new(0.02, ALPHA, 2) });
+    let look = |bad, seconds| Look { tally: tally((100, bad), (900, 0)), seconds, ..Look::default() };
+    for _ in 0..30 {
+        detector.look(look(0, 5.0));
+        assert!(!detector.asks_for_another());
+    }
+    assert_ne!(detector.look(look(20, 5.0)).verdict, Verdict::Fail);
+    assert!(detector.asks_for_another());
+    assert_ne!(detector.look(look(20, 0.5)).verdict, Verdict::Fail, "it is put together with what follows");
+    detector.hasten(0.25);
+    assert_eq!(detector.look(look(20, 0.5)).verdict, Verdict::Fail);
+    assert!(!detector.asks_for_another());
+}
+
 #[test]
 fn a_pass_is_judged_on_its_own_step() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));

@@ -69,7 +69,7 @@ proptest! {
                 PodCounts { pod: 1, requests: tally.stable_requests, bad: tally.stable_bad },
                 PodCounts { pod: 2, requests: u64::MAX / 2, bad: u64::MAX / 2 },
             ];
-            let judgement = detector.look(Look { tally, stable_pods: &pods, seconds, routed_share: None });
+            let judgement = detector.look(Look { tally, stable_pods: &pods, seconds, ..Look::default() });
             let numbers = judgement.numbers;
             prop_assert!(numbers.evidence.is_finite() && numbers.dispersion >= 1.0);
             prop_assert!(numbers.interval.0.is_finite() && numbers.interval.1.is_finite());
@@ -87,7 +87,7 @@ proptest! {
         let mut resumed = kept.clone();
         for (index, (tally, step, seconds)) in looks.into_iter().enumerate() {
             let pods = [PodCounts { pod: 7, requests: tally.stable_requests, bad: tally.stable_bad }];
-            let look = Look { tally, stable_pods: &pods, seconds, routed_share: None };
+            let look = Look { tally, stable_pods: &pods, seconds, ..Look::default() };
             if index == cut {
                 let text = serde_json::to_string(&resumed).unwrap();
                 resumed = serde_json::from_str(&text).unwrap();
