@@ -4,7 +4,6 @@
 //! plays, and the operator as a process. All services are changed at once; all rollouts are held in analysis; some
 //! are aborted; then all counters turn bad at once. Times are taken by a watch of the routes at the API server.
 
-mod bare;
 #[path = "../scale/floor.rs"]
 #[allow(dead_code)]
 mod floor;
@@ -112,7 +111,6 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     operator.until_quiet().await?;
     let audit = ground.cloud.audit_since(mark)?;
     column.first_step_requests = audit.writes().len();
-    let bare = bare::Bare::record(&ground, &rollouts.revisions().await?, &audit).await?;
 
     say("all hold in analysis");
     let revisions = rollouts.revisions().await?;
@@ -157,9 +155,6 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     say("the floor: the same routes in a bare loop");
     column.floor = rollouts.floor().await?;
     drop(played);
-    say("the floor: the same first step in a bare loop");
-    (column.bare_writes, column.bare_left_out) = (bare.writes, bare.left_out);
-    column.bare = bare.run(&ground, concurrency).await?;
     ground.stop().await?;
     Ok(column)
 }

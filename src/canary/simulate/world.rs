@@ -214,7 +214,10 @@ impl World {
             SourceState::Down => return analysis.no_answer("connection refused"),
             SourceState::Empty => return analysis.no_answer("it answers without any series"),
             SourceState::NaN => {}
-            SourceState::Stale => return drop(analysis.close(now)),
+            SourceState::Stale => {
+                let _ = analysis.close(now);
+                return;
+            }
         }
         let stable = if self.decision.flag.is_some() { flag_off() } else { sampling.stable.clone() };
         let mut refused = None;
