@@ -61,7 +61,9 @@ pub fn follow(after: &[AfterPolicy], peers: &[Peer], release: &str, now: Timesta
                 (format!("{cluster} goes first, and {release} is still on its way there"), None)
             }
             Fares::Unseen => (format!("{cluster} goes first, and {release} has not been seen there"), None),
-            Fares::Unreachable(how) => (format!("{cluster} goes first, and does not answer: {how}"), None),
+            Fares::Unreachable(how) => {
+                (format!("{cluster} goes first, and nothing is heard from it: {how}"), None)
+            }
         };
         wait.get_or_insert(next);
     }

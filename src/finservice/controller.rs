@@ -392,8 +392,8 @@ impl Worker {
         }
         let (Some(rollout), Some(planned)) = (&seen.rollout, &plan.rollout) else { return };
         for notice in &planned.decision.notices {
-            let about = rollout.object.object_ref(&());
-            self.context.events.publish(about, notice.reason, notice.note.clone());
+            let (about, attempt) = (rollout.object.object_ref(&()), planned.decision.memory.attempt);
+            self.context.events.publish_of(about, attempt, notice.reason, notice.note.clone());
         }
     }
 

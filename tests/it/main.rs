@@ -1,6 +1,7 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
 mod actions;
+mod after;
 mod behaviour;
 mod chart;
 mod children;

@@ -79,8 +79,16 @@ impl Stage {
 
     /// The same in that cloud.
     pub async fn on(cloud: &Cloud, name: &str, spec: Value, policy: impl Fn(&Played) -> Value) -> Self {
-        let world = World::on(cloud, name).await;
-        let played = Arc::new(Played::start().await);
+        Self::of(World::on(cloud, name).await, Arc::new(Played::start().await), spec, policy).await
+    }
+
+    /// The same in a namespace that is there, judged by a Prometheus that is there.
+    pub async fn of(
+        world: World,
+        played: Arc<Played>,
+        spec: Value,
+        policy: impl Fn(&Played) -> Value,
+    ) -> Self {
         world.apply("app", spec).await.expect("a FinService");
         let ready = world.ready("app").await;
         let first = ready.status.and_then(|s| s.revisions?.stable).expect("a revision that serves");
