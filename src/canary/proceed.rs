@@ -24,6 +24,10 @@ const BACK_AT_PEER: i32 = 101;
 pub(super) fn proceed(draft: &mut Draft<'_>) {
     let Some(rollout) = &draft.memory.rollout else { return };
     let (weight, paused) = (rollout.weight, rollout.paused.clone());
+    if let Some(unread) = draft.facts.unread {
+        draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unread}"));
+        return;
+    }
     if draft.facts.policy_broken {
         draft.phase = Phase::Blocked;
         draft.reasons.push(format!("stays at {weight} % until the policy is mended"));
@@ -71,7 +75,8 @@ fn follows(draft: &mut Draft<'_>) -> bool {
             draft.phase = Phase::Waiting;
             let clusters: Vec<&str> =
                 draft.facts.policy.after.iter().map(|after| after.cluster.as_str()).collect();
-            let note = format!("{release} waits at its start until it serves well in {}", clusters.join(", "));
+            let note =
+                format!("{release} waits at its start until it serves well in {}", clusters.join(", "));
             announce(draft, Reason::RolloutHeld, FOR_PEERS, &note);
             draft.reasons.push(format!("{why}; say skip-after to go without it"));
             draft.look_again(again_at);

@@ -11,6 +11,7 @@ use super::index::child::Facts as ChildFacts;
 use super::index::pod::PodState;
 use super::index::rollouts::ObservedRollout;
 use super::rollout::{self, Revision};
+use super::unread;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
@@ -41,6 +42,7 @@ pub struct Gathered {
     /// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
     legacy: Option<String>,
     mark: Option<Mark>,
+    unread: Option<String>,
 }
 
 impl Gathered {
@@ -65,6 +67,7 @@ impl Gathered {
                 "Write spec.legacy in the FinService, or remove from.",
             ));
         }
+        problems.extend(rollout.unread.as_deref().map(unread::problem));
         problems.extend(rollout_route::problems(scope, &policy));
         problems.extend(looks_too_short(spec, rollout, &policy));
         let facts = |hash: &str, release: String| {
@@ -96,6 +99,7 @@ impl Gathered {
             mark,
             policy,
             problems,
+            unread: rollout.unread.as_ref().map(ToString::to_string),
         }
     }
 
@@ -118,6 +122,7 @@ impl Gathered {
         Facts {
             policy: &self.policy,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
+            unread: self.unread.as_deref(),
             sharing: self.sharing,
             scale: self.scale,
             current: self.current.as_deref(),
@@ -158,7 +163,12 @@ impl Gathered {
             problems: &problems,
             numbers_at,
         };
-        status::status(&self.facts(rollout), decision, &seen, now)
+        let mut status = status::status(&self.facts(rollout), decision, &seen, now);
+        if self.unread.is_some() && decision.memory.rollout.is_some() {
+            // Of how many it is a step cannot be known.
+            status.step = rollout.object.status.as_ref().and_then(|old| old.step.clone());
+        }
+        status
     }
 
     /// The canary's weight that stands in the route; without a route, its share of the Ready pods.

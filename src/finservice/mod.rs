@@ -8,6 +8,7 @@
 //! | [`decide`] | from that to a [`plan`]; helped by [`placement`], [`rollout`], [`compare`], [`secrets`], [`warnings`] |
 //! | [`children`] | one pure builder per kind of child |
 //! | [`act`] | carries a plan out; helped by [`adopt`] |
+//! | [`unread`] | what can be read of a CanaryRollout that cannot |
 //! | [`status`] | what the FinService says of itself |
 //! | [`controller`] | runs it all |
 
@@ -42,6 +43,7 @@ pub mod shift;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+pub mod unread;
 #[cfg(test)]
 mod upgrade_tests;
 pub mod warnings;

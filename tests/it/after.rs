@@ -160,7 +160,11 @@ async fn the_second_cloud_waits_for_the_first_follows_it_and_never_begins_what_w
         let words = format!("{version} waits at its start until it serves well in {FIRST}");
         assert_eq!(said("RolloutHeld", &words), 1, "{events:?}");
     }
-    assert_eq!(said("Stalled", &format!("3 does not begin: {FIRST} took 3 back: error-rate")), 1, "{events:?}");
+    assert_eq!(
+        said("Stalled", &format!("3 does not begin: {FIRST} took 3 back: error-rate")),
+        1,
+        "{events:?}"
+    );
     drop((first, second));
     alone.stop().await;
 }

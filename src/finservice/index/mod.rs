@@ -98,8 +98,6 @@ pub struct Observed {
     pub cycle: Option<Arc<str>>,
     /// Its CanaryRollout, if it has one.
     pub rollout: Option<ObservedRollout>,
-    /// Its CanaryRollout, if the only ones that it has cannot be read.
-    pub unreadable: Option<Arc<str>>,
 }
 
 /// What the operator knows of its cluster.
@@ -467,7 +465,6 @@ impl Index {
             lost_claims: self.claims.lost(key),
             cycle: entry.cycle.clone(),
             rollout: self.rollouts.observe(service),
-            unreadable: self.rollouts.unreadable(key),
         })
     }
 }
