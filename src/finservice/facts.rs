@@ -69,6 +69,16 @@ impl Gathered {
         }
         problems.extend(rollout.unread.as_deref().map(unread::problem));
         problems.extend(rollout_route::problems(scope, &policy));
+        problems.extend(seen.lost_previews.iter().map(|(claim, holder)| {
+            Problem::error(
+                "spec.strategy.blueGreen.previewHost",
+                format!(
+                    "{}{} at gateway {} belongs to FinService {holder}: no preview is made there",
+                    claim.host, claim.path, claim.gateway
+                ),
+                "Choose a host that nothing else is served or shown under.",
+            )
+        }));
         problems.extend(looks_too_short(spec, rollout, &policy));
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);

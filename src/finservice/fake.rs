@@ -163,10 +163,10 @@ impl Fake {
                     object["spec"][field] = value.clone();
                 }
                 let (_, policy) = super::unread::read(serde_json::from_value(object).expect("an object"));
-                self.index.rollouts.put(&key, self.version, None, &key.name, policy);
+                self.index.policy(&key, self.version, None, &key.name, policy);
             }
             None => {
-                self.index.rollouts.gone(&key);
+                self.index.policy_gone(&key);
             }
         }
     }

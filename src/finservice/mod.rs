@@ -15,6 +15,8 @@
 pub mod act;
 pub mod adopt;
 pub mod children;
+#[cfg(test)]
+mod claims_tests;
 pub mod compare;
 pub mod controller;
 pub mod counting;

@@ -154,7 +154,7 @@ impl Reporter {
         let version = written.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
         let created = written.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let (service, policy) = unread::read(written);
-        lock(&self.index).rollouts.put(&key, version, created, &service, policy);
+        lock(&self.index).policy(&key, version, created, &service, policy);
         Ok(true)
     }
 

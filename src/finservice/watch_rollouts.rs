@@ -44,11 +44,11 @@ impl Watches {
                     let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
                     let (service, policy) = unread::read(object);
                     let same = !is_news(index.rollouts.policy(&key), &policy);
-                    let concerned = index.rollouts.put(&key, version, created, &service, policy);
+                    let concerned = index.policy(&key, version, created, &service, policy);
                     if same { BTreeSet::new() } else { concerned }
                 }
-                Change::Gone(object) => index.rollouts.gone(&key_of(&object.0.metadata)),
-                Change::Relisted(seen) => index.rollouts.retain(&seen),
+                Change::Gone(object) => index.policy_gone(&key_of(&object.0.metadata)),
+                Change::Relisted(seen) => index.retain_policies(&seen),
             };
             let there = index.rollouts.any();
             drop(index);

@@ -289,6 +289,15 @@ impl Rollouts {
         })
     }
 
+    /// The host under which the CanaryRollout of a FinService shows revisions before they serve.
+    pub fn preview_host(&self, service: &Key) -> Option<String> {
+        if !self.of_service.contains_key(service) {
+            return None;
+        }
+        let (_, policy) = self.of(service).holds?;
+        policy.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
+    }
+
     /// What is known of the rollouts of a FinService.
     pub fn of(&self, service: &Key) -> OfService {
         let mut all: Vec<(&Key, &Entry)> = self
