@@ -93,7 +93,7 @@ impl Gathered {
         let serves = memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref()).or(before);
         let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
         Self {
-            peers: peers(rollout, current),
+            peers: peers(rollout, before, current),
             sharing: sharing(spec, seen),
             scale: scale(spec, seen, revisions, serves),
             current: current.map(|(hash, _)| hash.to_owned()),
@@ -230,14 +230,19 @@ fn looks_too_short(spec: &FinServiceSpec, rollout: &ObservedRollout, policy: &Po
 }
 
 /// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that
-/// serves is in its rollback window, that one.
-fn peers(rollout: &ObservedRollout, current: Option<(&str, &str)>) -> Vec<Peer> {
+/// serves is in its rollback window, that one. `before` is the revision that serves here.
+fn peers(rollout: &ObservedRollout, before: Option<&str>, current: Option<(&str, &str)>) -> Vec<Peer> {
     let warm = rollout.memory.warm.as_ref();
     let warm =
         warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
     let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
+    let begun = rollout.memory.rollout.as_ref();
+    let beside = match warm {
+        Some(_) => None,
+        None => begun.map_or(before, |rollout| rollout.stable.as_deref()),
+    };
     let fares = |status: &Result<CanaryRolloutStatus, String>| match status {
-        Ok(status) => fares(status, release),
+        Ok(status) => fares(status, release, beside),
         Err(how) => Fares::Unreachable(how.clone()),
     };
     let known = rollout.peers.iter();

@@ -99,13 +99,9 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
     // At a gate.
     stage.phase("Gated").await;
     operators.kill().await;
-    stage.status("evidence is counted anew", |s| s.verdict.is_some()).await;
-    stage.phase("Gated").await;
     assert_eq!(stage.weights(&new), [0, 10]);
+    // Said while nobody leads: the next one hears it.
     assert_eq!(stage.say_as(second.clone(), "approve", "2", "go").await.0, "Done");
-
-    // Killed once the gate is open: what was approved stays so.
-    operators.kill().await;
     stage.phase("Warm").await;
     assert_eq!(stage.weights(&new), [0, 10, 50, 100]);
 
