@@ -162,7 +162,8 @@ pub struct Rollout {
     /// Restarts of the canary's and of stable's containers before the rollout.
     #[serde(default)]
     pub restarts_before: RestartCounts,
-    /// The weight at which a wait for evidence or pods has been announced, so that it is said once.
+    /// What has been announced last, so that it is said once: a wait for evidence or pods by its weight, for a gate by
+    /// the weight's negative, for other clusters by 0, and by 101 that one of them took the release back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<i32>,
 }

@@ -35,6 +35,7 @@ pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
         settle_window(&mut draft);
     }
     conclude(&mut draft);
+    unread(&mut draft);
     warn(&mut draft);
     finish(draft)
 }
@@ -51,7 +52,7 @@ fn target(draft: &mut Draft<'_>) {
     let serves = draft.stable.as_deref() == Some(current);
     if draft.takes_from_legacy() {
         if draft.failed(current).is_none() {
-            draft.begin(current);
+            begin(draft, current);
         } else {
             draft.cancel();
         }
@@ -75,7 +76,19 @@ fn target(draft: &mut Draft<'_>) {
         draft.cancel();
         return;
     }
-    draft.begin(current);
+    begin(draft, current);
+}
+
+/// A rollout begins. While nobody can read by which policy, none does; but one that is under way gives way to
+/// another template.
+fn begin(draft: &mut Draft<'_>, current: &str) {
+    match draft.facts.unread {
+        Some(_) if draft.memory.rollout.is_none() => {
+            let release = draft.facts.release;
+            draft.reasons.push(format!("{release} does not begin: it is not known by which policy"));
+        }
+        _ => draft.begin(current),
+    }
 }
 
 /// The FinService asks for the revision that is kept warm: one write of weights.
@@ -219,6 +232,17 @@ fn conclude(draft: &mut Draft<'_>) {
     } else if draft.phase != Phase::Settled {
         draft.phase = Phase::Settled;
     }
+}
+
+/// What is to be said while the policy cannot be read. What was taken back before stays so.
+fn unread(draft: &mut Draft<'_>) {
+    let Some(unread) = draft.facts.unread else { return };
+    let words = format!("the spec cannot be read: {unread}; correct it, or delete this CanaryRollout");
+    if !matches!(draft.phase, Phase::RolledBack | Phase::Frozen) {
+        draft.phase = Phase::Unreadable;
+    }
+    draft.reasons.push(words.clone());
+    draft.stalled.get_or_insert(("Unreadable", words));
 }
 
 /// What the shares cannot do here.

@@ -108,6 +108,29 @@ impl<'a> Draft<'a> {
 
     /// Starts over from zero weight; the evidence of an earlier attempt is void.
     pub fn begin(&mut self, hash: &str) {
+        let from = self.start(hash);
+        let release = self.facts.release;
+        self.notice(
+            Reason::RolloutStarted,
+            format!("{release} (revision {hash}) begins to take over from {from}"),
+        );
+    }
+
+    /// The same for what failed before, since a person says so. Its Event must not be taken for that of the first
+    /// attempt.
+    pub fn begin_again(&mut self, hash: &str, by: &str) {
+        let from = self.start(hash);
+        let (release, attempt) = (self.facts.release, self.memory.attempt);
+        self.notice(
+            Reason::RolloutStarted,
+            format!(
+                "{release} (revision {hash}) begins once more to take over from {from}, as attempt {attempt}: retry by {by}"
+            ),
+        );
+    }
+
+    /// Starts over, and says from whom the traffic is taken.
+    fn start(&mut self, hash: &str) -> String {
         let release = self.facts.release.to_owned();
         if let Some(old) = self.memory.rollout.take() {
             let note = format!(
@@ -133,7 +156,7 @@ impl<'a> Draft<'a> {
         self.memory.rollout = Some(Rollout {
             canary: hash.to_owned(),
             stable,
-            release: release.clone(),
+            release,
             started_at: self.time(),
             weight: 0,
             entered_at: None,
@@ -151,10 +174,7 @@ impl<'a> Draft<'a> {
             restarts_before: health::counts(self.revision(hash), beside),
             held: None,
         });
-        self.notice(
-            Reason::RolloutStarted,
-            format!("{release} (revision {hash}) begins to take over from {from}"),
-        );
+        from
     }
 
     fn end(&mut self, rollout: &Rollout, outcome: Outcome, message: &str) {

@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub policy: &'a Policy,
     /// Whether the policy has an error: then nothing moves but back.
     pub policy_broken: bool,
+    /// What of the CanaryRollout cannot be read, in words: then nothing begins either.
+    pub unread: Option<&'a str>,
     /// How traffic can be shared here.
     pub sharing: Sharing,
     /// How many pods the service needs now.
@@ -285,6 +287,8 @@ pub enum Phase {
     Frozen,
     /// The policy has an error.
     Blocked,
+    /// The policy cannot be read.
+    Unreadable,
 }
 
 impl Phase {
@@ -304,6 +308,7 @@ impl Phase {
             Self::RolledBack => "RolledBack",
             Self::Frozen => "Frozen",
             Self::Blocked => "Blocked",
+            Self::Unreadable => "Unreadable",
         }
     }
 }

@@ -134,7 +134,7 @@ fn retry(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
         return Err("the revision that the FinService asks for has not failed".to_owned());
     };
     meant(said, draft.facts.release)?;
-    draft.begin(current);
+    draft.begin_again(current, &by(said));
     Ok("starts over from zero weight with fresh evidence".to_owned())
 }
 

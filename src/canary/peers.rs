@@ -9,7 +9,18 @@ use crate::api::canarystatus::Outcome;
 use crate::api::units::display;
 
 /// How a release fares where a CanaryRollout has that status.
-pub fn fares(status: &CanaryRolloutStatus, release: &str) -> Fares {
+///
+/// `beside` is the revision beside which the release begins here. Revisions are named by what is asked for: a peer on
+/// which that one serves has not promoted what is meant, even if it was called by the same name, as it is where a
+/// variable changes and neither `spec.version` nor the image does.
+pub fn fares(status: &CanaryRolloutStatus, release: &str, beside: Option<&str>) -> Fares {
+    match by_name(status, release) {
+        Fares::Promoted(_) if beside.is_some() && status.stable.as_deref() == beside => Fares::Unseen,
+        fares => fares,
+    }
+}
+
+fn by_name(status: &CanaryRolloutStatus, release: &str) -> Fares {
     let memory = status.memory.clone().unwrap_or_default();
     if let Some(failed) = memory.failed.first().filter(|failed| failed.release == release) {
         return Fares::RolledBack(failed.message.clone());
@@ -61,7 +72,9 @@ pub fn follow(after: &[AfterPolicy], peers: &[Peer], release: &str, now: Timesta
                 (format!("{cluster} goes first, and {release} is still on its way there"), None)
             }
             Fares::Unseen => (format!("{cluster} goes first, and {release} has not been seen there"), None),
-            Fares::Unreachable(how) => (format!("{cluster} goes first, and does not answer: {how}"), None),
+            Fares::Unreachable(how) => {
+                (format!("{cluster} goes first, and nothing is heard from it: {how}"), None)
+            }
         };
         wait.get_or_insert(next);
     }
@@ -92,6 +105,7 @@ mod tests {
     #[test]
     fn the_status_of_a_peer_says_how_a_release_fares_there() {
         let mut status = CanaryRolloutStatus::default();
+        let fares = |status: &CanaryRolloutStatus, release: &str| fares(status, release, Some("old"));
         assert_eq!(fares(&status, "b"), Fares::Unseen);
         status.history = vec![past("b", Outcome::Promoted)];
         assert_eq!(fares(&status, "b"), Fares::Promoted(at(2)));
@@ -109,6 +123,25 @@ mod tests {
         };
         status.memory = Some(Memory { failed: vec![failed], ..Memory::default() });
         assert_eq!(fares(&status, "c"), Fares::RolledBack("burning".into()), "regretted after its promotion");
+    }
+
+    #[test]
+    fn a_name_that_was_promoted_before_is_not_what_begins_now() {
+        let mut status =
+            CanaryRolloutStatus { history: vec![past("2", Outcome::Promoted)], ..Default::default() };
+        status.stable = Some("before".to_owned());
+        assert_eq!(
+            fares(&status, "2", Some("before")),
+            Fares::Unseen,
+            "it still serves there what it does here"
+        );
+        status.stable = Some("new".to_owned());
+        assert_eq!(fares(&status, "2", Some("before")), Fares::Promoted(at(2)));
+        assert_eq!(
+            fares(&status, "2", None),
+            Fares::Promoted(at(2)),
+            "in the rollback window nothing is beside it"
+        );
     }
 
     #[test]

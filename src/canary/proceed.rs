@@ -15,10 +15,19 @@ use crate::api::units::display;
 use crate::evidence::Verdict;
 use crate::runtime::events::Reason;
 
+/// What is announced of other clusters, beside weights and gates: that they are waited for.
+const FOR_PEERS: i32 = 0;
+/// That one of them took the release back.
+const BACK_AT_PEER: i32 = 101;
+
 /// Takes the rollout as far as this decision can.
 pub(super) fn proceed(draft: &mut Draft<'_>) {
     let Some(rollout) = &draft.memory.rollout else { return };
     let (weight, paused) = (rollout.weight, rollout.paused.clone());
+    if let Some(unread) = draft.facts.unread {
+        draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unread}"));
+        return;
+    }
     if draft.facts.policy_broken {
         draft.phase = Phase::Blocked;
         draft.reasons.push(format!("stays at {weight} % until the policy is mended"));
@@ -64,6 +73,11 @@ fn follows(draft: &mut Draft<'_>) -> bool {
         Follow::Yes => true,
         Follow::Wait(why, again_at) => {
             draft.phase = Phase::Waiting;
+            let clusters: Vec<&str> =
+                draft.facts.policy.after.iter().map(|after| after.cluster.as_str()).collect();
+            let note =
+                format!("{release} waits at its start until it serves well in {}", clusters.join(", "));
+            announce(draft, Reason::RolloutHeld, FOR_PEERS, &note);
             draft.reasons.push(format!("{why}; say skip-after to go without it"));
             draft.look_again(again_at);
             false
@@ -75,6 +89,7 @@ fn follows(draft: &mut Draft<'_>) -> bool {
         Follow::No(why) => {
             draft.phase = Phase::Waiting;
             let words = format!("{why}; say skip-after to go on all the same");
+            announce(draft, Reason::Stalled, BACK_AT_PEER, &format!("{release} does not begin: {words}"));
             draft.reasons.push(words.clone());
             draft.stalled = Some(("PeerRolledBack", words));
             false
@@ -116,7 +131,7 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
             too_slow(draft, &said);
             if phase == Phase::Inconclusive {
                 draft.stalled = Some(("Inconclusive", format!("{reason}; say promote, skip-step or abort")));
-                announce(draft, weight, &reason);
+                announce(draft, Reason::RolloutHeld, weight, &reason);
             }
             draft.reasons.push(reason);
             None
@@ -147,12 +162,12 @@ fn too_slow(draft: &mut Draft<'_>, said: &Said) {
 }
 
 /// Says once for each weight that the rollout waits.
-fn announce(draft: &mut Draft<'_>, weight: i32, why: &str) {
+fn announce(draft: &mut Draft<'_>, reason: Reason, weight: i32, why: &str) {
     if let Some(rollout) = &mut draft.memory.rollout
         && rollout.held != Some(weight)
     {
         rollout.held = Some(weight);
-        draft.notice(Reason::RolloutHeld, why.to_owned());
+        draft.notice(reason, why.to_owned());
     }
 }
 
@@ -251,7 +266,7 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
         let words = format!("{words}, for longer than progressDeadline {length}; it goes on when they are");
         draft.stalled = Some(("ProgressDeadlineExceeded", words.clone()));
         if draft.phase != Phase::Paused {
-            announce(draft, next, &words);
+            announce(draft, Reason::RolloutHeld, next, &words);
         }
         draft.reasons.push(words);
     } else {

@@ -132,7 +132,10 @@ fn history(ended: &[Past], old: &[Past]) -> Vec<Past> {
 fn wanted(decision: &Decision, problems: &[Problem]) -> Vec<Wanted> {
     let why = short(decision.reasons.first().map_or("nothing rolls out", String::as_str));
     let reason = decision.phase.as_str();
-    let at_rest = matches!(decision.phase, Phase::Settled | Phase::Warm | Phase::RolledBack | Phase::Blocked);
+    let at_rest = matches!(
+        decision.phase,
+        Phase::Settled | Phase::Warm | Phase::RolledBack | Phase::Blocked | Phase::Unreadable
+    );
     let well = matches!(decision.phase, Phase::Settled | Phase::Warm);
     let error = problems.iter().find(|problem| problem.severity == crate::api::Severity::Error);
     let stalled = match (&decision.stalled, error) {
@@ -226,6 +229,7 @@ mod tests {
         let facts = Facts {
             policy: &policy,
             policy_broken: false,
+            unread: None,
             sharing: Sharing::Mesh,
             scale: Scale { least: 2, most: 2, need: None },
             current: Some("b"),

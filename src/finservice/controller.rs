@@ -313,7 +313,7 @@ impl Worker {
                 Some(planned) => {
                     self.reporter.rollout(key, &seen, &rollout, planned, failed.clone(), now).await
                 }
-                None => self.reporter.at_rest(&rollout.object, &plan, now).await,
+                None => self.reporter.at_rest(&rollout, &plan, now).await,
             };
             // What was decided is remembered now, and what was said has been heard.
             let memory = plan.rollout.as_ref().map(|planned| planned.decision.memory.clone());
@@ -341,13 +341,13 @@ impl Worker {
         let of = lock(&self.index).rollouts.of(key);
         let (namespace, name) = (&key.namespace, &key.name);
         let mut idle: Vec<(Key, Policy, Problem)> = Vec::new();
-        if !exists && let Some((own, object)) = &of.holds {
+        if !exists && let Some((own, policy)) = &of.holds {
             let problem = Problem::error(
                 "spec.service",
                 format!("there is no FinService {name} in namespace {namespace} that can be read"),
                 "Create or correct it, or delete this CanaryRollout and create one that names another.",
             );
-            idle.push((own.clone(), Policy::Good(Arc::clone(object)), problem));
+            idle.push((own.clone(), policy.clone(), problem));
         }
         let holder = of.holds.as_ref().map(|(own, _)| own.name.to_string()).unwrap_or_default();
         for (own, policy) in of.others {
@@ -392,8 +392,8 @@ impl Worker {
         }
         let (Some(rollout), Some(planned)) = (&seen.rollout, &plan.rollout) else { return };
         for notice in &planned.decision.notices {
-            let about = rollout.object.object_ref(&());
-            self.context.events.publish(about, notice.reason, notice.note.clone());
+            let (about, attempt) = (rollout.object.object_ref(&()), planned.decision.memory.attempt);
+            self.context.events.publish_of(about, attempt, notice.reason, notice.note.clone());
         }
     }
 

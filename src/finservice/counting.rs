@@ -26,6 +26,10 @@ pub fn follow<'a>(
     chosen: bool,
     input_of: impl Fn(&str) -> Option<&'a RevisionInput>,
 ) -> Option<Follow> {
+    if rollout.unread.as_ref().is_some_and(|unread| unread.left_out.iter().any(|field| field == "analysis")) {
+        // Limits that nobody can read are not those that somebody has chosen: the pods alone judge.
+        return None;
+    }
     let asks = !decision.ask.is_empty() && decision.phase != Phase::Blocked;
     if decision.sampling.is_none() && !asks {
         return None;

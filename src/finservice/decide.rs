@@ -221,12 +221,12 @@ fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(S
     Some((input.hash(), input))
 }
 
-/// Hosts and paths, as the spec writes them, that an older FinService holds.
+/// Hosts and paths, as the spec writes them, that another FinService holds.
 fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
     let all = vec!["/".to_owned()];
     let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().flat_map(|(claim, _)| {
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
         let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
         same.map(move |path| (claim.host.clone(), path.clone()))
     });

@@ -11,6 +11,7 @@ use super::index::child::Facts as ChildFacts;
 use super::index::pod::PodState;
 use super::index::rollouts::ObservedRollout;
 use super::rollout::{self, Revision};
+use super::unread;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
@@ -41,6 +42,7 @@ pub struct Gathered {
     /// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
     legacy: Option<String>,
     mark: Option<Mark>,
+    unread: Option<String>,
 }
 
 impl Gathered {
@@ -65,7 +67,18 @@ impl Gathered {
                 "Write spec.legacy in the FinService, or remove from.",
             ));
         }
+        problems.extend(rollout.unread.as_deref().map(unread::problem));
         problems.extend(rollout_route::problems(scope, &policy));
+        problems.extend(seen.lost_previews.iter().map(|(claim, holder)| {
+            Problem::error(
+                "spec.strategy.blueGreen.previewHost",
+                format!(
+                    "{}{} at gateway {} belongs to FinService {holder}: no preview is made there",
+                    claim.host, claim.path, claim.gateway
+                ),
+                "Choose a host that nothing else is served or shown under.",
+            )
+        }));
         problems.extend(looks_too_short(spec, rollout, &policy));
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
@@ -80,7 +93,7 @@ impl Gathered {
         let serves = memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref()).or(before);
         let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
         Self {
-            peers: peers(rollout, current),
+            peers: peers(rollout, before, current),
             sharing: sharing(spec, seen),
             scale: scale(spec, seen, revisions, serves),
             current: current.map(|(hash, _)| hash.to_owned()),
@@ -96,6 +109,7 @@ impl Gathered {
             mark,
             policy,
             problems,
+            unread: rollout.unread.as_ref().map(ToString::to_string),
         }
     }
 
@@ -118,6 +132,7 @@ impl Gathered {
         Facts {
             policy: &self.policy,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
+            unread: self.unread.as_deref(),
             sharing: self.sharing,
             scale: self.scale,
             current: self.current.as_deref(),
@@ -158,7 +173,12 @@ impl Gathered {
             problems: &problems,
             numbers_at,
         };
-        status::status(&self.facts(rollout), decision, &seen, now)
+        let mut status = status::status(&self.facts(rollout), decision, &seen, now);
+        if self.unread.is_some() && decision.memory.rollout.is_some() {
+            // Of how many it is a step cannot be known.
+            status.step = rollout.object.status.as_ref().and_then(|old| old.step.clone());
+        }
+        status
     }
 
     /// The canary's weight that stands in the route; without a route, its share of the Ready pods.
@@ -210,14 +230,19 @@ fn looks_too_short(spec: &FinServiceSpec, rollout: &ObservedRollout, policy: &Po
 }
 
 /// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that
-/// serves is in its rollback window, that one.
-fn peers(rollout: &ObservedRollout, current: Option<(&str, &str)>) -> Vec<Peer> {
+/// serves is in its rollback window, that one. `before` is the revision that serves here.
+fn peers(rollout: &ObservedRollout, before: Option<&str>, current: Option<(&str, &str)>) -> Vec<Peer> {
     let warm = rollout.memory.warm.as_ref();
     let warm =
         warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
     let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
+    let begun = rollout.memory.rollout.as_ref();
+    let beside = match warm {
+        Some(_) => None,
+        None => begun.map_or(before, |rollout| rollout.stable.as_deref()),
+    };
     let fares = |status: &Result<CanaryRolloutStatus, String>| match status {
-        Ok(status) => fares(status, release),
+        Ok(status) => fares(status, release, beside),
         Err(how) => Fares::Unreachable(how.clone()),
     };
     let known = rollout.peers.iter();

@@ -11,7 +11,6 @@ use super::children::Kind;
 use super::decide::decide;
 use super::index::child::{ChildState, Facts, Stranger};
 use super::index::pod::PodState;
-use super::index::rollouts::Policy;
 use super::index::{Index, Key, Observed, Parsed};
 use super::plan::{Op, Over, Plan};
 use super::status;
@@ -32,6 +31,7 @@ pub struct Fake {
     key: Key,
     service: FinService,
     rollout: Option<CanaryRollout>,
+    broken: Option<(String, Value)>,
     version: u64,
 }
 
@@ -62,6 +62,7 @@ impl Fake {
             log: String::new(),
             evidence: None,
             rollout: None,
+            broken: None,
             key: Key::new(
                 service.metadata.namespace.as_deref().unwrap_or_default(),
                 service.metadata.name.as_deref().unwrap_or_default(),
@@ -118,6 +119,7 @@ impl Fake {
     pub fn rollout(&mut self, what: &str, spec: Option<Value>) {
         let _ = writeln!(self.log, "* {what}");
         let status = self.rollout.take().and_then(|rollout| rollout.status);
+        self.broken = None;
         self.rollout = spec.map(|spec| {
             let object = json!({
                 "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
@@ -130,11 +132,11 @@ impl Fake {
         self.put_rollout();
     }
 
-    /// The CanaryRollout becomes one that cannot be read.
-    pub fn unreadable(&mut self, what: &str) {
+    /// A field of the CanaryRollout's spec becomes one that cannot be read; `null` puts it right again.
+    pub fn unreadable(&mut self, what: &str, field: &str, value: Value) {
         let _ = writeln!(self.log, "* {what}");
-        let policy = Policy::Bad("no word of it".into(), Some(9));
-        self.index.rollouts.put(&self.key, 0, None, &self.key.name, policy);
+        self.broken = (!value.is_null()).then(|| (field.to_owned(), value));
+        self.put_rollout();
     }
 
     /// The CanaryRollout's status.
@@ -156,11 +158,15 @@ impl Fake {
         let key = self.key.clone();
         match &self.rollout {
             Some(rollout) => {
-                let policy = Policy::Good(std::sync::Arc::new(rollout.clone()));
-                self.index.rollouts.put(&key, self.version, None, &key.name, policy);
+                let mut object = serde_json::to_value(rollout).expect("JSON");
+                if let Some((field, value)) = &self.broken {
+                    object["spec"][field] = value.clone();
+                }
+                let (_, policy) = super::unread::read(serde_json::from_value(object).expect("an object"));
+                self.index.policy(&key, self.version, None, &key.name, policy);
             }
             None => {
-                self.index.rollouts.gone(&key);
+                self.index.policy_gone(&key);
             }
         }
     }

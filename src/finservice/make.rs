@@ -107,7 +107,14 @@ impl<'a> Making<'a> {
         routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
         routing.refused = refused;
         let stands = self.shift.decision.is_some() && self.all_stands();
+        let lost = self.seen.lost_topics.iter().filter(|lost| lost.same_object);
+        let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
         for child in children::of_service(self.scope, &routing) {
+            if child.kind == Kind::KafkaTopic && elsewhere.contains(child.name.as_str()) {
+                // The older FinService makes it. Kept, since who ceases to want it must not delete it.
+                self.comparison.keep(child.kind, &child.name);
+                continue;
+            }
             let carries_weights =
                 matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute | Kind::Service);
             let op = self.comparison.want(child);

@@ -8,12 +8,15 @@
 //! | [`decide`] | from that to a [`plan`]; helped by [`placement`], [`rollout`], [`compare`], [`secrets`], [`warnings`] |
 //! | [`children`] | one pure builder per kind of child |
 //! | [`act`] | carries a plan out; helped by [`adopt`] |
+//! | [`unread`] | what can be read of a CanaryRollout that cannot |
 //! | [`status`] | what the FinService says of itself |
 //! | [`controller`] | runs it all |
 
 pub mod act;
 pub mod adopt;
 pub mod children;
+#[cfg(test)]
+mod claims_tests;
 pub mod compare;
 pub mod controller;
 pub mod counting;
@@ -42,6 +45,7 @@ pub mod shift;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+pub mod unread;
 #[cfg(test)]
 mod upgrade_tests;
 pub mod warnings;

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::index::rollouts::{ObservedRollout, Policy};
+use super::index::rollouts::{ObservedRollout, Policy, Unread};
 use super::index::{Index, Key, Observed};
 use super::lock;
 use super::plan::{Phase, Plan, PlannedRollout};
+use super::unread;
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::actions::{self, Orphan};
@@ -84,10 +85,17 @@ impl Reporter {
     /// If the API server refuses or does not answer.
     pub async fn at_rest(
         &self,
-        object: &CanaryRollout,
+        rollout: &ObservedRollout,
         plan: &Plan,
         now: Timestamp,
     ) -> Result<(), kube::Error> {
+        let object = &rollout.object;
+        if let Some(unread) = &rollout.unread {
+            let problem = unread::problem(unread);
+            let (reason, why) = ((State::False, "Unreadable"), problem.message.clone());
+            let status = standing(object, reason, State::True, &why, vec![problem], now);
+            return self.write(object, status).await.map(drop);
+        }
         let why = plan.reasons.first().cloned().unwrap_or_else(|| "nothing is decided".to_owned());
         let (state, reason) = match plan.phase {
             Phase::Paused => (State::Unknown, "Paused"),
@@ -118,9 +126,9 @@ impl Reporter {
                     .await
                     .map(drop)
             }
-            Policy::Bad(why, generation) => {
+            Policy::Bad(object, unread) => {
                 let Some(old) = self.standing_status(key).await? else { return Ok(()) };
-                let status = unreadable(&old, why, *generation, now);
+                let status = unreadable(&old, unread, object.metadata.generation, now);
                 if status == old {
                     return Ok(());
                 }
@@ -142,12 +150,11 @@ impl Reporter {
             return Ok(false);
         }
         let key = Key::new(&object.namespace().unwrap_or_default(), &object.name_any());
-        let Some(mut written) = self.patch(&key, json!(wanted)).await? else { return Ok(false) };
-        written.metadata.managed_fields = None;
+        let Some(written) = self.patch(&key, json!(wanted)).await? else { return Ok(false) };
         let version = written.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
         let created = written.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let service = written.spec.service.clone();
-        lock(&self.index).rollouts.put(&key, version, created, &service, Policy::Good(Arc::new(written)));
+        let (service, policy) = unread::read(written);
+        lock(&self.index).policy(&key, version, created, &service, policy);
         Ok(true)
     }
 
@@ -155,7 +162,7 @@ impl Reporter {
         &self,
         key: &Key,
         status: serde_json::Value,
-    ) -> Result<Option<CanaryRollout>, kube::Error> {
+    ) -> Result<Option<DynamicObject>, kube::Error> {
         let api = untyped(&self.client, key);
         let patch = json!({
             "apiVersion": CanaryRollout::api_version(&()),
@@ -168,8 +175,7 @@ impl Reporter {
         }
         let parameters = PatchParams::apply(MANAGER).force();
         match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
-            // One that cannot be read is told so, and is not taken in.
-            Ok(written) => Ok(written.try_parse().ok()),
+            Ok(written) => Ok(Some(written)),
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(error),
@@ -242,7 +248,7 @@ impl Reporter {
 }
 
 /// CanaryRollouts beside that one, whether they can be read or not.
-fn untyped(client: &Client, key: &Key) -> Api<kube::api::DynamicObject> {
+fn untyped(client: &Client, key: &Key) -> Api<DynamicObject> {
     let resource = kube::api::ApiResource::erase::<CanaryRollout>(&());
     Api::namespaced_with(client.clone(), &key.namespace, &resource)
 }
@@ -251,13 +257,12 @@ fn untyped(client: &Client, key: &Key) -> Api<kube::api::DynamicObject> {
 /// remembered: an apply that left it out would take it away.
 fn unreadable(
     old: &serde_json::Value,
-    why: &str,
+    unread: &Unread,
     generation: Option<i64>,
     now: Timestamp,
 ) -> serde_json::Value {
-    let message = format!("the spec cannot be read: {why}");
-    let remedy = "Correct the field that the message names; until then no other revision takes over.";
-    let problem = Problem::error("spec", message.clone(), remedy);
+    let problem = unread::problem(unread);
+    let message = problem.message.clone();
     let wanted = |kind, state| Wanted { kind, state, reason: "Unreadable", message: message.clone() };
     let states = [("Ready", State::False), ("Reconciling", State::False), ("Stalled", State::True)];
     let wanted = states.into_iter().map(|(kind, state)| wanted(kind, state)).collect();
@@ -315,12 +320,13 @@ mod tests {
     fn what_cannot_be_read_says_so_once_and_keeps_what_is_remembered() {
         let at = |second| Timestamp::from_second(second).expect("in range");
         let old = json!({"phase": "Analysing", "memory": {"attempt": 7}, "history": [1], "problems": []});
-        let first = unreadable(&old, "steps: a string", Some(2), at(1000));
+        let unread = |why: &str| Unread { field: "spec.via".into(), why: why.into(), left_out: Vec::new() };
+        let first = unreadable(&old, &unread("a string"), Some(2), at(1000));
         assert_eq!((&first["memory"], &first["history"]), (&json!({"attempt": 7}), &json!([1])));
         assert_eq!(first["conditions"][2]["reason"], "Unreadable");
-        assert_eq!(first["problems"][0]["message"], "the spec cannot be read: steps: a string");
-        assert_eq!(unreadable(&first, "steps: a string", Some(2), at(2000)), first);
-        assert_ne!(unreadable(&first, "another word", Some(3), at(2000)), first);
-        assert_eq!(unreadable(&serde_json::Value::Null, "x", None, at(1))["phase"], "Unreadable");
+        assert_eq!(first["problems"][0]["message"], "the spec cannot be read: spec.via: a string");
+        assert_eq!(unreadable(&first, &unread("a string"), Some(2), at(2000)), first);
+        assert_ne!(unreadable(&first, &unread("another word"), Some(3), at(2000)), first);
+        assert_eq!(unreadable(&serde_json::Value::Null, &unread("x"), None, at(1))["phase"], "Unreadable");
     }
 }

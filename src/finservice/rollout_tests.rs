@@ -197,7 +197,7 @@ fn a_deleted_canary_rollout_leaves_stable_with_everything() {
 #[test]
 fn while_its_canary_rollout_cannot_be_read_no_revision_takes_over() {
     let mut fake = started(spec("Istio"), policy());
-    fake.unreadable("the CanaryRollout cannot be read");
+    fake.unreadable("the CanaryRollout cannot be read", "strategy", json!("fast"));
     fake.spec("version 2", "/version", json!("2"));
     fake.settle();
     ready(&mut fake);
@@ -207,11 +207,118 @@ fn while_its_canary_rollout_cannot_be_read_no_revision_takes_over() {
     let says =
         |plan: &Plan| plan.problems.iter().any(|p| p.message.contains("CanaryRollout app cannot be read"));
     assert!(says(&plan), "{:?}", plan.problems);
+    assert_eq!(fake.rollout_status().phase.as_deref(), Some("Unreadable"));
     // Without any, the simplest policy holds: what is Ready takes over.
     fake.rollout("the CanaryRollout is deleted", None);
+    fake.settle();
     ready(&mut fake);
     let plan = fake.settle();
     assert_eq!((plan.stable.as_ref(), says(&plan)), (Some(&new), false));
+}
+
+/// What stands in the status of a CanaryRollout: its phase, and the field and words of its worst problem.
+fn told(fake: &Fake) -> (String, String, String) {
+    let status = fake.rollout_status();
+    let problem = status.problems.first().cloned();
+    let (field, words) = problem.map(|problem| (problem.source, problem.message)).unwrap_or_default();
+    (status.phase.unwrap_or_default(), field, words)
+}
+
+#[test]
+fn a_canary_rollout_that_becomes_unreadable_holds_where_it_is_and_goes_on_when_it_is_mended() {
+    for (field, value) in [("strategy", json!("fast")), ("analysis", json!(7)), ("via", json!("Pigeon"))] {
+        let mut fake = started(spec("Istio"), policy());
+        to_first_weight(&mut fake);
+        fake.unreadable("a field cannot be read", field, value);
+        fake.pass(600);
+        let plan = fake.step();
+        assert!(plan.is_empty(), "nothing moves: {}", fake.log);
+        let named = format!("spec.{field}");
+        let (phase, source, words) = told(&fake);
+        assert_eq!((&*phase, &source), ("Unreadable", &named));
+        assert!(
+            words.starts_with(&format!("the spec cannot be read: {named}: invalid type"))
+                || words.contains("unknown variant"),
+            "{words}"
+        );
+        let of_service = &plan.problems[0];
+        assert!(of_service.message.contains("so 2 stays at 10 %"), "{of_service:?}");
+        assert!(of_service.remedy.contains(&named), "{of_service:?}");
+        let status = fake.rollout_status();
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").expect("a condition");
+        assert_eq!((&*stalled.status, &*stalled.reason), ("True", "Unreadable"));
+        assert_eq!((status.weight.map(|w| w.asked), status.step.as_deref()), (Some(10), Some("1/3")));
+        assert!(fake.step().is_empty(), "and it is said once");
+
+        // Mended, it goes on from where it was.
+        fake.unreadable("it is mended", field, Value::Null);
+        fake.settle();
+        assert_eq!(fake.rollout_status().phase.as_deref(), Some("Analysing"));
+        counted(&mut fake, "both are well", [0.001, 0.001]);
+        fake.settle();
+        ready(&mut fake);
+        fake.settle();
+        assert_eq!(share(&fake, 1), Some(50), "{}", fake.log);
+    }
+}
+
+#[test]
+fn while_it_cannot_be_read_what_fails_goes_back_and_deleting_gives_stable_everything() {
+    for deleted in [false, true] {
+        let mut fake = started(spec("Istio"), policy());
+        to_first_weight(&mut fake);
+        fake.unreadable("a field cannot be read", "strategy", json!({"canary": {"steps": "many"}}));
+        fake.settle();
+        assert_eq!(told(&fake).1, "spec.strategy.canary.steps");
+        if deleted {
+            fake.rollout("the CanaryRollout is deleted", None);
+        } else {
+            counted(&mut fake, "the new one fails", [0.001, 0.2]);
+        }
+        fake.settle();
+        assert_eq!(share(&fake, 1), Some(0), "{}", fake.log);
+        if !deleted {
+            assert_eq!(told(&fake).0, "RolledBack");
+        }
+    }
+}
+
+#[test]
+fn what_the_old_backend_has_given_up_stays_so_while_the_policy_cannot_be_read() {
+    let mut spec = spec("Istio");
+    spec["ingress"] = json!({"hosts": ["app.example"], "gateway": "edge/public"});
+    spec["legacy"] = json!({"host": "monolith.old.svc.cluster.local", "port": 80});
+    let mut policy = policy();
+    policy["from"] = json!("Legacy");
+    let mut fake = started(spec, policy);
+    let share = |fake: &Fake| {
+        let child = fake.child(Kind::VirtualService, "app.ingress")?;
+        let Facts::Route(route) = &child.facts else { return None };
+        route.share(&format!("app-{}", fake.hashes()[0]), "monolith")
+    };
+    assert_eq!(share(&fake), Some(10), "{}", fake.log);
+    fake.unreadable("from cannot be read", "from", json!("Nowhere"));
+    fake.pass(60);
+    fake.settle();
+    assert_eq!((share(&fake), &*told(&fake).0), (Some(10), "Unreadable"), "{}", fake.log);
+    fake.unreadable("it is mended", "from", Value::Null);
+    for _ in 0..3 {
+        counted(&mut fake, "both are well", [0.001, 0.001]);
+        fake.pass(60);
+        fake.settle();
+    }
+    fake.evidence = None;
+    fake.pass(60);
+    fake.settle();
+    let all = share(&fake);
+    assert_ne!(all, Some(10), "it has all of it: {}", fake.log);
+    for (field, value) in [("from", json!("Nowhere")), ("strategy", json!("fast"))] {
+        fake.unreadable("a field cannot be read", field, value);
+        fake.pass(600);
+        fake.settle();
+        assert_eq!(share(&fake), all, "nothing returns to the old backend: {}", fake.log);
+        fake.unreadable("it is mended", field, Value::Null);
+    }
 }
 
 #[test]

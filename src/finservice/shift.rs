@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::children::Scope;
 use super::facts::{Gathered, is_named, mark_of};
 use super::index::Observed;
+use super::index::rollouts::ObservedRollout;
 use super::plan::{Notice, Plan};
 use super::rollout::{self, Revision};
 use crate::api::Problem;
@@ -93,6 +94,7 @@ pub fn shift(
             let gathered = Gathered::new(scope, seen, rollout, revisions, before, current);
             let mut decision = decide(&gathered.facts(rollout), now);
             tell(&decision, plan);
+            plan.problems.extend(unread(rollout, &decision, current.map(|(hash, _)| hash)));
             let mut route = std::mem::take(&mut decision.route);
             let legacy = legacy_share(scope, rollout.object.spec.from.unwrap_or_default(), &route);
             if route.shares.iter().all(|(to, _)| *to == Destination::Legacy) {
@@ -151,6 +153,27 @@ fn tell(decision: &Decision, plan: &mut Plan) {
     if let Some(at) = decision.again_at {
         plan.look_again(at);
     }
+}
+
+/// That its CanaryRollout cannot be read, where that keeps back what the FinService asks for.
+fn unread(rollout: &ObservedRollout, decision: &Decision, current: Option<&str>) -> Option<Problem> {
+    let unread = rollout.unread.as_ref()?;
+    let name = rollout.object.metadata.name.as_deref().unwrap_or_default();
+    let held = match &decision.memory.rollout {
+        Some(rollout) => format!("{} stays at {} %", rollout.release, decision.weight),
+        None if current.is_some() && current != decision.stable.as_deref() => {
+            "the revision that is asked for does not take over".to_owned()
+        }
+        None => return None,
+    };
+    Some(Problem::error(
+        "CanaryRollout",
+        format!("CanaryRollout {name} cannot be read, so {held}: {unread}"),
+        format!(
+            "Correct {} of CanaryRollout {name}, or delete it: then stable has everything.",
+            unread.field
+        ),
+    ))
 }
 
 /// Without a CanaryRollout a new revision takes over once it is Ready.
@@ -218,18 +241,6 @@ fn takeover(
         return (before.or(current).and_then(owned), None);
     };
     if stable == current {
-        return (owned(stable), None);
-    }
-    if let Some(name) = &seen.unreadable {
-        // A policy that nobody can read is not the same as none: what it would hold back must not take over.
-        plan.reasons.push(format!("revision {stable} serves: CanaryRollout {name} cannot be read"));
-        plan.problems.push(Problem::error(
-            "CanaryRollout",
-            format!(
-                "CanaryRollout {name} cannot be read, so the revision that is asked for does not take over"
-            ),
-            format!("See the status of CanaryRollout {name}, and correct or delete it."),
-        ));
         return (owned(stable), None);
     }
     let relieved = revisions.get(stable).and_then(|revision| revision.deployment);

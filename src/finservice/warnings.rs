@@ -2,6 +2,7 @@
 
 use super::index::Observed;
 use super::index::rollouts::ObservedRollout;
+use super::index::topics::LostTopic;
 use super::plan::Plan;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
@@ -37,6 +38,7 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "Choose another host or path, or remove it from the other FinService.",
         ));
     }
+    topics(spec, seen, problems);
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
     times(spec, problems);
     card_data(spec, problems);
@@ -64,6 +66,31 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "a changed Secret is not noticed: this operator may not read Secrets",
             "Set onSecretChange to Ignore, or install the chart with rbac.readSecrets=true.",
         ));
+    }
+}
+
+/// Topics that somebody else names as its own too.
+fn topics(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Problem>) {
+    for LostTopic { name, cluster, holder, owner, same_object, same_owner } in &seen.lost_topics {
+        let (source, remedy) =
+            ("spec.data.topics", "Take it out of data.topics of one of both, or give it another name there.");
+        if !same_owner {
+            let made = match same_object {
+                true => "that one makes it, and what is said of it here is not followed",
+                false => "if both use one Kafka cluster, they have one topic with two owners",
+            };
+            let message = format!(
+                "topic {name} of Kafka cluster {cluster} is owned by FinService {holder} of {owner} too, which is older; \
+                 {made}, and {} may read and write it",
+                spec.owner
+            );
+            problems.push(Problem::warning(source, message, remedy));
+        } else if *same_object {
+            let message = format!(
+                "topic {name} is made by FinService {holder}, which is older: what is said of it here is not followed"
+            );
+            problems.push(Problem::info(source, message, "Nothing to do if both say the same of it."));
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use super::index::pod::{PodState, SlimPod};
 use super::index::rollouts::Policy;
 use super::lock;
 use super::plain::Plain;
+use super::unread;
 use super::watches::{Change, Watches, config, follow, key_of, version_of};
-use crate::api::{Action, CanaryRollout, CanaryRolloutSpec};
+use crate::api::Action;
 
 impl Watches {
     /// Starts the watches.
@@ -41,13 +42,13 @@ impl Watches {
                 Change::Is(Plain(object)) => {
                     let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
                     let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                    let (service, policy) = parse(object);
+                    let (service, policy) = unread::read(object);
                     let same = !is_news(index.rollouts.policy(&key), &policy);
-                    let concerned = index.rollouts.put(&key, version, created, &service, policy);
+                    let concerned = index.policy(&key, version, created, &service, policy);
                     if same { BTreeSet::new() } else { concerned }
                 }
-                Change::Gone(object) => index.rollouts.gone(&key_of(&object.0.metadata)),
-                Change::Relisted(seen) => index.rollouts.retain(&seen),
+                Change::Gone(object) => index.policy_gone(&key_of(&object.0.metadata)),
+                Change::Relisted(seen) => index.retain_policies(&seen),
             };
             let there = index.rollouts.any();
             drop(index);
@@ -139,24 +140,6 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(crate::api::GROUP, "v1alpha1", kind), plural)
 }
 
-/// The CanaryRollout in an object, or why it cannot be read, with the FinService that it names.
-fn parse(object: DynamicObject) -> (String, Policy) {
-    let mut metadata = object.metadata;
-    metadata.managed_fields = None;
-    let mut data = object.data;
-    // One that names nobody is told so under its own name.
-    let service = data["spec"]["service"].as_str().map(str::to_owned);
-    let service = service.unwrap_or_else(|| metadata.name.clone().unwrap_or_default());
-    let policy = match serde_json::from_value::<CanaryRolloutSpec>(data["spec"].take()) {
-        Ok(spec) => {
-            let status = serde_json::from_value(data["status"].take()).ok();
-            Policy::Good(Arc::new(CanaryRollout { metadata, spec, status }))
-        }
-        Err(error) => Policy::Bad(error.to_string().into(), metadata.generation),
-    };
-    (service, policy)
-}
-
 fn read_action(object: DynamicObject) -> Result<Action, serde_json::Error> {
     let mut metadata = object.metadata;
     metadata.managed_fields = None;
@@ -168,13 +151,10 @@ fn read_action(object: DynamicObject) -> Result<Action, serde_json::Error> {
 
 /// Whether a CanaryRollout differs from what is known in anything but its version.
 fn is_news(known: Option<&Policy>, now: &Policy) -> bool {
-    match (known, now) {
-        (Some(Policy::Good(known)), Policy::Good(now)) => {
-            known.metadata.generation != now.metadata.generation
-                || known.uid() != now.uid()
-                || known.status != now.status
-        }
-        (Some(Policy::Bad(known, before)), Policy::Bad(now, after)) => known != now || before != after,
-        _ => true,
-    }
+    let Some(known) = known else { return true };
+    let (old, new) = (known.object(), now.object());
+    known.unread() != now.unread()
+        || old.metadata.generation != new.metadata.generation
+        || old.uid() != new.uid()
+        || old.status != new.status
 }

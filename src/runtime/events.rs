@@ -142,6 +142,8 @@ struct Waiting {
     about: ObjectReference,
     reason: Reason,
     note: String,
+    /// Which of several rounds of the same it tells of.
+    round: i64,
 }
 
 /// Publishes Events. Cheap to clone.
@@ -173,7 +175,13 @@ impl Events {
 
     /// Says `note` (in a sentence for people; cut at 1024 bytes) about an object. Returns at once.
     pub fn publish(&self, about: ObjectReference, reason: Reason, note: impl Into<String>) {
-        if self.sender.try_send(Waiting { about, reason, note: note.into() }).is_err() {
+        self.publish_of(about, 0, reason, note);
+    }
+
+    /// The same of one of several rounds, such as the attempt of a rollout: what was said of an earlier one is no
+    /// repetition, also where the words are the same.
+    pub fn publish_of(&self, about: ObjectReference, round: i64, reason: Reason, note: impl Into<String>) {
+        if self.sender.try_send(Waiting { about, reason, note: note.into(), round }).is_err() {
             self.metrics.event("dropped");
         }
     }
@@ -201,7 +209,7 @@ fn shorten(note: &str) -> String {
     format!("{}{ellipsis}", &note[..end])
 }
 
-/// What was said when, by a digest of object, reason and note.
+/// What was said when, by a digest of object, round, reason and note.
 #[derive(Default)]
 struct Said {
     when: HashMap<u64, Instant>,
@@ -217,7 +225,7 @@ impl Said {
         }
         let mut hasher = DefaultHasher::new();
         let ObjectReference { kind, namespace, name, uid, .. } = &waiting.about;
-        (kind, namespace, name, uid, waiting.reason, &waiting.note).hash(&mut hasher);
+        (kind, namespace, name, uid, waiting.round, waiting.reason, &waiting.note).hash(&mut hasher);
         let key = hasher.finish();
         if self.when.get(&key).is_some_and(|said| now < *said + REPEAT_AFTER) {
             return false;
@@ -307,6 +315,10 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(sent.lock().unwrap().len(), 3);
         assert_eq!((count(&metrics, "published"), count(&metrics, "repeated")), (3, 6));
+        // A second attempt goes the way of the first, and is seen.
+        events.publish_of(about("a"), 2, Reason::Stalled, "no image");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(sent.lock().unwrap().pop().unwrap().1, "Stalled no image");
         tokio::time::sleep(REPEAT_AFTER).await;
         events.publish(about("a"), Reason::Stalled, "no image");
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,6 +1,7 @@
 //! Tests on real API servers. All modules share one pair of clouds; each test has namespaces of its own.
 
 mod actions;
+mod after;
 mod behaviour;
 mod chart;
 mod children;
@@ -14,7 +15,9 @@ mod played_prometheus;
 mod resilience;
 mod rollout;
 mod rollout_faults;
+mod rollout_kills;
 mod rollout_kinds;
+mod rollout_ways;
 mod stage;
 mod tour;
 mod traffic;

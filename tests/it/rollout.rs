@@ -209,6 +209,11 @@ async fn people_abort_retry_and_promote() {
                 ("ActionRefused", "promote by ann is refused: it is meant for 7, and this is 2"),
                 ("RolledBack", "2 goes from 10 % to 0 %: aborted by ann: a customer called"),
                 ("ActionRefused", "promote by ann is refused: 2 was rolled back; say retry first"),
+                (
+                    "RolloutStarted",
+                    "2 (revision R2) begins once more to take over from 1, as attempt 2: retry by ann: it was the database",
+                ),
+                ("WeightShifted", "2 goes from 0 % to 10 %"),
                 ("WeightShifted", "2 goes from 10 % to 100 %"),
                 ("RevisionPromoted", "2 (revision R2) has all traffic and is stable now"),
                 ("WindowClosed", "the rollback window of 2 is over; R1 is not kept warm any more"),

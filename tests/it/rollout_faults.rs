@@ -198,7 +198,12 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     })
     .await;
     let stalled = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Stalled").unwrap();
-    assert_eq!((&stalled["status"], &stalled["reason"]), (&json!("True"), &json!("Unreadable")));
+    assert_eq!(
+        (&stalled["status"], &stalled["reason"]),
+        (&json!("True"), &json!("RolledBack")),
+        "it stays so"
+    );
+    assert_eq!(status["problems"][0]["source"], "spec.strategy.canary.steps");
     assert_eq!(status["memory"]["attempt"], 2, "what is remembered is kept");
     stage.change(json!({"version": "4", "image": "registry.example/app:4"})).await;
     let service = stage

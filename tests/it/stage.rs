@@ -79,8 +79,33 @@ impl Stage {
 
     /// The same in that cloud.
     pub async fn on(cloud: &Cloud, name: &str, spec: Value, policy: impl Fn(&Played) -> Value) -> Self {
-        let world = World::on(cloud, name).await;
-        let played = Arc::new(Played::start().await);
+        Self::of(World::on(cloud, name).await, Arc::new(Played::start().await), spec, policy).await
+    }
+
+    /// The same, but its first revision takes over from an old backend: nothing is settled at the beginning.
+    pub async fn fresh(name: &str, spec: Value, policy: impl Fn(&Played) -> Value) -> Self {
+        let world = World::new(name).await;
+        Self::begin(world, Arc::new(Played::start().await), spec, policy).await
+    }
+
+    /// The same in a namespace that is there, judged by a Prometheus that is there.
+    pub async fn of(
+        world: World,
+        played: Arc<Played>,
+        spec: Value,
+        policy: impl Fn(&Played) -> Value,
+    ) -> Self {
+        let stage = Self::begin(world, played, spec, policy).await;
+        stage.phase("Settled").await;
+        stage
+    }
+
+    async fn begin(
+        world: World,
+        played: Arc<Played>,
+        spec: Value,
+        policy: impl Fn(&Played) -> Value,
+    ) -> Self {
         world.apply("app", spec).await.expect("a FinService");
         let ready = world.ready("app").await;
         let first = ready.status.and_then(|s| s.revisions?.stable).expect("a revision that serves");
@@ -89,7 +114,6 @@ impl Stage {
         let recorder = tokio::spawn(record(world.dynamic(ISTIO.0, ISTIO.1), Arc::clone(&shares)));
         let stage = Self { world, played, first, shares, recorder };
         stage.put_policy("app", policy(&stage.played)).await;
-        stage.phase("Settled").await;
         stage
     }
 

@@ -187,6 +187,14 @@ impl World {
         Self { client, namespace: made.name_any() }
     }
 
+    /// The namespace of that name in that cloud: what GitOps does for every cluster.
+    pub async fn named(cloud: &Cloud, namespace: &str) -> Self {
+        let client = cloud.client_admin().expect("a client");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        install::apply(&client, &[object]).await.expect("a namespace");
+        Self { client, namespace: namespace.to_owned() }
+    }
+
     /// The ConfigMap and the Secret that [`rich`] reads.
     pub async fn references(&self) {
         let settings = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings",

@@ -275,6 +275,7 @@ impl World {
         let memory: Memory = kept.memory.unwrap_or_default();
         let facts = Facts {
             policy: &self.policy,
+            unread: None,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             sharing: self.sharing(),
             scale: self.scale(),

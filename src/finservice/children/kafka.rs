@@ -17,7 +17,11 @@ const REPLICAS: i32 = 3;
 
 /// Name of the Kafka cluster that the service uses; none if it uses none.
 pub fn cluster<'a>(scope: &Scope<'a>) -> Option<&'a str> {
-    let data = scope.spec.data.as_ref()?;
+    cluster_of(scope.spec.data.as_ref()?)
+}
+
+/// Name of the Kafka cluster that is used by who has such data; none if none is.
+pub fn cluster_of(data: &Data) -> Option<&str> {
     let topics = data.topics.as_ref().is_some_and(|topics| !topics.is_empty());
     (topics || data.kafka_cluster.is_some()).then(|| data.kafka_cluster.as_deref().unwrap_or(CLUSTER))
 }

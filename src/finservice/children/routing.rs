@@ -15,7 +15,7 @@ pub struct Routing<'a> {
     pub weights: &'a Weights,
     /// Ports of the revisions, by hash. A revision that is not here is taken to have the spec's.
     pub ports: BTreeMap<&'a str, &'a [Port]>,
-    /// Pairs of host and path that an older FinService has claimed: no route is made for them.
+    /// Pairs of host and path that another FinService has claimed: no route is made for them.
     pub refused: BTreeSet<(String, String)>,
 }
 

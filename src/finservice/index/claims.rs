@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Key;
 use crate::api::FinService;
+use crate::api::network::Ingress;
 use crate::finservice::placement;
 
 /// A host and path at a gateway.
@@ -19,28 +20,47 @@ pub struct Claim {
     pub path: String,
 }
 
-/// Who claims what. The oldest FinService wins; among equals the one whose name comes first.
+/// What a host is for. What serves goes before what is only shown: a changed CanaryRollout must not take a host from
+/// a service that answers under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Serves,
+    Preview,
+}
+
+/// Since when a FinService has been there, and what it claims.
+type Of = (Timestamp, BTreeSet<(Claim, Use)>);
+
+/// Who claims what. What serves wins over previews; of equals the oldest FinService, then the one whose name comes
+/// first.
 #[derive(Debug, Default)]
 pub struct Claims {
-    by_claim: BTreeMap<Claim, BTreeSet<(Timestamp, Key)>>,
-    by_service: BTreeMap<Key, (Timestamp, BTreeSet<Claim>)>,
+    by_claim: BTreeMap<Claim, BTreeSet<(Use, Timestamp, Key)>>,
+    by_service: BTreeMap<Key, Of>,
 }
 
 impl Claims {
-    /// Takes in what a FinService claims at this site; `None` forgets it. Returns the others that it
-    /// concerns: those that claim something which this one has begun or ceased to claim.
-    pub fn update(&mut self, key: &Key, service: Option<&FinService>, site: &str) -> BTreeSet<Key> {
+    /// Takes in what a FinService claims at this site, with the host of its preview, if it has one; `None` forgets
+    /// it. Returns the others that it concerns: those that claim something which this one has begun or ceased to
+    /// claim.
+    pub fn update(
+        &mut self,
+        key: &Key,
+        service: Option<&FinService>,
+        preview: Option<&str>,
+        site: &str,
+    ) -> BTreeSet<Key> {
         let mut concerned = BTreeSet::new();
-        let new = service.map(|service| (created(service), claims(key, service, site)));
+        let new = service.map(|service| (created(service), claims(key, service, preview, site)));
         let new = new.filter(|(_, claims)| !claims.is_empty());
         if self.by_service.get(key) == new.as_ref() {
             return concerned;
         }
         if let Some((at, old)) = self.by_service.remove(key) {
-            for claim in old {
+            for (claim, of_use) in old {
                 if let Some(holders) = self.by_claim.get_mut(&claim) {
-                    holders.remove(&(at, key.clone()));
-                    concerned.extend(holders.iter().map(|(_, holder)| holder.clone()));
+                    holders.remove(&(of_use, at, key.clone()));
+                    concerned.extend(holders.iter().map(|(.., holder)| holder.clone()));
                     if holders.is_empty() {
                         self.by_claim.remove(&claim);
                     }
@@ -48,52 +68,119 @@ impl Claims {
             }
         }
         if let Some((at, claims)) = new {
-            for claim in &claims {
+            for (claim, of_use) in &claims {
                 let holders = self.by_claim.entry(claim.clone()).or_default();
-                concerned.extend(holders.iter().map(|(_, holder)| holder.clone()));
-                holders.insert((at, key.clone()));
+                concerned.extend(holders.iter().map(|(.., holder)| holder.clone()));
+                holders.insert((*of_use, at, key.clone()));
             }
             self.by_service.insert(key.clone(), (at, claims));
         }
+        concerned.remove(key);
         concerned
     }
 
-    /// What this FinService claims although an older one holds it, with the holder.
+    /// What this FinService claims to serve although an older one does, with the holder.
     pub fn lost(&self, key: &Key) -> Vec<(Claim, Key)> {
-        let Some((at, claims)) = self.by_service.get(key) else { return Vec::new() };
+        self.lost_of(key, Use::Serves)
+    }
+
+    /// Where its preview would stand although that belongs to another, with the holder.
+    pub fn lost_previews(&self, key: &Key) -> Vec<(Claim, Key)> {
+        self.lost_of(key, Use::Preview)
+    }
+
+    fn lost_of(&self, key: &Key, wanted: Use) -> Vec<(Claim, Key)> {
+        let Some((_, claims)) = self.by_service.get(key) else { return Vec::new() };
         claims
             .iter()
-            .filter_map(|claim| {
-                let (first_at, first) = self.by_claim.get(claim)?.first()?;
-                ((first_at, first) != (at, key)).then(|| (claim.clone(), first.clone()))
+            .filter(|(_, of_use)| *of_use == wanted)
+            .filter_map(|(claim, _)| {
+                let (.., first) = self.by_claim.get(claim)?.first()?;
+                (first != key).then(|| (claim.clone(), first.clone()))
             })
             .collect()
     }
 }
 
-fn created(service: &FinService) -> Timestamp {
+/// When a FinService was created; the end of time where that is not known.
+pub(super) fn created(service: &FinService) -> Timestamp {
     service.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0)
 }
 
-fn claims(key: &Key, service: &FinService, site: &str) -> BTreeSet<Claim> {
-    let mut claims = BTreeSet::new();
-    let Some(ingress) = &service.spec.ingress else { return claims };
+fn claims(key: &Key, service: &FinService, preview: Option<&str>, site: &str) -> BTreeSet<(Claim, Use)> {
+    let Some(ingress) = &service.spec.ingress else { return BTreeSet::new() };
     if !placement::names(&service.spec, site) {
-        return claims;
+        return BTreeSet::new();
     }
+    let serves = ingress.hosts.iter().map(|host| (host.as_str(), Use::Serves));
+    let shown = preview.map(|host| (host, Use::Preview));
+    serves
+        .chain(shown)
+        .flat_map(|(host, of_use)| of_host(key, ingress, host).map(move |c| (c, of_use)))
+        .collect()
+}
+
+/// A host with each path of an ingress.
+fn of_host<'a>(key: &Key, ingress: &'a Ingress, host: &'a str) -> impl Iterator<Item = Claim> + use<'a> {
     let gateway = match ingress.gateway.split_once('/') {
         Some(_) => ingress.gateway.clone(),
         None => format!("{}/{}", key.namespace, ingress.gateway),
     };
-    let all = vec!["/".to_owned()];
-    for host in &ingress.hosts {
-        for path in ingress.paths.as_ref().unwrap_or(&all) {
-            let path = match path.trim_end_matches('/') {
-                "" => "/".to_owned(),
-                path => path.to_owned(),
-            };
-            claims.insert(Claim { gateway: gateway.clone(), host: host.clone(), path });
-        }
+    let paths = ingress.paths.clone().unwrap_or_else(|| vec!["/".to_owned()]);
+    paths.into_iter().map(move |path| {
+        let path = match path.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            path => path.to_owned(),
+        };
+        Claim { gateway: gateway.clone(), host: host.to_owned(), path }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(second: i64, host: &str, paths: &[&str]) -> FinService {
+        let time = Timestamp::from_second(second).expect("in range");
+        serde_json::from_value(json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+            "metadata": {"name": "x", "creationTimestamp": time.to_string()},
+            "spec": {"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 80}],
+                "ingress": {"hosts": [host], "paths": paths, "gateway": "edge/public"}},
+        }))
+        .expect("a FinService")
     }
-    claims
+
+    fn lost(found: Vec<(Claim, Key)>) -> Vec<String> {
+        found.into_iter().map(|(claim, holder)| format!("{}{} {holder}", claim.host, claim.path)).collect()
+    }
+
+    #[test]
+    fn one_preview_host_and_path_belongs_to_the_older_of_two() {
+        let (mut claims, a, b) = (Claims::default(), Key::new("pay", "a"), Key::new("pay", "b"));
+        claims.update(&a, Some(&service(20, "a.example", &["/x", "/y"])), Some("preview.example"), "here");
+        let heard =
+            claims.update(&b, Some(&service(10, "b.example", &["/y/"])), Some("preview.example"), "here");
+        assert_eq!(heard, BTreeSet::from([a.clone()]));
+        assert_eq!(lost(claims.lost_previews(&a)), ["preview.example/y pay/b"]);
+        assert_eq!((claims.lost_previews(&b), claims.lost(&a), claims.lost(&b)), (vec![], vec![], vec![]));
+        let heard = claims.update(&b, Some(&service(10, "b.example", &["/y"])), None, "here");
+        assert_eq!((heard, claims.lost_previews(&a)), (BTreeSet::from([a]), vec![]));
+    }
+
+    #[test]
+    fn a_host_that_serves_goes_before_a_preview_however_old_that_is() {
+        let (mut claims, old, young) = (Claims::default(), Key::new("pay", "old"), Key::new("pay", "young"));
+        claims.update(&young, Some(&service(20, "app.example", &["/"])), None, "here");
+        let heard =
+            claims.update(&old, Some(&service(10, "old.example", &["/"])), Some("app.example"), "here");
+        assert_eq!(heard, BTreeSet::from([young.clone()]));
+        assert_eq!(lost(claims.lost_previews(&old)), ["app.example/ pay/young"]);
+        assert_eq!((claims.lost(&young), claims.lost(&old)), (vec![], vec![]));
+        // Its own host is told of elsewhere.
+        claims.update(&old, Some(&service(10, "old.example", &["/"])), Some("old.example"), "here");
+        assert_eq!(claims.lost_previews(&old), []);
+    }
 }

@@ -4,8 +4,10 @@
 pub mod child;
 pub mod claims;
 pub mod graph;
+mod hosts;
 pub mod pod;
 pub mod rollouts;
+pub mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
 use rollouts::{ObservedRollout, Rollouts};
+use topics::{LostTopic, Topics};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,12 +97,14 @@ pub struct Observed {
     pub kinds: BTreeSet<Kind>,
     /// Hosts and paths that an older FinService holds.
     pub lost_claims: Vec<(Claim, Key)>,
+    /// Hosts and paths that its CanaryRollout would show a revision under, and that another holds.
+    pub lost_previews: Vec<(Claim, Key)>,
+    /// Topics that an older FinService names as its own.
+    pub lost_topics: Vec<LostTopic>,
     /// The call cycle that it is a member of.
     pub cycle: Option<Arc<str>>,
     /// Its CanaryRollout, if it has one.
     pub rollout: Option<ObservedRollout>,
-    /// Its CanaryRollout, if the only ones that it has cannot be read.
-    pub unreadable: Option<Arc<str>>,
 }
 
 /// What the operator knows of its cluster.
@@ -116,6 +121,7 @@ pub struct Index {
     readers: HashMap<(bool, Key), BTreeSet<Key>>,
     kinds: BTreeSet<Kind>,
     claims: Claims,
+    topics: Topics,
     calls: CallGraph,
     calls_changed: bool,
     /// CanaryRollouts, what people said, and pods.
@@ -150,7 +156,8 @@ impl Index {
             self.reread(key, &old, &references);
         }
         self.calls_changed |= self.calls.update(key, good.as_deref());
-        let mut concerned = self.claims.update(key, good.as_deref(), &self.site);
+        let mut concerned = self.topics.update(key, good.as_deref(), &self.site);
+        concerned.extend(self.claim(key));
         concerned.insert(key.clone());
         concerned
     }
@@ -176,6 +183,13 @@ impl Index {
     /// Takes in a child. An event that is older than what is known is passed over. Returns whether
     /// anything changed.
     pub fn child(&mut self, key: &Key, mut state: ChildState) -> bool {
+        if state.kind == Kind::KafkaTopic {
+            // It may have been another's: who does not know that it is no more would delete it one day.
+            for other in self.topics.namers(&key.namespace, &state.name).iter().filter(|other| *other != key)
+            {
+                self.child_gone(other, state.kind, &state.name, None);
+            }
+        }
         let entry = self.entries.entry(key.clone()).or_default();
         let known = entry.children.iter_mut().find(|c| c.kind == state.kind && c.name == state.name);
         match known {
@@ -465,9 +479,10 @@ impl Index {
             secrets_hidden: self.secrets_hidden && !entry.references.1.is_empty(),
             kinds: self.kinds.clone(),
             lost_claims: self.claims.lost(key),
+            lost_previews: self.claims.lost_previews(key),
+            lost_topics: self.topics.lost(key),
             cycle: entry.cycle.clone(),
             rollout: self.rollouts.observe(service),
-            unreadable: self.rollouts.unreadable(key),
         })
     }
 }

@@ -18,8 +18,42 @@ use crate::canary::facts::{Answered, Evidence, GateAnswer, Said};
 pub enum Policy {
     /// It parses.
     Good(Arc<CanaryRollout>),
-    /// It does not: why, and the generation that does not.
-    Bad(Arc<str>, Option<i64>),
+    /// It does not: what can be read of it, and what cannot.
+    Bad(Arc<CanaryRollout>, Arc<Unread>),
+}
+
+/// What cannot be read of a CanaryRollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The field, as far as it is known.
+    pub field: String,
+    /// Why.
+    pub why: String,
+    /// The fields of the spec that were left out for it.
+    pub left_out: Vec<String>,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+impl Policy {
+    /// The CanaryRollout, as far as it can be read.
+    pub fn object(&self) -> &Arc<CanaryRollout> {
+        match self {
+            Self::Good(object) | Self::Bad(object, _) => object,
+        }
+    }
+
+    /// What cannot be read of it.
+    pub fn unread(&self) -> Option<&Arc<Unread>> {
+        match self {
+            Self::Good(_) => None,
+            Self::Bad(_, unread) => Some(unread),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -33,9 +67,9 @@ struct Entry {
 /// What is known of the rollouts of one FinService.
 #[derive(Clone, Debug, Default)]
 pub struct OfService {
-    /// The CanaryRollout that holds: the oldest that parses.
-    pub holds: Option<(Key, Arc<CanaryRollout>)>,
-    /// Those that do not hold: younger ones, and such as do not parse.
+    /// The CanaryRollout that holds: the oldest that parses; where none does, the oldest.
+    pub holds: Option<(Key, Policy)>,
+    /// Those that do not hold.
     pub others: Vec<(Key, Policy)>,
     /// What was said to the one that holds and has not been answered yet.
     pub actions: Vec<Arc<Action>>,
@@ -48,6 +82,8 @@ pub struct OfService {
 pub struct ObservedRollout {
     /// The CanaryRollout.
     pub object: Arc<CanaryRollout>,
+    /// What cannot be read of it.
+    pub unread: Option<Arc<Unread>>,
     /// What is remembered: as its status says, or as the decision said that is being carried out.
     pub memory: Memory,
     /// Pods of the FinService.
@@ -233,12 +269,14 @@ impl Rollouts {
         let metadata = &service.metadata;
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let of = self.of(&Key::new(namespace.unwrap_or_default(), name.unwrap_or_default()));
-        let (_, object) = of.holds?;
+        let (_, policy) = of.holds?;
+        let object = Arc::clone(policy.object());
         let memory = object.status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
         let changed_by = metadata.annotations.as_ref().and_then(actions::changed_by);
         let (said, refused) = actions::hear(of.actions.iter().map(Arc::as_ref), changed_by);
         Some(ObservedRollout {
             object,
+            unread: policy.unread().cloned(),
             memory,
             pods: of.pods,
             actions: said,
@@ -251,13 +289,13 @@ impl Rollouts {
         })
     }
 
-    /// The name of a CanaryRollout of a FinService that cannot be read, if none can.
-    pub fn unreadable(&self, service: &Key) -> Option<Arc<str>> {
-        let of = self.of(service);
-        if of.holds.is_some() {
+    /// The host under which the CanaryRollout of a FinService shows revisions before they serve.
+    pub fn preview_host(&self, service: &Key) -> Option<String> {
+        if !self.of_service.contains_key(service) {
             return None;
         }
-        of.others.into_iter().next().map(|(key, _)| key.name)
+        let (_, policy) = self.of(service).holds?;
+        policy.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
     }
 
     /// What is known of the rollouts of a FinService.
@@ -274,13 +312,11 @@ impl Rollouts {
         }
         all.sort_by_key(|(key, entry)| (entry.created.is_none(), entry.created, (*key).clone()));
         let mut found = OfService { pods: self.pods_of(service).to_vec(), ..OfService::default() };
-        for (key, entry) in all {
-            match &entry.policy {
-                Policy::Good(object) if found.holds.is_none() => {
-                    found.holds = Some((key.clone(), Arc::clone(object)));
-                }
-                other => found.others.push((key.clone(), other.clone())),
-            }
+        let parses = |(_, entry): &(&Key, &Entry)| matches!(entry.policy, Policy::Good(_));
+        let holds = all.iter().position(parses).unwrap_or(0);
+        for (place, (key, entry)) in all.into_iter().enumerate() {
+            let one = (key.clone(), entry.policy.clone());
+            if place == holds { found.holds = Some(one) } else { found.others.push(one) }
         }
         if let Some((holds, _)) = &found.holds {
             let said = self.actions.iter().filter(|(key, action)| {
@@ -323,13 +359,18 @@ mod tests {
         let key = |name| Key::new("pay", name);
         rollouts.put(&key("young"), 1, at(20), "app", rollout("young", "app"));
         rollouts.put(&key("old"), 2, at(10), "app", rollout("old", "app"));
-        rollouts.put(&key("bad"), 3, at(1), "app", Policy::Bad("no".into(), Some(1)));
+        let Policy::Good(object) = rollout("bad", "app") else { panic!("it parses") };
+        let unread = Unread { field: "spec.via".into(), why: "no".into(), left_out: vec!["via".into()] };
+        rollouts.put(&key("bad"), 3, at(1), "app", Policy::Bad(object, Arc::new(unread)));
         let of = rollouts.of(&app);
         assert_eq!(of.holds.map(|(key, _)| key), Some(key("old")));
         let others: Vec<_> = of.others.iter().map(|(key, _)| key.name.to_string()).collect();
         assert_eq!(others, ["bad", "young"]);
         assert_eq!(rollouts.gone(&key("old")), BTreeSet::from([app.clone()]));
         assert_eq!(rollouts.of(&app).holds.map(|(key, _)| key), Some(key("young")));
+        rollouts.gone(&key("young"));
+        let seen = rollouts.of(&app).holds.map(|(key, policy)| (key, policy.unread().map(|u| u.to_string())));
+        assert_eq!(seen, Some((key("bad"), Some("spec.via: no".to_owned()))), "what none replaces holds on");
     }
 
     #[test]

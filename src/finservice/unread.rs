@@ -1,0 +1,188 @@
+//! CanaryRollouts as they are read: whole, or what can be read of one whose spec cannot. Pure.
+//!
+//! One that was written for another version must not take its canary away, nor push it on: what can be read of it
+//! still says who has which share, so that the rollout holds where it is.
+
+use std::sync::Arc;
+
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::index::rollouts::{Policy, Unread};
+use crate::api::canaryrollout::{CanaryStrategy, From, Step, Via};
+use crate::api::canarystatus::Memory;
+use crate::api::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus, Problem};
+
+/// The CanaryRollout in an object, with the FinService that it names.
+pub fn read(object: DynamicObject) -> (String, Policy) {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    let mut data = object.data;
+    let written = data["spec"].take();
+    // One that names nobody is told so under its own name.
+    let service = written["service"].as_str().map(str::to_owned);
+    let service = service.unwrap_or_else(|| metadata.name.clone().unwrap_or_default());
+    let status: Option<CanaryRolloutStatus> = serde_json::from_value(data["status"].take()).ok();
+    let policy = match failure(&written) {
+        None => {
+            let spec = serde_json::from_value(written).unwrap_or_default();
+            Policy::Good(Arc::new(CanaryRollout { metadata, spec, status }))
+        }
+        Some(why) => {
+            let memory = status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
+            let field = locate(&written, &why);
+            let (spec, left_out) = what_can_be_read(&written, &service, &memory);
+            let object = Arc::new(CanaryRollout { metadata, spec, status });
+            Policy::Bad(object, Arc::new(Unread { field, why, left_out }))
+        }
+    };
+    (service, policy)
+}
+
+/// That a CanaryRollout cannot be read, and the way out.
+pub fn problem(unread: &Unread) -> Problem {
+    Problem::error(
+        unread.field.clone(),
+        format!("the spec cannot be read: {unread}"),
+        "Correct this field: the rollout goes on from where it is. Or delete this CanaryRollout: then stable has \
+         everything. Until then nothing moves but back, and no other revision takes over.",
+    )
+}
+
+/// Why a spec cannot be read; `None` if it can.
+fn failure(spec: &Value) -> Option<String> {
+    serde_json::from_value::<CanaryRolloutSpec>(spec.clone()).err().map(|error| error.to_string())
+}
+
+/// The field that cannot be read: serde names none, so that is gone down to without which the failure is another.
+fn locate(spec: &Value, why: &str) -> String {
+    let (mut field, mut pointer) = ("spec".to_owned(), String::new());
+    loop {
+        let names: Vec<String> = match spec.pointer(&pointer) {
+            Some(Value::Object(fields)) => fields.keys().cloned().collect(),
+            Some(Value::Array(items)) => (0..items.len()).map(|index| index.to_string()).collect(),
+            _ => return field,
+        };
+        let is_list = spec.pointer(&pointer).is_some_and(Value::is_array);
+        let Some(name) = names.into_iter().find(|name| {
+            let mut without = spec.clone();
+            match without.pointer_mut(&pointer) {
+                Some(Value::Object(fields)) => drop(fields.remove(name)),
+                Some(Value::Array(items)) => drop(name.parse().map(|index: usize| items.remove(index))),
+                _ => {}
+            }
+            failure(&without).as_deref() != Some(why)
+        }) else {
+            return field;
+        };
+        field = if is_list { format!("{field}[{name}]") } else { format!("{field}.{name}") };
+        pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+    }
+}
+
+/// What can be read of a spec, and the fields that cannot. Where those say who has the traffic, what is remembered
+/// says it.
+fn what_can_be_read(written: &Value, service: &str, memory: &Memory) -> (CanaryRolloutSpec, Vec<String>) {
+    let mut kept = json!({"service": service, "strategy": {}});
+    let mut left_out = Vec::new();
+    for (field, value) in written.as_object().into_iter().flatten() {
+        let mut more = kept.clone();
+        more[field] = value.clone();
+        match failure(&more) {
+            None => kept = more,
+            Some(_) => left_out.push(field.clone()),
+        }
+    }
+    let mut spec: CanaryRolloutSpec = serde_json::from_value(kept).unwrap_or_default();
+    let rollout = memory.rollout.as_ref();
+    for field in &left_out {
+        match field.as_str() {
+            "strategy" => {
+                // Steps that would lead to where it is.
+                let weight = rollout.map_or(0, |rollout| rollout.weight);
+                let step = |weight| Step { weight, ..Step::default() };
+                spec.strategy.canary = (1..100).contains(&weight).then(|| CanaryStrategy {
+                    steps: vec![step(weight), step(100)],
+                    ..CanaryStrategy::default()
+                });
+            }
+            "via" => spec.via = (!written["featureFlag"].is_null()).then_some(Via::FeatureFlag),
+            "from" => {
+                let takes = rollout.is_some_and(|rollout| rollout.stable.is_none());
+                spec.from = (takes || memory.legacy_done).then_some(From::Legacy);
+            }
+            _ => {}
+        }
+    }
+    (spec, left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(spec: Value, memory: Value) -> (Arc<CanaryRollout>, Option<Arc<Unread>>) {
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "app", "namespace": "pay", "generation": 7}, "spec": spec,
+            "status": {"memory": memory},
+        }))
+        .expect("an object");
+        match read(object).1 {
+            Policy::Good(object) => (object, None),
+            Policy::Bad(object, unread) => (object, Some(unread)),
+        }
+    }
+
+    fn memory(weight: i32, stable: Option<&str>) -> Value {
+        json!({"attempt": 3, "rollout": {"canary": "b", "stable": stable, "release": "2", "weight": weight,
+            "startedAt": "2026-11-25T10:00:00Z"}})
+    }
+
+    #[test]
+    fn the_field_that_cannot_be_read_is_named() {
+        let whole =
+            json!({"service": "app", "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 100}]}}});
+        assert!(of(whole.clone(), Value::Null).1.is_none());
+        for (pointer, value, field) in [
+            ("/strategy/canary/steps", json!("many"), "spec.strategy.canary.steps"),
+            ("/strategy/canary/steps/0/weight", json!("ten"), "spec.strategy.canary.steps[0].weight"),
+            ("/via", json!("Pigeon"), "spec.via"),
+            ("/strategy", Value::Null, "spec.strategy"),
+            ("/service", json!(5), "spec.service"),
+        ] {
+            let mut spec = whole.clone();
+            match spec.pointer_mut(pointer) {
+                Some(place) => *place = value,
+                None => spec[&pointer[1..]] = value,
+            }
+            let (object, unread) = of(spec, Value::Null);
+            assert_eq!(unread.expect("it cannot be read").field, field);
+            assert_eq!(object.spec.service, "app");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_is_kept_and_what_is_remembered_says_who_has_the_traffic() {
+        let spec = json!({"service": "app", "strategy": "fast", "via": "Pigeon", "from": 5, "progressDeadline": "3m",
+            "featureFlag": {"launchDarkly": {"project": "p", "environment": "e", "flag": "f", "variation": 0,
+                "fallback": 1, "token": {"secret": "s", "key": "k"}}}});
+        let (object, unread) = of(spec.clone(), memory(10, Some("a")));
+        assert_eq!(unread.expect("it cannot be read").left_out, ["from", "strategy", "via"]);
+        let read = &object.spec;
+        assert_eq!(
+            (read.progress_deadline.as_deref(), read.via, read.from),
+            (Some("3m"), Some(Via::FeatureFlag), None)
+        );
+        let weights: Vec<i32> =
+            read.strategy.canary.iter().flat_map(|canary| &canary.steps).map(|step| step.weight).collect();
+        assert_eq!(weights, [10, 100]);
+        let (object, _) = of(spec, memory(50, None));
+        assert_eq!(object.spec.from, Some(From::Legacy), "it was taking traffic from the old backend");
+        let (object, unread) = of(json!("nonsense"), Value::Null);
+        assert_eq!(
+            (&*object.spec.service, unread.expect("it cannot be read").field.as_str()),
+            ("app", "spec")
+        );
+    }
+}
