@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::Key;
+use super::holders::Holders;
 use crate::api::FinService;
 use crate::api::network::Ingress;
 use crate::finservice::placement;
@@ -35,7 +36,7 @@ type Of = (Timestamp, BTreeSet<(Claim, Use)>);
 /// first.
 #[derive(Debug, Default)]
 pub struct Claims {
-    by_claim: BTreeMap<Claim, BTreeSet<(Use, Timestamp, Key)>>,
+    holders: Holders<Claim, (Use, Timestamp)>,
     by_service: BTreeMap<Key, Of>,
 }
 
@@ -57,25 +58,14 @@ impl Claims {
             return concerned;
         }
         if let Some((at, old)) = self.by_service.remove(key) {
-            for (claim, of_use) in old {
-                if let Some(holders) = self.by_claim.get_mut(&claim) {
-                    holders.remove(&(of_use, at, key.clone()));
-                    concerned.extend(holders.iter().map(|(.., holder)| holder.clone()));
-                    if holders.is_empty() {
-                        self.by_claim.remove(&claim);
-                    }
-                }
-            }
+            let old = old.into_iter().map(|(claim, of_use)| (claim, (of_use, at)));
+            self.holders.remove(key, old, &mut concerned);
         }
         if let Some((at, claims)) = new {
-            for (claim, of_use) in &claims {
-                let holders = self.by_claim.entry(claim.clone()).or_default();
-                concerned.extend(holders.iter().map(|(.., holder)| holder.clone()));
-                holders.insert((*of_use, at, key.clone()));
-            }
+            let ranked = claims.iter().map(|(claim, of_use)| (claim.clone(), (*of_use, at)));
+            self.holders.add(key, ranked, &mut concerned);
             self.by_service.insert(key.clone(), (at, claims));
         }
-        concerned.remove(key);
         concerned
     }
 
@@ -95,7 +85,7 @@ impl Claims {
             .iter()
             .filter(|(_, of_use)| *of_use == wanted)
             .filter_map(|(claim, _)| {
-                let (.., first) = self.by_claim.get(claim)?.first()?;
+                let first = self.holders.of(claim).next()?;
                 (first != key).then(|| (claim.clone(), first.clone()))
             })
             .collect()

@@ -4,6 +4,7 @@
 pub mod child;
 pub mod claims;
 pub mod graph;
+mod holders;
 mod hosts;
 pub mod pod;
 pub mod rollouts;

@@ -291,40 +291,37 @@ impl Rollouts {
 
     /// The host under which the CanaryRollout of a FinService shows revisions before they serve.
     pub fn preview_host(&self, service: &Key) -> Option<String> {
-        if !self.of_service.contains_key(service) {
-            return None;
-        }
-        let (_, policy) = self.of(service).holds?;
-        policy.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
+        let holds = self.that_name(service).into_iter().next()?.1;
+        holds.policy.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
     }
 
     /// What is known of the rollouts of a FinService.
     pub fn of(&self, service: &Key) -> OfService {
-        let mut all: Vec<(&Key, &Entry)> = self
-            .of_service
-            .get(service)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| Some((key, self.policies.get(key)?)))
-            .collect();
-        if all.is_empty() {
-            return OfService::default();
+        let mut all =
+            self.that_name(service).into_iter().map(|(key, entry)| (key.clone(), entry.policy.clone()));
+        let Some(holds) = all.next() else { return OfService::default() };
+        let said = self.actions.iter().filter(|(key, action)| {
+            target_of(key, action).as_ref() == Some(&holds.0) && !actions::is_over(action)
+        });
+        OfService {
+            actions: said.map(|(_, action)| Arc::clone(action)).collect(),
+            others: all.collect(),
+            pods: self.pods_of(service).to_vec(),
+            holds: Some(holds),
         }
-        all.sort_by_key(|(key, entry)| (entry.created.is_none(), entry.created, (*key).clone()));
-        let mut found = OfService { pods: self.pods_of(service).to_vec(), ..OfService::default() };
+    }
+
+    /// The CanaryRollouts that name a FinService: first the one that holds, then the others by age.
+    fn that_name(&self, service: &Key) -> Vec<(&Key, &Entry)> {
+        let named = self.of_service.get(service).into_iter().flatten();
+        let mut all: Vec<(&Key, &Entry)> =
+            named.filter_map(|key| Some((key, self.policies.get(key)?))).collect();
+        all.sort_by_key(|(key, entry)| (entry.created.is_none(), entry.created, *key));
         let parses = |(_, entry): &(&Key, &Entry)| matches!(entry.policy, Policy::Good(_));
-        let holds = all.iter().position(parses).unwrap_or(0);
-        for (place, (key, entry)) in all.into_iter().enumerate() {
-            let one = (key.clone(), entry.policy.clone());
-            if place == holds { found.holds = Some(one) } else { found.others.push(one) }
+        if let Some(holds) = all.iter().position(parses) {
+            all[..=holds].rotate_right(1);
         }
-        if let Some((holds, _)) = &found.holds {
-            let said = self.actions.iter().filter(|(key, action)| {
-                target_of(key, action).as_ref() == Some(holds) && !actions::is_over(action)
-            });
-            found.actions = said.map(|(_, action)| Arc::clone(action)).collect();
-        }
-        found
+        all
     }
 }
 

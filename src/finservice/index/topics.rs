@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Key;
 use super::claims::created;
+use super::holders::Holders;
 use crate::api::FinService;
 use crate::finservice::children::kafka;
 use crate::finservice::placement;
@@ -38,7 +39,7 @@ struct Named {
 /// Who names which topic as its own. The oldest FinService has it; among equals the one whose name comes first.
 #[derive(Debug, Default)]
 pub struct Topics {
-    by_topic: BTreeMap<String, BTreeSet<(Timestamp, Key)>>,
+    holders: Holders<String, Timestamp>,
     by_service: BTreeMap<Key, Named>,
 }
 
@@ -51,22 +52,12 @@ impl Topics {
             return concerned;
         }
         if let Some(old) = self.by_service.remove(key) {
-            for topic in old.topics {
-                if let Some(holders) = self.by_topic.get_mut(&topic) {
-                    holders.remove(&(old.at, key.clone()));
-                    concerned.extend(holders.iter().map(|(_, holder)| holder.clone()));
-                    if holders.is_empty() {
-                        self.by_topic.remove(&topic);
-                    }
-                }
-            }
+            let topics = old.topics.into_iter().map(|topic| (topic, old.at));
+            self.holders.remove(key, topics, &mut concerned);
         }
         if let Some(new) = new {
-            for topic in &new.topics {
-                let holders = self.by_topic.entry(topic.clone()).or_default();
-                concerned.extend(holders.iter().map(|(_, holder)| holder.clone()));
-                holders.insert((new.at, key.clone()));
-            }
+            let topics = new.topics.iter().map(|topic| (topic.clone(), new.at));
+            self.holders.add(key, topics, &mut concerned);
             self.by_service.insert(key.clone(), new);
         }
         concerned
@@ -74,16 +65,16 @@ impl Topics {
 
     /// Those that name a topic, in a namespace.
     pub fn namers(&self, namespace: &str, topic: &str) -> Vec<Key> {
-        let all = self.by_topic.get(topic).into_iter().flatten();
-        all.filter(|(_, key)| &*key.namespace == namespace).map(|(_, key)| key.clone()).collect()
+        let all = self.holders.of(topic);
+        all.filter(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     /// What this FinService names as its own although an older one does, in its namespace or of its Kafka cluster.
     pub fn lost(&self, key: &Key) -> Vec<LostTopic> {
         let Some(own) = self.by_service.get(key) else { return Vec::new() };
         let lost = own.topics.iter().filter_map(|topic| {
-            let older = self.by_topic.get(topic)?.iter().take_while(|(_, holder)| holder != key);
-            let others = older.filter_map(|(_, holder)| Some((holder, self.by_service.get(holder)?)));
+            let older = self.holders.of(topic).take_while(|holder| *holder != key);
+            let others = older.filter_map(|holder| Some((holder, self.by_service.get(holder)?)));
             let others = others
                 .filter(|(holder, other)| holder.namespace == key.namespace || other.cluster == own.cluster);
             // Whose object it would be matters more than whose data.

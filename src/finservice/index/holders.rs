@@ -1,0 +1,62 @@
+//! Who names which thing as its own, where only one can have it: the first of them.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Key;
+
+/// The FinServices that name each thing, by their rank: the least comes first, of equals the one whose name does.
+#[derive(Debug)]
+pub(super) struct Holders<T, R>(BTreeMap<T, BTreeSet<(R, Key)>>);
+
+impl<T, R> Default for Holders<T, R> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Ord, R: Ord> Holders<T, R> {
+    /// From here on `key` names these. Adds to `concerned` the others that name one of them.
+    pub(super) fn add(
+        &mut self,
+        key: &Key,
+        things: impl Iterator<Item = (T, R)>,
+        concerned: &mut BTreeSet<Key>,
+    ) {
+        for (thing, rank) in things {
+            let holders = self.0.entry(thing).or_default();
+            concerned.extend(others(holders, key));
+            holders.insert((rank, key.clone()));
+        }
+    }
+
+    /// `key` names these no longer. Adds to `concerned` the others that name one of them.
+    pub(super) fn remove(
+        &mut self,
+        key: &Key,
+        things: impl Iterator<Item = (T, R)>,
+        concerned: &mut BTreeSet<Key>,
+    ) {
+        for (thing, rank) in things {
+            let Some(holders) = self.0.get_mut(&thing) else { continue };
+            holders.remove(&(rank, key.clone()));
+            concerned.extend(others(holders, key));
+            if holders.is_empty() {
+                self.0.remove(&thing);
+            }
+        }
+    }
+
+    /// Those that name a thing, in their order.
+    pub(super) fn of<'a, Q>(&'a self, thing: &Q) -> impl Iterator<Item = &'a Key> + use<'a, T, R, Q>
+    where
+        T: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.0.get(thing).into_iter().flatten().map(|(_, key)| key)
+    }
+}
+
+fn others<R>(holders: &BTreeSet<(R, Key)>, key: &Key) -> impl Iterator<Item = Key> {
+    holders.iter().filter(move |(_, holder)| holder != key).map(|(_, holder)| holder.clone())
+}
