@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::index::rollouts::{Policy, Unread};
@@ -23,12 +24,9 @@ pub fn read(object: DynamicObject) -> (String, Policy) {
     let service = written["service"].as_str().map(str::to_owned);
     let service = service.unwrap_or_else(|| metadata.name.clone().unwrap_or_default());
     let status: Option<CanaryRolloutStatus> = serde_json::from_value(data["status"].take()).ok();
-    let policy = match failure(&written) {
-        None => {
-            let spec = serde_json::from_value(written).unwrap_or_default();
-            Policy::Good(Arc::new(CanaryRollout { metadata, spec, status }))
-        }
-        Some(why) => {
+    let policy = match parse(&written) {
+        Ok(spec) => Policy::Good(Arc::new(CanaryRollout { metadata, spec, status })),
+        Err(why) => {
             let memory = status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
             let field = locate(&written, &why);
             let (spec, left_out) = what_can_be_read(&written, &service, &memory);
@@ -49,9 +47,9 @@ pub fn problem(unread: &Unread) -> Problem {
     )
 }
 
-/// Why a spec cannot be read; `None` if it can.
-fn failure(spec: &Value) -> Option<String> {
-    serde_json::from_value::<CanaryRolloutSpec>(spec.clone()).err().map(|error| error.to_string())
+/// A spec, or why it cannot be read.
+fn parse(spec: &Value) -> Result<CanaryRolloutSpec, String> {
+    CanaryRolloutSpec::deserialize(spec).map_err(|error| error.to_string())
 }
 
 /// The field that cannot be read: serde names none, so that is gone down to without which the failure is another.
@@ -71,7 +69,7 @@ fn locate(spec: &Value, why: &str) -> String {
                 Some(Value::Array(items)) => drop(name.parse().map(|index: usize| items.remove(index))),
                 _ => {}
             }
-            failure(&without).as_deref() != Some(why)
+            parse(&without).err().as_deref() != Some(why)
         }) else {
             return field;
         };
@@ -85,15 +83,15 @@ fn locate(spec: &Value, why: &str) -> String {
 fn what_can_be_read(written: &Value, service: &str, memory: &Memory) -> (CanaryRolloutSpec, Vec<String>) {
     let mut kept = json!({"service": service, "strategy": {}});
     let mut left_out = Vec::new();
+    let mut spec = parse(&kept).unwrap_or_default();
     for (field, value) in written.as_object().into_iter().flatten() {
         let mut more = kept.clone();
         more[field] = value.clone();
-        match failure(&more) {
-            None => kept = more,
-            Some(_) => left_out.push(field.clone()),
+        match parse(&more) {
+            Ok(read) => (kept, spec) = (more, read),
+            Err(_) => left_out.push(field.clone()),
         }
     }
-    let mut spec: CanaryRolloutSpec = serde_json::from_value(kept).unwrap_or_default();
     let rollout = memory.rollout.as_ref();
     for field in &left_out {
         match field.as_str() {
