@@ -1,6 +1,6 @@
 //! Real errors: rollouts in looks of 1 to 15 s, through counters, warm-up and skew, beside the peers.
 
-use crate::evidence::{Counters, Detector, Look, PodCounts, Policy, Sample, Verdict};
+use crate::evidence::{Counters, Detector, Look, PodCounts, Policy, SECOND_LOOK, Sample, Verdict};
 
 use super::peers::{PEERS, plain};
 use super::random::Random;
@@ -13,8 +13,6 @@ const WEIGHTS: [f64; 3] = [0.01, 0.1, 0.5];
 const LOOKS: [usize; 3] = [1, 5, 15];
 /// What is let pass, as a share of requests.
 const MAX_INCREASE: f64 = 0.005;
-/// The least length in seconds of the look after a bad one, as in `src/canary/analysis.rs`.
-const SECOND_LOOK: f64 = 0.25;
 /// How long a pod is not counted, in seconds.
 const WARMUP: f64 = 60.0;
 
@@ -108,13 +106,9 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
                 Verdict::Pass if outcome.passed.is_none() => outcome.passed = Some(end + skew),
                 _ => {}
             }
-            if detector.asks_for_another() {
-                let least = if setting.skew_known { SECOND_LOOK.max(2.0 * skew as f64) } else { SECOND_LOOK };
-                hastened = counters.hasten(least).map(|seconds| {
-                    detector.hasten(least);
-                    quarter + (4.0 * seconds).ceil() as usize
-                });
-            }
+            let least = if setting.skew_known { SECOND_LOOK.max(2.0 * skew as f64) } else { SECOND_LOOK };
+            let soon = detector.second_look(&mut counters, least);
+            hastened = soon.map(|seconds| quarter + (4.0 * seconds).ceil() as usize);
         }
     }
     outcome

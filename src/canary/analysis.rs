@@ -9,7 +9,7 @@ use super::facts::{Evidence, Sampling};
 use super::policy::Policy;
 use crate::evidence::{
     Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
-    Rejected, Sample, shared_alpha,
+    Rejected, SECOND_LOOK, Sample, shared_alpha,
 };
 
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
@@ -17,9 +17,6 @@ use crate::evidence::{
 const LIMIT_WINDOW: f64 = 60.0;
 /// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
 const NOBODY: u64 = u64::MAX - 1;
-/// The least length in seconds of the look that follows a bad one. One bad look alone fails nobody, but there is no reason to
-/// wait a whole interval for the next: two readings this far apart are not two halves of one hiccup.
-const SECOND_LOOK: f64 = 0.25;
 /// Missed intervals after which a source counts as silent.
 const SILENT: f64 = 3.0;
 
@@ -196,12 +193,9 @@ impl Analysis {
                 });
             }
         }
-        let waits = self.metrics.iter_mut().filter(|metric| metric.detector.asks_for_another());
-        let waits = waits.filter_map(|metric| {
-            let seconds = metric.counters.hasten(SECOND_LOOK)?;
-            metric.detector.hasten(SECOND_LOOK);
-            Some(seconds)
-        });
+        let metrics = self.metrics.iter_mut();
+        let waits =
+            metrics.filter_map(|metric| metric.detector.second_look(&mut metric.counters, SECOND_LOOK));
         waits.reduce(f64::min)
     }
 

@@ -124,7 +124,7 @@ struct Burst {
 pub struct Temper {
     /// The factor's logarithm is divided by it; anything under 1 counts as 1.
     pub phi: f64,
-    /// The factor's logarithm is cut off at it; anything over half of ln(1/α) counts as that.
+    /// The factor's logarithm is cut off at it, where it is lower than what one look alone may add.
     pub cap: f64,
 }
 

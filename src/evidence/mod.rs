@@ -10,6 +10,7 @@
 //! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
 //! | [`outage`] | outages that both arms share, and the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
+//! | [`policy`] | what is asked of it: [`Policy`] |
 //! | [`detector`] | all of it for one metric: [`Detector`] |
 //! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
 //! | [`budget`] | the arithmetic of error budgets: [`Slo`] |
@@ -27,6 +28,7 @@ pub mod detector;
 pub mod dispersion;
 pub mod eprocess;
 pub mod outage;
+pub mod policy;
 pub mod verdict;
 mod wire;
 
@@ -36,8 +38,9 @@ mod tests;
 pub use budget::{BurnAlert, OverBudget, Slo, SloError, Urgency, WORKBOOK_ALERTS};
 pub use confseq::ConfidenceSequence;
 pub use counters::{ClosedLook, Counters, Rejected, Sample};
-pub use detector::{Detector, Look, Policy, PolicyError, shared_alpha};
+pub use detector::{Detector, Look, SECOND_LOOK};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts, Tally};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
+pub use policy::{Policy, PolicyError, shared_alpha};
 pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};
