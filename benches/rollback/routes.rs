@@ -43,8 +43,11 @@ impl Routes {
         let (weights, changed) = (Arc::new(Mutex::new(Weights::new())), Arc::new(Notify::new()));
         let (filled, tell) = (Arc::clone(&weights), Arc::clone(&changed));
         let task = tokio::spawn(async move {
-            let mut stream = std::pin::pin!(watcher(api, watcher::Config::default()).applied_objects());
-            while let Some(Ok(route)) = stream.next().await {
+            let mut stream =
+                std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+            while let Some(event) = stream.next().await {
+                // A watch that breaks is opened anew.
+                let Ok(route) = event else { continue };
                 let at = Instant::now();
                 let key = (route.namespace().unwrap_or_default(), route.name_any());
                 let weight = weight(&route);
