@@ -1,11 +1,8 @@
 //! What must not hurt a rollout: a source that is away or wrong, somebody else who writes, an operator that is killed.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use banyan::sandbox::operators::{Operator, OperatorOptions};
-use banyan::sandbox::process::Signal;
-use banyan::sandbox::{install, pair};
+use banyan::sandbox::install;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -13,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::played_prometheus::Mood;
 use crate::stage::{Stage, policy, service, staying};
+use crate::successors::Successors;
 use crate::world::{alone, aws, optional_definitions, until};
 
 #[tokio::test]
@@ -132,21 +130,7 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     let cloud = &alone.cloud;
     let client = cloud.client_admin().expect("a client");
     install::definitions(&client, &optional_definitions().await).await.expect("definitions are taken");
-    let supervisor = pair().await.expect("a pair of clouds").supervisor().clone();
-    let start = async |replica: usize| {
-        let options = OperatorOptions {
-            binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
-            site: cloud.name().to_owned(),
-            kubeconfig: cloud.kubeconfig_operator().expect("a kubeconfig"),
-            dir: cloud.dir().join("operators"),
-            replica,
-            args: Vec::new(),
-            env: Vec::new(),
-        };
-        Operator::start(&options, supervisor.clone()).expect("an operator")
-    };
-    let mut operator = start(0).await;
-    operator.ready().await.expect("an operator that is ready");
+    let mut operators = Successors::start(cloud).await;
     let slow = |played: &crate::played_prometheus::Played| {
         let mut slow = policy(played);
         slow["strategy"]["canary"]["minHold"] = json!("4s");
@@ -155,13 +139,10 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     };
     let stage = Stage::on(cloud, "killed", service("Istio"), slow).await;
     let new = stage.deploy("2", 0.1).await;
-    let mut replica = 0;
     for moment in [0, 10, 50, 100] {
         until(&format!("it has {moment} %"), async || (stage.weights(&new).last()? >= &moment).then_some(()))
             .await;
-        operator.signal(Signal::Kill).expect("a signal");
-        replica += 1;
-        operator = start(replica).await;
+        operators.kill();
     }
     stage.status("the new one serves", |status| status.stable.as_deref() == Some(&*new)).await;
     assert_eq!(stage.weights(&new), [0, 10, 50, 100]);
@@ -169,10 +150,9 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     // What failed stays failed: killed in the moment in which the weight is gone.
     let third = stage.deploy("3", 20.0).await;
     until("it has lost its weight", async || (stage.weights(&third) == [0, 10, 0]).then_some(())).await;
-    operator.signal(Signal::Kill).expect("a signal");
-    operator = start(replica + 1).await;
+    operators.kill();
     stage.phase("RolledBack").await;
-    operator.ready().await.expect("an operator that is ready");
+    operators.now.ready().await.expect("an operator that is ready");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(stage.weights(&third), [0, 10, 0]);
 
@@ -216,7 +196,7 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     let revisions = service.status.expect("it was looked for").revisions.expect("revisions");
     assert_eq!(revisions.stable.as_deref(), Some(&*new));
     assert_eq!(stage.weights(&third), [0, 10, 0]);
-    operator.stop().await.expect("an end");
+    operators.now.stop().await.expect("an end");
     drop(stage);
     alone.stop().await;
 }

@@ -1,58 +1,16 @@
 //! An operator that is killed while a rollout stands still: paused, at a gate, unreadable, or kept warm.
 
-use std::path::PathBuf;
-
-use banyan::sandbox::operators::{Operator, OperatorOptions};
-use banyan::sandbox::process::{Signal, Supervisor};
-use banyan::sandbox::{Cloud, install, pair};
+use banyan::sandbox::install;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::actions::person;
 use crate::played_prometheus::Played;
 use crate::stage::{Stage, policy, service};
+use crate::successors::Successors;
 use crate::world::{alone, optional_definitions, until};
-
-/// Operators of a cloud, one after the other.
-struct Operators<'a> {
-    cloud: &'a Cloud,
-    supervisor: Arc<Supervisor>,
-    now: Operator,
-    replica: usize,
-}
-
-impl<'a> Operators<'a> {
-    fn start(cloud: &Cloud, supervisor: &Arc<Supervisor>, replica: usize) -> Operator {
-        let options = OperatorOptions {
-            binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
-            site: cloud.name().to_owned(),
-            kubeconfig: cloud.kubeconfig_operator().expect("a kubeconfig"),
-            dir: cloud.dir().join("operators"),
-            replica,
-            args: Vec::new(),
-            env: Vec::new(),
-        };
-        Operator::start(&options, supervisor.clone()).expect("an operator")
-    }
-
-    async fn new(cloud: &'a Cloud) -> Self {
-        let supervisor = pair().await.expect("a pair of clouds").supervisor().clone();
-        let now = Self::start(cloud, &supervisor, 0);
-        now.ready().await.expect("an operator that is ready");
-        Self { cloud, supervisor, now, replica: 0 }
-    }
-
-    /// Kills it with SIGKILL, and waits until the next one leads.
-    async fn kill(&mut self) {
-        self.now.signal(Signal::Kill).expect("a signal");
-        self.replica += 1;
-        self.now = Self::start(self.cloud, &self.supervisor, self.replica);
-        self.now.ready().await.expect("an operator that is ready");
-    }
-}
 
 /// Lets the API server take any spec of a CanaryRollout, as the definition of another version might.
 async fn loosen(stage: &Stage) {
@@ -73,7 +31,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
     install::definitions(&cloud.client_admin().unwrap(), &optional_definitions().await)
         .await
         .expect("definitions are taken");
-    let mut operators = Operators::new(cloud).await;
+    let mut operators = Successors::start(cloud).await;
     let stage = Stage::on(cloud, "stands", service("Istio"), |played: &Played| {
         let mut policy = policy(played);
         policy["gates"] = json!([{"at": 50, "approval": {}}]);
@@ -88,7 +46,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
     stage.at(10).await;
     assert_eq!(stage.say("pause", "2", "wait").await.0, "Done");
     stage.phase("Paused").await;
-    operators.kill().await;
+    operators.kill_and_wait().await;
     // Said to the new one, which remembers who paused it.
     let (state, words) = stage.say("pause", "2", "wait").await;
     assert_eq!((&*state, &*words), ("Refused", "it is paused already"));
@@ -98,7 +56,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
 
     // At a gate.
     stage.phase("Gated").await;
-    operators.kill().await;
+    operators.kill_and_wait().await;
     assert_eq!(stage.weights(&new), [0, 10]);
     // Said while nobody leads: the next one hears it.
     assert_eq!(stage.say_as(second.clone(), "approve", "2", "go").await.0, "Done");
@@ -106,7 +64,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
     assert_eq!(stage.weights(&new), [0, 10, 50, 100]);
 
     // While the old revision is kept warm: it stays so, and has everything back in one write.
-    operators.kill().await;
+    operators.kill_and_wait().await;
     stage.status("it stays warm", |s| s.phase.as_deref() == Some("Warm")).await;
     assert_eq!(stage.pods(&stage.first).await, Some(2));
     assert_eq!(stage.say("abort", "2", "a customer called").await.0, "Done");
@@ -140,7 +98,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
         assert_eq!((&status["weight"]["asked"], &status["weight"]["observed"]), (&json!(10), &json!(10)));
     };
     unreadable().await;
-    operators.kill().await;
+    operators.kill_and_wait().await;
     unreadable().await;
     let said = stage.say_as(second.clone(), "approve", "3", "go").await;
     assert_eq!(said.0, "Done");
