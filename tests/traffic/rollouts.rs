@@ -301,7 +301,7 @@ async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
 
 async fn a_blip_of_one_pod_does_not_roll_back(world: &World) {
     let stage = Stage::start(world, "blip", Source::Pods, json!({})).await;
-    let load = Load::start(stage.space.load().at(300.0)).expect("a load");
+    let load = Load::start(stage.space.load().at(900.0)).expect("a load");
     stage.space.finservice("app:2", 4).await;
     stage.weight("app:2", 10).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
