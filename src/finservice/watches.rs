@@ -99,9 +99,9 @@ impl Watches {
                     let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
                     let parsed = parse(object);
                     let mut index = lock(&self.index);
-                    let same = is_news(index.parsed(&key).as_ref(), &parsed);
+                    let news = parsed.is_news(index.parsed(&key).as_ref());
                     let mut concerned = index.service(&key, version, Some(parsed));
-                    if !same {
+                    if !news {
                         concerned.remove(&key);
                     }
                     concerned
@@ -420,20 +420,5 @@ fn parse(mut object: DynamicObject) -> Parsed {
             Parsed::Good(Arc::new(FinService { metadata, spec, status }))
         }
         Err(error) => Parsed::Bad(error.to_string().into(), generation),
-    }
-}
-
-/// Whether a FinService differs from what is known in anything but its version.
-fn is_news(known: Option<&Parsed>, now: &Parsed) -> bool {
-    match (known, now) {
-        (Some(Parsed::Good(known)), Parsed::Good(now)) => {
-            known.metadata.generation != now.metadata.generation
-                || known.metadata.uid != now.metadata.uid
-                || known.metadata.annotations != now.metadata.annotations
-                || known.metadata.deletion_timestamp != now.metadata.deletion_timestamp
-                || known.status != now.status
-        }
-        (Some(Parsed::Bad(known, before)), Parsed::Bad(now, after)) => known != now || before != after,
-        _ => true,
     }
 }

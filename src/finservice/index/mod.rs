@@ -6,6 +6,7 @@ pub mod claims;
 pub mod graph;
 mod holders;
 mod hosts;
+mod parsed;
 pub mod pod;
 pub mod rollouts;
 pub mod topics;
@@ -20,6 +21,7 @@ use crate::finservice::revision;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
+pub use parsed::Parsed;
 use rollouts::{ObservedRollout, Rollouts};
 use topics::{LostTopic, Topics};
 
@@ -43,15 +45,6 @@ impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
-}
-
-/// A FinService as it was last read.
-#[derive(Clone, Debug)]
-pub enum Parsed {
-    /// It parses.
-    Good(Arc<FinService>),
-    /// It does not: why, and the generation that does not.
-    Bad(Arc<str>, Option<i64>),
 }
 
 /// Children that room is made for at once.
@@ -432,19 +425,21 @@ impl Index {
         self.entries.get(key)?.service.clone()
     }
 
-    /// Brings the children in what was seen up to date. `false` if the FinService itself has changed
-    /// meanwhile, and is to be looked at from the start.
+    /// Brings what was seen up to date: the children, and the FinService itself. `false` if that has news for
+    /// which it is to be looked at from the start; whoever brought the news wakes for it. The echo of a status
+    /// that was written before is none: nobody wakes for it, so that to look anew is up to the caller.
     pub fn renew(&self, seen: &mut Observed) -> bool {
         let metadata = &seen.service.metadata;
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
         let Some(entry) = self.entries.get(&key) else { return false };
-        let same =
-            matches!(&entry.service, Some(Parsed::Good(service)) if Arc::ptr_eq(service, &seen.service));
-        if same {
-            seen.children.clone_from(&entry.children);
+        let Some(Parsed::Good(service)) = &entry.service else { return false };
+        if parsed::differ(&seen.service, service) {
+            return false;
         }
-        same
+        seen.service = Arc::clone(service);
+        seen.children.clone_from(&entry.children);
+        true
     }
 
     /// All that decisions about that FinService need. `None` if there is none that parses.
