@@ -7,6 +7,7 @@ use crate::evidence::{
     ConfidenceSequence, Detector, EProcess, Look, PodCounts, Policy, Starts, Tally, Temper,
 };
 
+mod delays;
 mod independent;
 mod peers;
 mod random;
@@ -56,7 +57,7 @@ pub fn everything(size: Size) -> (String, Vec<String>) {
     step("false alarms, real errors");
     let promotions = independent::promotions(size, &mut targets);
     step("wrong promotions");
-    let delays = independent::delays(size, &mut targets);
+    let delays = delays::delays(size, &mut targets);
     step("requests to detect");
     let (peers_delays, power) = rollouts::detections(size, &mut targets);
     step("delays and power");
@@ -113,7 +114,7 @@ pub struct InSmall {
 pub fn in_small() -> InSmall {
     let seed = Size::FULL.seed;
     let [real_alarms, naive_alarms] = rollouts::few_alarms(seed);
-    let [one_start, whole, after_good] = independent::few_delays(seed);
+    let [one_start, whole, after_good] = delays::few_delays(seed);
     InSmall {
         independent_alarms: independent::few_alarms(seed),
         real_alarms,
