@@ -1,6 +1,6 @@
 //! Independent errors: the requests that a detection takes, beside Wald's bound.
 
-use crate::evidence::{Detector, EProcess, Starts, Temper, Verdict};
+use crate::evidence::{Detector, EProcess, Look, Starts, Temper, Verdict};
 
 use super::independent::{BASES, WEIGHTS, bad_event, detector, routed_look};
 use super::random::Random;
@@ -82,6 +82,20 @@ struct Cell {
     full: f64,
 }
 
+impl Cell {
+    /// The median of the requests that were taken, over both bounds.
+    fn of(base: f64, times: f64, weight: f64, taken: &mut [f64]) -> Self {
+        let (bound, full) = bounds(base, base * times, weight);
+        let requests = median(taken);
+        Self {
+            label: format!("{} × {times}", percent(base)),
+            weight,
+            ratio: requests / bound,
+            full: requests / full,
+        }
+    }
+}
+
 fn grid() -> Vec<(usize, f64, f64)> {
     let mut pairs = Vec::new();
     for (index, base) in BASES.into_iter().enumerate() {
@@ -94,6 +108,27 @@ fn grid() -> Vec<(usize, f64, f64)> {
     pairs
 }
 
+/// All cells of the grid, of so many runs with streams of their own. `takes` draws the requests that one run takes, given
+/// the rates of stable and canary and the weight.
+fn cells(
+    seed: u64,
+    runs: u64,
+    series: usize,
+    takes: impl Fn(&mut Random, f64, f64, f64) -> f64,
+) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (index, base, times) in grid() {
+        for (column, weight) in WEIGHTS.into_iter().enumerate() {
+            let first = 1_000_000 * (series + 10 * index + column) as u64 + (times * 10_000.0) as u64;
+            let mut taken: Vec<f64> = (0..runs)
+                .map(|run| takes(&mut Random::new(seed, first + run), base, base * times, weight))
+                .collect();
+            cells.push(Cell::of(base, times, weight, &mut taken));
+        }
+    }
+    cells
+}
+
 /// Requests to detect, as ratios to Wald's bound.
 pub fn delays(size: Size, targets: &mut Vec<Target>) -> String {
     let mut out = String::from(
@@ -103,26 +138,7 @@ pub fn delays(size: Size, targets: &mut Vec<Target>) -> String {
          information, which knows both rates. The whole detector looks each hundredth of the bound, with the share of each request known. (A median may lie under a bound on the mean.)\n\n",
     );
     let runs = size.delays;
-    let mut cells = Vec::new();
-    for (index, base, times) in grid() {
-        for (column, weight) in WEIGHTS.into_iter().enumerate() {
-            let (bound, full) = bounds(base, base * times, weight);
-            let mut taken: Vec<f64> = (0..runs)
-                .map(|run| {
-                    let stream =
-                        1_000_000 * (500 + 10 * index + column) as u64 + (times * 10_000.0) as u64 + run;
-                    one_start(&mut Random::new(size.seed, stream), base, base * times, weight)
-                })
-                .collect();
-            let requests = median(&mut taken);
-            cells.push(Cell {
-                label: format!("{} × {times}", percent(base)),
-                weight,
-                ratio: requests / bound,
-                full: requests / full,
-            });
-        }
-    }
+    let cells = cells(size.seed, runs, 500, one_start);
     out += &format!("### One start ({runs} runs a cell)\n\n{}", ratio_table(&cells));
     summarise(&cells, "one start", Some(1.2), 1.5, targets);
     for (turn, title, limit) in [
@@ -174,14 +190,7 @@ fn detector_delays(size: Size, turn: Turn) -> Vec<Cell> {
         }
         for (row, times) in times.iter().enumerate() {
             for (column, weight) in WEIGHTS.into_iter().enumerate() {
-                let (bound, full) = bounds(base, base * times, weight);
-                let requests = median(&mut taken[row * WEIGHTS.len() + column]);
-                cells.push(Cell {
-                    label: format!("{} × {times}", percent(base)),
-                    weight,
-                    ratio: requests / bound,
-                    full: requests / full,
-                });
+                cells.push(Cell::of(base, *times, weight, &mut taken[row * WEIGHTS.len() + column]));
             }
         }
     }
@@ -207,59 +216,42 @@ fn past(turn: Turn, base: f64, weight: f64, max_increase: f64, random: &mut Rand
 }
 
 /// The requests from the turn to a Fail; `None` if the good past had already raised a false alarm.
-fn detect(mut detector: Detector, base: f64, canary: f64, weight: f64, random: &mut Random) -> Option<f64> {
+fn detect(detector: Detector, base: f64, canary: f64, weight: f64, random: &mut Random) -> Option<f64> {
     if detector.evidence().crossed() {
         return None;
     }
     let bound = bounds(base, canary, weight).0;
     let look = (bound / 100.0).floor().max(1.0) as u64;
-    let mut requests = 0;
-    while (requests as f64) < 40.0 * bound {
-        detector.take(routed_look(random, look, weight, canary, base));
-        requests += look;
+    Some(until_fail(detector, bound, look, || routed_look(random, look, weight, canary, base)))
+}
+
+/// The requests to a Fail, in looks of so many; infinite where 40 times the bound do not suffice.
+fn until_fail(
+    mut detector: Detector,
+    bound: f64,
+    requests: u64,
+    mut look: impl FnMut() -> Look<'static>,
+) -> f64 {
+    let mut taken = 0;
+    while (taken as f64) < 40.0 * bound {
+        detector.take(look());
+        taken += requests;
         if detector.decide().0 == Verdict::Fail {
-            return Some(requests as f64);
+            return taken as f64;
         }
     }
-    Some(f64::INFINITY)
+    f64::INFINITY
 }
 
 /// The same from the start, by counts, as a cluster runs it.
 fn counted_delays(size: Size) -> String {
     let runs = size.delays / 4;
-    let mut cells = Vec::new();
-    for (index, base, times) in grid() {
-        for (column, weight) in WEIGHTS.into_iter().enumerate() {
-            let (bound, full) = bounds(base, base * times, weight);
-            let mut taken: Vec<f64> = (0..runs)
-                .map(|run| {
-                    let stream =
-                        1_000_000 * (900 + 10 * index + column) as u64 + (times * 10_000.0) as u64 + run;
-                    let mut random = Random::new(size.seed, stream);
-                    let mut detector = detector(base * (times - 1.0) / 2.0);
-                    let size = (bound / 50.0).ceil() as u64;
-                    let mut requests = 0;
-                    while (requests as f64) < 40.0 * bound {
-                        let mut look = routed_look(&mut random, size, weight, base * times, base);
-                        look.routed_share = None;
-                        requests += size;
-                        detector.take(look);
-                        if detector.decide().0 == Verdict::Fail {
-                            return requests as f64;
-                        }
-                    }
-                    f64::INFINITY
-                })
-                .collect();
-            let requests = median(&mut taken);
-            cells.push(Cell {
-                label: format!("{} × {times}", percent(base)),
-                weight,
-                ratio: requests / bound,
-                full: requests / full,
-            });
-        }
-    }
+    let cells = cells(size.seed, runs, 900, |random, base, canary, weight| {
+        let bound = bounds(base, canary, weight).0;
+        let requests = (bound / 50.0).ceil() as u64;
+        let look = || Look { routed_share: None, ..routed_look(random, requests, weight, canary, base) };
+        until_fail(detector((canary - base) / 2.0), bound, requests, look)
+    });
     format!(
         "### The whole detector by counts, bad from the start ({runs} runs a cell)\n\nThe share comes from the counts; a look is a fiftieth of the bound, but has 20 \
          requests at least and some of each arm, and is capped at α^(−1/2): where the bound is a few hundred requests, the looks are what it takes.\n\n{}",

@@ -159,6 +159,17 @@ pub(super) fn detector(max_increase: f64) -> Detector {
     detector
 }
 
+/// What so many requests of canary and stable are answered, with these rates of bad answers.
+fn answers(random: &mut Random, requests: [u64; 2], rates: [f64; 2]) -> Tally {
+    let [canary_requests, stable_requests] = requests;
+    Tally {
+        canary_requests,
+        canary_bad: random.binomial(canary_requests, rates[0]),
+        stable_requests,
+        stable_bad: random.binomial(stable_requests, rates[1]),
+    }
+}
+
 /// The requests until the detector would close a look: at least 20, and at least one of each arm. Feeding it one request at a time
 /// gives the same looks, more slowly; `tests` holds it to that.
 pub fn short_look(random: &mut Random, weight: f64, canary: f64, stable: f64) -> Look<'static> {
@@ -171,15 +182,7 @@ pub fn short_look(random: &mut Random, weight: f64, canary: f64, stable: f64) ->
         canary_requests += random.geometric(1.0 - weight) - 1;
         stable_requests = 1;
     }
-    Look {
-        tally: Tally {
-            canary_requests,
-            canary_bad: random.binomial(canary_requests, canary),
-            stable_requests,
-            stable_bad: random.binomial(stable_requests, stable),
-        },
-        ..Look::default()
-    }
+    Look { tally: answers(random, [canary_requests, stable_requests], [canary, stable]), ..Look::default() }
 }
 
 /// A look of so many requests, each drawn for itself.
@@ -191,14 +194,8 @@ pub(super) fn routed_look(
     stable: f64,
 ) -> Look<'static> {
     let canary_requests = random.binomial(requests, weight);
-    let stable_requests = requests - canary_requests;
     Look {
-        tally: Tally {
-            canary_requests,
-            canary_bad: random.binomial(canary_requests, canary),
-            stable_requests,
-            stable_bad: random.binomial(stable_requests, stable),
-        },
+        tally: answers(random, [canary_requests, requests - canary_requests], [canary, stable]),
         routed_share: Some(weight),
         ..Look::default()
     }
