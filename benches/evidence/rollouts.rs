@@ -1,4 +1,4 @@
-//! Real errors: rollouts in looks of 1 to 15 s, through counters, warm-up and skew, beside the peers.
+//! Real errors: rollouts in looks of a quarter of a second to 15 s, through counters, warm-up and skew, beside the peers.
 
 use crate::evidence::{Counters, Detector, Look, PodCounts, Policy, SECOND_LOOK, Sample, Verdict};
 
@@ -9,8 +9,10 @@ use super::streams::{BASE, Condition, HISTORY_LOOK, RATE, SECONDS, Story, Stream
 use super::{ALPHA, Size};
 
 const WEIGHTS: [f64; 3] = [0.01, 0.1, 0.5];
-/// The lengths of a look in seconds.
-const LOOKS: [usize; 3] = [1, 5, 15];
+/// The lengths of a look in quarters of a second.
+const LOOKS: [usize; 4] = [1, 4, USUAL, 60];
+/// The look of the tables that have but one: 5 s.
+const USUAL: usize = 20;
 /// What is let pass, as a share of requests.
 const MAX_INCREASE: f64 = 0.005;
 /// How long a pod is not counted, in seconds.
@@ -30,6 +32,7 @@ const CONDITIONS: [Condition; 8] = [
 /// How a detector is run on a stream.
 #[derive(Clone, Copy)]
 struct Setting {
+    /// The length of a look in quarters of a second.
     look: usize,
     /// Whether stable's history was measured before the rollout.
     history: bool,
@@ -47,8 +50,8 @@ struct Outcome {
 /// The fully wired detector: counters with warm-up, looks that close when both arms are past their end, dispersion, outages.
 fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
     let mut policy = Policy::new(MAX_INCREASE, ALPHA, 4);
-    let look = setting.look;
-    policy.look_seconds = look as f64;
+    let look = setting.look as f64 / 4.0;
+    policy.look_seconds = look;
     let mut detector = Detector::new(policy).expect("a policy in range");
     let mut pods: Vec<PodCounts> = Vec::new();
     if setting.history {
@@ -63,7 +66,7 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
         }
     }
     detector.begin_step();
-    let mut counters = Counters::new("stable", "canary", WARMUP, look as f64, 0.0);
+    let mut counters = Counters::new("stable", "canary", WARMUP, look, 0.0);
     let mut outcome = Outcome::default();
     // In quarters of a second, beginning in the midst of one, so that what falls into one second may fall into two looks.
     let (mut next, mut hastened) = (2, None);
@@ -71,7 +74,7 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
         let quarter = hastened.take().unwrap_or(next);
         let time = quarter as f64 / 4.0;
         // What has just been read is not read again a moment later.
-        next += if next <= quarter + look { 4 * look } else { 0 };
+        next += if 4 * next <= 4 * quarter + setting.look { setting.look } else { 0 };
         let end = quarter.div_ceil(4);
         for (index, pod) in stream.pods.iter().enumerate() {
             // The canary's counters are read later, and nobody notices.
@@ -89,7 +92,7 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
             };
             counters.sample(sample).expect("the stream's samples are in order");
         }
-        if let Some(closed) = counters.close(time, 2.0 * look as f64) {
+        if let Some(closed) = counters.close(time, 2.0 * look) {
             let taken = detector.take(Look {
                 tally: closed.tally,
                 stable_pods: &closed.stable_pods,
@@ -127,7 +130,7 @@ pub fn few_alarms(seed: u64) -> [(u64, u64); 2] {
                 let mut random = Random::new(seed, stream_number(8, index, column, run_number));
                 let story = Story { condition, weight, increase: 0.0, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting { look: 5, history: true, skew_known: true };
+                let setting = Setting { look: USUAL, history: true, skew_known: true };
                 let failed = [
                     run(&stream, condition.skew(), setting).failed.is_some(),
                     plain(&stream, condition.skew()).is_some(),
@@ -157,7 +160,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                 let mut random = Random::new(size.seed, stream_number(0, index, column, run_number));
                 let story = Story { condition, weight, increase: 0.0, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting { look: 5, history: true, skew_known: true };
+                let setting = Setting { look: USUAL, history: true, skew_known: true };
                 for (count, look) in failed.iter_mut().zip(LOOKS) {
                     let outcome = run(&stream, condition.skew(), Setting { look, ..setting });
                     *count += u64::from(outcome.failed.is_some());
@@ -165,7 +168,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                 let without = Setting { history: false, ..setting };
                 no_history += u64::from(run(&stream, condition.skew(), without).failed.is_some());
                 if condition.skew() > 0 {
-                    let unknown = Setting { look: 1, skew_known: false, ..setting };
+                    let unknown = Setting { look: 4, skew_known: false, ..setting };
                     unknown_skew += u64::from(run(&stream, condition.skew(), unknown).failed.is_some());
                 }
                 others[0] += u64::from(plain(&stream, condition.skew()).is_some());
@@ -179,7 +182,7 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                 row.push(share(count, runs));
             }
             rows.push(row);
-            let mut row = vec![condition.name(), percent(weight), percent(failed[1] as f64 / runs as f64)];
+            let mut row = vec![condition.name(), percent(weight), percent(failed[2] as f64 / runs as f64)];
             row.extend(others.iter().map(|count| percent(*count as f64 / runs as f64)));
             peers.push(row);
             if matches!(condition, Condition::Blips | Condition::Clusters(_) | Condition::Outage(_)) {
@@ -189,13 +192,13 @@ pub fn false_alarms(size: Size, targets: &mut Vec<Target>) -> (String, String) {
         }
     }
     targets.push(Target {
-        what: "false alarms under real errors, looks of 1, 5 and 15 s, worst cell's upper end".to_owned(),
+        what: "false alarms under real errors, looks of ¼, 1, 5 and 15 s, worst cell's upper end".to_owned(),
         found: worst,
         limit: 2.0 * ALPHA,
         is_share: true,
     });
     let mut head = words(&["condition", "weight"]);
-    head.extend(LOOKS.map(|look| format!("looks of {look} s")));
+    head.extend(LOOKS.map(|look| format!("looks of {} s", look as f64 / 4.0)));
     let own = format!(
         "## 2. False alarms under real errors\n\nThe canary is as good as stable: {RATE:.0} requests/s, {} bad, m = {}, α = {}, 10 minutes at one weight, \
          {runs} runs; counters with a warm-up of {WARMUP:.0} s, 30 minutes of stable's history. Share of runs that are failed, and in brackets the upper end of \
@@ -238,7 +241,7 @@ pub fn detections(size: Size, targets: &mut Vec<Target>) -> (String, String) {
                     let mut random = Random::new(size.seed, number);
                     let story = Story { condition, weight, increase, from };
                     let stream = Stream::draw(&mut random, story);
-                    let setting = Setting { look: 5, history: true, skew_known: true };
+                    let setting = Setting { look: USUAL, history: true, skew_known: true };
                     let since = |at: Option<usize>| match at {
                         // A rollback before the turn is a false alarm, not a detection.
                         Some(at) if at > from => (at - from) as f64,
@@ -307,7 +310,7 @@ fn wrong_promotions(size: Size, targets: &mut Vec<Target>) -> String {
                 let mut random = Random::new(size.seed, stream_number(9, index, column, run_number));
                 let story = Story { condition, weight, increase: 2.0 * MAX_INCREASE, from: 0 };
                 let stream = Stream::draw(&mut random, story);
-                let setting = Setting { look: 5, history: true, skew_known: true };
+                let setting = Setting { look: USUAL, history: true, skew_known: true };
                 hits += u64::from(run(&stream, condition.skew(), setting).passed.is_some());
             }
             worst = worst.max(upper(hits, runs));

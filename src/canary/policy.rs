@@ -11,6 +11,10 @@ use crate::evidence;
 
 /// The longest that anything in a policy may take: a gate that waits for longer has been forgotten.
 const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// The shortest look: what its two readings lie apart, and how the requests of a moment fall, is then still small beside it.
+const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(250);
+/// The longest look: a bad canary would have its traffic for two of them.
+const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// The burn rate at which an SLO pages at its fastest (*The Site Reliability Workbook*, table 5-8).
 const PAGING_BURN: f64 = 14.4;
 
@@ -292,10 +296,10 @@ impl Policy {
         let by_prometheus = analysis.source.as_ref().is_some_and(|source| source.prometheus.is_some());
         let default = if by_prometheus { secs(15) } else { secs(5) };
         let interval = reader.duration("spec.analysis.interval", analysis.interval.as_ref(), default);
-        if !(secs(1)..=secs(15)).contains(&interval) {
+        if !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
             reader.problems.push(Problem::error(
                 "spec.analysis.interval",
-                format!("{} is not within 1s to 15s", display(interval.unsigned_abs())),
+                format!("{} is not within 250ms to 15s", display(interval.unsigned_abs())),
                 "5s is usual, with Prometheus the time between two scrapes.",
             ));
         }
@@ -326,7 +330,7 @@ impl Policy {
             }),
             metrics: reader.metrics(spec, slo),
             warmup: reader.duration("spec.analysis.warmup", analysis.warmup.as_ref(), secs(60)),
-            interval: interval.clamp(secs(1), secs(15)),
+            interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
             baseline: analysis.baseline.unwrap_or_default(),
             false_alarm,
             on_insufficient: analysis.on_insufficient.unwrap_or_default(),
@@ -408,6 +412,12 @@ mod tests {
         assert_eq!(policy(spec, None).0.interval, SignedDuration::from_secs(15));
         let spec = json!({"service": "a", "strategy": {"blueGreen": {}}});
         assert_eq!(policy(spec, None).0.interval, SignedDuration::from_secs(5));
+        for (text, taken) in [("250ms", 250), ("249ms", 250), ("15s", 15_000), ("16s", 15_000)] {
+            let spec = json!({"service": "a", "strategy": {"blueGreen": {}}, "analysis": {"interval": text}});
+            let (policy, problems) = policy(spec, None);
+            assert_eq!(policy.interval, SignedDuration::from_millis(taken));
+            assert_eq!(problems.is_empty(), ["250ms", "15s"].contains(&text), "{text}: {problems:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confseq::ConfidenceSequence;
 use super::counters::Counters;
-use super::dispersion::{Dispersion, PodCounts, Temper};
+use super::dispersion::{Dispersion, PodCounts, Temper, add_to};
 use super::eprocess::{EProcess, Starts, Tally};
 use super::outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 use super::policy::{Policy, PolicyError};
@@ -14,10 +14,18 @@ use super::wire;
 /// The least number of requests, of both arms together, that a look is judged on: shorter ones are put together, since a look
 /// tells about one request's worth less than it has, and one in which an arm has none tells nothing.
 const LEAST_REQUESTS: u64 = 20;
+/// The same of a look shorter than [`BRIEF`], unless it follows a bad one: enough for an outage of stable to show in it.
+const LEAST_REQUESTS_BRIEF: u64 = 100;
+/// In seconds.
+const BRIEF: f64 = 1.0;
 
 /// The least length in seconds of the look that follows a bad one. One bad look alone fails nobody, but there is no reason to
 /// wait a whole interval for the next: two readings this far apart are not two halves of one hiccup.
 pub const SECOND_LOOK: f64 = 0.25;
+
+/// The looks at the end of an outage that say nothing. Read at different times the arms leave it in different looks, and as looks are
+/// twice that time long, only the last two of stable's can be concerned.
+const OUTAGE_END: usize = 2;
 
 /// How many times stable's rate the canary must fail at to be failed while stable itself is in an outage.
 const OUTAGE_TIMES: f64 = 3.0;
@@ -29,7 +37,7 @@ pub struct Look<'a> {
     pub tally: Tally,
     /// Stable's part of it by pod; empty where only its sum is known.
     pub stable_pods: &'a [PodCounts],
-    /// The length of the look in seconds.
+    /// The length of the look in seconds; 0 where it is not known.
     pub seconds: f64,
     /// By how much the arms were read apart, in seconds. Where something happens to both in this time, only one of them shows it
     /// yet; in looks of twice that length, such a difference fills one look at most, and one look alone decides nothing.
@@ -48,9 +56,13 @@ pub struct Detector {
     dispersion: Dispersion,
     outage: OutageWatch,
     phase: Phase,
-    /// The latest look within an outage: it counts once the next one is within it too. The look in which stable leaves the outage
-    /// cannot be told before, and read at slightly different times the arms leave it in different looks.
-    held: Option<Tally>,
+    /// The latest looks within an outage: one counts once [`OUTAGE_END`] more are within it too, since its end cannot be told before.
+    held: Vec<Tally>,
+    /// Whether the next of these is the first in the outage: an arm that is read later may enter it there.
+    entering: bool,
+    /// What stood before the latest look, where the arms are read apart: if stable is in an outage in the next one, the arm that is
+    /// read later may have shown it in that look already, and it is taken back.
+    before: Option<Box<(EProcess, ConfidenceSequence)>>,
     limit: Option<AbsoluteLimit>,
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
@@ -76,7 +88,9 @@ impl Detector {
             dispersion: Dispersion::default(),
             outage: OutageWatch::default(),
             phase: Phase::Calm,
-            held: None,
+            held: Vec::new(),
+            entering: false,
+            before: None,
             limit: new_limit(&policy),
             pending: Tally::default(),
             pending_pods: Vec::new(),
@@ -127,7 +141,8 @@ impl Detector {
         self.rollout.begin_step();
         self.step = ConfidenceSequence::new(self.policy.false_alarm);
         self.limit = new_limit(&self.policy);
-        self.held = None;
+        self.held.clear();
+        self.before = None;
         self.seen = Tally::default();
         self.seconds = 0.0;
         self.pending = Tally::default();
@@ -190,37 +205,29 @@ impl Detector {
             let temper = self.temper(look.seconds);
             self.rollout.look(tally, share, temper);
         }
+        let length = self.pending_seconds + look.seconds;
         let least = self.hastened.unwrap_or(self.policy.look_seconds).max(2.0 * look.apart);
-        if self.pending.requests() == 0
-            && tally.requests() >= LEAST_REQUESTS
-            && tally.canary_requests > 0
-            && tally.stable_requests > 0
-            && look.seconds + self.pending_seconds >= least
-        {
+        let brief = length > 0.0 && length < BRIEF && self.hastened.is_none();
+        let requests = if brief { LEAST_REQUESTS_BRIEF } else { LEAST_REQUESTS };
+        let ripe = |tally: Tally| {
+            length >= least
+                && tally.requests() >= requests
+                && tally.canary_requests > 0
+                && tally.stable_requests > 0
+        };
+        if self.pending.requests() == 0 && ripe(tally) {
             self.pending_seconds = 0.0;
-            self.close(tally, look.stable_pods, look.seconds, routed.is_none());
+            self.close(look);
             return true;
         }
         self.pending = self.pending.plus(tally);
-        self.pending_seconds += look.seconds;
-        for pod in look.stable_pods {
-            match self.pending_pods.iter_mut().find(|held| held.pod == pod.pod) {
-                Some(held) => {
-                    held.requests = held.requests.saturating_add(pod.requests);
-                    held.bad = held.bad.saturating_add(pod.bad);
-                }
-                None => self.pending_pods.push(*pod),
-            }
-        }
-        let ripe = self.pending.requests() >= LEAST_REQUESTS
-            && self.pending.canary_requests > 0
-            && self.pending.stable_requests > 0
-            && self.pending_seconds >= least;
-        if ripe {
+        self.pending_seconds = length;
+        add_to(&mut self.pending_pods, look.stable_pods);
+        if ripe(self.pending) {
             let tally = std::mem::take(&mut self.pending);
             let seconds = std::mem::take(&mut self.pending_seconds);
             let mut pods = std::mem::take(&mut self.pending_pods);
-            self.close(tally, &pods, seconds, routed.is_none());
+            self.close(Look { tally, stable_pods: &pods, seconds, ..look });
             pods.clear();
             self.pending_pods = pods;
         }
@@ -228,26 +235,44 @@ impl Detector {
     }
 
     /// A look that is large and long enough to be judged on.
-    fn close(&mut self, tally: Tally, pods: &[PodCounts], seconds: f64, counted: bool) {
+    fn close(&mut self, look: Look<'_>) {
         self.hastened = None;
         // As known before this look.
-        let (temper, whole) = (self.temper(seconds), self.dispersion.phi_with_bursts());
-        self.observe_stable(tally.stable_requests, tally.stable_bad, pods, seconds);
-        let tally = match self.phase {
-            Phase::Calm => tally,
-            Phase::Edge => {
-                self.held = None;
-                return;
-            }
-            Phase::Within => match self.held.replace(tally) {
-                Some(before) => before,
-                None => return,
-            },
-        };
-        if let (true, Some(share)) = (counted, tally.share()) {
+        let (temper, whole) = (self.temper(look.seconds), self.dispersion.phi_with_bursts());
+        let (requests, bad) = (look.tally.stable_requests, look.tally.stable_bad);
+        self.observe_stable(requests, bad, look.stable_pods, look.seconds);
+        let Some(tally) = self.sift(look) else { return };
+        if let (None, Some(share)) = (look.routed_share, tally.share()) {
             self.rollout.look(tally, share, temper);
         }
         self.step.look(tally, whole);
+    }
+
+    /// The look that counts now, after this one has been seen: in an outage it is an earlier one, or none.
+    fn sift(&mut self, look: Look<'_>) -> Option<Tally> {
+        match self.phase {
+            Phase::Calm => {
+                let apart = look.apart >= SECOND_LOOK && look.routed_share.is_none();
+                self.before = apart.then(|| Box::new((self.rollout.clone(), self.step.clone())));
+                Some(look.tally)
+            }
+            Phase::Edge => {
+                if let Some(before) = self.before.take() {
+                    (self.rollout, self.step) = *before;
+                }
+                self.held.clear();
+                self.entering = true;
+                None
+            }
+            Phase::Within => {
+                self.held.push(look.tally);
+                if self.held.len() <= OUTAGE_END {
+                    return None;
+                }
+                let oldest = self.held.remove(0);
+                (!std::mem::take(&mut self.entering)).then_some(oldest)
+            }
+        }
     }
 
     fn temper(&self, seconds: f64) -> Temper {

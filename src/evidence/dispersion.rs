@@ -30,6 +30,10 @@ const BURST_MARGIN: f64 = 3.0;
 /// time, and the cap holds until then.
 const KNOWN_AFTER: f64 = 120.0;
 
+/// The least length of a look that is measured, in seconds; shorter ones are put together. Errors that come together do so within a
+/// second or so: in shorter looks they would be parted, and each part seem to scatter less.
+const LEAST_SECONDS: f64 = 1.0;
+
 /// The counts of one pod, or of any other unit whose errors come together, in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodCounts {
@@ -52,6 +56,19 @@ pub fn pod_id(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+/// Adds counts to others of the same pods.
+pub(super) fn add_to(sums: &mut Vec<PodCounts>, pods: &[PodCounts]) {
+    for pod in pods {
+        match sums.iter_mut().find(|sum| sum.pod == pod.pod) {
+            Some(sum) => {
+                sum.requests = sum.requests.saturating_add(pod.requests);
+                sum.bad = sum.bad.saturating_add(pod.bad);
+            }
+            None => sums.push(*pod),
+        }
+    }
 }
 
 /// A weighted mean of Pearson's statistic over its degrees of freedom.
@@ -151,12 +168,31 @@ pub struct Dispersion {
     /// Seconds for which stable was watched.
     #[serde(with = "wire::float")]
     watched: f64,
+    /// What has been seen but is not long enough for a look, and its length.
+    open: Vec<PodCounts>,
+    #[serde(with = "wire::float")]
+    open_seconds: f64,
 }
 
 impl Dispersion {
     /// Takes in one look at stable: its pods' counts, sorted or not, and its length; one entry (or none known) tells nothing between
-    /// pods.
+    /// pods. Looks shorter than a second are put together.
     pub fn look(&mut self, pods: &[PodCounts], seconds: f64) {
+        if seconds >= LEAST_SECONDS && self.open.is_empty() {
+            return self.measure(pods, seconds);
+        }
+        add_to(&mut self.open, pods);
+        self.open_seconds += seconds;
+        if self.open_seconds >= LEAST_SECONDS {
+            let mut pods = std::mem::take(&mut self.open);
+            let seconds = std::mem::take(&mut self.open_seconds);
+            self.measure(&pods, seconds);
+            pods.clear();
+            self.open = pods;
+        }
+    }
+
+    fn measure(&mut self, pods: &[PodCounts], seconds: f64) {
         let (requests, bad) = pods
             .iter()
             .fold((0.0, 0.0), |sum, pod| (sum.0 + pod.requests as f64, sum.1 + pod.failed() as f64));
@@ -189,6 +225,8 @@ impl Dispersion {
     /// Leaves out a look (an outage shared by all): the next look is not compared with the one before it.
     pub fn skip(&mut self) {
         self.previous = None;
+        self.open.clear();
+        self.open_seconds = 0.0;
     }
 
     /// For a new rollout: what was measured keeps half of its weight; the longest burst stays.
@@ -197,18 +235,32 @@ impl Dispersion {
         self.looks.fade();
         self.whole.fade();
         self.bad *= 0.5;
-        self.previous = None;
+        self.skip();
         self.bursts.clear();
     }
 
-    /// How far a look of so many seconds is to be believed, in a test at level `alpha`.
+    /// What is worth keeping of it beyond the process, as text: all but what is under way.
+    pub fn to_text(&self) -> String {
+        let mut kept = self.clone();
+        kept.skip();
+        kept.bursts.clear();
+        serde_json::to_string(&kept).unwrap_or_default()
+    }
+
+    /// Reads what [`Dispersion::to_text`] wrote; `None` if another version wrote it in another form.
+    pub fn from_text(text: &str) -> Option<Dispersion> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// How far a look of so many seconds (0 where that is not known) is to be believed, in a test at level `alpha`.
     pub fn temper(&self, alpha: f64, seconds: f64) -> Temper {
         if self.longest == 0.0 && self.watched >= KNOWN_AFTER {
             return Temper { phi: self.phi(), cap: f64::INFINITY };
         }
         let nats = -alpha.clamp(1e-9, 0.5).ln();
-        // A burst may begin within a look and end within another.
-        let looks = self.longest / seconds.max(0.1) + 1.0;
+        // A burst may begin within a look and end within another. Who is not known may have bursts of a second.
+        let longest = if seconds > 0.0 { self.longest.max(LEAST_SECONDS) } else { self.longest };
+        let looks = longest / seconds.max(0.1) + 1.0;
         Temper { phi: self.phi(), cap: nats / looks.max(2.0) }
     }
 

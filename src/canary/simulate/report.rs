@@ -66,8 +66,10 @@ pub enum Line {
 }
 
 fn clock(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+    let hundredths = (seconds * 100.0).round() as u64;
+    let (whole, part) = (hundredths / 100, hundredths % 100);
+    let time = format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+    if part == 0 { time } else { format!("{time}.{part:02}") }
 }
 
 impl fmt::Display for Line {

@@ -124,16 +124,35 @@ fn an_outage_of_both_holds_and_its_edges_say_nothing() {
 fn arms_that_leave_an_outage_in_different_looks_say_nothing() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
     run(&mut detector, 30, (100, 0), (900, 4));
-    run(&mut detector, 3, (100, 30), (900, 270));
+    run(&mut detector, 5, (100, 30), (900, 270));
     let before = detector.interval().tally();
     // Read later than stable, the canary is out of it while half of stable's look is not.
     run(&mut detector, 1, (100, 0), (900, 135));
     run(&mut detector, 1, (100, 0), (900, 4));
     let counted = detector.interval().tally();
-    assert_eq!(counted.stable_bad - before.stable_bad, 270, "the last whole look within it counts");
+    assert_eq!(counted.stable_bad - before.stable_bad, 270, "of the last ones, the third counts");
     assert_eq!(counted.canary_bad - before.canary_bad, 30);
     run(&mut detector, 1, (100, 0), (900, 4));
     assert_eq!(detector.interval().tally().stable_bad - counted.stable_bad, 4);
+}
+
+#[test]
+fn an_outage_that_the_canary_shows_first_is_taken_back() {
+    let mut detector = detector(Policy::new(0.005, ALPHA, 4));
+    run(&mut detector, 30, (100, 0), (900, 4));
+    let mut look = |canary_bad, stable_bad, apart| {
+        let tally = Tally { canary_requests: 100, canary_bad, stable_requests: 900, stable_bad };
+        detector.look(Look { tally, seconds: 1.0, apart, ..Look::default() });
+        (detector.evidence().evidence(), detector.interval().tally())
+    };
+    look(0, 4, 0.5);
+    let (evidence, tally) = look(0, 4, 0.5);
+    assert!(look(15, 4, 0.5).0 > 1.5 * evidence);
+    assert_eq!(look(30, 270, 0.5), (evidence, tally));
+    // Read at one moment, what the canary alone showed is its own.
+    look(0, 4, 0.0);
+    let alone = look(15, 4, 0.0);
+    assert_eq!(look(30, 270, 0.0), alone);
 }
 
 #[test]

@@ -206,6 +206,26 @@ fn an_error_rate_that_rises_for_all_is_no_dispersion() {
 }
 
 #[test]
+fn errors_that_come_together_scatter_as_much_in_shorter_looks() {
+    let (mut whole, mut parts) = (Dispersion::default(), Dispersion::default());
+    for second in 0..300u64 {
+        let bad = |pod: u64| if (second + pod).is_multiple_of(3) { 4 } else { 0 };
+        let pods = |part: u64| {
+            let counts = move |pod| PodCounts { pod, requests: 60 / part, bad: bad(pod) / part };
+            (0..6).map(counts).collect::<Vec<_>>()
+        };
+        whole.look(&pods(1), 1.0);
+        (0..4).for_each(|_| parts.look(&pods(4), 0.25));
+    }
+    assert!(whole.phi() > 2.0, "{}", whole.phi());
+    assert_eq!(parts.phi(), whole.phi());
+    assert_eq!(Dispersion::from_text(&parts.to_text()).expect("our own form").phi(), whole.phi());
+    // Until stable is known, four looks of a quarter of a second are believed no more than one of a second.
+    let unknown = Dispersion::default();
+    assert!(4.0 * unknown.temper(ALPHA, 0.25).cap < -ALPHA.ln());
+}
+
+#[test]
 fn a_blip_is_remembered_by_its_length_and_not_by_its_size() {
     let mut dispersion = Dispersion::default();
     for look in 0..400u64 {
