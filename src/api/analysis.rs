@@ -20,7 +20,7 @@ pub struct Analysis {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
     pub warmup: Option<String>,
-    /// Time between two looks, 1s to 15s; with Prometheus not less than the time between two scrapes. Defaults to 5s,
+    /// Time between two looks, 250ms to 15s; with Prometheus not less than the time between two scrapes. Defaults to 5s,
     /// with Prometheus to 15s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]

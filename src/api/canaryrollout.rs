@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::{Analysis, KeyOfSecret};
-use super::canarystatus::{Memory, MetricStatus, Past, Weight};
+use super::canarystatus::{Memory, MetricStatus, Past, Scatter, Weight};
 use super::conditions::Problem;
 use super::patterns;
 use super::units::DURATION_PATTERN;
@@ -397,6 +397,10 @@ pub struct CanaryRolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub metrics: Vec<MetricStatus>,
+    /// How stable's errors scatter, kept from one rollout to the next; written with the evidence, and not for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub scatter: Vec<Scatter>,
     /// The last ten rollouts, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

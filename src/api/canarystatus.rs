@@ -45,6 +45,18 @@ pub struct MetricStatus {
     pub needed_until: Option<Time>,
 }
 
+/// How the errors of the revision that serves scatter, as one metric shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scatter {
+    /// The metric.
+    #[schemars(length(max = 253))]
+    pub metric: String,
+    /// What was measured.
+    #[schemars(length(max = 1024))]
+    pub state: String,
+}
+
 /// A rollout that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

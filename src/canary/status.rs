@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Decision, Evidence, Facts, Phase, Sharing};
-use crate::api::canarystatus::{MetricStatus, Past, Weight};
+use crate::api::canarystatus::{MetricStatus, Past, Scatter, Weight};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{CanaryRolloutStatus, Problem};
 use crate::evidence::{Amount, Judgement, Percent, Verdict};
@@ -29,6 +29,8 @@ pub struct Seen<'a> {
     pub observed_weight: Option<i32>,
     /// Problems of the policy, and of those who carry the decision out.
     pub problems: &'a [Problem],
+    /// How stable's errors scatter; nothing while nothing is counted.
+    pub scatter: &'a [Scatter],
     /// When the numbers in the old status were written.
     pub numbers_at: Option<Timestamp>,
 }
@@ -69,6 +71,7 @@ pub fn status(
         stable: decision.stable.clone(),
         canary: decision.canary.clone(),
         metrics: Vec::new(),
+        scatter: if seen.scatter.is_empty() { old.scatter.clone() } else { seen.scatter.to_vec() },
         history: history(&decision.ended, &old.history),
         memory: Some(decision.memory.clone()),
     };
@@ -77,6 +80,7 @@ pub fn status(
     let fresh = seen.numbers_at.is_some_and(|at| now.duration_since(at).as_secs() < FRESH);
     if fresh && old.phase == status.phase && old.weight == status.weight && old.verdict == status.verdict {
         status.metrics = old.metrics.clone();
+        status.scatter = old.scatter.clone();
         let kinds = |problems: &[Problem]| -> Vec<_> {
             problems.iter().map(|problem| (problem.source.clone(), problem.severity)).collect()
         };
@@ -224,6 +228,15 @@ mod tests {
 
     /// The status after a decision, over an old one.
     fn after(decision: &Decision, old: Option<&CanaryRolloutStatus>, second: i64) -> CanaryRolloutStatus {
+        after_with(decision, old, second, &[])
+    }
+
+    fn after_with(
+        decision: &Decision,
+        old: Option<&CanaryRolloutStatus>,
+        second: i64,
+        scatter: &[Scatter],
+    ) -> CanaryRolloutStatus {
         let (policy, _) = Policy::of(&Default::default(), None);
         let memory = Memory::default();
         let facts = Facts {
@@ -248,7 +261,8 @@ mod tests {
             memory: &memory,
         };
         let at = |second| Timestamp::from_second(second).expect("in range");
-        let seen = Seen { generation: Some(3), old, numbers_at: old.map(|_| at(1000)), ..Seen::default() };
+        let numbers_at = old.map(|_| at(1000));
+        let seen = Seen { generation: Some(3), old, numbers_at, scatter, ..Seen::default() };
         status(&facts, decision, &seen, at(second))
     }
 
@@ -279,6 +293,22 @@ mod tests {
         assert_eq!(condition(&status, "Stalled"), ("False", "NoProblem"));
         let settled = after(&Decision::default(), None, 1000);
         assert_eq!(condition(&settled, "Ready"), ("True", "Settled"));
+    }
+
+    #[test]
+    fn how_stable_scatters_is_written_once_a_minute_and_stays_when_nothing_is_counted() {
+        let decision = Decision { phase: Phase::Analysing, weight: 10, ..Decision::default() };
+        let scatter =
+            |state: &str| vec![Scatter { metric: "error-rate".to_owned(), state: state.to_owned() }];
+        let over = |old: &CanaryRolloutStatus, state: &str, second| {
+            after_with(&decision, Some(old), second, &scatter(state)).scatter
+        };
+        let mut old = after(&decision, None, 1000);
+        assert!(old.scatter.is_empty());
+        old.scatter = scatter("one");
+        assert_eq!(over(&old, "two", 1001), scatter("one"));
+        assert_eq!(over(&old, "two", 1061), scatter("two"));
+        assert_eq!(after(&decision, Some(&old), 1061).scatter, scatter("one"));
     }
 
     #[test]

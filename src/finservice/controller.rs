@@ -259,8 +259,8 @@ impl Worker {
         };
         if let Some(rollout) = &mut seen.rollout {
             let known = self.hub.known(key);
-            (rollout.evidence, rollout.answers, rollout.problems) =
-                (known.evidence, known.answers, known.problems);
+            (rollout.evidence, rollout.scatter) = (known.evidence, known.scatter);
+            (rollout.answers, rollout.problems) = (known.answers, known.problems);
             rollout.peers = self.peers.peers(key);
         }
         let mut plan = decide(&seen, now);

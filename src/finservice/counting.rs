@@ -78,6 +78,7 @@ pub fn follow<'a>(
             "weight": decision.weight,
         }),
         policy,
+        scatter: rollout.object.status.as_ref().map(|status| status.scatter.clone()).unwrap_or_default(),
     })
 }
 

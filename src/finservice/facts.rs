@@ -171,6 +171,7 @@ impl Gathered {
             old: rollout.object.status.as_ref(),
             observed_weight: self.observed_weight(seen, name, decision),
             problems: &problems,
+            scatter: &rollout.scatter,
             numbers_at,
         };
         let mut status = status::status(&self.facts(rollout), decision, &seen, now);

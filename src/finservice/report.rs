@@ -305,6 +305,7 @@ fn standing(
         problems,
         phase: Some(reason.to_owned()),
         message: Some(why.to_owned()),
+        scatter: old.scatter,
         history: old.history,
         memory: old.memory,
         release: old.release,

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hub::Follow;
 use super::subject::{Answer, Reading, Subject};
+use crate::api::canarystatus::Scatter;
 use crate::canary::facts::{self, Evidence};
 use crate::canary::{Analysis, Policy};
 use crate::evidence::{Dispersion, Judgement, Rejected, Sample, Verdict};
 
 /// How the arms are named in samples, in the order of [`Subject::arms`].
 pub(super) const ARMS: [&str; 2] = ["stable", "canary"];
-/// After so many ticks without a reading a series is not waited for any more: its pod or proxy is gone.
+/// After so many ticks without a reading, and so many seconds, a series is not waited for any more: its pod or proxy is gone.
 const MISSED: u32 = 2;
+const MISSED_SECONDS: f64 = 2.0;
 /// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
 pub(super) const NUMBERS_EVERY: f64 = 60.0;
 
@@ -31,6 +33,14 @@ pub(super) struct Followed<K> {
 }
 
 impl<K> Followed<K> {
+    /// How stable's errors scatter, by metric.
+    pub(super) fn scatter(&self) -> Vec<Scatter> {
+        let measured = self.analysis.iter().flat_map(Analysis::dispersions);
+        measured
+            .map(|(metric, dispersion)| Scatter { metric: metric.to_owned(), state: dispersion.to_text() })
+            .collect()
+    }
+
     /// Takes an answer in. Returns whether somebody is to be woken, and whether at once.
     pub(super) fn take(&mut self, answer: Answer, known_pods: &BTreeSet<u64>, now: f64) -> Option<bool> {
         let analysis = self.analysis.as_mut()?;
@@ -55,11 +65,13 @@ impl<K> Followed<K> {
                     }
                 }
                 self.problem = silent.into_values().next();
+                let most = (MISSED_SECONDS / self.follow.policy.interval.as_secs_f64()).ceil() as u32;
+                let most = most.max(MISSED);
                 let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
                 self.series.retain(|series, missed| {
                     *missed = if seen.contains(series) { 0 } else { *missed + 1 };
                     // A pod that still stands is waited for; looks have their own patience with it.
-                    let gone = *missed > 0 && (!known_pods.contains(series) || *missed > MISSED);
+                    let gone = *missed > 0 && (!known_pods.contains(series) || *missed > most);
                     if gone {
                         analysis.forget(*series);
                     }

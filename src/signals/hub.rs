@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::followed::{ARMS, Followed, NUMBERS_EVERY, asked_series, counts_alike, keep_dispersions};
 use super::subject::{Answer, Subject};
 use crate::api::Problem;
+use crate::api::canarystatus::Scatter;
 use crate::canary::facts::{self, Evidence, GateAnswer, Sampling};
 use crate::canary::policy::GateKind;
 use crate::canary::{Analysis, Policy};
@@ -53,6 +54,8 @@ pub struct Follow {
     pub gates: Vec<(usize, GateKind)>,
     /// What a web server is told.
     pub told: serde_json::Value,
+    /// How stable's errors scatter, as far as is written down.
+    pub scatter: Vec<Scatter>,
 }
 
 /// What the hub knows for a decision.
@@ -60,6 +63,8 @@ pub struct Follow {
 pub struct Known {
     /// The evidence.
     pub evidence: Option<Evidence>,
+    /// How stable's errors scatter, to be written down.
+    pub scatter: Vec<Scatter>,
     /// Answers of gates.
     pub answers: Vec<GateAnswer>,
     /// What is wrong with the source.
@@ -176,7 +181,15 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
                     entry.evidence = None;
                     entry.series.clear();
                     let made = Analysis::new(&entry.follow.policy, sampling, ARMS[0], ARMS[1], now);
-                    let known = |name: &str| dispersions.get(&(key.clone(), name.to_owned())).cloned();
+                    let written = &entry.follow.scatter;
+                    let known = |name: &str| {
+                        let known = dispersions.get(&(key.clone(), name.to_owned())).cloned();
+                        // Another process measured it.
+                        known.or_else(|| {
+                            let found = written.iter().find(|scatter| scatter.metric == name)?;
+                            Dispersion::from_text(&found.state)
+                        })
+                    };
                     entry.analysis = made.ok().map(|analysis| analysis.with_dispersion(known));
                     at_once = true;
                 } else if before.sampling.as_ref().is_some_and(|old| old.weight != sampling.weight)
@@ -214,6 +227,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         });
         Known {
             evidence: entry.evidence.clone(),
+            scatter: entry.scatter(),
             answers: answers.collect(),
             problems: problem.into_iter().collect(),
         }

@@ -172,6 +172,7 @@ fn follow(service: &str, attempt: i64, weight: i32) -> Follow {
         labels: ["old".into(), "new".into()],
         gates: Vec::new(),
         told: json!({"service": service}),
+        scatter: Vec::new(),
     }
 }
 
@@ -243,6 +244,26 @@ async fn nobody_is_asked_while_nothing_is_followed_and_then_all_of_one_source_to
         since.elapsed() > Duration::from_millis(500)
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_written_of_stables_scatter_is_known_to_the_next_process() {
+    let events = |stage: &Stage| {
+        let scatter = stage.hub.known(&"one").scatter;
+        Dispersion::from_text(&scatter[0].state).expect("our own form").events()
+    };
+    let begin = |scatter: Vec<Scatter>| {
+        let stage = start();
+        stage.flow("one", 0.001);
+        stage.hub.follow(&"one", Some(Follow { scatter, ..follow("one", 1, 10) }));
+        stage
+    };
+    let first = begin(Vec::new());
+    until("something is known", || events(&first) > 400.0).await;
+    let mut written = first.hub.known(&"one").scatter;
+    assert!(events(&begin(written.clone())) > 200.0, "half of it is carried over");
+    written[0].state = "of another form".to_owned();
+    assert_eq!(events(&begin(written)), 0.0);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Key;
 use super::pod::PodState;
-use crate::api::canarystatus::Memory;
+use crate::api::canarystatus::{Memory, Scatter};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService, Problem};
 use crate::canary::actions;
 use crate::canary::facts::{Answered, Evidence, GateAnswer, Said};
@@ -96,6 +96,8 @@ pub struct ObservedRollout {
     pub objects: Vec<Arc<Action>>,
     /// What the evidence says.
     pub evidence: Option<Evidence>,
+    /// How stable's errors scatter, as measured so far.
+    pub scatter: Vec<Scatter>,
     /// What the gates that were asked answer.
     pub answers: Vec<GateAnswer>,
     /// The status of the CanaryRollout of that name in each cluster that goes first, or why it is not known.
@@ -283,6 +285,7 @@ impl Rollouts {
             refused,
             objects: of.actions,
             evidence: None,
+            scatter: Vec::new(),
             answers: Vec::new(),
             peers: Vec::new(),
             problems: Vec::new(),
