@@ -4,6 +4,7 @@
 //! plays, and the operator as a process. All services are changed at once; all rollouts are held in analysis; some
 //! are aborted; then all counters turn bad at once. Times are taken by a watch of the routes at the API server.
 
+mod bare;
 #[path = "../scale/floor.rs"]
 #[allow(dead_code)]
 mod floor;
@@ -48,6 +49,9 @@ struct Options {
     /// when the counters turn bad
     #[arg(long, default_value_t = 120)]
     hold_seconds: u64,
+    /// Time between two looks; 250ms is the shortest there is
+    #[arg(long, default_value = "250ms")]
+    interval: String,
     /// How many rollouts are aborted
     #[arg(long, default_value_t = 20)]
     aborts: u32,
@@ -94,7 +98,7 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     let rollouts = Rollouts::new(&ground, count, concurrency);
 
     say("version 1 starts everywhere");
-    rollouts.create(&played.url()).await?;
+    rollouts.create(&played.url(), &options.interval).await?;
     rollouts.until_settled().await?;
     operator.until_quiet().await?;
     let mut column = report::Column { rollouts: count, ..report::Column::default() };
@@ -111,6 +115,7 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     operator.until_quiet().await?;
     let audit = ground.cloud.audit_since(mark)?;
     column.first_step_requests = audit.writes().len();
+    let bare = bare::Bare::record(&ground, &rollouts.revisions().await?, &audit).await?;
 
     say("all hold in analysis");
     let revisions = rollouts.revisions().await?;
@@ -155,6 +160,9 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     say("the floor: the same routes in a bare loop");
     column.floor = rollouts.floor().await?;
     drop(played);
+    say("the floor: the same first step in a bare loop");
+    (column.bare_writes, column.bare_left_out) = (bare.writes, bare.left_out);
+    column.bare = bare.run(&ground, concurrency).await?;
     ground.stop().await?;
     Ok(column)
 }

@@ -66,6 +66,12 @@ pub struct Column {
     pub pods_ready: Duration,
     /// Writes that it took.
     pub first_step_requests: usize,
+    /// The same first step in a bare loop, from the first write until the last weight.
+    pub bare: Duration,
+    /// Writes of that loop.
+    pub bare_writes: usize,
+    /// The operator's writes that it does not send.
+    pub bare_left_out: usize,
     /// While all held.
     pub held: Held,
     /// From an abort until weight zero stood.
@@ -101,6 +107,12 @@ impl Report {
         add("first 10 % step stands: median / p99 / last", &|c| three(&c.first_step));
         add("of these, the pods' own start (first made to last Ready)", &|c| seconds(c.pods_ready));
         add("writes until then, a rollout", &|c| per(c.first_step_requests, c.rollouts));
+        add("floor: the same in a bare loop, with its pods' start (writes a rollout)", &|c| {
+            format!("{} ({})", seconds(c.bare), per(c.bare_writes, c.rollouts))
+        });
+        add("the last first step over that floor", &|c| {
+            format!("{:.2} ×", c.first_step.quantile(1.0).as_secs_f64() / c.bare.as_secs_f64().max(1e-9))
+        });
         add("questions to Prometheus while all hold, a second", &|c| {
             format!("{:.2}", c.held.questions as f64 / c.held.seconds.max(1) as f64)
         });

@@ -41,10 +41,10 @@ impl<'a> Rollouts<'a> {
     }
 
     /// Creates all: version 1, and the policy.
-    pub async fn create(&self, prometheus: &str) -> Result<(), Failure> {
-        let prometheus = prometheus.to_owned();
+    pub async fn create(&self, prometheus: &str, interval: &str) -> Result<(), Failure> {
+        let (prometheus, interval) = (prometheus.to_owned(), interval.to_owned());
         self.each(move |client, number| {
-            let prometheus = prometheus.clone();
+            let (prometheus, interval) = (prometheus.clone(), interval.clone());
             async move {
                 let (namespace, name) = ground::place("team", number);
                 let policy = json!({
@@ -56,7 +56,7 @@ impl<'a> Rollouts<'a> {
                             "steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}], "minHold": "1h", "maxHold": "2h",
                         }},
                         "analysis": {
-                            "source": {"prometheus": {"url": prometheus}}, "interval": "1s", "warmup": "0s",
+                            "source": {"prometheus": {"url": prometheus}}, "interval": interval, "warmup": "0s",
                             "errorRate": {"maxIncrease": "2"},
                         },
                     },

@@ -126,9 +126,10 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     column.floors.push(floor::round(&ground, &recipe, "after", round, concurrency).await?);
     for number in 0..options.restarts {
         say(services, "a restart");
-        let mark = ground.cloud.audit_mark();
+        let (mark, served) = (ground.cloud.audit_mark(), ground.control_plane_cpu());
         let operator = Operator::start(&ground, &format!("restart-{number}"), options.concurrency).await?;
         column.starts.push(operator.ready_after);
+        column.start_served.push(ground.control_plane_cpu().saturating_sub(served));
         operator.until_reconciled(services).await?;
         column.looked.push(operator.began.elapsed());
         say(services, &format!("caches filled after {:.1?}", operator.ready_after));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use banyan::api::CanaryRolloutStatus;
 use banyan::sandbox::install;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -146,6 +147,10 @@ async fn killed_at_every_step_it_comes_to_the_same_end_and_no_weight_jumps_back(
     }
     stage.status("the new one serves", |status| status.stable.as_deref() == Some(&*new)).await;
     assert_eq!(stage.weights(&new), [0, 10, 50, 100]);
+    let known = |status: &CanaryRolloutStatus| {
+        status.scatter.iter().any(|scatter| scatter.metric == "error-rate" && !scatter.state.is_empty())
+    };
+    stage.status("what is known of stable is written down", known).await;
 
     // What failed stays failed: killed in the moment in which the weight is gone.
     let third = stage.deploy("3", 20.0).await;
