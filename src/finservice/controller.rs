@@ -44,6 +44,9 @@ const CYCLES_AFTER: Duration = Duration::from_millis(250);
 /// watch tells earlier, as a rule.
 const SETTLE: SignedDuration = SignedDuration::from_secs(1);
 
+/// When the rest is written after the weights have been taken away: what fails together does so within two looks or so.
+const REST_AFTER: SignedDuration = SignedDuration::from_millis(500);
+
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
@@ -118,6 +121,7 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         context: context.clone(),
         index,
         turns,
+        urgent: Semaphore::new(context.concurrency),
         hub,
         reporter,
         flags,
@@ -181,6 +185,8 @@ struct Worker {
     index: Arc<Mutex<Index>>,
     /// A permit for each write that may be under way.
     turns: Arc<Semaphore>,
+    /// The same for writes that take weight away: they wait behind no others.
+    urgent: Semaphore,
     hub: Arc<Hub<Key>>,
     reporter: Reporter,
     flags: FlagSetter,
@@ -269,16 +275,16 @@ impl Worker {
         }
         // Where many fail at once, the weights of all go to zero before anything else of any of them is written.
         let rest = plan.stages.split_off(1);
-        self.actor(key).act(&plan, now).await?;
+        self.actor(key, &self.urgent).act(&plan, now).await?;
         plan.stages = rest;
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.insert(key.clone(), Begun { seen, plan, now });
-        Ok((Outcome::Changed, Some(now)))
+        Ok((Outcome::Changed, Some(now.saturating_add(REST_AFTER).unwrap_or(now))))
     }
 
-    fn actor<'a>(&'a self, key: &'a Key) -> Actor<'a> {
+    fn actor<'a>(&'a self, key: &'a Key, turns: &'a Semaphore) -> Actor<'a> {
         let Context { client, leadership, .. } = &self.context;
-        Actor { client, index: &self.index, key, leadership, turns: &self.turns }
+        Actor { client, index: &self.index, key, leadership, turns }
     }
 
     /// Carries a plan out and says what came of it. `wrote` tells that a part of it has been written already.
@@ -291,7 +297,7 @@ impl Worker {
         now: Timestamp,
     ) -> Result<Done, Failed> {
         let flagged = self.flag(key, &seen, &plan, true, now).await;
-        let acted = self.actor(key).act(&plan, now).await;
+        let acted = self.actor(key, &self.turns).act(&plan, now).await;
         let flagged = flagged.and(self.flag(key, &seen, &plan, false, now).await);
         if let (Err(not_set), Some(rollout)) = (flagged, &mut seen.rollout) {
             plan.look_again(not_set.again_at);

@@ -9,8 +9,8 @@
 //! - **Nothing is lost.** After every `add`, a run of that key begins (unless the queue is shut down). After
 //!   `add_at`, a run begins no later than that, as soon as a worker is free.
 //! - **Urgent first.** Keys in [`Lane::Urgent`] start before all others, so that a rollout that fails is never
-//!   held back behind thousands that are well.
-//! - **Bounded.** At most as many runs at once as [`Queue::run`] was told.
+//!   held back behind thousands that are well. Nor do they wait for those at work: as many again may run.
+//! - **Bounded.** At most as many runs at once as [`Queue::run`] was told, and with urgent ones twice as many.
 //! - **Quiet.** With nothing due it sleeps, on one timer for all keys.
 
 use std::collections::{BTreeMap, HashMap};
@@ -157,8 +157,13 @@ impl<K: Hash + Eq + Clone> State<K> {
         None
     }
 
-    fn start(&mut self) -> Option<K> {
-        let ((lane, _), key) = self.ready.pop_first()?;
+    fn start(&mut self, concurrency: usize) -> Option<K> {
+        let first = self.ready.first_entry()?;
+        let most = if first.key().0 == Lane::Urgent { 2 * concurrency } else { concurrency };
+        if self.running >= most {
+            return None;
+        }
+        let ((lane, _), key) = first.remove_entry();
         self.running += 1;
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.ready = None;
@@ -291,7 +296,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
         self.shared.changed.notify_one();
     }
 
-    /// Works on the keys, at most `concurrency` (at least 1) at once, each in a task of its own, until
+    /// Works on the keys, at most `concurrency` (at least 1) at once and as many again that are urgent, each in a task of its own, until
     /// [`Queue::shut_down`]; then waits for the runs in work and returns. A run that panics counts as
     /// [`Next::Retry`]. There must be one caller only. If the future is dropped, the runs in work are aborted.
     pub async fn run<F, W>(&self, concurrency: usize, work: F)
@@ -306,8 +311,8 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
                 let mut state = self.state();
                 let due = state.wake_due(Instant::now());
                 let mut started = Vec::new();
-                while state.running < concurrency && !state.closed {
-                    let Some(key) = state.start() else { break };
+                while !state.closed {
+                    let Some(key) = state.start(concurrency) else { break };
                     started.push(key);
                 }
                 self.shared.depth.set(state.ready.len() as i64);
