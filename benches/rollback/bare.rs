@@ -47,8 +47,6 @@ struct One {
 /// Writes that can be sent again, in namespaces of their own.
 pub struct Bare {
     all: Vec<(Key, One)>,
-    /// Writes of the operator that the loop does not send.
-    pub left_out: usize,
     /// Writes of the loop.
     pub writes: usize,
 }
@@ -149,8 +147,7 @@ impl Bare {
             one.beside = spread.map(|all| all * (place + 1) / count - all * place / count);
         }
         let writes = made + spread.iter().sum::<usize>();
-        let left_out = written.writes().len().saturating_sub(writes);
-        Ok(Self { all: all.into_iter().collect(), left_out, writes })
+        Ok(Self { all: all.into_iter().collect(), writes })
     }
 
     /// Sends all of it, with the operator's rights and as many writes under way at once; the FinServices come as their

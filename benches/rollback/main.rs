@@ -161,7 +161,7 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     column.floor = rollouts.floor().await?;
     drop(played);
     say("the floor: the same first step in a bare loop");
-    (column.bare_writes, column.bare_left_out) = (bare.writes, bare.left_out);
+    column.bare_writes = bare.writes;
     column.bare = bare.run(&ground, concurrency).await?;
     ground.stop().await?;
     Ok(column)

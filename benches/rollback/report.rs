@@ -70,8 +70,6 @@ pub struct Column {
     pub bare: Duration,
     /// Writes of that loop.
     pub bare_writes: usize,
-    /// The operator's writes that it does not send.
-    pub bare_left_out: usize,
     /// While all held.
     pub held: Held,
     /// From an abort until weight zero stood.

@@ -20,9 +20,16 @@ pub fn scenarios() -> Vec<Scenario> {
 
 async fn pair<'a>(world: &'a World, name: &str, weights: [u32; 2]) -> Space<'a> {
     let space = world.space(name).await;
-    space.deploy("stable", 3).await;
-    space.deploy("canary", 1).await;
+    let pods = [("stable", 3), ("canary", 1)];
+    for (name, count) in pods {
+        space.deploy(name, count).await;
+    }
     space.route(&[("stable", weights[0]), ("canary", weights[1])]).await;
+    // One at zero as well: its first request may come with the next route.
+    for (name, count) in pods {
+        let knows = async || (world.known(&space.cluster(name)).await == count as u64).then_some(());
+        until("Envoy knows the pods", knows).await;
+    }
     for (name, weight) in ["stable", "canary"].into_iter().zip(weights) {
         if weight > 0 {
             space.hears_of(name).await;
