@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use banyan::api::{CanaryRollout, FinService};
 use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
-use banyan::runtime::client::{self, Target};
 use banyan::runtime::digest::{MANAGER, SCALER};
-use banyan::runtime::metrics::Metrics;
 use banyan::sandbox::audit::Audit;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -22,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::ground::{self, Failure, Ground};
-use crate::rollouts::Key;
+use crate::rollouts::{self, Key};
 
 /// How long all pods may take to start.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -122,15 +120,14 @@ impl Bare {
                 }
             }
         }
-        for object in read(client, &ApiResource::erase::<FinService>(&())).await? {
-            let resource = ApiResource::erase::<FinService>(&());
-            let key = (object.namespace().unwrap_or_default(), object.name_any());
-            all.entry(key).or_default().service = Some(again(&object, &resource));
-        }
-        for object in read(client, &ApiResource::erase::<CanaryRollout>(&())).await? {
-            let resource = ApiResource::erase::<CanaryRollout>(&());
-            let key = (object.namespace().unwrap_or_default(), object.name_any());
-            all.entry(key).or_default().policy = Some(again(&object, &resource));
+        let policies = ApiResource::erase::<CanaryRollout>(&());
+        for resource in [&ApiResource::erase::<FinService>(&()), &policies] {
+            for object in read(client, resource).await? {
+                let key = (object.namespace().unwrap_or_default(), object.name_any());
+                let one = all.entry(key).or_default();
+                let place = if resource == &policies { &mut one.policy } else { &mut one.service };
+                *place = Some(again(&object, resource));
+            }
         }
         let made: usize = all.values().map(|one| one.made.len() + 2).sum();
         let mut spread = [0usize; 3];
@@ -157,10 +154,7 @@ impl Bare {
     /// If the API server refuses a write, or the pods do not start.
     pub async fn run(self, ground: &Ground, concurrency: usize) -> Result<Duration, Failure> {
         ground.namespaces("floor", ground.services).await?;
-        let kubeconfig = ground.cloud.dir().join("kubeconfig-floor");
-        std::fs::write(&kubeconfig, ground.cloud.kubeconfig_operator()?)?;
-        let operator =
-            client::connect(&Target { kubeconfig: Some(kubeconfig), context: None }, Metrics::new()).await?;
+        let operator = ground.operator_client().await?;
         let all = Arc::new(self.all);
         let (before, admin) = (Arc::clone(&all), ground.client.clone());
         ground::each(all.len(), concurrency, move |number| {
@@ -269,10 +263,7 @@ async fn announce(operator: &Client, about: &Value) -> Result<(), Failure> {
 }
 
 async fn apply(client: &Client, resource: &ApiResource, body: &Value) -> Result<(), Failure> {
-    let text = |field: &str| body["metadata"][field].as_str().unwrap_or_default();
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), text("namespace"), resource);
-    api.patch(text("name"), &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await?;
-    Ok(())
+    rollouts::apply(client, MANAGER, resource, body).await
 }
 
 /// Gives each canary its weight once its pods are Ready, until all have it.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use banyan::api::{Action, CanaryRollout};
 use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
+use banyan::runtime::digest::MANAGER;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::ground::{self, Failure, Ground};
@@ -61,7 +62,7 @@ impl<'a> Rollouts<'a> {
                         },
                     },
                 });
-                apply::<CanaryRollout>(&client, &policy).await?;
+                apply(&client, "team", &ApiResource::erase::<CanaryRollout>(&()), &policy).await?;
                 ground::apply(&client, &service(number, 1)).await
             }
         })
@@ -192,14 +193,7 @@ impl<'a> Rollouts<'a> {
         let began = Instant::now();
         ground::each(bodies.len(), self.concurrency, move |number| {
             let (bodies, client, resource) = (Arc::clone(&bodies), client.clone(), resource.clone());
-            async move {
-                let body = &bodies[number];
-                let namespace = body["metadata"]["namespace"].as_str().unwrap_or_default();
-                let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-                let name = body["metadata"]["name"].as_str().unwrap_or_default();
-                api.patch(name, &PatchParams::apply("banyan").force(), &Patch::Apply(body)).await?;
-                Ok(())
-            }
+            async move { apply(&client, MANAGER, &resource, &bodies[number]).await }
         })
         .await?;
         Ok(began.elapsed())
@@ -229,11 +223,15 @@ fn service(number: u32, version: u32) -> Value {
     })
 }
 
-async fn apply<K: Resource<DynamicType = ()>>(client: &Client, object: &Value) -> Result<(), Failure> {
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()));
-    api.patch(name, &PatchParams::apply("team").force(), &Patch::Apply(object)).await?;
+/// Applies an object for a field manager.
+pub async fn apply(
+    client: &Client,
+    manager: &str,
+    resource: &ApiResource,
+    object: &Value,
+) -> Result<(), Failure> {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), text("namespace"), resource);
+    api.patch(text("name"), &PatchParams::apply(manager).force(), &Patch::Apply(object)).await?;
     Ok(())
 }

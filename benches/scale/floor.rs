@@ -15,9 +15,7 @@ use banyan::finservice::decide::decide;
 use banyan::finservice::index::{Index, Key, Parsed};
 use banyan::finservice::plan::Op;
 use banyan::finservice::status;
-use banyan::runtime::client::{self, Target};
 use banyan::runtime::digest::{MANAGER, SCALER};
-use banyan::runtime::metrics::Metrics;
 use jiff::Timestamp;
 use kube::Resource;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Request};
@@ -174,10 +172,7 @@ pub async fn round(
         writes.push(children);
         statuses.push(vec![status]);
     }
-    let kubeconfig = ground.cloud.dir().join("kubeconfig-floor");
-    std::fs::write(&kubeconfig, ground.cloud.kubeconfig_operator()?)?;
-    let target = Target { kubeconfig: Some(kubeconfig), context: None };
-    let client = client::connect(&target, Metrics::new()).await?;
+    let client = ground.operator_client().await?;
     let mut round = Round { services, ..Round::default() };
 
     let cpu = ground.control_plane_cpu();

@@ -169,6 +169,14 @@ impl Ground {
         Ok(())
     }
 
+    /// A client with the operator's rights, over the kind of connection that it has.
+    pub async fn operator_client(&self) -> Result<Client, Failure> {
+        let kubeconfig = self.cloud.dir().join("kubeconfig-floor");
+        std::fs::write(&kubeconfig, self.cloud.kubeconfig_operator()?)?;
+        let target = Target { kubeconfig: Some(kubeconfig), context: None };
+        Ok(client::connect(&target, Metrics::new()).await?)
+    }
+
     /// CPU that the API server and etcd have used so far.
     pub fn control_plane_cpu(&self) -> Duration {
         let of = |part| operator::usage(self.cloud.pid(part)?).map(|usage| usage.cpu);

@@ -299,7 +299,12 @@ impl Policy {
         if !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
             reader.problems.push(Problem::error(
                 "spec.analysis.interval",
-                format!("{} is not within 250ms to 15s", display(interval.unsigned_abs())),
+                format!(
+                    "{} is not within {} to {}",
+                    display(interval.unsigned_abs()),
+                    display(SHORTEST_INTERVAL.unsigned_abs()),
+                    display(LONGEST_INTERVAL.unsigned_abs())
+                ),
                 "5s is usual, with Prometheus the time between two scrapes.",
             ));
         }

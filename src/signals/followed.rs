@@ -65,8 +65,8 @@ impl<K> Followed<K> {
                     }
                 }
                 self.problem = silent.into_values().next();
-                let most = (MISSED_SECONDS / self.follow.policy.interval.as_secs_f64()).ceil() as u32;
-                let most = most.max(MISSED);
+                let ticks = MISSED_SECONDS / self.follow.policy.interval.as_secs_f64();
+                let most = MISSED.max(ticks.ceil() as u32);
                 let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
                 self.series.retain(|series, missed| {
                     *missed = if seen.contains(series) { 0 } else { *missed + 1 };

@@ -58,6 +58,14 @@ pub struct Follow {
     pub scatter: Vec<Scatter>,
 }
 
+impl Follow {
+    /// How stable's errors scatter by a metric, as another process measured it.
+    fn written(&self, metric: &str) -> Option<Dispersion> {
+        let found = self.scatter.iter().find(|scatter| scatter.metric == metric)?;
+        Dispersion::from_text(&found.state)
+    }
+}
+
 /// What the hub knows for a decision.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -181,14 +189,9 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
                     entry.evidence = None;
                     entry.series.clear();
                     let made = Analysis::new(&entry.follow.policy, sampling, ARMS[0], ARMS[1], now);
-                    let written = &entry.follow.scatter;
                     let known = |name: &str| {
                         let known = dispersions.get(&(key.clone(), name.to_owned())).cloned();
-                        // Another process measured it.
-                        known.or_else(|| {
-                            let found = written.iter().find(|scatter| scatter.metric == name)?;
-                            Dispersion::from_text(&found.state)
-                        })
+                        known.or_else(|| entry.follow.written(name))
                     };
                     entry.analysis = made.ok().map(|analysis| analysis.with_dispersion(known));
                     at_once = true;
