@@ -19,7 +19,7 @@ use super::index::{Index, Key, Observed, Parsed};
 use super::observe::observe;
 use super::plan::Plan;
 use super::report::Reporter;
-use super::watches::Watches;
+use super::watches::{Watches, turns};
 use super::{counting, lock, status};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
@@ -75,6 +75,7 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         queue: queue.clone(),
         namespace: Arc::clone(&context.namespace),
         calls_changed: Arc::clone(&calls_changed),
+        lists: turns(),
     };
     let began = Instant::now();
     let mut tasks = JoinSet::new();

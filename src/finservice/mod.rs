@@ -29,6 +29,7 @@ pub mod facts;
 #[cfg(test)]
 mod fake;
 mod flag;
+mod follow;
 pub mod index;
 pub mod make;
 pub mod observe;

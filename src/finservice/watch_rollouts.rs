@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::follow::{Change, Selection, key_of};
 use super::index::child::{REVISION_LABEL, SERVICE_LABEL};
 use super::index::pod::{PodState, SlimPod};
 use super::index::rollouts::Policy;
 use super::lock;
 use super::plain::Plain;
 use super::unread;
-use super::watches::{Change, Watches, config, follow, key_of, version_of};
+use super::watches::{Watches, selection, version_of};
 use crate::api::Action;
 
 impl Watches {
@@ -35,7 +35,7 @@ impl Watches {
     async fn rollouts(self, first: oneshot::Sender<()>, any: watch::Sender<Option<bool>>) {
         let all: Api<Plain> =
             Api::all_with(self.client.clone(), &resource("CanaryRollout", "canaryrollouts"));
-        follow(watcher(all, config(None)), "canaryrollouts", first, |change| {
+        self.follow(all, selection(None), "canaryrollouts", first, |change| {
             let mut index = lock(&self.index);
             let listed = matches!(change, Change::Relisted(_));
             let concerned = match change {
@@ -63,7 +63,7 @@ impl Watches {
 
     async fn actions(self, first: oneshot::Sender<()>) {
         let all: Api<Plain> = Api::all_with(self.client.clone(), &resource("Action", "actions"));
-        follow(watcher(all, config(None)), "actions", first, |change| {
+        self.follow(all, selection(None), "actions", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {
                 Change::Is(Plain(object)) => {
@@ -114,9 +114,8 @@ impl Watches {
     async fn follow_pods(&self, first: oneshot::Sender<()>) {
         let pods: Api<SlimPod> = Api::all(self.client.clone());
         // By these labels no pod of anybody else is followed.
-        let config =
-            watcher::Config::default().streaming_lists().labels(&format!("{SERVICE_LABEL},{REVISION_LABEL}"));
-        follow(watcher(pods, config), "pods", first, |change| {
+        let labels = Some(format!("{SERVICE_LABEL},{REVISION_LABEL}"));
+        self.follow(pods, Selection { labels, ..Selection::default() }, "pods", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {
                 Change::Is(pod) => match PodState::read(&pod) {

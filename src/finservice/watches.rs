@@ -2,21 +2,20 @@
 //! what pods read, and which optional APIs there are.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::{oneshot, watch};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::act::{api_resource, contents_digest};
 use super::children::Kind;
+use super::follow::{self, Change, LISTS_AT_ONCE, Selection, key_of};
 use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
 use super::index::{Index, Key, Parsed};
 use super::lock;
@@ -24,16 +23,6 @@ use super::plain::Plain;
 use crate::api::{CloudCluster, FinService};
 use crate::cloudcluster;
 use crate::runtime::queue::{Lane, Queue};
-
-/// A change that a watch tells of.
-pub(super) enum Change<K> {
-    /// It is new or has changed.
-    Is(K),
-    /// It is gone.
-    Gone(K),
-    /// A new list has been read in full: what is not in it is gone.
-    Relisted(HashSet<Key>),
-}
 
 /// Fills an index.
 #[derive(Clone)]
@@ -48,6 +37,13 @@ pub struct Watches {
     pub namespace: Arc<str>,
     /// Told whenever calls may have changed.
     pub calls_changed: Arc<tokio::sync::Notify>,
+    /// Turns to read a list: see [`turns`].
+    pub lists: Arc<Semaphore>,
+}
+
+/// Turns to read a list, for all watches of one API server.
+pub fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LISTS_AT_ONCE))
 }
 
 impl Watches {
@@ -80,6 +76,19 @@ impl Watches {
         Ok(firsts)
     }
 
+    pub(super) async fn follow<K>(
+        &self,
+        api: Api<K>,
+        selection: Selection,
+        what: &'static str,
+        first: oneshot::Sender<()>,
+        on: impl FnMut(Change<K>) + Send,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Send,
+    {
+        follow::follow(api, selection, &self.lists, what, first, on).await;
+    }
+
     pub(super) fn again(&self, keys: BTreeSet<Key>) {
         if !keys.is_empty() {
             self.queue.add_all(keys, Lane::Normal);
@@ -93,7 +102,7 @@ impl Watches {
             plural,
         );
         let services: Api<Plain> = Api::all_with(self.client.clone(), &resource);
-        follow(watcher(services, config(None)), "finservices", first, |change| {
+        self.follow(services, selection(None), "finservices", first, |change| {
             let concerned = match change {
                 Change::Is(Plain(object)) => {
                     let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
@@ -117,7 +126,7 @@ impl Watches {
 
     async fn config_maps(self, first: oneshot::Sender<()>) {
         let maps: Api<ConfigMap> = Api::all(self.client.clone());
-        follow(watcher(maps, config(Some(false))), "configmaps", first, |change| {
+        self.follow(maps, selection(Some(false)), "configmaps", first, |change| {
             let concerned = match change {
                 Change::Is(map) => {
                     let (key, stranger) = (key_of(&map.metadata), Stranger::read(&map.metadata));
@@ -158,7 +167,7 @@ impl Watches {
             let _ = first.send(());
             return std::future::pending().await;
         }
-        follow(watcher(secrets, config(None)), "secrets", first, |change| {
+        self.follow(secrets, metadata(None), "secrets", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {
                 Change::Is(secret) => {
@@ -181,8 +190,8 @@ impl Watches {
     async fn sites(self, first: oneshot::Sender<()>) {
         let site = lock(&self.index).site().to_string();
         let sites: Api<CloudCluster> = Api::namespaced(self.client.clone(), &self.namespace);
-        let config = config(None).fields(&format!("metadata.name={site}"));
-        follow(watcher(sites, config), "cloudclusters", first, |change| {
+        let named = Selection { fields: Some(format!("metadata.name={site}")), ..Selection::default() };
+        self.follow(sites, named, "cloudclusters", first, |change| {
             let concerned = match change {
                 Change::Is(cluster) => {
                     let residency = cluster.spec.residency.clone().unwrap_or_default();
@@ -207,8 +216,7 @@ impl Watches {
     async fn definitions(self, known: watch::Sender<BTreeSet<String>>) {
         let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client.clone());
         let (ignored, _) = oneshot::channel();
-        let stream = watcher(crds, config(None));
-        follow(stream, "customresourcedefinitions", ignored, |change| match change {
+        self.follow(crds, metadata(None), "customresourcedefinitions", ignored, |change| match change {
             Change::Is(crd) => {
                 known.send_if_modified(|names| names.insert(crd.name_any()));
             }
@@ -275,8 +283,7 @@ impl Watches {
 
     async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {
         let all: Api<Plain> = Api::all_with(self.client.clone(), &api_resource(kind));
-        let stream = watcher(all, config(Some(true)));
-        follow(stream, kind.resource().3, first, |change| {
+        self.follow(all, selection(Some(true)), kind.resource().3, first, |change| {
             let concerned = match change {
                 Change::Is(Plain(object)) => match ChildState::read(kind, &object) {
                     Some((service, state)) => {
@@ -311,8 +318,7 @@ impl Watches {
         }
         let others: Api<PartialObjectMeta<DynamicObject>> =
             Api::all_with(self.client.clone(), &api_resource(kind));
-        let stream = watcher(others, config(Some(false)));
-        follow(stream, kind.resource().3, first, |change| {
+        self.follow(others, metadata(Some(false)), kind.resource().3, first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {
                 Change::Is(object) => {
@@ -328,78 +334,15 @@ impl Watches {
     }
 }
 
-/// Follows a watch for ever.
-pub(super) async fn follow<K: Resource + Debug>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    what: &'static str,
-    first: oneshot::Sender<()>,
-    mut on: impl FnMut(Change<K>),
-) {
-    let mut stream = std::pin::pin!(stream.default_backoff());
-    let mut first = Some(first);
-    let mut seen = HashSet::new();
-    let mut failing = false;
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                failing = false;
-                match event {
-                    watcher::Event::Init => seen.clear(),
-                    watcher::Event::InitApply(object) => {
-                        seen.insert(key_of(object.meta()));
-                        on(Change::Is(object));
-                    }
-                    watcher::Event::InitDone => {
-                        on(Change::Relisted(std::mem::take(&mut seen)));
-                        if let Some(first) = first.take() {
-                            let _ = first.send(());
-                        }
-                    }
-                    watcher::Event::Apply(object) => on(Change::Is(object)),
-                    watcher::Event::Delete(object) => on(Change::Gone(object)),
-                }
-            }
-            Err(error) if !failing => {
-                failing = true;
-                if is_forbidden(&error) {
-                    tracing::error!(
-                        %error,
-                        what,
-                        "this operator may not watch them, and does nothing before it can: give it the right that the chart's ClusterRole names"
-                    );
-                } else {
-                    tracing::warn!(%error, what, "a watch broke and is begun anew");
-                }
-            }
-            Err(error) => tracing::debug!(%error, what, "a watch is still broken"),
-        }
-    }
+/// All objects, or those that are (or are not) ours.
+pub(super) fn selection(ours: Option<bool>) -> Selection {
+    let labels = ours.map(|ours| format!("{MANAGED_BY_LABEL}{}banyan", if ours { "=" } else { "!=" }));
+    Selection { labels, ..Selection::default() }
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    match error {
-        InitialListFailed(kube::Error::Api(status))
-        | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status))
-        | WatchError(status) => status.code == 403,
-        _ => false,
-    }
-}
-
-/// A watch of all objects, or of those that are (or are not) ours. Streaming lists keep the memory
-/// of both ends flat at a cold start (Kubernetes 1.34 and later have them on).
-pub(super) fn config(ours: Option<bool>) -> watcher::Config {
-    let config = watcher::Config::default().streaming_lists();
-    match ours {
-        Some(true) => config.labels(&format!("{MANAGED_BY_LABEL}=banyan")),
-        Some(false) => config.labels(&format!("{MANAGED_BY_LABEL}!=banyan")),
-        None => config,
-    }
-}
-
-pub(super) fn key_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Key {
-    Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+/// The same, of which only the metadata is read.
+fn metadata(ours: Option<bool>) -> Selection {
+    Selection { metadata: true, ..selection(ours) }
 }
 
 pub(super) fn version_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {

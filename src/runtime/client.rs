@@ -4,8 +4,8 @@
 //! - every request is counted, by verb, group, resource and code;
 //! - nothing is retried below the reconcilers: the default retries a 429, 503 or 504 up to 15 times, for minutes,
 //!   and a queue with backoff is the better place for that;
-//! - each request has a deadline for the beginning of its answer, where the default waits for ever (what follows in
-//!   a watch is guarded by kube's watcher);
+//! - each request has a deadline for the beginning of its answer, where the default waits for ever (what comes
+//!   after it in a list or a watch is guarded by whoever reads it);
 //! - sockets send at once (`TCP_NODELAY`): a body that takes two writes would else wait for the peer's delayed
 //!   acknowledgement, up to 40 ms.
 //!

@@ -8,6 +8,7 @@
 //! | [`client`] | the connection to an API server, with every request counted |
 //! | [`request`] | what a request to an API server asks for, in RBAC's words |
 //! | [`events`] | Kubernetes Events that never slow a reconcile down |
+//! | [`items`] | a list read one by one while its text arrives |
 //! | [`metrics`] | the figures at `/metrics` |
 //! | [`process`] | memory and CPU of this process, for `/metrics` |
 //! | [`http`] | `/healthz`, `/readyz`, `/metrics` |
@@ -20,6 +21,7 @@ pub mod context;
 pub mod digest;
 pub mod events;
 pub mod http;
+pub mod items;
 pub mod lease;
 pub mod lease_store;
 pub mod live;
