@@ -19,8 +19,8 @@ use super::index::{Index, Key, Observed, Parsed};
 use super::observe::observe;
 use super::plan::Plan;
 use super::report::Reporter;
-use super::watches::{Watches, turns};
-use super::{counting, lock, status};
+use super::watches::Watches;
+use super::{counting, follow, lock, status};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
 use crate::api::{FinService, Problem};
@@ -75,7 +75,7 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         queue: queue.clone(),
         namespace: Arc::clone(&context.namespace),
         calls_changed: Arc::clone(&calls_changed),
-        lists: turns(),
+        lists: follow::turns(),
     };
     let began = Instant::now();
     let mut tasks = JoinSet::new();

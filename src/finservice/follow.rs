@@ -6,6 +6,7 @@
 //! that neither end holds it as a whole.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncBufRead, AsyncBufReadExt, Stream, StreamExt};
@@ -24,7 +25,7 @@ use crate::runtime::items::{Items, ItemsError};
 
 /// How many lists are read at once. The API server sends objects as fast as they are read, so more at once would
 /// make each of them slower and none of them sooner; and it ends a list that takes longer than a minute.
-pub(super) const LISTS_AT_ONCE: usize = 4;
+const LISTS_AT_ONCE: usize = 4;
 
 /// How long a list may stand still before it is given up. The API server's own limit for a whole one.
 const STALLED: Duration = Duration::from_secs(60);
@@ -87,6 +88,11 @@ impl Fault {
     fn asks_for_a_list(&self) -> bool {
         matches!(self.code(), Some(410 | 504))
     }
+}
+
+/// Turns to read a list, for all that is followed at one API server.
+pub(super) fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LISTS_AT_ONCE))
 }
 
 struct Follower<'a, K, F> {

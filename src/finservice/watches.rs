@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::act::{api_resource, contents_digest};
 use super::children::Kind;
-use super::follow::{self, Change, LISTS_AT_ONCE, Selection, key_of};
+use super::follow::{self, Change, Selection, key_of};
 use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
 use super::index::{Index, Key, Parsed};
 use super::lock;
@@ -37,13 +37,8 @@ pub struct Watches {
     pub namespace: Arc<str>,
     /// Told whenever calls may have changed.
     pub calls_changed: Arc<tokio::sync::Notify>,
-    /// Turns to read a list: see [`turns`].
+    /// Turns to read a list, for all watches of this API server.
     pub lists: Arc<Semaphore>,
-}
-
-/// Turns to read a list, for all watches of one API server.
-pub fn turns() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(LISTS_AT_ONCE))
 }
 
 impl Watches {
@@ -158,15 +153,16 @@ impl Watches {
     }
 
     async fn secrets(self, first: oneshot::Sender<()>) {
-        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
         // The chart can leave this right out (rbac.readSecrets=false): then there is nothing to watch.
-        let asked = secrets.list(&ListParams::default().limit(1)).await;
+        let asked =
+            Api::<Secret>::all(self.client.clone()).list_metadata(&ListParams::default().limit(1)).await;
         if matches!(&asked, Err(kube::Error::Api(status)) if status.code == 403) {
             tracing::warn!("this operator may not read Secrets: changes of Secrets are not followed");
             lock(&self.index).hide_secrets();
             let _ = first.send(());
             return std::future::pending().await;
         }
+        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
         self.follow(secrets, metadata(None), "secrets", first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {

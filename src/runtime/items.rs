@@ -1,7 +1,7 @@
 //! The items of a Kubernetes list, read one by one while its text arrives.
 //!
-//! A list of ten thousand objects is some fifty megabytes of text. Read as a whole, text and objects would be held
-//! at once; read like this, the buffer and one object are.
+//! Read as a whole, the text of a long list and all its objects would be held at once; read like this, the buffer
+//! and one object are.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
