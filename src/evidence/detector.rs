@@ -19,6 +19,10 @@ const LEAST_REQUESTS_BRIEF: u64 = 100;
 /// In seconds.
 const BRIEF: f64 = 1.0;
 
+/// A look that has this part of its length is whole: readings come a moment early or late, so that every second look would be a
+/// moment too short, and waiting for the next would make it twice as long.
+const NEARLY: f64 = 0.9;
+
 /// The least length in seconds of the look that follows a bad one. One bad look alone fails nobody, but there is no reason to
 /// wait a whole interval for the next: two readings this far apart are not two halves of one hiccup.
 pub const SECOND_LOOK: f64 = 0.25;
@@ -206,8 +210,8 @@ impl Detector {
             self.rollout.look(tally, share, temper);
         }
         let length = self.pending_seconds + look.seconds;
-        let least = self.hastened.unwrap_or(self.policy.look_seconds).max(2.0 * look.apart);
-        let brief = length > 0.0 && length < BRIEF && self.hastened.is_none();
+        let least = (NEARLY * self.hastened.unwrap_or(self.policy.look_seconds)).max(2.0 * look.apart);
+        let brief = length > 0.0 && length < NEARLY * BRIEF && self.hastened.is_none();
         let requests = if brief { LEAST_REQUESTS_BRIEF } else { LEAST_REQUESTS };
         let ripe = |tally: Tally| {
             length >= least

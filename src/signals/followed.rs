@@ -101,6 +101,14 @@ impl<K> Followed<K> {
     }
 }
 
+/// The next moment at which all rollouts of that interval are asked about, in Unix seconds.
+pub(super) fn next_tick(now: f64, interval: f64) -> f64 {
+    let interval = interval.max(0.1);
+    let next = ((now / interval).floor() + 1.0) * interval;
+    // A tick that is almost there would be two readings of the same moment.
+    if next - now < interval * 0.25 { next + interval } else { next }
+}
+
 /// The next moment of a grid of 50 ms: rollouts that hasten at about the same time are asked about in one question.
 fn together(time: f64) -> f64 {
     (time * 20.0).ceil() / 20.0
@@ -152,3 +160,7 @@ fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
         && one.judgements.len() == other.judgements.len()
         && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))
 }
+
+#[cfg(test)]
+#[path = "followed_tests.rs"]
+mod tests;

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::followed::{ARMS, Followed, NUMBERS_EVERY, asked_series, counts_alike, keep_dispersions};
+use super::followed::{
+    ARMS, Followed, NUMBERS_EVERY, asked_series, counts_alike, keep_dispersions, next_tick,
+};
 use super::subject::{Answer, Subject};
 use crate::api::Problem;
 use crate::api::canarystatus::Scatter;
@@ -390,18 +392,10 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
     }
 }
 
-/// The next moment at which all rollouts of that interval are asked about, in Unix seconds.
-fn next_tick(now: f64, interval: f64) -> f64 {
-    let interval = interval.max(0.1);
-    let next = ((now / interval).floor() + 1.0) * interval;
-    // A tick that is almost there would be two readings of the same moment.
-    if next - now < interval * 0.25 { next + interval } else { next }
-}
-
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]
 #[path = "hub_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -144,7 +144,7 @@ fn prometheus() -> SourceKey {
     SourceKey::Prometheus { namespace: "pay".into(), spec: "{}".into() }
 }
 
-fn follow(service: &str, attempt: i64, weight: i32) -> Follow {
+pub(in crate::signals) fn follow(service: &str, attempt: i64, weight: i32) -> Follow {
     let spec = json!({
         "service": service,
         "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}]}},
@@ -247,6 +247,27 @@ async fn nobody_is_asked_while_nothing_is_followed_and_then_all_of_one_source_to
 }
 
 #[tokio::test]
+async fn fifty_canaries_are_asked_about_in_one_question_and_none_waits_for_another() {
+    let stage = start();
+    let names: Vec<&'static str> = (0..50).map(|number| &*format!("app-{number}").leak()).collect();
+    for (number, name) in names.iter().enumerate() {
+        stage.flow(name, if number % 5 == 0 { 0.3 } else { 0.001 });
+        stage.hub.follow(name, Some(follow(name, 1, 10)));
+    }
+    let expected = |number: usize| if number.is_multiple_of(5) { Verdict::Fail } else { Verdict::Pass };
+    until("each has its verdict", || {
+        names.iter().enumerate().all(|(number, name)| stage.verdict(name) == Some(expected(number)))
+    })
+    .await;
+    let before = stage.played.script().batches.len();
+    until("they are asked about again and again", || stage.played.script().batches.len() > before + 5).await;
+    // The one that was under way may have been of the last to have their verdict.
+    for (_, asked) in &stage.played.script().batches[before + 1..] {
+        assert_eq!(asked.len(), 50, "one question for all");
+    }
+}
+
+#[tokio::test]
 async fn what_was_written_of_stables_scatter_is_known_to_the_next_process() {
     let events = |stage: &Stage| {
         let scatter = stage.hub.known(&"one").scatter;
@@ -303,91 +324,6 @@ async fn a_fail_wakes_at_once_and_nobody_else_and_what_says_the_same_wakes_nobod
     assert_ne!(stage.verdict("bad"), Some(Verdict::Fail));
     stage.says("bad", Verdict::Pass).await;
     assert_eq!(stage.hub.known(&"bad").evidence.unwrap().attempt, 2);
-}
-
-/// A rollout with looks of five seconds that is asked about by hand: stable and canary answer 100 requests a second.
-struct ByHand {
-    followed: Followed<&'static str>,
-    failed: f64,
-    time: f64,
-}
-
-impl ByHand {
-    fn new() -> Self {
-        let mut follow = follow("app", 1, 10);
-        follow.policy.interval = SignedDuration::from_secs(5);
-        let sampling = follow.sampling.clone().unwrap();
-        let analysis = Analysis::new(&follow.policy, &sampling, ARMS[0], ARMS[1], 0.0).ok();
-        let followed = Followed {
-            key: "app",
-            follow,
-            analysis,
-            evidence: None,
-            due: 0.0,
-            asking: false,
-            webhooks_due: 0.0,
-            numbers_due: NUMBERS_EVERY,
-            series: HashMap::new(),
-            answers: BTreeMap::new(),
-            problem: None,
-        };
-        Self { followed, failed: 0.0, time: 0.0 }
-    }
-
-    /// Asks after so many seconds, in which that share of the canary's requests failed. When it is to be asked again.
-    fn ask(&mut self, seconds: f64, failing: f64) -> f64 {
-        self.time += seconds;
-        self.failed += 100.0 * seconds * failing;
-        self.followed.due = next_tick(self.time, 5.0);
-        let reading = |arm, bad| Reading {
-            metric: 0,
-            arm,
-            series: arm as u64,
-            time: self.time,
-            ready_since: Some(-1000.0),
-            requests: (100.0 * self.time).floor(),
-            bad,
-        };
-        let readings = vec![reading(0, (0.1 * self.time).floor()), reading(1, self.failed.floor())];
-        let answer = Answer::Readings { readings, comparable: true, missing: Vec::new() };
-        self.followed.take(answer, &BTreeSet::from([0, 1]), self.time);
-        self.followed.due
-    }
-
-    fn verdict(&self) -> Verdict {
-        self.followed.evidence.as_ref().unwrap().judgements[0].1.verdict
-    }
-}
-
-#[test]
-fn after_one_bad_look_the_next_one_comes_at_once_and_decides() {
-    let mut app = ByHand::new();
-    for _ in 0..40 {
-        assert_eq!(app.ask(5.0, 0.001), app.time + 5.0, "while all is well it is asked at its interval");
-    }
-    let due = app.ask(5.0, 0.2);
-    assert_ne!(app.verdict(), Verdict::Fail, "one look alone fails nobody");
-    assert!((0.2..0.4).contains(&(due - app.time)), "asked again after {} s", due - app.time);
-    while app.verdict() != Verdict::Fail {
-        let due = app.followed.due;
-        app.ask(due - app.time, 0.2);
-        assert!(app.time < 207.0, "it is asked again and again until that is enough");
-    }
-}
-
-#[test]
-fn a_hiccup_of_one_look_is_asked_about_once_more_and_forgotten() {
-    let mut app = ByHand::new();
-    for _ in 0..40 {
-        app.ask(5.0, 0.001);
-    }
-    let due = app.ask(5.0, 0.2);
-    assert!(due < app.time + 1.0);
-    assert_eq!(app.ask(due - app.time, 0.0), 210.0, "then at its interval again");
-    for _ in 0..20 {
-        app.ask(5.0 - app.time % 5.0, 0.001);
-        assert_ne!(app.verdict(), Verdict::Fail);
-    }
 }
 
 #[tokio::test]
