@@ -168,3 +168,24 @@ fn every_runbook_that_an_alert_names_is_there() {
         }
     }
 }
+
+#[test]
+fn every_test_that_the_page_on_wounds_names_is_there() {
+    let page = read(&root().join("docs/wounds.md"));
+    let code: String = files(&["src", "tests"], &["rs"]).iter().map(|path| read(path)).collect();
+    let mut named = 0;
+    let mut missing = Vec::new();
+    // The last column of each row, between backticks.
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for test in tests.split('`').skip(1).step_by(2) {
+            named += 1;
+            let story = root().join(format!("tests/goldens/canary/{test}.yaml"));
+            if !story.exists() && !code.contains(&format!("fn {test}(")) {
+                missing.push(test.to_owned());
+            }
+        }
+    }
+    assert!(named >= 40, "only {named} tests were found in the table");
+    assert_eq!(missing, Vec::<String>::new());
+}

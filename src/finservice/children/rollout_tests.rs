@@ -228,6 +228,37 @@ fn every_rule_has_the_timeout_and_the_retries() {
     }
 }
 
+/// Routes at a weight, without who gets how much.
+fn without_shares(spec: &FinServiceSpec, weight: i32) -> Vec<Value> {
+    let weights = weights_of(&full(weight, false), None, Some(STABLE), 100);
+    let mut routes: Vec<Value> =
+        of(spec, &weights).into_iter().filter(is_route).map(|child| child.body).collect();
+    for route in &mut routes {
+        for list in ["http", "tcp", "rules"] {
+            for rule in route["spec"][list].as_array_mut().into_iter().flatten() {
+                for shares in ["route", "backendRefs"] {
+                    for share in rule[shares].as_array_mut().into_iter().flatten() {
+                        assert!(share["weight"].take().is_u64());
+                    }
+                }
+            }
+        }
+    }
+    routes
+}
+
+#[test]
+fn at_every_weight_all_else_of_the_route_is_the_same() {
+    for provider in [MeshProvider::Istio, MeshProvider::GatewayAPI] {
+        let spec = with(provider);
+        let first = without_shares(&spec, 1);
+        assert!(!first.is_empty());
+        for weight in 2..100 {
+            assert_eq!(without_shares(&spec, weight), first, "{provider:?} at {weight} %");
+        }
+    }
+}
+
 #[test]
 fn the_preview_is_a_route_of_its_own() {
     let mut spec = with(MeshProvider::Istio);
