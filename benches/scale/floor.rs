@@ -94,7 +94,7 @@ impl Recipe {
         for kind in Kind::ALL {
             index.kind(kind, true);
         }
-        index.residency(Some(vec![banyan::api::operations::Residency::US]));
+        index.residency(Some(&[banyan::api::operations::Residency::US]));
         index.service(&key, 1, Some(Parsed::Good(Arc::new(service))));
         let seen = index.observe(&key).ok_or("the service of the bench is not in the index")?;
         let now = Timestamp::now();

@@ -36,9 +36,15 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
         plan.reasons.push("being deleted; its children go with it".to_owned());
         return plan;
     }
-    match placement::decide(&service.spec, &seen.site, seen.residency.as_deref()) {
+    warnings::of_sites(seen, &mut plan);
+    match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
         Placed::Here => place(seen, now, &mut plan),
         Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        // Most likely a slip, which must not take a service away from where it runs.
+        Placed::Elsewhere if seen.sites.nowhere(&seen.site, &service.spec) => {
+            plan.phase = Phase::Blocked;
+            remember(seen, &mut plan);
+        }
         Placed::Elsewhere => {
             plan.reasons.push(format!("spec.placement does not name {}", seen.site));
             withdraw(seen, now, &mut plan, Phase::NotPlaced);

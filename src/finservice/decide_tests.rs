@@ -146,10 +146,28 @@ fn placement_and_residency() {
     fake.event("nobody says what may be kept here", |index| drop(index.residency(None)));
     fake.settle();
     fake.event("EU data may be kept here", |index| {
-        index.residency(Some(vec![crate::api::operations::Residency::EU]));
+        index.residency(Some(&[crate::api::operations::Residency::EU]));
     });
     fake.settle();
     golden("placement", &fake);
+}
+
+#[test]
+fn a_site_that_nobody_describes_is_told_of_and_a_slip_takes_no_service_away() {
+    let mut fake = started(spec());
+    fake.event("another site is described", |index| drop(index.peer("there", true)));
+    fake.settle();
+    fake.spec("elsewhere, by a name with a slip", "/placement", json!([{"cluster": "thre"}]));
+    fake.settle();
+    fake.spec("here as well", "/placement", json!([{"cluster": "here"}, {"cluster": "thre"}]));
+    fake.settle();
+    fake.spec("the name is put right", "/placement", json!([{"cluster": "there"}]));
+    fake.settle();
+    fake.spec("here too", "/placement", json!([{"cluster": "here"}, {"cluster": "there"}]));
+    fake.settle();
+    fake.event("the other site is given up", |index| drop(index.retain_peers(&["where"].into())));
+    fake.settle();
+    golden("unknown_site", &fake);
 }
 
 #[test]

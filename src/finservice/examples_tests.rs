@@ -46,7 +46,7 @@ fn golden(root: &Path, folder: &str, site: &str, object: &Value) {
     }
     let mut fake = Fake::of(serde_json::from_value(object.clone()).expect("a FinService"), site);
     fake.everything_is_there();
-    fake.index.residency(Some(vec![Residency::US]));
+    fake.index.residency(Some(&[Residency::US]));
     let plan = fake.step();
     let mut documents: Vec<String> =
         plan.problems.iter().map(|p| format!("# {:?} {}: {}\n", p.severity, p.source, p.message)).collect();

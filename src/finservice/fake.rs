@@ -52,7 +52,7 @@ impl Fake {
         let created = "2026-01-01T00:00:00Z".parse().expect("a time");
         metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
         let mut index = Index::new(site);
-        index.residency(Some(vec![Residency::US]));
+        index.residency(Some(&[Residency::US]));
         for kind in Kind::ALL {
             index.kind(kind, true);
         }
@@ -384,7 +384,7 @@ impl Fake {
             self.index.secret(&key, Some("1".into()));
             self.index.secret_read(&key, "1", "aaaaaa");
         }
-        self.index.residency(Some(vec![Residency::US, Residency::EU]));
+        self.index.residency(Some(&[Residency::US, Residency::EU]));
     }
 
     /// All Deployments get the pods that they ask for.

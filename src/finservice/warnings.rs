@@ -69,6 +69,33 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
     }
 }
 
+/// Sites that the spec names and that no CloudCluster describes: most often a slip of the pen, for which a service would not run
+/// where its team believes it does.
+pub fn of_sites(seen: &Observed, plan: &mut Plan) {
+    let spec = &seen.service.spec;
+    let unknown = seen.sites.unknown(&seen.site, spec);
+    if unknown.is_empty() {
+        return;
+    }
+    let nowhere = seen.sites.nowhere(&seen.site, spec);
+    let known: Vec<&str> =
+        [&*seen.site].into_iter().chain(seen.sites.peers.iter().map(String::as_str)).collect();
+    for (field, name) in unknown {
+        let (problem, then): (fn(_, _, _) -> _, _) = match (field, nowhere) {
+            ("spec.placement", true) => {
+                (Problem::error, "no site that is known is named, so nothing is begun or changed here")
+            }
+            ("spec.placement", false) => (Problem::warning, "whether the FinService runs there is not known"),
+            _ => (Problem::warning, "what is said for it is used nowhere that is known"),
+        };
+        plan.problems.push(problem(
+            field,
+            format!("there is no CloudCluster {name} here, only {}; {then}", known.join(" and ")),
+            format!("Correct the name; or, if there is such a site, create CloudCluster {name} in the operator's namespace."),
+        ));
+    }
+}
+
 /// Topics that somebody else names as its own too.
 fn topics(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Problem>) {
     for LostTopic { name, cluster, holder, owner, same_object, same_owner } in &seen.lost_topics {

@@ -60,7 +60,8 @@ impl Watches {
         tasks.spawn(self.clone().services(first()));
         tasks.spawn(self.clone().config_maps(first()));
         tasks.spawn(self.clone().secrets(first()));
-        tasks.spawn(self.clone().sites(first()));
+        tasks.spawn(self.clone().site(first()));
+        tasks.spawn(self.clone().peers(first()));
         self.start_rollouts(tasks, &mut first);
         for kind in Kind::ALL {
             let there = kind.crd().is_none_or(|crd| present.contains(&crd));
@@ -183,7 +184,7 @@ impl Watches {
     }
 
     /// What data may be kept here: said by the CloudCluster that bears this site's name.
-    async fn sites(self, first: oneshot::Sender<()>) {
+    async fn site(self, first: oneshot::Sender<()>) {
         let site = lock(&self.index).site().to_string();
         let sites: Api<CloudCluster> = Api::namespaced(self.client.clone(), &self.namespace);
         let named = Selection { fields: Some(format!("metadata.name={site}")), ..Selection::default() };
@@ -197,12 +198,30 @@ impl Watches {
                             tracing::warn!(%error, "the status of this site's CloudCluster was not written");
                         }
                     });
-                    lock(&self.index).residency(Some(residency))
+                    lock(&self.index).residency(Some(&residency))
                 }
                 Change::Gone(_) => lock(&self.index).residency(None),
                 Change::Relisted(seen) if seen.is_empty() => lock(&self.index).residency(None),
                 Change::Relisted(_) => BTreeSet::new(),
             };
+            self.again(concerned);
+        })
+        .await;
+    }
+
+    /// Which other sites there are: the names alone, so that none that cannot be read hides the others.
+    async fn peers(self, first: oneshot::Sender<()>) {
+        let fields = Some(format!("metadata.name!={}", lock(&self.index).site()));
+        let peers: Api<PartialObjectMeta<CloudCluster>> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        self.follow(peers, Selection { fields, ..metadata(None) }, "cloudclusters", first, |change| {
+            let mut index = lock(&self.index);
+            let concerned = match change {
+                Change::Is(peer) => index.peer(&peer.name_any(), true),
+                Change::Gone(peer) => index.peer(&peer.name_any(), false),
+                Change::Relisted(seen) => index.retain_peers(&seen.iter().map(|key| &*key.name).collect()),
+            };
+            drop(index);
             self.again(concerned);
         })
         .await;

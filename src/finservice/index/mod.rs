@@ -9,13 +9,13 @@ mod hosts;
 mod parsed;
 pub mod pod;
 pub mod rollouts;
+pub mod sites;
 pub mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::FinService;
-use crate::api::operations::Residency;
 use crate::finservice::children::Kind;
 use crate::finservice::revision;
 use child::{ChildState, Stranger};
@@ -23,6 +23,7 @@ use claims::{Claim, Claims};
 use graph::CallGraph;
 pub use parsed::Parsed;
 use rollouts::{ObservedRollout, Rollouts};
+use sites::Sites;
 use topics::{LostTopic, Topics};
 
 /// Namespace and name.
@@ -73,8 +74,8 @@ pub struct SecretState {
 pub struct Observed {
     /// The site of this operator.
     pub site: Arc<str>,
-    /// Jurisdictions whose data may be kept here; `None` if nobody has said.
-    pub residency: Option<Vec<Residency>>,
+    /// The sites that are described here.
+    pub sites: Sites,
     /// The FinService.
     pub service: Arc<FinService>,
     /// Its children.
@@ -105,7 +106,7 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct Index {
     site: Arc<str>,
-    residency: Option<Vec<Residency>>,
+    sites: Sites,
     entries: HashMap<Key, Entry>,
     strangers: BTreeMap<Key, Vec<(Kind, Stranger)>>,
     handed_over: HashMap<Key, BTreeSet<Key>>,
@@ -365,15 +366,6 @@ impl Index {
         if news { self.keys() } else { BTreeSet::new() }
     }
 
-    /// Takes in what data may be kept on this site. Returns whom it concerns: all, if that is news.
-    pub fn residency(&mut self, residency: Option<Vec<Residency>>) -> BTreeSet<Key> {
-        if self.residency == residency {
-            return BTreeSet::new();
-        }
-        self.residency = residency;
-        self.keys()
-    }
-
     /// Works out the call cycles anew if any call changed. Returns whom it concerns.
     pub fn refresh_cycles(&mut self) -> BTreeSet<Key> {
         if !std::mem::take(&mut self.calls_changed) {
@@ -461,7 +453,7 @@ impl Index {
             .collect();
         Some(Observed {
             site: Arc::clone(&self.site),
-            residency: self.residency.clone(),
+            sites: self.sites.clone(),
             service: Arc::clone(service),
             children: entry.children.clone(),
             strangers,
