@@ -8,6 +8,7 @@ mod changes;
 mod floor;
 mod ground;
 mod operator;
+mod reads;
 mod report;
 
 use std::path::PathBuf;
@@ -126,6 +127,7 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     column.floors.push(floor::round(&ground, &recipe, "after", round, concurrency).await?);
     for number in 0..options.restarts {
         say(services, "a restart");
+        column.reads.push(reads::round(&ground).await?);
         let (mark, served) = (ground.cloud.audit_mark(), ground.control_plane_cpu());
         let operator = Operator::start(&ground, &format!("restart-{number}"), options.concurrency).await?;
         column.starts.push(operator.ready_after);

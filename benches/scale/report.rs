@@ -45,6 +45,8 @@ pub struct Column {
     pub start_cpu: Vec<Duration>,
     /// CPU of the API server and etcd until its caches were filled.
     pub start_served: Vec<Duration>,
+    /// The same lists in a bare loop, before each.
+    pub reads: Vec<Duration>,
     /// Resident memory of each then, in bytes.
     pub start_memory: Vec<u64>,
     /// The most that was ever resident in any, in bytes.
@@ -148,6 +150,11 @@ impl Column {
 
     fn fastest_floor(&self) -> f64 {
         self.floors.iter().map(|round| self.scaled(round, Round::all)).fold(f64::NAN, f64::min)
+    }
+
+    /// The median of the bare reads, in seconds.
+    fn floor_of_start(&self) -> f64 {
+        quantile(&self.reads, 0.5).as_secs_f64()
     }
 
     fn children(&self) -> usize {
@@ -271,6 +278,12 @@ impl Report {
                     }
                 },
             ),
+            self.row("floor: the same lists in a bare loop, thrown away, median", "", |c| {
+                Cell::plain(seconds(c.floor_of_start()))
+            }),
+            self.row("ratio to that floor", "", |c| {
+                Cell::plain(format!("{:.2}", quantile(&c.starts, 0.5).as_secs_f64() / c.floor_of_start()))
+            }),
             self.row("from there to having looked at each FinService, median", "", |c| {
                 let took = quantile(&c.looked, 0.5).saturating_sub(quantile(&c.starts, 0.5));
                 Cell::plain(seconds(took.as_secs_f64()))
