@@ -41,7 +41,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
         Placed::Here => place(seen, now, &mut plan),
         Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
         // Most likely a slip, which must not take a service away from where it runs.
-        Placed::Elsewhere if seen.sites.nowhere(&seen.site, &service.spec) => {
+        Placed::Elsewhere if warnings::would_vanish(seen) => {
             plan.phase = Phase::Blocked;
             remember(seen, &mut plan);
         }

@@ -163,6 +163,8 @@ fn a_site_that_nobody_describes_is_told_of_and_a_slip_takes_no_service_away() {
     fake.settle();
     fake.spec("the name is put right", "/placement", json!([{"cluster": "there"}]));
     fake.settle();
+    fake.spec("and wrong again, where nothing runs", "/placement", json!([{"cluster": "thre"}]));
+    fake.settle();
     fake.spec("here too", "/placement", json!([{"cluster": "here"}, {"cluster": "there"}]));
     fake.settle();
     fake.event("the other site is given up", |index| drop(index.retain_peers(&["where"].into())));

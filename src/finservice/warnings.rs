@@ -69,6 +69,11 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
     }
 }
 
+/// Whether it runs here, and `placement` names only sites that no CloudCluster describes.
+pub fn would_vanish(seen: &Observed) -> bool {
+    !seen.children.is_empty() && seen.sites.nowhere(&seen.site, &seen.service.spec)
+}
+
 /// Sites that the spec names and that no CloudCluster describes: most often a slip of the pen, for which a service would not run
 /// where its team believes it does.
 pub fn of_sites(seen: &Observed, plan: &mut Plan) {
@@ -77,13 +82,13 @@ pub fn of_sites(seen: &Observed, plan: &mut Plan) {
     if unknown.is_empty() {
         return;
     }
-    let nowhere = seen.sites.nowhere(&seen.site, spec);
+    let vanishes = would_vanish(seen);
     let known: Vec<&str> =
         [&*seen.site].into_iter().chain(seen.sites.peers.iter().map(String::as_str)).collect();
     for (field, name) in unknown {
-        let (problem, then): (fn(_, _, _) -> _, _) = match (field, nowhere) {
+        let (problem, then): (fn(_, _, _) -> _, _) = match (field, vanishes) {
             ("spec.placement", true) => {
-                (Problem::error, "no site that is known is named, so nothing is begun or changed here")
+                (Problem::error, "no site that is known is named, so what runs here is left as it is")
             }
             ("spec.placement", false) => (Problem::warning, "whether the FinService runs there is not known"),
             _ => (Problem::warning, "what is said for it is used nowhere that is known"),

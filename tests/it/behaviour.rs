@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use banyan::api::CloudCluster;
+use banyan::sandbox::install;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -235,9 +236,44 @@ async fn a_call_cycle_is_reported_on_each_member() {
     }
 }
 
+/// A site that the operator knows by name.
+const ELSEWHERE: &str = "aws-eu-central-1";
+
+/// Describes that site.
+async fn describe_elsewhere(world: &World) {
+    let site = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
+        "metadata": {"name": ELSEWHERE, "namespace": "banyan-system"}, "spec": {"residency": ["EU"]}});
+    install::apply(&world.client, &[site]).await.expect("a CloudCluster");
+}
+
+#[tokio::test]
+async fn a_slip_in_the_name_of_a_site_is_told_and_takes_no_service_away() {
+    let world = World::new("slip").await;
+    describe_elsewhere(&world).await;
+    let mut spec = small();
+    world.apply("app", spec.clone()).await.unwrap();
+    world.ready("app").await;
+    spec["placement"] = json!([{"cluster": "aws-eu-centrall-1"}]);
+    world.apply("app", spec.clone()).await.unwrap();
+    let service = world.status("app", "it is told", |s| condition(s, "Stalled") == Some("True")).await;
+    let problem = &service.status.unwrap().problems[0];
+    assert!(problem.message.contains("no CloudCluster aws-eu-centrall-1"), "{problem:?}");
+    assert!(problem.message.contains(ELSEWHERE), "{problem:?}");
+    let deployments = world.api::<Deployment>();
+    let standing = deployments.list(&ListParams::default()).await.unwrap().items;
+    assert!(standing.len() == 1 && standing[0].metadata.deletion_timestamp.is_none(), "{standing:?}");
+    spec["placement"] = json!([{"cluster": ELSEWHERE}]);
+    world.apply("app", spec).await.unwrap();
+    until("it goes where it is to be", async || {
+        deployments.list(&ListParams::default()).await.ok()?.items.is_empty().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn data_that_must_stay_elsewhere_is_not_placed_here() {
     let world = World::new("residency").await;
+    describe_elsewhere(&world).await;
     let mut spec = small();
     spec["data"] = json!({"residency": "EU"});
     world.apply("app", spec.clone()).await.unwrap();
@@ -246,7 +282,7 @@ async fn data_that_must_stay_elsewhere_is_not_placed_here() {
     assert!(problem.message.contains("must stay in EU, which aws-us-east-1 does not serve"), "{problem:?}");
     let deployments = world.api::<Deployment>();
     assert!(deployments.list(&ListParams::default()).await.unwrap().items.is_empty());
-    spec["placement"] = json!([{"cluster": "aws-eu-central-1"}]);
+    spec["placement"] = json!([{"cluster": ELSEWHERE}]);
     world.apply("app", spec).await.unwrap();
     let service = world.ready("app").await;
     let conditions = service.status.unwrap().conditions;
