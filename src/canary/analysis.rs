@@ -199,6 +199,11 @@ impl Analysis {
         waits.reduce(f64::min)
     }
 
+    /// Whether a look would have failed the canary, were it not one alone.
+    pub fn asks_for_another(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.detector.asks_for_another())
+    }
+
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
         let judgements = self.metrics.iter().map(|metric| (metric.name.clone(), self.judge(metric, now)));

@@ -30,6 +30,8 @@ pub(super) struct Followed<K> {
     pub(super) series: HashMap<u64, u32>,
     pub(super) answers: BTreeMap<usize, facts::Answer>,
     pub(super) problem: Option<String>,
+    /// Whether a verdict changed and nobody was woken for it, since one more look decides.
+    pub(super) untold: bool,
 }
 
 impl<K> Followed<K> {
@@ -90,8 +92,13 @@ impl<K> Followed<K> {
             self.due = self.due.min(together(now + seconds));
         }
         let evidence = analysis.evidence(now);
-        let differs = self.evidence.as_ref().is_none_or(|old| !same_verdicts(old, &evidence));
         let urgent = evidence.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail);
+        let changed = self.evidence.as_ref().is_none_or(|old| !same_verdicts(old, &evidence));
+        // Where many turn bad at once, what is said of their first bad look would be written while the next one takes their
+        // weights away. Who looks meanwhile sees this evidence all the same.
+        let holds = changed && !urgent && !self.untold && analysis.asks_for_another();
+        let differs = !holds && (changed || self.untold);
+        self.untold = holds;
         self.evidence = Some(evidence);
         let stale = now >= self.numbers_due;
         if stale || differs {

@@ -9,6 +9,8 @@ use crate::signals::Reading;
 /// A rollout that is asked about by hand: stable and canary answer 400 requests a second.
 struct ByHand {
     followed: Followed<&'static str>,
+    /// Whether the last answer wakes somebody, and whether at once.
+    woken: Option<bool>,
     interval: f64,
     failed: f64,
     time: f64,
@@ -34,8 +36,9 @@ impl ByHand {
             series: HashMap::new(),
             answers: BTreeMap::new(),
             problem: None,
+            untold: false,
         };
-        Self { followed, interval, failed: 0.0, time: 0.0 }
+        Self { followed, woken: None, interval, failed: 0.0, time: 0.0 }
     }
 
     /// Asks after so many seconds, in which that share of the canary's requests failed. When it is to be asked again.
@@ -54,7 +57,7 @@ impl ByHand {
         };
         let readings = vec![reading(0, (0.4 * self.time).floor()), reading(1, self.failed.floor())];
         let answer = Answer::Readings { readings, comparable: true, missing: Vec::new() };
-        self.followed.take(answer, &BTreeSet::from([0, 1]), self.time);
+        self.woken = self.followed.take(answer, &BTreeSet::from([0, 1]), self.time);
         self.followed.due
     }
 
@@ -111,5 +114,20 @@ fn a_source_that_is_read_a_moment_early_ends_a_look_all_the_same() {
             }
             assert_eq!(app.verdict(), Verdict::Fail, "two looks of {interval} ms decide");
         }
+    }
+}
+
+#[test]
+fn nobody_is_woken_for_a_first_bad_look_before_the_next_one_has_decided() {
+    for (failing, woken) in [(0.2, true), (0.0, false)] {
+        let mut app = ByHand::new(5000);
+        for _ in 0..40 {
+            app.ask(5.0, 0.001);
+        }
+        assert_eq!((app.verdict(), app.woken), (Verdict::Pass, None));
+        app.ask(5.0, 0.2);
+        assert_eq!((app.verdict(), app.woken), (Verdict::Insufficient, None), "known, and not yet said");
+        app.ask(0.3, failing);
+        assert_eq!((app.verdict() == Verdict::Fail, app.woken), (woken, Some(woken)));
     }
 }

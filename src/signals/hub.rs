@@ -169,6 +169,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             series: HashMap::new(),
             answers: BTreeMap::new(),
             problem: None,
+            untold: false,
         });
         let before = std::mem::replace(&mut entry.follow, follow);
         entry.answers.retain(|gate, _| entry.follow.gates.iter().any(|(asked, _)| asked == gate));
