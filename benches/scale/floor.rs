@@ -25,6 +25,9 @@ use crate::ground::{self, Failure, Ground};
 
 type Wire = http::Request<Vec<u8>>;
 
+/// How often a request that deletes is sent.
+const ATTEMPTS: usize = 5;
+
 /// What the operator writes for one FinService when it is new.
 pub struct Recipe {
     site: String,
@@ -230,6 +233,13 @@ async fn remove(
         async move {
             let request = to(&resource, &namespace)
                 .delete_collection(&DeleteParams::background(), &ListParams::default())?;
+            // A full API server may break such a request off; deleting goes on where it stood.
+            for _ in 1..ATTEMPTS {
+                match client.request_text(request.clone()).await {
+                    Err(kube::Error::Service(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    answer => return answer.map(drop).map_err(Failure::from),
+                }
+            }
             client.request_text(request).await?;
             Ok(())
         }
