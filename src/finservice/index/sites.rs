@@ -17,23 +17,23 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Whether `placement` names sites, of which none is described.
-    pub fn nowhere(&self, own: &str, spec: &FinServiceSpec) -> bool {
-        let placed = spec.placement.as_ref().map_or(0, Vec::len);
-        let unknown = self.unknown(own, spec);
-        placed > 0 && unknown.iter().filter(|(field, _)| *field == "spec.placement").count() == placed
+    /// Whether a name can be that of a site. Where no peer is described every name can: a cluster need not be told of its peers.
+    fn may_be(&self, own: &str, name: &str) -> bool {
+        name == own || self.peers.is_empty() || self.peers.contains(name)
     }
 
-    /// Names in `placement` and `sites` that no CloudCluster has, each with the field that says it. None where no peer is
-    /// described, since a cluster need not be told of its peers.
+    /// Whether `placement` names sites, of which none is described.
+    pub fn nowhere(&self, own: &str, spec: &FinServiceSpec) -> bool {
+        let placed = spec.placement.as_deref().unwrap_or_default();
+        !placed.is_empty() && !placed.iter().any(|placed| self.may_be(own, &placed.cluster))
+    }
+
+    /// Names in `placement` and `sites` that no CloudCluster has, each with the field that says it.
     pub fn unknown<'a>(&self, own: &str, spec: &'a FinServiceSpec) -> Vec<(&'static str, &'a str)> {
-        if self.peers.is_empty() {
-            return Vec::new();
-        }
         let placed = spec.placement.iter().flatten();
         let placed = placed.map(|placed| ("spec.placement", placed.cluster.as_str()));
         let special = spec.sites.iter().flatten().map(|(name, _)| ("spec.sites", name.as_str()));
-        placed.chain(special).filter(|(_, name)| *name != own && !self.peers.contains(*name)).collect()
+        placed.chain(special).filter(|(_, name)| !self.may_be(own, name)).collect()
     }
 }
 
