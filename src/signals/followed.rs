@@ -15,7 +15,7 @@ pub(super) const ARMS: [&str; 2] = ["stable", "canary"];
 const MISSED: u32 = 2;
 const MISSED_SECONDS: f64 = 2.0;
 /// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
-pub(super) const NUMBERS_EVERY: f64 = 60.0;
+const NUMBERS_EVERY: f64 = 60.0;
 
 /// A rollout that is followed.
 pub(super) struct Followed<K> {
@@ -35,6 +35,24 @@ pub(super) struct Followed<K> {
 }
 
 impl<K> Followed<K> {
+    /// One of which nothing has been asked yet, and which is asked about now.
+    pub(super) fn new(key: K, follow: Follow, now: f64) -> Self {
+        Self {
+            key,
+            follow,
+            analysis: None,
+            evidence: None,
+            due: now,
+            asking: false,
+            webhooks_due: now,
+            numbers_due: now + NUMBERS_EVERY,
+            series: HashMap::new(),
+            answers: BTreeMap::new(),
+            problem: None,
+            untold: false,
+        }
+    }
+
     /// How stable's errors scatter, by metric.
     pub(super) fn scatter(&self) -> Vec<Scatter> {
         let measured = self.analysis.iter().flat_map(Analysis::dispersions);

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
@@ -23,21 +23,8 @@ impl ByHand {
         follow.policy.interval = SignedDuration::from_millis(interval);
         let interval = follow.policy.interval.as_secs_f64();
         let sampling = follow.sampling.clone().unwrap();
-        let analysis = Analysis::new(&follow.policy, &sampling, ARMS[0], ARMS[1], 0.0).ok();
-        let followed = Followed {
-            key: "app",
-            follow,
-            analysis,
-            evidence: None,
-            due: 0.0,
-            asking: false,
-            webhooks_due: 0.0,
-            numbers_due: NUMBERS_EVERY,
-            series: HashMap::new(),
-            answers: BTreeMap::new(),
-            problem: None,
-            untold: false,
-        };
+        let mut followed = Followed::new("app", follow, 0.0);
+        followed.analysis = Analysis::new(&followed.follow.policy, &sampling, ARMS[0], ARMS[1], 0.0).ok();
         Self { followed, woken: None, interval, failed: 0.0, time: 0.0 }
     }
 

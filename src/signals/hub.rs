@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::followed::{
-    ARMS, Followed, NUMBERS_EVERY, asked_series, counts_alike, keep_dispersions, next_tick,
-};
+use super::followed::{ARMS, Followed, asked_series, counts_alike, keep_dispersions, next_tick};
 use super::subject::{Answer, Subject};
 use crate::api::Problem;
 use crate::api::canarystatus::Scatter;
@@ -157,20 +155,8 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             return;
         };
         let is_new = !followed.contains_key(key);
-        let entry = followed.entry(key.clone()).or_insert_with(|| Followed {
-            key: key.clone(),
-            follow: follow.clone(),
-            analysis: None,
-            evidence: None,
-            due: now,
-            asking: false,
-            webhooks_due: now,
-            numbers_due: now + NUMBERS_EVERY,
-            series: HashMap::new(),
-            answers: BTreeMap::new(),
-            problem: None,
-            untold: false,
-        });
+        let entry =
+            followed.entry(key.clone()).or_insert_with(|| Followed::new(key.clone(), follow.clone(), now));
         let before = std::mem::replace(&mut entry.follow, follow);
         entry.answers.retain(|gate, _| entry.follow.gates.iter().any(|(asked, _)| asked == gate));
         let newly_asked = entry.follow.gates.iter().any(|gate| !before.gates.contains(gate));
