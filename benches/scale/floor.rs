@@ -234,14 +234,14 @@ async fn remove(
             let request = to(&resource, &namespace)
                 .delete_collection(&DeleteParams::background(), &ListParams::default())?;
             // A full API server may break such a request off; deleting goes on where it stood.
-            for _ in 1..ATTEMPTS {
+            let mut attempt = 1;
+            loop {
                 match client.request_text(request.clone()).await {
-                    Err(kube::Error::Service(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Err(kube::Error::Service(_)) if attempt < ATTEMPTS => attempt += 1,
                     answer => return answer.map(drop).map_err(Failure::from),
                 }
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            client.request_text(request).await?;
-            Ok(())
         }
     })
     .await

@@ -25,7 +25,7 @@ use crate::runtime::items::{Items, ItemsError};
 
 /// How many lists are read at once. The API server sends objects as fast as they are read, so more at once would
 /// make each of them slower and none of them sooner; and it ends a list that takes longer than a minute.
-const LISTS_AT_ONCE: usize = 4;
+pub const LISTS_AT_ONCE: usize = 4;
 
 /// How long a list may stand still before it is given up. The API server's own limit for a whole one.
 const STALLED: Duration = Duration::from_secs(60);

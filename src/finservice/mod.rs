@@ -55,6 +55,8 @@ pub mod watches;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use follow::LISTS_AT_ONCE;
+
 /// Locks the index. It is whole between any two of its calls, so a panic elsewhere does not spoil it.
 fn lock(index: &Mutex<index::Index>) -> MutexGuard<'_, index::Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
