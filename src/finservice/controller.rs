@@ -20,7 +20,7 @@ use super::observe::observe;
 use super::plan::Plan;
 use super::report::Reporter;
 use super::watches::Watches;
-use super::{counting, follow, lock, status};
+use super::{counting, follow, lock, status, version_of};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::FinServiceStatus;
 use crate::api::{FinService, Problem};
@@ -452,7 +452,7 @@ impl Worker {
         match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
-                let version = written.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+                let version = version_of(&written.metadata);
                 lock(&self.index).service(key, version, Some(Parsed::Good(Arc::new(written))));
                 Ok(())
             }

@@ -56,8 +56,15 @@ pub mod watches;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use follow::LISTS_AT_ONCE;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Locks the index. It is whole between any two of its calls, so a panic elsewhere does not spoil it.
 fn lock(index: &Mutex<index::Index>) -> MutexGuard<'_, index::Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The version of an object as a number, so that an older one is not taken for newer: versions of one resource grow
+/// (KEP-5504, and what every API server has done before it). Zero where there is none.
+fn version_of(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -13,9 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::index::rollouts::{ObservedRollout, Policy, Unread};
 use super::index::{Index, Key, Observed};
-use super::lock;
 use super::plan::{Phase, Plan, PlannedRollout};
-use super::unread;
+use super::{lock, unread, version_of};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::actions::{self, Orphan};
@@ -151,7 +150,7 @@ impl Reporter {
         }
         let key = Key::new(&object.namespace().unwrap_or_default(), &object.name_any());
         let Some(written) = self.patch(&key, json!(wanted)).await? else { return Ok(false) };
-        let version = written.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let version = version_of(&written.metadata);
         let created = written.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let (service, policy) = unread::read(written);
         lock(&self.index).policy(&key, version, created, &service, policy);

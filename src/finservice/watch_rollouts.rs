@@ -16,7 +16,8 @@ use super::index::rollouts::Policy;
 use super::lock;
 use super::plain::Plain;
 use super::unread;
-use super::watches::{Watches, selection, version_of};
+use super::version_of;
+use super::watches::{Watches, selection};
 use crate::api::Action;
 
 impl Watches {

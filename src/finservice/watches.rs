@@ -18,8 +18,8 @@ use super::children::Kind;
 use super::follow::{self, Change, Selection, key_of};
 use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
 use super::index::{Index, Key, Parsed};
-use super::lock;
 use super::plain::Plain;
+use super::{lock, version_of};
 use crate::api::{CloudCluster, FinService};
 use crate::cloudcluster;
 use crate::runtime::queue::{Lane, Queue};
@@ -358,10 +358,6 @@ pub(super) fn selection(ours: Option<bool>) -> Selection {
 /// The same, of which only the metadata is read.
 fn metadata(ours: Option<bool>) -> Selection {
     Selection { metadata: true, ..selection(ours) }
-}
-
-pub(super) fn version_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {
-    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The FinService in an object, or why it cannot be read: a bad one must not stop the watch.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::canary::mark::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
 use crate::finservice::children::observed::{Observed as Route, observed};
+use crate::finservice::version_of;
 use crate::runtime::digest;
 
 /// Label that names the FinService of a child.
@@ -138,7 +139,7 @@ impl ChildState {
             kind,
             name: metadata.name.as_deref().unwrap_or_default().into(),
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            version: metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
+            version: version_of(metadata),
             owner: owner.map(|owner| owner.uid.as_str().into()),
             digest: digest::owned(metadata, &object.data),
             applied: None,
