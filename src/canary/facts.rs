@@ -145,6 +145,13 @@ pub struct Evidence {
     pub judgements: Vec<(String, Judgement)>,
 }
 
+impl Evidence {
+    /// Whether the canary is found to be worse by any metric.
+    pub fn fails(&self) -> bool {
+        self.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail)
+    }
+}
+
 /// What a gate answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateAnswer {

@@ -1,14 +1,14 @@
 //! Writes the status of CloudClusters: of the operator's own site, and of peers.
 
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::peer_error::PeerError;
 use super::status;
 use crate::api::{CloudCluster, CloudClusterStatus};
-use crate::runtime::digest::MANAGER;
+use crate::runtime::patch::applying;
 
 /// Writes the status of the operator's own site, if it differs.
 ///
@@ -46,6 +46,5 @@ async fn write(
         "kind": CloudCluster::kind(&()),
         "status": wanted,
     });
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch_status(&cluster.name_any(), &parameters, &Patch::Apply(&patch)).await.map(|_| ())
+    api.patch_status(&cluster.name_any(), &applying(true), &Patch::Apply(&patch)).await.map(|_| ())
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, Preconditions};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ use super::lock;
 use super::plan::{Op, Over, Plan};
 use super::revision;
 use crate::api::Problem;
-use crate::runtime::digest::{MANAGER, SCALER};
 use crate::runtime::lease::Leadership;
+use crate::runtime::patch::{applying, scaling};
 
 /// Writes of one FinService that are under way at once: a FinService that changes alone is written in few
 /// round trips. All together are bounded by [`Actor::turns`].
@@ -153,7 +153,7 @@ impl Actor<'_> {
                     "metadata": {"annotations": {RETIRED_ANNOTATION: retired_at}},
                 });
                 let api = api(self.client, Kind::ControllerRevision, Some(namespace));
-                let object = api.patch(name, &scaler(), &Patch::Merge(&patch)).await?;
+                let object = api.patch(name, &scaling(), &Patch::Merge(&patch)).await?;
                 self.learn(Kind::ControllerRevision, &object, None, None);
                 Ok(())
             }
@@ -169,7 +169,7 @@ impl Actor<'_> {
                     HANDED_OVER_ANNOTATION: done,
                 });
                 let patch = json!({"metadata": {"annotations": annotations}});
-                api.patch(name, &scaler(), &Patch::Merge(&patch)).await?;
+                api.patch(name, &scaling(), &Patch::Merge(&patch)).await?;
                 Ok(())
             }
             Op::Delete { kind, name, uid } => {
@@ -203,11 +203,11 @@ impl Actor<'_> {
             let services: Api<Service> = Api::namespaced(self.client.clone(), &self.key.namespace);
             let existing = services.get(&child.name).await?;
             if let Some(patch) = adopt::service_patch(&existing, &child.body) {
-                services.patch(&child.name, &scaler(), &Patch::Merge(&patch)).await?;
+                services.patch(&child.name, &scaling(), &Patch::Merge(&patch)).await?;
             }
         }
         let force = over != Over::Nothing;
-        let object = api.patch(&child.name, &manager(force), &Patch::Apply(&*body)).await?;
+        let object = api.patch(&child.name, &applying(force), &Patch::Apply(&*body)).await?;
         let repaired = (over == Over::Drifted).then_some(now);
         self.learn(child.kind, &object, Some(digest), repaired);
         Ok(())
@@ -228,7 +228,7 @@ impl Actor<'_> {
     async fn scale(&self, name: &str, replicas: i32) -> Result<(), Why> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.key.namespace);
         let patch = json!({"spec": {"replicas": replicas}});
-        api.patch_scale(name, &scaler(), &Patch::Merge(&patch)).await?;
+        api.patch_scale(name, &scaling(), &Patch::Merge(&patch)).await?;
         lock(self.index).scaled(self.key, name, replicas);
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Actor<'_> {
             body["data"]["configMaps"] = serde_json::to_value(kept)?;
         }
         let api = self::api(self.client, child.kind, Some(&self.key.namespace));
-        let object = api.patch(&child.name, &manager(false), &Patch::Apply(&body)).await?;
+        let object = api.patch(&child.name, &applying(false), &Patch::Apply(&body)).await?;
         self.learn(child.kind, &object, None, None);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Actor<'_> {
         }
         let api = self::api(self.client, child.kind, Some(&self.key.namespace));
         let force = over != Over::Nothing;
-        let object = api.patch(&child.name, &manager(force), &Patch::Apply(&body)).await?;
+        let object = api.patch(&child.name, &applying(force), &Patch::Apply(&body)).await?;
         let repaired = (over == Over::Drifted).then_some(now);
         self.learn(child.kind, &object, Some(digest), repaired);
         Ok(())
@@ -301,12 +301,4 @@ struct Contents {
 pub fn contents_digest(config_map: &ConfigMap) -> String {
     let contents = json!([config_map.data, config_map.binary_data]);
     revision::letters(contents.to_string().as_bytes(), 16)
-}
-
-fn manager(force: bool) -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.to_owned()), force, ..PatchParams::default() }
-}
-
-fn scaler() -> PatchParams {
-    PatchParams { field_manager: Some(SCALER.to_owned()), ..PatchParams::default() }
 }

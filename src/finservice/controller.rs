@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::act::Actor;
-use super::decide::decide;
+use super::decide::{decide, weights};
 use super::flag::{FlagSetter, NotSet};
 use super::index::rollouts::{ObservedRollout, Policy};
 use super::index::{Index, Key, Observed, Parsed};
@@ -27,8 +27,8 @@ use crate::api::{FinService, Problem};
 use crate::canary;
 use crate::cloudcluster::peers::Peers;
 use crate::runtime::context::Context;
-use crate::runtime::digest::MANAGER;
 use crate::runtime::metrics::Outcome;
+use crate::runtime::patch::applying;
 use crate::runtime::queue::{Lane, Next, Queue};
 use crate::signals::builtin::BuiltInError;
 use crate::signals::hub::{Follow, Hub, Wake};
@@ -196,10 +196,9 @@ struct Worker {
     begun: Mutex<HashMap<Key, Begun>>,
 }
 
-/// A plan of which the weights have been written.
+/// From what and when it was decided that the weights go, of which only they have been written.
 struct Begun {
     seen: Observed,
-    plan: Plan,
     now: Timestamp,
 }
 
@@ -244,7 +243,9 @@ impl Worker {
     /// Finishes what was begun, and looks again.
     async fn continue_or_attempt(&self, key: &Key) -> Result<Done, Failed> {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some(Begun { seen, plan, now }) = begun {
+        if let Some(Begun { seen, now }) = begun {
+            let mut plan = decide(&seen, now);
+            plan.stages.drain(..usize::from(plan.weights_first));
             self.finish(key, seen, plan, true, now).await?;
         }
         self.attempt(key).await
@@ -270,16 +271,16 @@ impl Worker {
             (rollout.answers, rollout.problems) = (known.answers, known.problems);
             rollout.peers = self.peers.peers(key);
         }
-        let mut plan = decide(&seen, now);
+        let hurries = seen.rollout.as_ref().is_some_and(ObservedRollout::fails);
+        let hurried = hurries.then(|| weights(&seen, now)).filter(|plan| takes_back(&seen, plan));
+        let mut plan = hurried.unwrap_or_else(|| decide(&seen, now));
         if !takes_back(&seen, &plan) {
             return self.finish(key, seen, plan, false, now).await;
         }
-        // Where many fail at once, the weights of all go to zero before anything else of any of them is written.
-        let rest = plan.stages.split_off(1);
+        // Where many fail at once, the weights of all go to zero before anything else of any of them is decided or written.
+        plan.stages.truncate(1);
         self.actor(key, &self.urgent).act(&plan, now).await?;
-        plan.stages = rest;
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.insert(key.clone(), Begun { seen, plan, now });
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Begun { seen, now });
         Ok((Outcome::Changed, Some(now.saturating_add(REST_AFTER).unwrap_or(now))))
     }
 
@@ -444,12 +445,11 @@ impl Worker {
             "kind": FinService::kind(&()),
             "status": status,
         });
-        let parameters = PatchParams::apply(MANAGER).force();
         let _turn = self.turns.acquire().await;
         if !self.context.leadership.is_leader() {
             return Ok(());
         }
-        match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
+        match api.patch_status(&key.name, &applying(true), &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
                 let version = version_of(&written.metadata);
@@ -493,7 +493,7 @@ impl Worker {
             "kind": FinService::kind(&()),
             "status": status,
         });
-        api.patch_status(&key.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
+        api.patch_status(&key.name, &applying(true), &Patch::Apply(&patch)).await?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::children::{self, Kind, Scope};
 use super::compare::Comparison;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
-use super::make::{Making, Stages};
+use super::make::{Making, Reach, Stages};
 use super::placement::{self, Placed};
 use super::plan::{Op, Phase, Plan, PlannedRollout};
 use super::revision::{References, RevisionInput};
@@ -23,6 +23,18 @@ use crate::signals::hub::Follow;
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
+    plan(seen, now, Reach::Whole)
+}
+
+/// The weights with which the plan of [`decide`] begins, and nothing after them: for when many canaries fail at once.
+/// No other child is made for it.
+///
+/// None where numbers of pods are the weight ([`Plan::weights_first`] tells).
+pub fn weights(seen: &Observed, now: Timestamp) -> Plan {
+    plan(seen, now, Reach::Weights)
+}
+
+fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     let mut plan = Plan::default();
     let service = &seen.service;
     let paused = service.metadata.annotations.iter().flatten();
@@ -38,7 +50,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
     }
     warnings::of_sites(seen, &mut plan);
     match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
-        Placed::Here => place(seen, now, &mut plan),
+        Placed::Here => place(seen, now, &mut plan, reach),
         Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
         // Most likely a slip, which must not take a service away from where it runs.
         Placed::Elsewhere if warnings::would_vanish(seen) => {
@@ -99,7 +111,7 @@ fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
 }
 
 /// It is to run here.
-fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
+fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
     let spec = placement::effective(&seen.service.spec, &seen.site);
     warnings::of_spec(&spec, seen, plan);
@@ -126,17 +138,21 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let comparison = Comparison::new(seen, now, plan, ready);
     let mut making = Making::new(&scope, seen, &shift, comparison);
     let mut again: Option<Timestamp> = None;
-    making.routes(&revisions, refused(&spec, seen));
-    making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
-    let mut stages = making.finish();
-    stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
-
+    making.routes(&revisions, refused(&spec, seen), reach);
+    let (stages, follow) = match reach {
+        Reach::Weights => (making.weights(), None),
+        Reach::Whole => {
+            making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
+            let mut stages = making.finish();
+            stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
+            (stages, follow(&scope, seen, &shift, &revisions, &current))
+        }
+    };
     if let Some(at) = again {
         plan.look_again(at);
     }
     plan.weights_first = !stages.weights.is_empty();
     plan.stages = stages.into_stages();
-    let follow = follow(&scope, seen, &shift, &revisions, &current);
     let made = shift.decision.zip(shift.gathered);
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);

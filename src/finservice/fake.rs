@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::children::Kind;
-use super::decide::decide;
+use super::decide::{decide, weights};
 use super::index::child::{ChildState, Facts, Stranger};
 use super::index::pod::PodState;
 use super::index::{Index, Key, Observed, Parsed};
@@ -195,6 +195,7 @@ impl Fake {
     pub fn step(&mut self) -> Plan {
         let seen = self.seen();
         let plan = decide(&seen, self.now);
+        self.hurry(&seen, &plan);
         self.tell(&plan);
         for op in plan.ops() {
             self.carry_out(op);
@@ -211,6 +212,19 @@ impl Fake {
             self.put_rollout();
         }
         plan
+    }
+
+    /// Whatever is decided, its weights are the same if they alone are asked for.
+    fn hurry(&self, seen: &Observed, plan: &Plan) {
+        let hurried = weights(seen, self.now);
+        let is_route = |op: &Op| matches!(op, Op::Apply { child, .. } if matches!(child.kind, Kind::VirtualService | Kind::HTTPRoute));
+        let by_route = plan.weights_first && plan.stages[0].iter().any(is_route);
+        assert!(hurried.weights_first || !by_route, "no weights in a hurry, but {:?}", plan.stages[0]);
+        if hurried.weights_first {
+            assert_eq!(hurried.stages, plan.stages[..1]);
+            let decision = |plan: &Plan| plan.rollout.as_ref().map(|planned| planned.decision.clone());
+            assert_eq!(decision(&hurried), decision(plan));
+        }
     }
 
     /// Pods follow what their Deployment asks for; new ones are not Ready.

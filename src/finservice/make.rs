@@ -49,6 +49,15 @@ impl Stages {
     }
 }
 
+/// How much of a plan is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of it.
+    Whole,
+    /// The weights that routes carry.
+    Weights,
+}
+
 /// Gathers the writes of one plan.
 pub struct Making<'a> {
     scope: &'a Scope<'a>,
@@ -99,8 +108,13 @@ impl<'a> Making<'a> {
         Self { scope, seen, shift, weights, comparison, stages: Stages::default() }
     }
 
-    /// What the service has once, with its routes.
-    pub fn routes(&mut self, revisions: &BTreeMap<&str, Revision<'_>>, refused: BTreeSet<(String, String)>) {
+    /// What the service has once, with its routes; or only those and the plain Service.
+    pub fn routes(
+        &mut self,
+        revisions: &BTreeMap<&str, Revision<'_>>,
+        refused: BTreeSet<(String, String)>,
+        reach: Reach,
+    ) {
         let weights = self.weights.clone();
         let mut routing = Routing::new(self.shift.stable.as_deref(), &weights);
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
@@ -109,7 +123,11 @@ impl<'a> Making<'a> {
         let stands = self.shift.decision.is_some() && self.all_stands();
         let lost = self.seen.lost_topics.iter().filter(|lost| lost.same_object);
         let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
-        for child in children::of_service(self.scope, &routing) {
+        let children = match reach {
+            Reach::Whole => children::of_service(self.scope, &routing),
+            Reach::Weights => children::ways(self.scope, &routing),
+        };
+        for child in children {
             if child.kind == Kind::KafkaTopic && elsewhere.contains(child.name.as_str()) {
                 // The older FinService makes it. Kept, since who ceases to want it must not delete it.
                 self.comparison.keep(child.kind, &child.name);
@@ -364,6 +382,12 @@ impl<'a> Making<'a> {
             _ => 0,
         };
         Some(wanted.max(stands))
+    }
+
+    /// The weights alone. None where numbers of pods are the weight: then more than routes carries it.
+    pub fn weights(self) -> Stages {
+        let weights = if self.shift.route.by_pods { Vec::new() } else { self.stages.weights };
+        Stages { weights, ..Stages::default() }
     }
 
     /// The writes, with the deletions of what is no longer wanted.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -20,8 +20,8 @@ use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::actions::{self, Orphan};
 use crate::canary::facts::Answered;
 use crate::canary::status;
-use crate::runtime::digest::MANAGER;
 use crate::runtime::lease::Leadership;
+use crate::runtime::patch::applying;
 
 /// How often it is looked for Actions that are old, or that speak of nothing. It costs no request.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
@@ -172,8 +172,7 @@ impl Reporter {
         if !self.leadership.is_leader() {
             return Ok(None);
         }
-        let parameters = PatchParams::apply(MANAGER).force();
-        match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
+        match api.patch_status(&key.name, &applying(true), &Patch::Apply(&patch)).await {
             Ok(written) => Ok(Some(written)),
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
@@ -195,7 +194,7 @@ impl Reporter {
             return Ok(());
         }
         let name = action.name_any();
-        match api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
+        match api.patch_status(&name, &applying(true), &Patch::Apply(&patch)).await {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
                 let key = Key::new(&namespace, &name);

@@ -9,6 +9,7 @@
 //! | [`request`] | what a request to an API server asks for, in RBAC's words |
 //! | [`events`] | Kubernetes Events that never slow a reconcile down |
 //! | [`items`] | a list read one by one while its text arrives |
+//! | [`patch`] | how this operator writes |
 //! | [`metrics`] | the figures at `/metrics` |
 //! | [`process`] | memory and CPU of this process, for `/metrics` |
 //! | [`http`] | `/healthz`, `/readyz`, `/metrics` |
@@ -26,6 +27,7 @@ pub mod lease;
 pub mod lease_store;
 pub mod live;
 pub mod metrics;
+pub mod patch;
 pub mod process;
 pub mod queue;
 pub mod request;

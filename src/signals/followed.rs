@@ -7,7 +7,7 @@ use super::subject::{Answer, Reading, Subject};
 use crate::api::canarystatus::Scatter;
 use crate::canary::facts::{self, Evidence};
 use crate::canary::{Analysis, Policy};
-use crate::evidence::{Dispersion, Judgement, Rejected, Sample, Verdict};
+use crate::evidence::{Dispersion, Judgement, Rejected, Sample};
 
 /// How the arms are named in samples, in the order of [`Subject::arms`].
 pub(super) const ARMS: [&str; 2] = ["stable", "canary"];
@@ -16,6 +16,10 @@ const MISSED: u32 = 2;
 const MISSED_SECONDS: f64 = 2.0;
 /// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
 const NUMBERS_EVERY: f64 = 60.0;
+
+/// After a verdict that takes a canary's weight away nobody asks about it for so many seconds: where many fail at once, the
+/// questions about all of them would take their time from the writes.
+const GIVES_WAY: f64 = 2.0;
 
 /// A rollout that is followed.
 pub(super) struct Followed<K> {
@@ -110,7 +114,7 @@ impl<K> Followed<K> {
             self.due = self.due.min(together(now + seconds));
         }
         let evidence = analysis.evidence(now);
-        let urgent = evidence.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail);
+        let urgent = evidence.fails();
         let changed = self.evidence.as_ref().is_none_or(|old| !same_verdicts(old, &evidence));
         // Where many turn bad at once, what is said of their first bad look would be written while the next one takes their
         // weights away. Who looks meanwhile sees this evidence all the same.
@@ -118,6 +122,9 @@ impl<K> Followed<K> {
         let differs = !holds && (changed || self.untold);
         self.untold = holds;
         self.evidence = Some(evidence);
+        if urgent && differs {
+            self.due = self.due.max(together(now + GIVES_WAY));
+        }
         let stale = now >= self.numbers_due;
         if stale || differs {
             self.numbers_due = now + NUMBERS_EVERY;

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::super::hub::tests::follow;
 use super::*;
+use crate::evidence::Verdict;
 use crate::signals::Reading;
 
 /// A rollout that is asked about by hand: stable and canary answer 400 requests a second.
@@ -102,6 +103,21 @@ fn a_source_that_is_read_a_moment_early_ends_a_look_all_the_same() {
             assert_eq!(app.verdict(), Verdict::Fail, "two looks of {interval} ms decide");
         }
     }
+}
+
+#[test]
+fn who_has_just_failed_is_not_asked_about_while_its_weight_is_taken_away() {
+    let mut app = ByHand::new(250);
+    while app.time < 200.0 {
+        app.ask(0.25, 0.001);
+    }
+    while app.verdict() != Verdict::Fail {
+        app.ask(app.followed.due - app.time, 0.2);
+    }
+    let pause = app.followed.due - app.time;
+    assert!((GIVES_WAY..GIVES_WAY + 0.1).contains(&pause), "asked again after {pause} s");
+    let due = app.ask(pause, 0.2);
+    assert!(due - app.time < 0.5, "who fails on is asked about at its interval again");
 }
 
 #[test]

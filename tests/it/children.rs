@@ -36,7 +36,8 @@ async fn children_are_read_back_as_they_were_written() {
             let api: Api<DynamicObject> =
                 Api::namespaced_with(client.clone(), &namespace.name_any(), &resource);
             let name = body["metadata"]["name"].as_str().expect("a name");
-            let parameters = PatchParams::apply(MANAGER).force();
+            // The operator does not ask for this check, since here all that it makes is checked once.
+            let parameters = PatchParams::apply(MANAGER).force().validation_strict();
             let first = match api.patch(name, &parameters, &Patch::Apply(&body)).await {
                 Ok(object) => object,
                 Err(error) => {

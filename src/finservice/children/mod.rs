@@ -43,7 +43,7 @@ pub mod weights;
 
 use serde_json::{Value, json};
 
-pub use assemble::{RevisionParts, of_revision, of_service};
+pub use assemble::{RevisionParts, of_revision, of_service, ways};
 pub use kind::{Api, Kind};
 pub use routing::Routing;
 pub use weights::{Arm, Weights, weights_of};

@@ -106,6 +106,13 @@ pub struct ObservedRollout {
     pub problems: Vec<Problem>,
 }
 
+impl ObservedRollout {
+    /// Whether the evidence is against the canary.
+    pub fn fails(&self) -> bool {
+        self.evidence.as_ref().is_some_and(Evidence::fails)
+    }
+}
+
 /// What is known of all rollouts.
 #[derive(Debug, Default)]
 pub struct Rollouts {
