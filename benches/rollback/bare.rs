@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use banyan::api::{CanaryRollout, FinService};
 use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
-use banyan::runtime::digest::{MANAGER, SCALER};
+use banyan::runtime::patch::{applying, scaling};
 use banyan::sandbox::audit::Audit;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -217,9 +217,8 @@ async fn make(operator: &Client, one: &One) -> Result<(), Failure> {
         if resource.plural == "deployments" && one.deployment.1 != 1 {
             let namespace = body["metadata"]["namespace"].as_str().unwrap_or_default();
             let api: Api<Deployment> = Api::namespaced(operator.clone(), namespace);
-            let by = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
             let patch = Patch::Merge(json!({"spec": {"replicas": one.deployment.1}}));
-            api.patch_scale(&one.deployment.0, &by, &patch).await?;
+            api.patch_scale(&one.deployment.0, &scaling(), &patch).await?;
         }
     }
     let [services, policies, events] = one.beside;
@@ -237,7 +236,7 @@ async fn make(operator: &Client, one: &One) -> Result<(), Failure> {
                 "apiVersion": resource.api_version, "kind": resource.kind,
                 "status": {"observedGeneration": turn + 1},
             });
-            api.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await?;
+            api.patch_status(name, &applying(true), &Patch::Apply(&body)).await?;
         }
     }
     if let Some(service) = &one.service {
@@ -263,7 +262,7 @@ async fn announce(operator: &Client, about: &Value) -> Result<(), Failure> {
 }
 
 async fn apply(client: &Client, resource: &ApiResource, body: &Value) -> Result<(), Failure> {
-    rollouts::apply(client, MANAGER, resource, body).await
+    rollouts::apply(client, &applying(true), resource, body).await
 }
 
 /// Gives each canary its weight once its pods are Ready, until all have it.

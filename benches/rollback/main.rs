@@ -20,12 +20,14 @@ mod report;
 mod rollouts;
 mod routes;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use ground::{Failure, Ground};
+use jiff::Timestamp;
 use operator::Operator;
 use prometheus::Played;
 use report::{Report, Times};
@@ -141,19 +143,22 @@ async fn measure(options: &Options, count: u32) -> Result<report::Column, Failur
     column.abort = rollouts.abort(&routes, aborted).await?;
 
     say("all counters turn bad");
-    let bad_at = Instant::now();
+    let mark = ground.cloud.audit_mark();
+    let (bad_at, clock) = (Instant::now(), Timestamp::now());
     for (key, [_, canary]) in &revisions {
         played.flow(&key.0, &key.1, canary, prometheus::Flow::of(100.0, 20.0));
     }
     let zero = routes.until(&rollouts, |weight| weight == 0).await?;
-    let failed = zero.iter().filter(|(_, at)| **at >= bad_at);
-    let failed: Vec<Instant> = failed.map(|(_, at)| *at).collect();
-    column.rollback = Times::since(bad_at, failed.iter().copied());
+    let failed: HashMap<&rollouts::Key, Instant> =
+        zero.iter().filter(|(_, at)| **at >= bad_at).map(|(key, at)| (key, *at)).collect();
+    column.rollback = Times::since(bad_at, failed.values().copied());
     let read_at = played.asked_after(bad_at).unwrap_or(bad_at);
     column.read_after = read_at - bad_at;
-    column.from_read = Times::since(read_at, failed.iter().copied());
+    column.from_read = Times::since(read_at, failed.values().copied());
     rollouts.until_rolled_back().await?;
     operator.until_quiet().await?;
+    let audit = ground.cloud.audit_since(mark)?;
+    column.answered = Times::of(rollouts::first_answers(&audit, failed.keys(), clock + (read_at - bad_at)));
     column.resident = operator.usage()?.resident;
     operator.stop().await?;
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use banyan::api::{Action, CanaryRollout};
 use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
-use banyan::runtime::digest::MANAGER;
+use banyan::runtime::patch::applying;
+use banyan::sandbox::audit::Audit;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
@@ -62,7 +64,7 @@ impl<'a> Rollouts<'a> {
                         },
                     },
                 });
-                apply(&client, "team", &ApiResource::erase::<CanaryRollout>(&()), &policy).await?;
+                apply(&client, &PatchParams::apply("team").force(), &ApiResource::erase::<CanaryRollout>(&()), &policy).await?;
                 ground::apply(&client, &service(number, 1)).await
             }
         })
@@ -193,7 +195,7 @@ impl<'a> Rollouts<'a> {
         let began = Instant::now();
         ground::each(bodies.len(), self.concurrency, move |number| {
             let (bodies, client, resource) = (Arc::clone(&bodies), client.clone(), resource.clone());
-            async move { apply(&client, MANAGER, &resource, &bodies[number]).await }
+            async move { apply(&client, &applying(true), &resource, &bodies[number]).await }
         })
         .await?;
         Ok(began.elapsed())
@@ -223,15 +225,32 @@ fn service(number: u32, version: u32) -> Value {
     })
 }
 
-/// Applies an object for a field manager.
+/// From a moment until the API server first answered a write of the route of each, of those that were written.
+pub fn first_answers<'a>(
+    audit: &Audit,
+    of: impl Iterator<Item = &'a &'a Key>,
+    from: Timestamp,
+) -> Vec<Duration> {
+    let writes = audit.writes().into_iter().filter(|request| request.resource == "virtualservices");
+    let mut first: HashMap<(&str, &str), Timestamp> = HashMap::new();
+    for request in writes {
+        let Some(at) = request.answered else { continue };
+        let known = first.entry((&request.namespace, &request.name)).or_insert(at);
+        *known = at.min(*known);
+    }
+    let answered = of.filter_map(|key| first.get(&(key.0.as_str(), key.1.as_str())));
+    answered.filter_map(|at| Duration::try_from(at.duration_since(from)).ok()).collect()
+}
+
+/// Applies an object.
 pub async fn apply(
     client: &Client,
-    manager: &str,
+    parameters: &PatchParams,
     resource: &ApiResource,
     object: &Value,
 ) -> Result<(), Failure> {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), text("namespace"), resource);
-    api.patch(text("name"), &PatchParams::apply(manager).force(), &Patch::Apply(object)).await?;
+    api.patch(text("name"), parameters, &Patch::Apply(object)).await?;
     Ok(())
 }

@@ -15,10 +15,10 @@ use banyan::finservice::decide::decide;
 use banyan::finservice::index::{Index, Key, Parsed};
 use banyan::finservice::plan::Op;
 use banyan::finservice::status;
-use banyan::runtime::digest::{MANAGER, SCALER};
+use banyan::runtime::patch::{applying, scaling};
 use jiff::Timestamp;
 use kube::Resource;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Request};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, Request};
 use serde_json::{Value, json};
 
 use crate::ground::{self, Failure, Ground};
@@ -114,7 +114,6 @@ impl Recipe {
         let namespace = service["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
         let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let (ops, status) = self.decide(service)?;
-        let apply = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let mut requests = Vec::new();
         for op in &ops {
             requests.push(match op {
@@ -122,12 +121,15 @@ impl Recipe {
                     &api_resource(child.kind),
                     &namespace,
                 )
-                .patch(&child.name, &apply, &Patch::Apply(&child.body))?,
+                .patch(&child.name, &applying(false), &Patch::Apply(&child.body))?,
                 Op::Scale { name, replicas } => {
-                    let scaler = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
                     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-                    to(&api_resource(Kind::Deployment), &namespace)
-                        .patch_subresource("scale", name, &scaler, &patch)?
+                    to(&api_resource(Kind::Deployment), &namespace).patch_subresource(
+                        "scale",
+                        name,
+                        &scaling(),
+                        &patch,
+                    )?
                 }
                 other => return Err(format!("the floor cannot {}", other.words()).into()),
             });
@@ -138,7 +140,7 @@ impl Recipe {
         let status = to(&ApiResource::erase::<FinService>(&()), &namespace).patch_subresource(
             "status",
             &name,
-            &apply.force(),
+            &applying(true),
             &Patch::Apply(&body),
         )?;
         Ok((requests, status))
@@ -156,7 +158,7 @@ fn to(resource: &ApiResource, namespace: &str) -> Request {
     Request::new(DynamicObject::url_path(resource, Some(namespace)))
 }
 
-/// One round of the floor, for that many services. What it wrote is deleted after.
+/// One round of the floor, for that many services. What it wrote stays until [`remove`].
 ///
 /// No operator may run meanwhile: it would write as well.
 pub async fn round(
@@ -208,21 +210,21 @@ pub async fn round(
     eprintln!(
         "{services} FinServices in {finservices:.1?}, their children in {children:.1?}, statuses in {statuses:.1?}"
     );
-    remove(ground, recipe, &prefix, services, concurrency).await?;
     Ok(round)
 }
 
-/// Deletes what a round wrote, so that the operator does not find it.
-async fn remove(
+/// Deletes what a round of that name wrote, so that the operator does not find it.
+pub async fn remove(
     ground: &Ground,
     recipe: &Recipe,
-    prefix: &str,
+    name: &str,
     services: u32,
     concurrency: usize,
 ) -> Result<(), Failure> {
+    let prefix = format!("floor-{name}");
     let mut resources: Vec<_> = recipe.kinds().into_keys().map(api_resource).collect();
     resources.push(ApiResource::erase::<FinService>(&()));
-    let work: Vec<(String, ApiResource)> = ground::namespaces(prefix, services)
+    let work: Vec<(String, ApiResource)> = ground::namespaces(&prefix, services)
         .flat_map(|namespace| resources.iter().map(move |resource| (namespace.clone(), resource.clone())))
         .collect();
     // Deleting a hundred objects in one request may take longer than the deadline of the other client.
@@ -233,11 +235,12 @@ async fn remove(
         async move {
             let request = to(&resource, &namespace)
                 .delete_collection(&DeleteParams::background(), &ListParams::default())?;
-            // A full API server may break such a request off; deleting goes on where it stood.
+            // A busy API server may break such a request off; deleting goes on where it stood.
             let mut attempt = 1;
             loop {
                 match client.request_text(request.clone()).await {
                     Err(kube::Error::Service(_)) if attempt < ATTEMPTS => attempt += 1,
+                    Err(kube::Error::Api(status)) if status.code >= 500 && attempt < ATTEMPTS => attempt += 1,
                     answer => return answer.map(drop).map_err(Failure::from),
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -89,9 +89,12 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     column.writes = recipe.kinds();
 
     // A first round that does not count: the API server compiles schemas and grows its heap in it.
-    floor::round(&ground, &recipe, "warm", round.min(50), concurrency).await?;
+    let few = round.min(50);
+    floor::round(&ground, &recipe, "warm", few, concurrency).await?;
+    floor::remove(&ground, &recipe, "warm", few, concurrency).await?;
     say(services, "floor, before");
     column.floors.push(floor::round(&ground, &recipe, "before", round, concurrency).await?);
+    floor::remove(&ground, &recipe, "before", round, concurrency).await?;
 
     say(services, "the operator writes");
     let operator = Operator::start(&ground, "first", options.concurrency).await?;
@@ -123,8 +126,6 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
     operator.until_quiet().await?;
     operator.stop().await?;
 
-    say(services, "floor, after");
-    column.floors.push(floor::round(&ground, &recipe, "after", round, concurrency).await?);
     for number in 0..options.restarts {
         say(services, "a restart");
         column.reads.push(reads::round(&ground).await?);
@@ -147,6 +148,9 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
         }
         operator.stop().await?;
     }
+    // The last, since an operator that is started after it would find what it writes.
+    say(services, "floor, after");
+    column.floors.push(floor::round(&ground, &recipe, "after", round, concurrency).await?);
     ground.stop().await?;
     Ok(column)
 }

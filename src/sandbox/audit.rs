@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::error::{Context, Result};
@@ -35,6 +36,8 @@ pub struct Request {
     pub code: u16,
     /// Who sent it: the User-Agent header.
     pub user_agent: String,
+    /// When it was answered, by the API server's clock.
+    pub answered: Option<Timestamp>,
 }
 
 /// The operator's requests since a mark.
@@ -82,6 +85,7 @@ struct Line {
     user_agent: String,
     object_ref: Option<ObjectRef>,
     response_status: Option<ResponseStatus>,
+    stage_timestamp: Option<Timestamp>,
 }
 
 #[derive(Deserialize, Default)]
@@ -148,6 +152,7 @@ fn parse(text: &str) -> Result<Audit> {
             name: object.name,
             code: line.response_status.map_or(0, |status| status.code),
             user_agent: line.user_agent,
+            answered: line.stage_timestamp,
         });
     }
     Ok(audit)
