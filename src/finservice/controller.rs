@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::Patch;
+use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -46,6 +46,9 @@ const SETTLE: SignedDuration = SignedDuration::from_secs(1);
 
 /// When the rest is written after the weights have been taken away: what fails together does so within two looks or so.
 const REST_AFTER: SignedDuration = SignedDuration::from_millis(500);
+/// So much later for each that waits as well: about what an API server takes for the rest of one. Else what tells proxies
+/// of the weights would stand behind statuses.
+const REST_EACH: SignedDuration = SignedDuration::from_millis(15);
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -280,8 +283,10 @@ impl Worker {
         // Where many fail at once, the weights of all go to zero before anything else of any of them is decided or written.
         plan.stages.truncate(1);
         self.actor(key, &self.urgent).act(&plan, now).await?;
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Begun { seen, now });
-        Ok((Outcome::Changed, Some(now.saturating_add(REST_AFTER).unwrap_or(now))))
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = REST_AFTER + REST_EACH * begun.len() as i32;
+        begun.insert(key.clone(), Begun { seen, now });
+        Ok((Outcome::Changed, Some(now.saturating_add(wait).unwrap_or(now))))
     }
 
     fn actor<'a>(&'a self, key: &'a Key, turns: &'a Semaphore) -> Actor<'a> {
@@ -423,10 +428,7 @@ impl Worker {
             return Ok(());
         }
         let stalled = |status: &FinServiceStatus| {
-            status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == "Stalled" && condition.status == "True")
+            status.conditions.iter().any(|said| said.type_ == "Stalled" && said.status == "True")
         };
         let was_stalled = seen.service.status.as_ref().is_some_and(stalled);
         if stalled(&status) && !was_stalled {
@@ -483,11 +485,9 @@ impl Worker {
             problems: vec![Problem::error("spec", message.clone(), remedy)],
             ..FinServiceStatus::default()
         };
-        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
-            self.context.client.clone(),
-            &key.namespace,
-            &kube::api::ApiResource::erase::<FinService>(&()),
-        );
+        let resource = ApiResource::erase::<FinService>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.context.client.clone(), &key.namespace, &resource);
         let patch = json!({
             "apiVersion": FinService::api_version(&()),
             "kind": FinService::kind(&()),
