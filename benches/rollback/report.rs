@@ -110,9 +110,7 @@ impl Report {
         add("floor: the same in a bare loop, with its pods' start (writes a rollout)", &|c| {
             format!("{} ({})", seconds(c.bare), per(c.bare_writes, c.rollouts))
         });
-        add("the last first step over that floor", &|c| {
-            format!("{:.2} ×", c.first_step.quantile(1.0).as_secs_f64() / c.bare.as_secs_f64().max(1e-9))
-        });
+        add("the last first step over that floor", &|c| over(c.first_step.quantile(1.0), c.bare));
         add("questions to Prometheus while all hold, a second", &|c| {
             format!("{:.2}", c.held.questions as f64 / c.held.seconds.max(1) as f64)
         });
@@ -128,15 +126,11 @@ impl Report {
         add("of these, until the next look", &|c| seconds(c.read_after));
         add("from that look to weight 0: median / p99 / last", &|c| three(&c.from_read));
         add("the same by the API server's log of requests: median / p99 / last", &|c| three(&c.answered));
-        add("the last of these over the floor", &|c| {
-            format!("{:.2} ×", c.answered.quantile(1.0).as_secs_f64() / c.floor.as_secs_f64().max(1e-9))
-        });
+        add("the last of these over the floor", &|c| over(c.answered.quantile(1.0), c.floor));
         add("how many went back", &|c| c.rollback.len().to_string());
         add("floor: the same routes in a bare loop", &|c| seconds(c.floor));
         add("from the first that is back to the last", &|c| seconds(c.rollback.spread()));
-        add("the same over the floor, as the watch sees it", &|c| {
-            format!("{:.2} ×", c.rollback.spread().as_secs_f64() / c.floor.as_secs_f64().max(1e-9))
-        });
+        add("the same over the floor, as the watch sees it", &|c| over(c.rollback.spread(), c.floor));
         add("memory of the operator while all hold / at the end", &|c| {
             format!("{} / {} MB", c.held.resident >> 20, c.resident >> 20)
         });
@@ -159,6 +153,10 @@ fn seconds(time: Duration) -> String {
         short if short < 1.0 => format!("{:.0} ms", short * 1000.0),
         long => format!("{long:.1} s"),
     }
+}
+
+fn over(time: Duration, floor: Duration) -> String {
+    format!("{:.2} ×", time.as_secs_f64() / floor.as_secs_f64().max(1e-9))
 }
 
 fn three(times: &Times) -> String {

@@ -213,6 +213,15 @@ pub async fn round(
     Ok(round)
 }
 
+/// Whether a request that failed so may be answered the next time: it broke off, or took the API server too long.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Service(_) => true,
+        kube::Error::Api(status) => status.code >= 500,
+        _ => false,
+    }
+}
+
 /// Deletes what a round of that name wrote, so that the operator does not find it.
 pub async fn remove(
     ground: &Ground,
@@ -239,8 +248,7 @@ pub async fn remove(
             let mut attempt = 1;
             loop {
                 match client.request_text(request.clone()).await {
-                    Err(kube::Error::Service(_)) if attempt < ATTEMPTS => attempt += 1,
-                    Err(kube::Error::Api(status)) if status.code >= 500 && attempt < ATTEMPTS => attempt += 1,
+                    Err(error) if attempt < ATTEMPTS && passes(&error) => attempt += 1,
                     answer => return answer.map(drop).map_err(Failure::from),
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -125,7 +125,10 @@ impl<'a> Making<'a> {
         let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
         let children = match reach {
             Reach::Whole => children::of_service(self.scope, &routing),
-            Reach::Weights => children::ways(self.scope, &routing),
+            Reach::Weights => {
+                let (plain, routes) = children::ways(self.scope, &routing);
+                std::iter::once(plain).chain(routes).collect()
+            }
         };
         for child in children {
             if child.kind == Kind::KafkaTopic && elsewhere.contains(child.name.as_str()) {

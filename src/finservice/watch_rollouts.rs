@@ -13,11 +13,9 @@ use super::follow::{Change, Selection, key_of};
 use super::index::child::{REVISION_LABEL, SERVICE_LABEL};
 use super::index::pod::{PodState, SlimPod};
 use super::index::rollouts::Policy;
-use super::lock;
 use super::plain::Plain;
-use super::unread;
-use super::version_of;
 use super::watches::{Watches, selection};
+use super::{lock, unread, version_of};
 use crate::api::Action;
 
 impl Watches {

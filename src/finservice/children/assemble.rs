@@ -34,11 +34,11 @@ pub struct RevisionParts<'a> {
     pub secrets_digest: Option<&'a str>,
 }
 
-/// Children by which requests find their way to revisions: the plain Service first, and the routes.
+/// Children by which requests find their way to revisions: the plain Service, and the routes.
 ///
 /// What a rollout's last write meant is marked on every route; where no route carries shares, on the
 /// plain Service.
-pub fn ways(scope: &Scope, routing: &Routing) -> Vec<Child> {
+pub fn ways(scope: &Scope, routing: &Routing) -> (Child, Vec<Child>) {
     let mut routes = match scope.spec.provider() {
         MeshProvider::Istio => virtual_service::build(scope, routing),
         MeshProvider::GatewayAPI => http_route::build(scope, routing),
@@ -52,17 +52,14 @@ pub fn ways(scope: &Scope, routing: &Routing) -> Vec<Child> {
         }
         routes.iter_mut().for_each(|route| put_mark(route, mark));
     }
-    std::iter::once(plain).chain(routes).collect()
+    (plain, routes)
 }
 
 /// Children that the service has once, in the order in which they are made: what others refer to
 /// comes first, and routes come last.
 pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
-    let mut ways = ways(scope, routing);
-    let routes = ways.split_off(1);
-    let mut children = vec![service_account::build(scope)];
-    children.append(&mut ways);
-    children.push(network_policy::build(scope, routing));
+    let (plain, routes) = ways(scope, routing);
+    let mut children = vec![service_account::build(scope), plain, network_policy::build(scope, routing)];
     children.extend(service_monitor::build(scope));
     children.extend(prometheus_rule::build(scope));
     children.extend(dashboard::build(scope));
