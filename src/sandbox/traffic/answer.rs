@@ -1,4 +1,4 @@
-//! One server: what a pod answers on one of its ports.
+//! One server: what a pod answers on one of its ports, to requests of HTTP and calls of gRPC.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -22,8 +23,17 @@ use super::metrics::Metrics;
 pub const RELEASE_HEADER: &str = "x-release";
 /// Header of an answer: the name of the pod that gave it.
 pub const POD_HEADER: &str = "x-pod";
+/// The media type of gRPC, with which those of its encodings begin.
+pub(super) const GRPC: &str = "application/grpc";
+/// Header or trailer of a call's answer: what became of it.
+pub(super) const GRPC_STATUS: &str = "grpc-status";
+/// A message of gRPC that is empty: not compressed, and no bytes long.
+pub(super) const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
 /// How long to wait after a connection could not be taken, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is answered.
+type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// A pod whose address is served.
 #[derive(Debug)]
@@ -56,12 +66,7 @@ impl Served {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).of(&self.key, &self.release, self.own)
     }
 
-    fn record(&self, method: &str, path: &str, status: StatusCode, took: Duration) {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.record(method, path, status.as_u16(), took);
-    }
-
-    async fn answer(&self, request: Request<Incoming>, has_metrics: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, has_metrics: bool) -> Answer {
         if has_metrics && request.uri().path() == "/metrics" {
             let text = self.metrics().text();
             return self.response(StatusCode::OK, "text/plain; version=0.0.4", text);
@@ -75,12 +80,35 @@ impl Served {
         }
         let status = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
         let (method, path) = (request.method().as_str(), request.uri().path());
-        self.record(method, path, status, began.elapsed());
+        let is_call = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()));
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_call {
+            metrics.record_call(path, failed, began.elapsed());
+            return self.answer_call(failed);
+        }
+        metrics.record(method, path, status.as_u16(), began.elapsed());
         self.response(status, "text/plain", format!("{} of {}\n", self.name, self.release))
     }
 
-    fn response(&self, status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(body.into()));
+    /// The answer to a call of gRPC: an empty message, and that all is well; or that the server is unavailable, which
+    /// has the HTTP status 200 as well.
+    fn answer_call(&self, failed: bool) -> Answer {
+        let mut response = self.response(StatusCode::OK, GRPC, String::new());
+        if failed {
+            response.headers_mut().insert(GRPC_STATUS, HeaderValue::from_static("14"));
+            return response;
+        }
+        let mut well = HeaderMap::new();
+        well.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        let body = Full::new(EMPTY_MESSAGE).with_trailers(std::future::ready(Some(Ok(well))));
+        response.map(|_| body.boxed())
+    }
+
+    fn response(&self, status: StatusCode, kind: &'static str, body: String) -> Answer {
+        let mut response = Response::new(Full::new(body.into()).boxed());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -121,8 +149,9 @@ async fn connection(pod: Arc<Served>, stream: TcpStream, has_metrics: bool, mut 
         let pod = pod.clone();
         async move { Ok::<_, Infallible>(pod.answer(request, has_metrics).await) }
     });
-    let mut connection =
-        std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // HTTP/1.1 or HTTP/2, as the first bytes say.
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     // What a connection ends with concerns the other side, which counts it.
     tokio::select! {
         _ = connection.as_mut() => {}

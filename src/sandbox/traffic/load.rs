@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::answer::{POD_HEADER, RELEASE_HEADER};
+use super::answer::{EMPTY_MESSAGE, GRPC, GRPC_STATUS, POD_HEADER, RELEASE_HEADER};
 use super::namespace::harmless;
 use super::tally::Tally;
 use crate::sandbox::error::{Context, Error, Result};
@@ -44,6 +45,9 @@ pub struct LoadOptions {
     pub at_once: usize,
     /// How long one may take before it counts as broken.
     pub timeout: Duration,
+    /// Whether calls of gRPC are sent, with an empty message each, all of them over one connection of HTTP/2. The path
+    /// is `/<service>/<method>`. A call that fails counts as the HTTP status that gRPC's own mapping gives for it.
+    pub grpc: bool,
 }
 
 impl LoadOptions {
@@ -57,7 +61,13 @@ impl LoadOptions {
             rate: 200.0,
             at_once: 200,
             timeout: Duration::from_secs(10),
+            grpc: false,
         }
+    }
+
+    /// The same as calls of a method, `/<service>/<method>`.
+    pub fn calling(self, method: impl Into<String>) -> Self {
+        Self { grpc: true, path: method.into(), ..self }
     }
 
     /// The same at another rate.
@@ -67,7 +77,7 @@ impl LoadOptions {
 }
 
 struct Idle {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     since: Instant,
 }
 
@@ -76,6 +86,8 @@ struct Shared {
     tally: Mutex<Tally>,
     // The last one back is the first to be used, so that few stay in use when the load is small.
     idle: Mutex<Vec<Idle>>,
+    // The one connection of calls.
+    calls: tokio::sync::Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
     permits: Arc<Semaphore>,
     stopped: AtomicBool,
 }
@@ -143,6 +155,7 @@ impl Load {
             options,
             tally: Mutex::default(),
             idle: Mutex::default(),
+            calls: tokio::sync::Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let task = tokio::spawn(shared.clone().send(limit));
@@ -206,7 +219,8 @@ impl Shared {
 
     async fn one(self: Arc<Self>, permit: OwnedSemaphorePermit) {
         let began = Instant::now();
-        let outcome = tokio::time::timeout(self.options.timeout, self.exchange()).await;
+        let exchange = async { if self.options.grpc { self.call().await } else { self.exchange().await } };
+        let outcome = tokio::time::timeout(self.options.timeout, exchange).await;
         let mut tally = lock(&self.tally);
         match outcome {
             Ok(Ok(head)) => {
@@ -255,8 +269,34 @@ impl Shared {
         }
     }
 
+    /// Sends one call and reads its answer to the end. The answer's HTTP status is what became of the call.
+    async fn call(&self) -> Result<Response<()>> {
+        let mut sender = {
+            let mut calls = self.calls.lock().await;
+            match calls.as_ref().filter(|sender| !sender.is_closed()) {
+                Some(sender) => sender.clone(),
+                None => {
+                    let io = TokioIo::new(self.dial().await?);
+                    let (sender, connection) =
+                        http2::handshake(TokioExecutor::new(), io).await.context(|| "connecting")?;
+                    tokio::spawn(connection);
+                    calls.insert(sender).clone()
+                }
+            }
+        };
+        let answer = sender.send_request(request(&self.options)?).await.context(|| "sending")?;
+        let (mut head, body) = answer.into_parts();
+        let trailers = body.collect().await.context(|| "reading the answer")?.trailers().cloned();
+        if head.status == StatusCode::OK {
+            // A call that fails at once has no trailers: what became of it is in the header.
+            let status = [trailers.as_ref(), Some(&head.headers)].into_iter().flatten().find_map(grpc_status);
+            head.status = of_call(status);
+        }
+        Ok(Response::from_parts(head, ()))
+    }
+
     /// A connection that was used before and is open still.
-    fn used(&self) -> Option<SendRequest<Empty<Bytes>>> {
+    fn used(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = lock(&self.idle);
         while let Some(last) = idle.pop() {
             if !last.sender.is_closed() && last.since.elapsed() < STALE {
@@ -266,9 +306,14 @@ impl Shared {
         None
     }
 
-    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>> {
+    async fn dial(&self) -> Result<TcpStream> {
         let stream = TcpStream::connect(self.options.target).await.context(|| "connecting")?;
         stream.set_nodelay(true).context(|| "connecting")?;
+        Ok(stream)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+        let stream = self.dial().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context(|| "connecting")?;
         // How it ends is seen by the request that is on it.
         tokio::spawn(connection);
@@ -280,12 +325,34 @@ async fn read(body: Incoming) -> Result<()> {
     body.collect().await.map(drop).context(|| "reading the answer")
 }
 
-fn request(options: &LoadOptions) -> Result<Request<Empty<Bytes>>> {
-    let mut request = Request::get(&options.path).header("host", &options.host);
+fn request(options: &LoadOptions) -> Result<Request<Full<Bytes>>> {
+    let mut request = if options.grpc {
+        let uri = format!("http://{}{}", options.host, options.path);
+        Request::post(uri).header("content-type", GRPC).header("te", "trailers")
+    } else {
+        Request::get(&options.path).header("host", &options.host)
+    };
     for (name, value) in &options.headers {
         request = request.header(name, value);
     }
-    request.body(Empty::new()).context(|| "building a request")
+    let body = if options.grpc { Full::new(EMPTY_MESSAGE) } else { Full::default() };
+    request.body(body).context(|| "building a request")
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// The HTTP status for what became of a call: as `google.rpc.Code` says, as far as a server is at fault.
+fn of_call(status: Option<u8>) -> StatusCode {
+    match status {
+        Some(0) => StatusCode::OK,
+        Some(4) => StatusCode::GATEWAY_TIMEOUT,
+        Some(12) => StatusCode::NOT_IMPLEMENTED,
+        Some(14) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(2 | 13 | 15) | None => StatusCode::INTERNAL_SERVER_ERROR,
+        Some(_) => StatusCode::BAD_REQUEST,
+    }
 }
 
 #[cfg(test)]
