@@ -11,7 +11,6 @@ use super::index::pod::PodState;
 use super::index::rollouts::ObservedRollout;
 use super::revision::RevisionInput;
 use crate::api::units;
-use crate::api::workload::{Probe, Probes};
 use crate::canary::facts::{Decision, Destination, Evidence, Phase};
 use crate::runtime::live::Live;
 use crate::signals::hub::{Follow, SourceKey};
@@ -57,6 +56,8 @@ pub fn follow<'a>(
         metrics: metrics(gathered, rollout),
         endpoint: endpoint(scope),
         not_counted: not_counted(scope),
+        probed: probed(scope).next().is_some(),
+        speaks: scope.speaks(),
         chosen,
     };
     let labels = arms.map(|arms| arms.map(label)).unwrap_or_default();
@@ -176,16 +177,17 @@ fn endpoint(scope: &Scope<'_>) -> Option<Endpoint> {
     Some(Endpoint { port, path: metrics.path.clone().unwrap_or_else(|| PATH.to_owned()) })
 }
 
+/// What probes ask for over HTTP.
+fn probed(scope: &Scope<'_>) -> impl Iterator<Item = String> {
+    let probes = scope.spec.probes.iter();
+    let probes = probes.flat_map(|probes| [&probes.readiness, &probes.liveness, &probes.startup]).flatten();
+    let gets = probes.filter_map(|probe| probe.http_get.as_ref());
+    gets.map(|get| get.path.clone().unwrap_or_else(|| "/".to_owned()))
+}
+
 /// What probes and scrapes ask for: every pod gets as many of them, whatever its share of the requests.
 fn not_counted(scope: &Scope<'_>) -> Vec<String> {
-    let none = Probes::default();
-    let probes = scope.spec.probes.as_ref().unwrap_or(&none);
-    let path = |probe: &Option<Probe>| {
-        let get = probe.as_ref()?.http_get.as_ref()?;
-        Some(get.path.clone().unwrap_or_else(|| "/".to_owned()))
-    };
-    let mut paths: Vec<String> =
-        [&probes.readiness, &probes.liveness, &probes.startup].into_iter().filter_map(path).collect();
+    let mut paths: Vec<String> = probed(scope).collect();
     paths.extend(endpoint(scope).map(|endpoint| endpoint.path));
     paths.sort();
     paths.dedup();

@@ -14,6 +14,7 @@ use super::answer::{Proxy, answer, needs_pods};
 use super::counts::Untold;
 use super::fetch::{self, Trouble};
 use super::gateway::{self, Seen, Services};
+use super::grpc::Speaks;
 use super::pods::{self, Told};
 use super::subject::{Answer, Pod, Subject};
 
@@ -74,8 +75,8 @@ pub struct BuiltIn {
     limits: Limits,
 }
 
-/// A pod's metrics: address and path, and what is not counted in them.
-type Page<'s> = (SocketAddr, &'s str, &'s [String]);
+/// A pod's metrics: address and path, what is not counted in them, and what is spoken there.
+type Page<'s> = (SocketAddr, &'s str, &'s [String], Speaks);
 
 /// A sweep that is under way.
 #[derive(Clone, Copy)]
@@ -205,10 +206,10 @@ impl BuiltIn {
     }
 
     async fn ask_pod<'s>(&self, page: Page<'s>, sweep: Sweep) -> (Page<'s>, Result<Told, String>) {
-        let (address, path, not_counted) = page;
+        let (address, path, not_counted, speaks) = page;
         let told = async {
             let (time, text) = self.read(address, path, None, sweep).await?;
-            let counts = pods::read(&text, not_counted).map_err(|error| error.to_string())?;
+            let counts = pods::read(&text, not_counted, speaks).map_err(|error| error.to_string())?;
             Ok(Told { time, counts })
         };
         (page, told.await)
@@ -243,7 +244,8 @@ impl BuiltIn {
 /// Where a pod tells its counters; `None` if it does not.
 fn page<'s>(subject: &'s Subject, pod: &Pod) -> Option<Page<'s>> {
     let endpoint = subject.endpoint.as_ref()?;
-    Some((SocketAddr::new(pod.address, endpoint.port), &endpoint.path, &subject.not_counted))
+    let address = SocketAddr::new(pod.address, endpoint.port);
+    Some((address, &endpoint.path, &subject.not_counted, subject.speaks))
 }
 
 /// The URL of a proxy's metrics, checked.

@@ -31,7 +31,7 @@ fn subject(name: &str, stable: &[IpAddr], canary: &[IpAddr], port: u16) -> Subje
         metrics: vec![Counted { name: "error-rate".into(), what: What::Errors }],
         endpoint: Some(Endpoint { port, path: "/metrics".into() }),
         not_counted: vec!["/healthz".into()],
-        chosen: false,
+        ..Subject::default()
     }
 }
 

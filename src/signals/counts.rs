@@ -11,9 +11,13 @@ const SAME: f64 = 1e-9;
 pub struct Counts {
     requests: f64,
     bad: f64,
+    /// Failed calls of gRPC, where they are counted apart from the requests.
+    grpc_bad: f64,
     /// By bound, in order of appearance.
     bounds: Vec<Bound>,
     not_a_number: bool,
+    /// Whether something of it says what was asked for.
+    named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,16 +77,48 @@ impl Counts {
         self.bad += self.number(requests);
     }
 
+    /// Adds calls of gRPC that failed, among requests that were counted apart: which of these also count as bad
+    /// themselves is not known, so the larger number of the two is taken.
+    pub fn add_grpc_bad(&mut self, requests: f64) {
+        self.grpc_bad += self.number(requests);
+    }
+
+    /// Notes that something of it says what was asked for, so that probes can be told from other requests.
+    pub fn name(&mut self) {
+        self.named = true;
+    }
+
+    /// Whether it counts requests of which none says what was asked for.
+    pub fn is_nameless(&self) -> bool {
+        self.requests > 0.0 && !self.named
+    }
+
+    /// Adds what another one of the same series has counted, of other requests.
+    pub fn merge(&mut self, other: &Counts) {
+        self.requests += other.requests;
+        self.bad += other.bad;
+        self.grpc_bad += other.grpc_bad;
+        self.not_a_number |= other.not_a_number;
+        self.named |= other.named;
+        for bound in &other.bounds {
+            self.add_bound(*bound);
+        }
+    }
+
     /// Adds a bucket of a histogram: requests that took at most `most` seconds.
     pub fn add_bucket(&mut self, most: f64, requests: f64) {
         let count = self.number(requests);
         self.not_a_number |= most.is_nan();
-        match self.bounds.iter_mut().find(|bound| bound.most == most) {
+        self.add_bound(Bound { most, count, histograms: 1 });
+    }
+
+    fn add_bound(&mut self, more: Bound) {
+        match self.bounds.iter_mut().find(|bound| bound.most == more.most) {
             Some(bound) => {
-                bound.count += count;
-                bound.histograms += 1;
+                bound.count += more.count;
+                bound.histograms += more.histograms;
             }
-            None => self.bounds.push(Bound { most, count, histograms: 1 }),
+            None => self.bounds.push(more),
         }
     }
 
@@ -98,7 +134,7 @@ impl Counts {
             return Err(Untold::NotANumber);
         }
         match what {
-            What::Errors => Ok((self.requests, self.bad)),
+            What::Errors => Ok((self.requests, self.bad.max(self.grpc_bad))),
             What::Slower(threshold) => self.slower(*threshold),
             What::Custom { .. } => Err(Untold::NotBuiltIn),
         }
@@ -174,6 +210,32 @@ mod tests {
         counts.add(1.0, false);
         let error = counts.of(&What::Slower(0.2)).unwrap_err().to_string();
         assert!(error.ends_with("there is no histogram"), "{error}");
+    }
+
+    #[test]
+    fn failed_calls_that_are_counted_apart_are_not_counted_twice() {
+        let mut counts = Counts::default();
+        counts.add(97.0, false);
+        counts.add(3.0, true);
+        counts.add_grpc_bad(10.0);
+        assert_eq!(counts.of(&What::Errors), Ok((100.0, 10.0)));
+        counts.add(20.0, true);
+        assert_eq!(counts.of(&What::Errors), Ok((120.0, 23.0)));
+    }
+
+    #[test]
+    fn what_two_histograms_count_adds_up_where_both_have_the_bound() {
+        let of = |bounds: &[(f64, f64)]| {
+            let mut counts = Counts::default();
+            counts.add(4.0, false);
+            bounds.iter().for_each(|(most, requests)| counts.add_bucket(*most, *requests));
+            counts
+        };
+        let mut counts = of(&[(0.2, 3.0), (0.5, 4.0), (f64::INFINITY, 4.0)]);
+        counts.merge(&of(&[(0.2, 1.0), (f64::INFINITY, 4.0)]));
+        assert_eq!(counts.of(&What::Errors), Ok((8.0, 0.0)));
+        assert_eq!(counts.of(&What::Slower(0.2)), Ok((8.0, 4.0)));
+        assert!(counts.of(&What::Slower(0.5)).is_err());
     }
 
     #[test]

@@ -8,6 +8,12 @@
 //! - Istio's are `outbound|<port>|<subset>|<service>.<namespace>.svc.<domain>`, in newer versions with a `;` at the
 //!   end, and its bootstrap calls the label `cluster_name`.
 //!
+//! Of gRPC, whose failures mostly have the HTTP status 200, Istio counts the status of each call beside that of HTTP.
+//! Envoy's filter `grpc_stats`, which Contour and Envoy Gateway set, counts them by cluster, as
+//! `envoy_cluster_grpc_<status>`, apart from the responses by class. What the proxy answers itself to a call is in both,
+//! so that they cannot be added: the larger one counts, which finds all failures of either kind, and at worst half
+//! of them where both happen alike.
+//!
 //! A request that the proxy answers itself (nobody there, refused, timed out) is counted as the 503 or 504 that it
 //! answers with, which is what makes these counters better than the pods' own.
 
@@ -15,6 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::counts::Counts;
 use super::exposition::{Malformed, visit};
+use super::grpc;
 use super::pods::bound;
 use super::subject::Subject;
 
@@ -25,6 +32,8 @@ const CLASSES: &str = "envoy_cluster_upstream_rq";
 const KNOWN: &str = "envoy_cluster_upstream_rq_total";
 /// Envoy's histogram of durations, in milliseconds.
 const DURATIONS: &str = "envoy_cluster_upstream_rq_time_bucket";
+/// How Envoy's counters of gRPC calls by status begin.
+const GRPC: &str = "envoy_cluster_grpc_";
 /// Istio's counter of requests.
 const ISTIO: &str = "istio_requests_total";
 /// Istio's histogram of durations, in milliseconds.
@@ -96,7 +105,11 @@ struct Both {
 pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
     let mut found: BTreeMap<usize, Both> = BTreeMap::new();
     let mut name = String::new();
-    visit(text, &[CLASSES, ISTIO, ISTIO_DURATIONS], |sample| {
+    visit(text, &[CLASSES, GRPC, ISTIO, ISTIO_DURATIONS], |sample| {
+        let grpc = sample.name.strip_prefix(GRPC);
+        if grpc.is_some_and(|status| !grpc::is_failure(status)) {
+            return;
+        }
         let label = |name| sample.label(name).unwrap_or_default();
         let istio = matches!(sample.name, ISTIO | ISTIO_DURATIONS);
         let places = if istio {
@@ -124,9 +137,11 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
         let kind = match sample.name {
             ISTIO => {
                 let status = label("response_code");
+                let grpc = grpc::is_failure(&label("grpc_response_status"));
                 // 0 stands for no response.
-                Kind::Requests(super::pods::is_failure(&status) || status == "0")
+                Kind::Requests(super::pods::is_failure(&status) || status == "0" || grpc)
             }
+            _ if grpc.is_some() => Kind::FailedCalls,
             ISTIO_DURATIONS | DURATIONS => Kind::Bucket(bound(sample) / MILLIS),
             KNOWN => Kind::Known,
             _ => match class() {
@@ -141,6 +156,7 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             match kind {
                 Kind::Known => {}
                 Kind::Requests(failed) => counts.add(sample.value, failed),
+                Kind::FailedCalls => counts.add_grpc_bad(sample.value),
                 Kind::Bucket(most) => counts.add_bucket(most, sample.value),
             }
         }
@@ -156,6 +172,8 @@ enum Kind {
     Known,
     /// Requests, failed ones or others.
     Requests(bool),
+    /// Calls of gRPC that failed, which are among its requests.
+    FailedCalls,
     /// Requests that took at most so many seconds.
     Bucket(f64),
 }
@@ -234,6 +252,32 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         let new = new.as_ref().unwrap();
         assert_eq!(new.of(&What::Errors), Ok((43.0, 3.0)));
         assert_eq!(new.of(&What::Slower(0.1)), Ok((43.0, 13.0)));
+    }
+
+    #[test]
+    fn calls_of_grpc_that_failed_are_found_behind_the_status_200() {
+        let cluster = "envoy_cluster_name=\"payments_transaction-new_8080\"";
+        let envoy = format!(
+            "envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"2\",{cluster}}} 96\n\
+             envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"5\",{cluster}}} 4\n\
+             envoy_cluster_grpc_0{{{cluster}}} 60\n\
+             envoy_cluster_grpc_5{{{cluster}}} 10\n\
+             envoy_cluster_grpc_13{{{cluster}}} 20\n\
+             envoy_cluster_grpc_14{{{cluster}}} 10\n\
+             envoy_cluster_grpc_failure{{{cluster}}} 40\n\
+             envoy_cluster_grpc_total{{{cluster}}} 100\n"
+        );
+        let seen = read(&envoy, &Services::of(&[subject()])).unwrap();
+        assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Errors), Ok((100.0, 30.0)));
+        let to = "reporter=\"source\",destination_service_name=\"transaction-new\",destination_service_namespace=\"payments\"";
+        let istio = format!(
+            "istio_requests_total{{{to},response_code=\"200\",grpc_response_status=\"0\"}} 90\n\
+             istio_requests_total{{{to},response_code=\"200\",grpc_response_status=\"5\"}} 3\n\
+             istio_requests_total{{{to},response_code=\"200\",grpc_response_status=\"14\"}} 5\n\
+             istio_requests_total{{{to},response_code=\"503\",grpc_response_status=\"14\"}} 2\n"
+        );
+        let seen = read(&istio, &Services::of(&[subject()])).unwrap();
+        assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Errors), Ok((100.0, 7.0)));
     }
 
     #[test]

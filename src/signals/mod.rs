@@ -9,6 +9,7 @@
 //! | [`exposition`] | Prometheus' text format; pure |
 //! | [`counts`] | what one series counted; pure |
 //! | [`pods`] | what pods tell of themselves; pure |
+//! | [`grpc`] | what tells of gRPC calls; pure |
 //! | [`gateway`] | what proxies tell of Services; pure |
 //! | [`mod@answer`] | whose counters are believed; pure |
 //! | [`builtin`] | the built-in source: proxies and pods are asked directly |
@@ -29,6 +30,7 @@ pub mod exposition;
 pub mod fetch;
 mod followed;
 pub mod gateway;
+pub mod grpc;
 pub mod hub;
 pub mod pods;
 pub mod prometheus;

@@ -6,6 +6,7 @@
 use super::answer::View;
 use super::counts::Counts;
 use super::exposition::{Malformed, Sample, visit};
+use super::grpc::{self, FAMILIES, Speaks};
 use super::subject::{Pod, Subject};
 use crate::evidence::pod_id;
 
@@ -21,33 +22,60 @@ pub const STATUS: &str = "http_response_status_code";
 pub struct Told {
     /// When, in Unix seconds.
     pub time: f64,
-    /// What it counted; `None` if it does not tell [`FAMILY`] at all, which begins with the first request.
+    /// What it counted; `None` if it tells no family of requests at all: they begin with the first request.
     pub counts: Option<Counts>,
 }
 
 /// Reads what a pod counted, without the requests for `not_counted`: probes and scrapes.
 ///
 /// # Errors
-/// If a line of [`FAMILY`] is malformed.
-pub fn read(text: &str, not_counted: &[String]) -> Result<Option<Counts>, Malformed> {
-    let mut counts = None;
-    visit(text, &[FAMILY], |sample| {
-        let kind = sample.name.strip_prefix(FAMILY);
-        if !matches!(kind, Some("_count" | "_bucket")) {
-            return;
-        }
-        let counts = counts.get_or_insert_with(Counts::default);
+/// If a line of a family that is read is malformed.
+pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option<Counts>, Malformed> {
+    let (mut http, mut calls) = (None, [const { None }; FAMILIES.len()]);
+    let families = match speaks {
+        Speaks::Http => &FAMILIES[..0],
+        Speaks::Grpc | Speaks::Both => &FAMILIES,
+    };
+    let names: Vec<&str> = families.iter().map(|family| family.name).chain([FAMILY]).collect();
+    visit(text, &names, |sample| {
         let label = |name| sample.label(name).unwrap_or_default();
-        if PATHS.iter().any(|path| not_counted.iter().any(|known| *known == label(path))) {
-            return;
+        let of = |name| sample.name.strip_prefix(name).filter(|kind| matches!(*kind, "_count" | "_bucket"));
+        let add = |counts: &mut Option<Counts>, kind, left_out, failed, to_a_second| {
+            let counts = counts.get_or_insert_with(Counts::default);
+            match (left_out, kind) {
+                (true, _) => {}
+                (false, "_count") => counts.add(sample.value, failed),
+                (false, _) => counts.add_bucket(bound(sample) / to_a_second, sample.value),
+            }
+        };
+        if let Some(kind) = of(FAMILY) {
+            let paths = PATHS.map(label);
+            let left_out = paths.iter().any(|path| not_counted.iter().any(|known| known == path));
+            add(&mut http, kind, left_out, is_failure(&label(STATUS)), 1.0);
+            if let Some(counts) = http.as_mut().filter(|_| paths.iter().any(|path| !path.is_empty())) {
+                counts.name();
+            }
         }
-        if kind == Some("_count") {
-            counts.add(sample.value, is_failure(&label(STATUS)));
-        } else {
-            counts.add_bucket(bound(sample), sample.value);
+        for (family, counts) in families.iter().zip(&mut calls) {
+            if let Some(kind) = of(family.name) {
+                let failed = grpc::is_failure(&label(family.status));
+                add(counts, kind, grpc::is_probe(&label(family.called)), failed, family.to_a_second);
+            }
         }
     })?;
-    Ok(counts)
+    let calls = calls.into_iter().flatten().next();
+    Ok(match (calls, http) {
+        (Some(mut calls), Some(http)) if speaks == Speaks::Both => {
+            calls.merge(&http);
+            Some(calls)
+        }
+        (Some(mut calls), _) => {
+            // A call always says what is called.
+            calls.name();
+            Some(calls)
+        }
+        (None, http) => http,
+    })
 }
 
 /// Whether a status is the server's failure: 5xx, or none at all.
@@ -121,8 +149,19 @@ pub fn views(
         }
     }
     if !tells {
+        let (family, what) = match subject.speaks {
+            Speaks::Http => (FAMILY, "HTTP"),
+            Speaks::Grpc | Speaks::Both => (FAMILIES[0].name, "RPC"),
+        };
         return Err(format!(
-            "no pod tells `{FAMILY}`: the service was not asked for anything yet, or lacks OpenTelemetry's HTTP metrics"
+            "no pod tells `{family}`: the service was not asked for anything yet, or lacks OpenTelemetry's {what} metrics"
+        ));
+    }
+    if subject.probed && views.iter().any(|view| view.counts.is_nameless()) {
+        return Err(format!(
+            "no request that the pods count has one of the labels {}, so that probes cannot be left out; have the \
+             metrics name their route, or the gateway's counters read",
+            PATHS.join(" and ")
         ));
     }
     Ok(views)
@@ -167,10 +206,10 @@ http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
 
     #[test]
     fn requests_are_counted_without_probes_and_scrapes() {
-        let counts = read(SDK, &probes()).unwrap().unwrap();
+        let counts = read(SDK, &probes(), Speaks::Http).unwrap().unwrap();
         assert_eq!(counts.of(&What::Errors), Ok((112.0, 6.0)));
         assert_eq!(counts.of(&What::Slower(0.25)), Ok((112.0, 7.0)));
-        let counts = read(SDK, &[]).unwrap().unwrap();
+        let counts = read(SDK, &[], Speaks::Http).unwrap().unwrap();
         assert_eq!(counts.of(&What::Errors), Ok((4612.0, 6.0)));
         let error = counts.of(&What::Slower(0.2)).unwrap_err().to_string();
         assert!(error.contains("one of 0.1, 0.25"), "{error}");
@@ -178,17 +217,66 @@ http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
 
     #[test]
     fn a_pod_without_the_family_is_told_apart_from_one_that_only_had_probes() {
-        assert_eq!(read("up 1\nhttp_server_request_duration_seconds_created 1\n", &[]).unwrap(), None);
+        assert_eq!(
+            read("up 1\nhttp_server_request_duration_seconds_created 1\n", &[], Speaks::Http).unwrap(),
+            None
+        );
         let probed = "http_server_request_duration_seconds_count{http_route=\"/healthz\"} 5\n";
-        assert_eq!(read(probed, &probes()).unwrap(), Some(Counts::default()));
+        let counts = read(probed, &probes(), Speaks::Http).unwrap().unwrap();
+        assert_eq!(counts.of(&What::Errors), Ok((0.0, 0.0)));
     }
 
     #[test]
     fn a_bucket_without_a_bound_spoils_what_the_pod_says() {
         let text = "http_server_request_duration_seconds_bucket{http_route=\"/\"} 5\n";
-        let counts = read(text, &[]).unwrap().unwrap();
+        let counts = read(text, &[], Speaks::Http).unwrap().unwrap();
         assert!(counts.of(&What::Errors).is_err());
-        assert!(read("http_server_request_duration_seconds_count 5 x\n", &[]).is_err());
+        assert!(read("http_server_request_duration_seconds_count 5 x\n", &[], Speaks::Http).is_err());
+    }
+
+    /// As OpenTelemetry's conventions have it before and since version 1.39, and gRPC's own plugin.
+    const CALLS: &str = r#"rpc_server_duration_milliseconds_count{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger"} 90
+rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 85
+rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 90
+rpc_server_duration_milliseconds_count{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger"} 10
+rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 10
+rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 10
+rpc_server_duration_milliseconds_count{rpc_grpc_status_code="5",rpc_method="Post",rpc_service="pay.v1.Ledger"} 4
+rpc_server_duration_milliseconds_count{rpc_grpc_status_code="12",rpc_method="Check",rpc_service="grpc.health.v1.Health"} 700
+"#;
+    const NEWER: &str = r#"rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK"} 30
+rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="0.25"} 29
+rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="+Inf"} 30
+rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="UNAVAILABLE"} 5
+rpc_server_call_duration_seconds_count{rpc_method="grpc.health.v1.Health/Check",rpc_response_status_code="OK"} 700
+"#;
+    const PLUGIN: &str = r#"grpc_server_call_duration_seconds_count{grpc_method="pay.v1.Ledger/Post",grpc_status="OK"} 30
+grpc_server_call_duration_seconds_count{grpc_method="pay.v1.Ledger/Post",grpc_status="INTERNAL"} 6
+grpc_server_call_duration_seconds_count{grpc_method="grpc.health.v1.Health/Watch",grpc_status="OK"} 700
+"#;
+
+    #[test]
+    fn calls_of_grpc_are_counted_by_their_status_in_each_of_the_families() {
+        for (text, all, bad) in [(CALLS, 104.0, 10.0), (NEWER, 35.0, 5.0), (PLUGIN, 36.0, 6.0)] {
+            let counts = read(text, &probes(), Speaks::Grpc).unwrap().unwrap();
+            assert_eq!(counts.of(&What::Errors), Ok((all, bad)), "{text}");
+            assert_eq!(read(text, &probes(), Speaks::Http).unwrap(), None, "they are no requests of HTTP");
+        }
+        let slower = |text| read(text, &[], Speaks::Grpc).unwrap().unwrap().of(&What::Slower(0.25));
+        assert_eq!((slower(CALLS), slower(NEWER)), (Ok((100.0, 5.0)), Ok((30.0, 1.0))));
+        let both_families = format!("{CALLS}{NEWER}");
+        let counts = read(&both_families, &[], Speaks::Grpc).unwrap().unwrap();
+        assert_eq!(counts.of(&What::Errors), Ok((35.0, 5.0)), "they speak of the same calls");
+    }
+
+    #[test]
+    fn a_service_that_speaks_both_counts_both_and_one_that_speaks_grpc_falls_back_on_http() {
+        let text = format!("{SDK}{NEWER}");
+        let of = |text: &str, speaks| read(text, &probes(), speaks).unwrap().unwrap().of(&What::Errors);
+        assert_eq!(of(&text, Speaks::Both), Ok((147.0, 11.0)));
+        assert_eq!(of(&text, Speaks::Grpc), Ok((35.0, 5.0)));
+        assert_eq!(of(SDK, Speaks::Grpc), Ok((112.0, 6.0)));
+        assert_eq!(of(&text, Speaks::Http), Ok((112.0, 6.0)));
     }
 
     fn subject(pods: [&[(&str, bool)]; 2]) -> Subject {
@@ -245,6 +333,24 @@ http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
         let mut old = subject([&[], &[("c", true)]]);
         old.arms[0].revision.clear();
         assert!(views(&old, |_, _| counted(1.0)).unwrap_err().contains("only proxies"));
+    }
+
+    #[test]
+    fn where_probes_cannot_be_told_from_other_requests_nothing_is_counted() {
+        let text = |labels: &str| format!("{FAMILY}_count{{{labels}http_response_status_code=\"200\"}} 9\n");
+        let probed = Subject { probed: true, ..subject([&[("a", true)], &[("c", true)]]) };
+        let told = |subject: &Subject, labels: &str| {
+            views(subject, |_, _| {
+                Ok(Told { time: 1.0, counts: read(&text(labels), &probes(), subject.speaks).unwrap() })
+            })
+        };
+        let why = told(&probed, "").unwrap_err();
+        assert!(why.contains("http_route and url_path") && why.contains("gateway"), "{why}");
+        for labels in ["http_route=\"/pay\",", "url_path=\"/healthz\","] {
+            assert!(told(&probed, labels).is_ok(), "{labels}");
+        }
+        let not_probed = Subject { probed: false, ..probed };
+        assert!(told(&not_probed, "").is_ok(), "there are none");
     }
 
     #[test]

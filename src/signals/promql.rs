@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::grpc::{self, FAMILIES, Family, Speaks};
 use super::pods::{FAMILY, PATHS, STATUS};
 use super::subject::{Subject, What};
 
@@ -50,15 +51,24 @@ pub enum Kind {
     Bad,
     /// Requests up to a bound, which is in the label `le`.
     Bucket,
+    /// Calls of gRPC up to a bound: histograms of their own, whose bounds may be others.
+    Calls,
+    /// The same, in milliseconds.
+    CallsMillis,
+    /// Requests that say what they ask for.
+    Named,
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 5] = [
+    const ALL: [(Kind, &'static str); 8] = [
         (Kind::Seen, "seen"),
         (Kind::Up, "up"),
         (Kind::Requests, "requests"),
         (Kind::Bad, "bad"),
         (Kind::Bucket, "bucket"),
+        (Kind::Calls, "calls"),
+        (Kind::CallsMillis, "callsmillis"),
+        (Kind::Named, "named"),
     ];
 
     fn name(self) -> &'static str {
@@ -88,28 +98,37 @@ impl Term {
 
 /// The one question about the built-in metrics of all subjects; `None` if none has any.
 pub fn built_in(subjects: &[Subject]) -> Option<BuiltInQuery> {
-    // Subjects that leave out the same paths are asked about together.
-    let mut by_paths: BTreeMap<Vec<&str>, (usize, Vec<&Subject>)> = BTreeMap::new();
+    let mut groups_of: BTreeMap<Alike, (usize, Vec<&Subject>)> = BTreeMap::new();
     let mut groups = Vec::new();
     for subject in subjects {
         let mut paths: Vec<&str> = subject.not_counted.iter().map(String::as_str).collect();
         paths.sort_unstable();
         paths.dedup();
-        let number = by_paths.len();
-        let group = by_paths.entry(paths).or_insert((number, Vec::new()));
+        let alike = Alike { paths, speaks: subject.speaks, probed: subject.probed };
+        let number = groups_of.len();
+        let group = groups_of.entry(alike).or_insert((number, Vec::new()));
         group.1.push(subject);
         groups.push(group.0);
     }
     let mut terms = Vec::new();
-    for (paths, (number, subjects)) in &by_paths {
-        pods(*number, paths, subjects, &mut terms);
+    for (alike, (number, subjects)) in &groups_of {
+        pods(*number, alike, subjects, &mut terms);
     }
     istio(subjects, &mut terms);
     (!terms.is_empty()).then(|| BuiltInQuery { text: terms.join("\nor "), groups })
 }
 
+/// What subjects have in common that are asked about together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Alike<'s> {
+    /// What is left out.
+    paths: Vec<&'s str>,
+    speaks: Speaks,
+    probed: bool,
+}
+
 /// Terms of the pods' own series.
-fn pods(group: usize, paths: &[&str], subjects: &[&Subject], terms: &mut Vec<String>) {
+fn pods(group: usize, alike: &Alike, subjects: &[&Subject], terms: &mut Vec<String>) {
     let asked = Asked::of(subjects.iter().copied());
     let arms = asked.subjects.iter().flat_map(|subject| &subject.arms).filter(|arm| !arm.revision.is_empty());
     let revisions = any_of(arms.map(|arm| arm.revision.as_str()));
@@ -123,23 +142,111 @@ fn pods(group: usize, paths: &[&str], subjects: &[&Subject], terms: &mut Vec<Str
         quote(&revisions)
     );
     let mut counted = own.clone();
-    if !paths.is_empty() {
-        let paths = quote(&any_of(paths.iter().copied()));
+    if !alike.paths.is_empty() {
+        let paths = quote(&any_of(alike.paths.iter().copied()));
         for label in PATHS {
             // Writing to a String cannot fail.
             let _ = write!(counted, ",{label}!~{paths}");
         }
     }
-    let mut add = |kind, query: String| terms.push(labelled(&Term::Pods(group, kind).label(), &query));
-    add(Kind::Up, format!("max by ({POD}) (timestamp(up{{{own}}}) and (up{{{own}}} == 1))"));
-    add(Kind::Seen, format!("max by ({POD}) (timestamp({FAMILY}_count{{{own}}}))"));
-    add(Kind::Requests, format!("sum by ({POD}) ({FAMILY}_count{{{counted}}})"));
-    if asked.errors {
-        add(Kind::Bad, format!("sum by ({POD}) ({FAMILY}_count{{{counted},{STATUS}=~\"5..|\"}})"));
+    let up = format!("max by ({POD}) (timestamp(up{{{own}}}) and (up{{{own}}} == 1))");
+    let select = Select { own, counted };
+    let found = match alike.speaks {
+        Speaks::Http => select.requests(&asked),
+        Speaks::Grpc | Speaks::Both => select.calls(&asked, alike.speaks),
+    };
+    let named = alike.probed.then(|| (Kind::Named, select.named(alike.speaks)));
+    let all = [(Kind::Up, up)].into_iter().chain(found).chain(named);
+    terms.extend(all.map(|(kind, query)| labelled(&Term::Pods(group, kind).label(), &query)));
+}
+
+/// What selects the pods' own series, as labels in PromQL.
+struct Select {
+    /// All of them.
+    own: String,
+    /// Those of HTTP that count.
+    counted: String,
+}
+
+impl Select {
+    /// Requests of HTTP.
+    fn http(&self, suffix: &str, more: &str) -> String {
+        format!("{FAMILY}{suffix}{{{}{more}}}", self.counted)
     }
-    if let Some(bounds) = asked.bounds(1.0) {
-        add(Kind::Bucket, format!("sum by ({POD}, le) ({FAMILY}_bucket{{{counted},le=~{bounds}}})"));
+
+    /// Those that failed.
+    fn failed(&self) -> String {
+        self.http("_count", &format!(",{STATUS}=~\"5..|\""))
     }
+
+    /// Terms of services that speak HTTP.
+    fn requests(&self, asked: &Asked) -> Vec<(Kind, String)> {
+        let mut terms = vec![
+            (Kind::Seen, format!("max by ({POD}) (timestamp({FAMILY}_count{{{}}}))", self.own)),
+            (Kind::Requests, format!("sum by ({POD}) ({})", self.http("_count", ""))),
+        ];
+        if asked.errors {
+            terms.push((Kind::Bad, format!("sum by ({POD}) ({})", self.failed())));
+        }
+        if let Some(bounds) = asked.bounds(1.0) {
+            let buckets = self.http("_bucket", &format!(",le=~{bounds}"));
+            terms.push((Kind::Bucket, format!("sum by ({POD}, le) ({buckets})")));
+        }
+        terms
+    }
+
+    /// Those of all that say what they ask for, which a call always does.
+    fn named(&self, speaks: Speaks) -> String {
+        let named = PATHS.map(|label| format!("{FAMILY}_count{{{},{label}!=\"\"}}", self.own)).join(" or ");
+        let http = format!("sum by ({POD}) ({named})");
+        if speaks == Speaks::Http { http } else { format!("{} or {http}", self.all_calls()) }
+    }
+
+    /// Calls but probes, of the first family that a pod tells.
+    fn all_calls(&self) -> String {
+        by_pod(|family| family.calls("_count", &self.own))
+    }
+
+    /// Terms of services that speak gRPC. Of the families of calls the first counts that a pod tells. Where nothing
+    /// else is spoken, requests of HTTP count for pods that tell none.
+    fn calls(&self, asked: &Asked, speaks: Speaks) -> Vec<(Kind, String)> {
+        let all = self.all_calls();
+        let with_http = |calls: &str, http: String| match speaks {
+            Speaks::Both => format!("sum by ({POD}) ({calls} or {http})"),
+            _ => format!("{calls} or (sum by ({POD}) ({http}) unless ({all}))"),
+        };
+        let names = FAMILIES.iter().map(|family| family.name).chain([FAMILY]);
+        let seen: Vec<_> = names.map(|name| format!("timestamp({name}_count{{{}}})", self.own)).collect();
+        let mut terms = vec![
+            (Kind::Seen, format!("max by ({POD}) ({})", seen.join(" or "))),
+            (Kind::Requests, with_http(&all, self.http("_count", ""))),
+        ];
+        if asked.errors {
+            terms.push((Kind::Bad, with_http(&by_pod(|family| family.failures(&self.own)), self.failed())));
+        }
+        let (Some(seconds), Some(millis)) = (asked.bounds(1.0), asked.bounds(1000.0)) else { return terms };
+        let by_bound = |family: &Family, bounds: &str| {
+            let labels = format!("{},le=~{bounds}", self.own);
+            format!("sum by ({POD}, le) ({})", family.calls("_bucket", &labels))
+        };
+        let [first, second, third] = &FAMILIES;
+        let [one, two] = [first, second].map(|family| family.calls("_count", &self.own));
+        let requests = format!("sum by ({POD}, le) ({})", self.http("_bucket", &format!(",le=~{seconds}")));
+        terms.extend([
+            (Kind::Calls, format!("{} or {}", by_bound(first, &seconds), by_bound(second, &seconds))),
+            (Kind::CallsMillis, format!("{} unless on ({POD}) ({one} or {two})", by_bound(third, &millis))),
+            match speaks {
+                Speaks::Both => (Kind::Bucket, requests),
+                _ => (Kind::Bucket, format!("{requests} unless on ({POD}) ({all})")),
+            },
+        ]);
+        terms
+    }
+}
+
+/// For each pod the sum of what is selected of the first family that there is.
+fn by_pod(select: impl Fn(&Family) -> String) -> String {
+    FAMILIES.each_ref().map(|family| format!("sum by ({POD}) ({})", select(family))).join(" or ")
 }
 
 /// Terms of Istio's standard metrics, as callers' proxies and gateways tell them.
@@ -158,7 +265,10 @@ fn istio(subjects: &[Subject], terms: &mut Vec<String>) {
     add(Kind::Seen, format!("max by ({PROXY}) (timestamp(istio_requests_total{{{to}}}))"));
     add(Kind::Requests, format!("sum by ({PROXY}) (istio_requests_total{{{to}}})"));
     if asked.errors {
-        add(Kind::Bad, format!("sum by ({PROXY}) (istio_requests_total{{{to},response_code=~\"5..|0|\"}})"));
+        // A call of gRPC that fails mostly has the HTTP status 200.
+        let http = format!("istio_requests_total{{{to},response_code=~\"5..|0|\"}}");
+        let grpc = format!("istio_requests_total{{{to},grpc_response_status=~\"{}\"}}", grpc::faults());
+        add(Kind::Bad, format!("sum by ({PROXY}) ({http} or {grpc})"));
     }
     if let Some(bounds) = asked.bounds(1000.0) {
         let durations = format!("istio_request_duration_milliseconds_bucket{{{to},le=~{bounds}}}");
@@ -301,111 +411,5 @@ fn quote(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::super::subject::{Arm, Counted};
-    use super::*;
-
-    fn subject(name: &str, metrics: Vec<What>, paths: &[&str]) -> Subject {
-        let arm = |hash: &str| Arm {
-            namespace: "pay".into(),
-            service: format!("{name}-{hash}"),
-            port: 80,
-            revision: hash.into(),
-            pods: Vec::new(),
-        };
-        Subject {
-            namespace: "pay".into(),
-            service: name.into(),
-            arms: [arm("old"), arm("new")],
-            metrics: metrics.into_iter().map(|what| Counted { name: "m".into(), what }).collect(),
-            not_counted: paths.iter().map(|path| (*path).to_owned()).collect(),
-            ..Subject::default()
-        }
-    }
-
-    #[test]
-    fn one_question_is_for_all_subjects() {
-        let subjects = [
-            subject("a", vec![What::Errors], &["/metrics", "/healthz"]),
-            subject("b", vec![What::Slower(0.2)], &["/healthz", "/metrics"]),
-            subject("c", vec![What::Slower(1.0)], &[r#"/x".*"#]),
-            subject("d", vec![What::Custom { bad: "b".into(), total: "t".into() }], &[]),
-        ];
-        let query = built_in(&subjects).unwrap();
-        assert_eq!(query.groups, [0, 0, 1, 2]);
-        expect![[r#"
-            label_replace(max by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (timestamp(up{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old"}) and (up{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old"} == 1)), "banyan_term", "pods 0 up", "", "")
-            or label_replace(max by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (timestamp(http_server_request_duration_seconds_count{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old"})), "banyan_term", "pods 0 seen", "", "")
-            or label_replace(sum by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (http_server_request_duration_seconds_count{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old",http_route!~"/healthz|/metrics",url_path!~"/healthz|/metrics"}), "banyan_term", "pods 0 requests", "", "")
-            or label_replace(sum by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (http_server_request_duration_seconds_count{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old",http_route!~"/healthz|/metrics",url_path!~"/healthz|/metrics",http_response_status_code=~"5..|"}), "banyan_term", "pods 0 bad", "", "")
-            or label_replace(sum by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance, le) (http_server_request_duration_seconds_bucket{namespace=~"pay",banyan_dev_service=~"a|b",banyan_dev_revision=~"new|old",http_route!~"/healthz|/metrics",url_path!~"/healthz|/metrics",le=~"0\\.2|[+]Inf"}), "banyan_term", "pods 0 bucket", "", "")
-            or label_replace(max by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (timestamp(up{namespace=~"pay",banyan_dev_service=~"c",banyan_dev_revision=~"new|old"}) and (up{namespace=~"pay",banyan_dev_service=~"c",banyan_dev_revision=~"new|old"} == 1)), "banyan_term", "pods 1 up", "", "")
-            or label_replace(max by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (timestamp(http_server_request_duration_seconds_count{namespace=~"pay",banyan_dev_service=~"c",banyan_dev_revision=~"new|old"})), "banyan_term", "pods 1 seen", "", "")
-            or label_replace(sum by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance) (http_server_request_duration_seconds_count{namespace=~"pay",banyan_dev_service=~"c",banyan_dev_revision=~"new|old",http_route!~"/x\"\\.\\*",url_path!~"/x\"\\.\\*"}), "banyan_term", "pods 1 requests", "", "")
-            or label_replace(sum by (namespace, pod, banyan_dev_service, banyan_dev_revision, job, instance, le) (http_server_request_duration_seconds_bucket{namespace=~"pay",banyan_dev_service=~"c",banyan_dev_revision=~"new|old",http_route!~"/x\"\\.\\*",url_path!~"/x\"\\.\\*",le=~"1([.]0)?|[+]Inf"}), "banyan_term", "pods 1 bucket", "", "")
-            or label_replace(max by (namespace, pod, job, instance, destination_service_namespace, destination_service_name) (timestamp(istio_requests_total{reporter="source",destination_service_namespace=~"pay",destination_service_name=~"a-new|a-old|b-new|b-old|c-new|c-old"})), "banyan_term", "istio seen", "", "")
-            or label_replace(sum by (namespace, pod, job, instance, destination_service_namespace, destination_service_name) (istio_requests_total{reporter="source",destination_service_namespace=~"pay",destination_service_name=~"a-new|a-old|b-new|b-old|c-new|c-old"}), "banyan_term", "istio requests", "", "")
-            or label_replace(sum by (namespace, pod, job, instance, destination_service_namespace, destination_service_name) (istio_requests_total{reporter="source",destination_service_namespace=~"pay",destination_service_name=~"a-new|a-old|b-new|b-old|c-new|c-old",response_code=~"5..|0|"}), "banyan_term", "istio bad", "", "")
-            or label_replace(sum by (namespace, pod, job, instance, destination_service_namespace, destination_service_name, le) (istio_request_duration_milliseconds_bucket{reporter="source",destination_service_namespace=~"pay",destination_service_name=~"a-new|a-old|b-new|b-old|c-new|c-old",le=~"200([.]0)?|1000([.]0)?|[+]Inf"}), "banyan_term", "istio bucket", "", "")"#]].assert_eq(&query.text);
-        assert_eq!(built_in(&subjects[3..]), None);
-        assert_eq!(built_in(&[]), None);
-    }
-
-    #[test]
-    fn terms_are_read_as_they_are_written() {
-        for (kind, _) in Kind::ALL {
-            for term in [Term::Pods(12, kind), Term::Istio(kind)] {
-                assert_eq!(Term::read(&term.label()), Some(term));
-            }
-        }
-        for label in ["", "pods", "pods x up", "pods 1 down", "istio", "other up"] {
-            assert_eq!(Term::read(label), None, "{label}");
-        }
-    }
-
-    #[test]
-    fn bounds_are_found_as_clients_write_them() {
-        for (value, pattern) in
-            [(0.2, r"0\.2"), (1.0, "1([.]0)?"), (0.57 * 1000.0, "570([.]0)?"), (0.0005 * 1000.0, r"0\.5")]
-        {
-            assert_eq!(bound(value), pattern, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_query_is_taken_into_a_union_only_if_it_ends_within_itself() {
-        for query in [
-            "a",
-            "sum by (revision) (a{b=\"c\"}[5m])",
-            "a # (",
-            "a{b=~\"[(\\\"]\"}",
-            "a{b='`'} + a{b=`\\`}",
-            "# first\na",
-        ] {
-            assert!(self_contained(query), "{query}");
-        }
-        for query in [
-            "",
-            " \n",
-            "# nothing",
-            "a)",
-            "a) or (b",
-            "(a",
-            "(a]",
-            "a{b=\"c}",
-            "a{b=\"c\\\"}",
-            "a{b='c\n'}",
-            "a{b=`c}",
-            "a\n), \"x\", \"1\", \"\", \"\") or label_replace((b",
-        ] {
-            assert!(!self_contained(query), "{query}");
-        }
-        assert_eq!(
-            union(&["a # b", "c"]),
-            "label_replace((\na # b\n), \"banyan_term\", \"0\", \"\", \"\")\nor\n\
-             label_replace((\nc\n), \"banyan_term\", \"1\", \"\", \"\")"
-        );
-    }
-}
+#[path = "promql_tests.rs"]
+mod tests;

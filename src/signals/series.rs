@@ -17,6 +17,9 @@ use crate::evidence::pod_id;
 /// for five minutes.
 pub const STALE: f64 = 60.0;
 
+/// Bounds of Istio's durations, and of some of gRPC's, are so many to a second.
+const MILLIS: f64 = 1000.0;
+
 /// Job and instance of a scrape.
 type Scrape = (String, String);
 /// Group, namespace, service, revision, pod.
@@ -51,8 +54,10 @@ impl Scraped {
             Kind::Up => self.up = newest(self.up),
             Kind::Requests => self.counts.add_requests(row.value),
             Kind::Bad => self.counts.add_bad(row.value),
-            Kind::Bucket => {
+            Kind::Named => self.counts.name(),
+            Kind::Bucket | Kind::Calls | Kind::CallsMillis => {
                 let bound: f64 = row.label("le").parse().unwrap_or(f64::NAN);
+                let unit = if kind == Kind::CallsMillis { MILLIS } else { unit };
                 self.counts.add_bucket(bound / unit, row.value);
             }
         }
@@ -98,8 +103,7 @@ impl Series {
                     }
                     let proxy = (label("namespace"), label("pod"), scrape);
                     let scraped = series.services.entry(to).or_default().entry(proxy).or_default();
-                    // Istio's durations are in milliseconds.
-                    scraped.add(kind, row, 1000.0);
+                    scraped.add(kind, row, MILLIS);
                 }
                 None => {}
             }

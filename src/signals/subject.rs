@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::grpc::Speaks;
+
 /// A rollout whose requests are to be counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subject {
@@ -17,6 +19,10 @@ pub struct Subject {
     pub endpoint: Option<Endpoint>,
     /// Paths that are asked by probes and scrapes: what is sent there is not shared by chance.
     pub not_counted: Vec<String>,
+    /// Whether probes ask for some of these over HTTP: requests that do not say what they ask for may be theirs.
+    pub probed: bool,
+    /// What is spoken at its ports, and so which of the pods' own counters speak of its requests.
+    pub speaks: Speaks,
     /// Whether some requests reach an arm otherwise than by chance (matched, mirrored, or kept by a cookie)
     /// and go to the same pods: a source that sees pods alone cannot tell them apart.
     pub chosen: bool,
@@ -69,7 +75,7 @@ pub struct Counted {
 /// What is bad about a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// It failed: a status of 5xx, or none.
+    /// It failed: a status of 5xx, or none; of gRPC, one that is the server's fault.
     Errors,
     /// It took longer than that many seconds.
     Slower(f64),

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use banyan::sandbox::traffic::Load;
 use banyan::sandbox::traffic::relay::Door;
+use banyan::sandbox::traffic::{Behaviour, Load};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
@@ -12,18 +13,29 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![a_door_leads_to_the_api_server, a_new_release_of_a_finservice_costs_no_request]
+    scenarios![
+        a_door_leads_to_the_api_server,
+        a_new_release_of_a_finservice_costs_no_request,
+        rules_and_dashboards_speak_of_what_was_sent
+    ]
 }
 
 impl Space<'_> {
     /// Applies a FinService `app` that the gateway sends this namespace's host to.
     pub async fn finservice(&self, release: &str, replicas: usize) {
+        self.finservice_speaking(release, replicas, "HTTP").await;
+    }
+
+    /// The same with another protocol.
+    pub async fn finservice_speaking(&self, release: &str, replicas: usize, protocol: &str) {
         let service: Value = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
             "metadata": {"name": "app", "namespace": self.namespace},
             "spec": {
                 "owner": "team", "image": self.release(release),
-                "ports": [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}],
+                "ports": [
+                    {"name": "app", "port": 8080, "protocol": protocol}, {"name": "metrics", "port": 9090},
+                ],
                 "scale": {"replicas": replicas},
                 "mesh": {"provider": "GatewayAPI"},
                 "ingress": {"hosts": [self.host()], "gateway": self.world.gateway.reference()},
@@ -71,4 +83,84 @@ async fn a_new_release_of_a_finservice_costs_no_request(world: &World) {
     assert!(tally.of(&space.release("app:1")).total() > 0, "{tally}");
     operator.check().expect("an operator that runs");
     operator.stop().await.expect("an end");
+}
+
+/// Whatever a service speaks, a real Prometheus takes each expression of its rules and its dashboard, and its objective
+/// sees the fifth of the requests that failed.
+async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
+    let Some(prometheus) = &world.prometheus else {
+        println!("skipped: prometheus is not installed");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have a Prometheus");
+        return;
+    };
+    let operator = world.operator(&[]).await;
+    for (name, protocol, more) in
+        [("speaks-http", "HTTP", None), ("speaks-grpc", "GRPC", None), ("speaks-both", "GRPC", Some("HTTP"))]
+    {
+        let space = world.space(name).await;
+        space.finservice_speaking("app:1", 2, protocol).await;
+        let mut ports = vec![
+            json!({"name": "app", "port": 8080, "protocol": protocol}),
+            json!({"name": "metrics", "port": 9090}),
+        ];
+        ports.extend(more.map(|protocol| json!({"name": "more", "port": 8081, "protocol": protocol})));
+        let slo = json!({"availability": "99.9", "latency": {"threshold": "250ms", "percent": "99"}});
+        let observability = json!({"metrics": {"port": "metrics"}, "dashboards": true});
+        let spec = json!({"ports": ports, "slo": slo, "observability": observability});
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let services = space.api("banyan.dev/v1alpha1", "FinService");
+        services.patch("app", &PatchParams::default(), &patch).await.expect("a FinService");
+        space.hears_of("app:1").await;
+        world.pods.behave(&space.release("app:1"), Some(Behaviour::failing(20.0)));
+        let load =
+            if protocol == "GRPC" { space.load().calling("/pay.v1.Ledger/Post") } else { space.load() };
+        let load = Load::start(load).expect("a load");
+
+        let rules = space.api("monitoring.coreos.com/v1", "PrometheusRule");
+        let rule = until("the rules are written", async || rules.get("app").await.ok()).await;
+        let dashboards = space.api("v1", "ConfigMap");
+        let selected = ListParams::default().labels("grafana_dashboard=1");
+        let dashboard = until("the dashboard is written", async || {
+            dashboards.list(&selected).await.ok()?.items.into_iter().next()
+        })
+        .await;
+        let texts = dashboard.data["data"].as_object().expect("files").values();
+        let panels = texts.map(|text| serde_json::from_str(text.as_str().expect("a text")).expect("JSON"));
+        let mut expressions = Vec::new();
+        [rule.data.clone()].into_iter().chain(panels).for_each(|value| exprs(&value, &mut expressions));
+        assert!(expressions.len() > 20, "{expressions:?}");
+        for expression in &expressions {
+            let answer = prometheus.query(&expression.replace("$__rate_interval", "1m")).await;
+            assert!(answer.is_ok(), "{name}: {answer:?}");
+        }
+        for (slo, at_least, at_most) in [("availability", 0.1, 0.3), ("latency", 0.0, 0.05)] {
+            let of_slo = |rule: &Value| {
+                rule["record"] == "banyan:slo_bad_requests:ratio_rate5m" && rule["labels"]["slo"] == slo
+            };
+            let groups = rule.data["spec"]["groups"].as_array().expect("groups").iter();
+            let mut all = groups.flat_map(|group| group["rules"].as_array().expect("rules"));
+            let bad = all.find(|rule| of_slo(rule)).expect("a rule")["expr"].as_str().expect("a text");
+            until(&format!("{name}: {bad} is from {at_least} to {at_most}"), async || {
+                let answer = prometheus.query(bad).await.expect("an answer");
+                answer.first().filter(|(_, value)| (at_least..=at_most).contains(value)).map(drop)
+            })
+            .await;
+        }
+        load.stop().await.expect("answers");
+        world.pods.behave(&space.release("app:1"), None);
+    }
+    operator.check().expect("an operator that runs");
+    operator.stop().await.expect("an end");
+}
+
+/// All expressions in rules or panels.
+fn exprs(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            into.extend(map.get("expr").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|value| exprs(value, into));
+        }
+        Value::Array(list) => list.iter().for_each(|value| exprs(value, into)),
+        _ => {}
+    }
 }

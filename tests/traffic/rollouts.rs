@@ -19,6 +19,7 @@ pub fn scenarios() -> Vec<Scenario> {
         a_bad_canary_is_found_by_what_the_gateway_counts,
         a_bad_canary_is_found_by_what_its_pods_count,
         a_bad_canary_is_found_by_prometheus,
+        a_bad_canary_of_grpc_is_found_behind_the_status_200,
         an_outage_that_both_share_is_held_and_goes_on_afterwards,
         pods_that_fail_while_they_warm_up_are_not_counted,
         a_blip_of_one_pod_does_not_roll_back,
@@ -38,11 +39,23 @@ struct Stage<'a> {
     space: Space<'a>,
     operator: Option<banyan::sandbox::operators::Operator>,
     args: Vec<String>,
+    protocol: &'static str,
 }
 
 impl<'a> Stage<'a> {
     /// Version 1 serves with four pods. `policy` is laid over one that is fast.
     async fn start(world: &'a World, name: &str, source: Source, policy: Value) -> Self {
+        Self::speaking("HTTP", world, name, source, policy).await
+    }
+
+    /// The same with another protocol.
+    async fn speaking(
+        protocol: &'static str,
+        world: &'a World,
+        name: &str,
+        source: Source,
+        policy: Value,
+    ) -> Self {
         let args = match source {
             Source::Gateway => vec!["--gateway-metrics".to_owned(), world.gateway.stats_url()],
             Source::Pods | Source::Prometheus => Vec::new(),
@@ -66,12 +79,17 @@ impl<'a> Stage<'a> {
             "metadata": {"name": "app", "namespace": space.namespace}, "spec": spec,
         });
         install::apply(&world.client, &[rollout]).await.expect("a CanaryRollout");
-        let mut stage = Self { space, operator: None, args };
+        let mut stage = Self { space, operator: None, args, protocol };
         stage.begin().await;
-        stage.space.finservice("app:1", 4).await;
+        stage.release("app:1").await;
         stage.space.hears_of("app:1").await;
         stage.phase("it is settled", &["Settled"]).await;
         stage
+    }
+
+    /// Applies the FinService with a release and four pods.
+    async fn release(&self, release: &str) {
+        self.space.finservice_speaking(release, 4, self.protocol).await;
     }
 
     /// Starts an operator.
@@ -180,24 +198,24 @@ async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world:
     let mut stage = Stage::start(world, "shifts", Source::Gateway, json!({})).await;
     let load = Load::start(stage.space.load().at(400.0)).expect("a load");
 
-    stage.space.finservice("app:2", 4).await;
+    stage.release("app:2").await;
     stage.phase_of("app:2", "the good one is promoted", &["Warm", "Settled"]).await;
     stage.alone("app:2").await;
 
     world.pods.behave(&stage.space.release("app:3"), Some(Behaviour::failing(20.0)));
-    stage.space.finservice("app:3", 4).await;
+    stage.release("app:3").await;
     let rollout = stage.phase_of("app:3", "the bad one is rolled back", &["RolledBack"]).await;
     stage.alone("app:2").await;
     let status = rollout.status.expect("a status");
     assert_eq!(status.verdict.as_deref(), Some("Fail"), "{status:#?}");
 
-    stage.space.finservice("app:4", 4).await;
+    stage.release("app:4").await;
     stage.weight("app:4", 10).await;
     stage.say("abort", "app:4").await;
     stage.phase_of("app:4", "the aborted one has nothing", &["RolledBack"]).await;
     stage.alone("app:2").await;
 
-    stage.space.finservice("app:5", 4).await;
+    stage.release("app:5").await;
     for weight in [10, 50] {
         stage.weight("app:5", weight).await;
         stage.kill().await;
@@ -217,13 +235,17 @@ async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world:
 }
 
 /// A canary at 10 % of 200 requests a second turns bad, 20 % of its answers fail: how many do users see?
-async fn found(world: &World, name: &str, source: Source) {
-    let stage = Stage::start(world, name, source, json!({})).await;
-    let load = Load::start(stage.space.load().at(200.0)).expect("a load");
+async fn found(world: &World, name: &str, source: Source, protocol: &'static str) {
+    let stage = Stage::speaking(protocol, world, name, source, json!({})).await;
+    let load = match protocol {
+        "GRPC" => stage.space.load().calling("/pay.v1.Ledger/Post"),
+        _ => stage.space.load(),
+    };
+    let load = Load::start(load.at(200.0)).expect("a load");
     until("requests are answered", async || (load.tally().answered() > 400).then_some(())).await;
     let bad = stage.space.release("app:2");
     world.pods.behave(&bad, Some(Behaviour::failing(20.0)));
-    stage.space.finservice("app:2", 4).await;
+    stage.release("app:2").await;
     until("a user sees the first failure", async || (load.tally().of(&bad).failed() > 0).then_some(())).await;
     let first = Instant::now();
     stage.phase_of("app:2", "it is rolled back", &["RolledBack"]).await;
@@ -242,11 +264,11 @@ async fn found(world: &World, name: &str, source: Source) {
 }
 
 async fn a_bad_canary_is_found_by_what_the_gateway_counts(world: &World) {
-    found(world, "by-gateway", Source::Gateway).await;
+    found(world, "by-gateway", Source::Gateway, "HTTP").await;
 }
 
 async fn a_bad_canary_is_found_by_what_its_pods_count(world: &World) {
-    found(world, "by-pods", Source::Pods).await;
+    found(world, "by-pods", Source::Pods, "HTTP").await;
 }
 
 async fn a_bad_canary_is_found_by_prometheus(world: &World) {
@@ -255,13 +277,18 @@ async fn a_bad_canary_is_found_by_prometheus(world: &World) {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have a Prometheus");
         return;
     }
-    found(world, "by-prometheus", Source::Prometheus).await;
+    found(world, "by-prometheus", Source::Prometheus, "HTTP").await;
+}
+
+async fn a_bad_canary_of_grpc_is_found_behind_the_status_200(world: &World) {
+    found(world, "grpc-by-gateway", Source::Gateway, "GRPC").await;
+    found(world, "grpc-by-pods", Source::Pods, "GRPC").await;
 }
 
 async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World) {
     let stage = Stage::start(world, "outage", Source::Gateway, json!({})).await;
     let load = Load::start(stage.space.load().at(300.0)).expect("a load");
-    stage.space.finservice("app:2", 4).await;
+    stage.release("app:2").await;
     stage.weight("app:2", 10).await;
     // Stable is known to be well before anything breaks.
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -288,7 +315,7 @@ async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
     let load = Load::start(stage.space.load().at(300.0)).expect("a load");
     let new = stage.space.release("app:2");
     world.pods.behave(&new, Some(Behaviour::failing(10.0)));
-    stage.space.finservice("app:2", 4).await;
+    stage.release("app:2").await;
     stage.weight("app:2", 10).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     world.pods.behave(&new, None);
@@ -302,7 +329,7 @@ async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
 async fn a_blip_of_one_pod_does_not_roll_back(world: &World) {
     let stage = Stage::start(world, "blip", Source::Pods, json!({})).await;
     let load = Load::start(stage.space.load().at(900.0)).expect("a load");
-    stage.space.finservice("app:2", 4).await;
+    stage.release("app:2").await;
     stage.weight("app:2", 10).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let blip = async |release: &str, seconds: u64| {

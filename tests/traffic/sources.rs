@@ -5,16 +5,19 @@ use std::time::Duration;
 use banyan::sandbox::process::Signal;
 use banyan::sandbox::traffic::metrics::DURATION;
 use banyan::sandbox::traffic::{Behaviour, Load};
-use banyan::signals::{Answer, Arm, Counted, Pod, Prometheus, Subject, What};
+use banyan::signals::builtin::Limits;
+use banyan::signals::grpc::Speaks;
+use banyan::signals::{Answer, Arm, BuiltIn, Counted, Endpoint, Pod, Prometheus, Subject, What};
 
 use crate::runner::{Scenario, scenarios};
-use crate::world::{World, assert_share, fetch, sum, until};
+use crate::world::{Space, World, assert_share, fetch, sum, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
     scenarios![
         envoy_pods_and_prometheus_count_what_was_sent,
         a_real_prometheus_answers_what_rollouts_ask,
+        calls_of_grpc_are_counted_by_what_became_of_them,
         pods_behave_as_they_are_told,
         who_is_not_ready_gets_no_request
     ]
@@ -106,17 +109,6 @@ async fn a_real_prometheus_answers_what_rollouts_ask(world: &World) {
     world.pods.behave(&space.release("canary"), Some(Behaviour::failing(20.0)));
     let tally = Load::exactly(space.load().at(1500.0), 3000).await.expect("a load");
     assert_eq!(tally.answered(), 3000, "{tally}");
-    let arm = |name: &str| Arm {
-        namespace: space.namespace.clone(),
-        service: name.to_owned(),
-        port: 8080,
-        revision: name.to_owned(),
-        pods: space
-            .pods(name)
-            .into_iter()
-            .map(|pod| Pod { name: pod.name, address: pod.address.into(), ready_since: Some(1.0) })
-            .collect(),
-    };
     let own = |labels: &str| {
         let own = format!("namespace=\"{}\"{labels}", space.namespace);
         format!(
@@ -125,21 +117,10 @@ async fn a_real_prometheus_answers_what_rollouts_ask(world: &World) {
     };
     let custom = What::Custom { bad: own(",http_response_status_code=\"500\""), total: own("") };
     let metrics = [What::Errors, custom].into_iter();
-    let subject = Subject {
-        namespace: space.namespace.clone(),
-        service: "app".to_owned(),
-        arms: names.map(arm),
-        metrics: metrics.map(|what| Counted { name: "errors".to_owned(), what }).collect(),
-        ..Subject::default()
-    };
+    let subject = Subject { metrics: metrics.map(counted).collect(), ..subject(&space, names) };
     let asker = Prometheus::new(real.url(), None, None).expect("an address");
     let ask = async || asker.ask(std::slice::from_ref(&subject)).await.remove(0);
     let sent = names.map(|name| requests(world, &space.pods(name)));
-    let told = |answer: &Answer, metric: usize, arm: usize| {
-        let Answer::Readings { readings, .. } = answer else { return None };
-        let of_arm = readings.iter().filter(|reading| (reading.metric, reading.arm) == (metric, arm));
-        Some(of_arm.fold((0, 0), |sum, one| (sum.0 + one.requests as u64, sum.1 + one.bad as u64)))
-    };
     let answers_all = async || {
         let answer = ask().await;
         let right = |metric| (0..2).all(|arm| told(&answer, metric, arm) == Some(sent[arm]));
@@ -155,6 +136,102 @@ async fn a_real_prometheus_answers_what_rollouts_ask(world: &World) {
     real.signal(Signal::Cont).expect("a signal");
     assert!(silent.contains("no answer within"), "{silent}");
     until("it answers again", answers_all).await;
+}
+
+/// A rollout from one workload to the other.
+fn subject(space: &Space<'_>, names: [&str; 2]) -> Subject {
+    let arm = |name: &str| {
+        let pods = space.pods(name).into_iter();
+        Arm {
+            namespace: space.namespace.clone(),
+            service: name.to_owned(),
+            port: 8080,
+            revision: name.to_owned(),
+            pods: pods
+                .map(|pod| Pod { name: pod.name, address: pod.address.into(), ready_since: Some(1.0) })
+                .collect(),
+        }
+    };
+    Subject {
+        namespace: space.namespace.clone(),
+        service: "app".to_owned(),
+        arms: names.map(arm),
+        metrics: vec![counted(What::Errors)],
+        endpoint: Some(Endpoint { port: 9090, path: "/metrics".to_owned() }),
+        not_counted: vec!["/metrics".to_owned()],
+        ..Subject::default()
+    }
+}
+
+fn counted(what: What) -> Counted {
+    Counted { name: "errors".to_owned(), what }
+}
+
+/// All requests and the bad ones that an answer has of an arm.
+fn told(answer: &Answer, metric: usize, arm: usize) -> Option<(u64, u64)> {
+    let Answer::Readings { readings, .. } = answer else { return None };
+    let of_arm = readings.iter().filter(|reading| (reading.metric, reading.arm) == (metric, arm));
+    Some(of_arm.fold((0, 0), |sum, one| (sum.0 + one.requests as u64, sum.1 + one.bad as u64)))
+}
+
+/// A call that fails has the HTTP status 200. It is counted as failed all the same: by Envoy, by the pods, and by a
+/// Prometheus that scrapes them.
+async fn calls_of_grpc_are_counted_by_what_became_of_them(world: &World) {
+    let space = world.space("calls").await;
+    let names = ["stable", "canary"];
+    for name in names {
+        space.deploy_speaking(name, 2, "kubernetes.io/h2c").await;
+    }
+    space.route(&[("stable", 80), ("canary", 20)]).await;
+    let load = || space.load().calling("/pay.v1.Ledger/Post");
+    for name in names {
+        until(&format!("calls go to {name}"), async || {
+            let tally = Load::exactly(load().at(2000.0), 20).await.expect("a load");
+            (tally.of(&space.release(name)).total() > 0 && tally.failed() == 0).then_some(())
+        })
+        .await;
+    }
+    world.pods.behave(&space.release("canary"), Some(Behaviour::failing(20.0)));
+    let tally = Load::exactly(load().at(1000.0), 2000).await.expect("a load");
+    let canary = tally.of(&space.release("canary"));
+    assert_eq!((tally.answered(), tally.broken.len()), (2000, 0), "{tally}");
+    assert_share(canary.failed(), canary.total(), 0.2);
+    assert_eq!(tally.failed(), canary.failed(), "{tally}");
+
+    let sent = names.map(|name| requests(world, &space.pods(name)));
+    assert_eq!((sent[0].1, sent[1].1), (0, canary.failed()));
+    let cluster = space.cluster("canary");
+    until("Envoy has counted the calls that failed", async || {
+        (world.envoy_calls(&cluster, 14).await == canary.failed()).then_some(())
+    })
+    .await;
+    assert_eq!(world.envoy(&cluster, Some("5")).await, 0, "HTTP knows nothing of it");
+
+    let limits = || Limits::within(Duration::from_secs(8));
+    let metrics = vec![counted(What::Errors), counted(What::Slower(0.25))];
+    let subject = Subject { speaks: Speaks::Grpc, probed: true, metrics, ..subject(&space, names) };
+    let all = |answer: &Answer| {
+        let right = |arm: usize| {
+            told(answer, 0, arm) == Some(sent[arm]) && told(answer, 1, arm) == Some((sent[arm].0, 0))
+        };
+        right(0) && right(1)
+    };
+    let proxies = BuiltIn::new(&[world.gateway.stats_url()], limits()).expect("a source");
+    let answer = proxies.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
+    assert_eq!(told(&answer, 0, 1).map(|told| told.1), Some(canary.failed()), "{answer:?}");
+    let pods = BuiltIn::new(&[], limits()).expect("a source");
+    let answer = pods.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
+    assert!(all(&answer), "{answer:?}");
+    let Some(real) = &world.prometheus else { return };
+    let asker = Prometheus::new(real.url(), None, None).expect("an address");
+    for speaks in [Speaks::Grpc, Speaks::Both] {
+        let subject = Subject { speaks, ..subject.clone() };
+        until(&format!("Prometheus answers {sent:?} as {speaks:?}"), async || {
+            let answer = asker.ask(std::slice::from_ref(&subject)).await.remove(0);
+            all(&answer).then_some(())
+        })
+        .await;
+    }
 }
 
 /// What is said of a Prometheus that does not answer.

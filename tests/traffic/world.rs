@@ -125,6 +125,12 @@ impl World {
         sum(&text, "envoy_cluster_upstream_rq_xx", &[&cluster, &class])
     }
 
+    /// How many calls of gRPC Envoy has counted for one Service with this status.
+    pub async fn envoy_calls(&self, cluster: &str, status: u8) -> u64 {
+        let text = fetch(&self.gateway.stats_url()).await;
+        sum(&text, &format!("envoy_cluster_grpc_{status}"), &[&format!("envoy_cluster_name=\"{cluster}\"")])
+    }
+
     /// How many pods of a Service Envoy knows to be well; none where it does not know the Service.
     pub async fn known(&self, cluster: &str) -> u64 {
         let text = fetch(&self.gateway.stats_url()).await;
@@ -225,6 +231,11 @@ impl Space<'_> {
 
     /// A Deployment and a Service of the same name, whose pods answer as the release `name:1`; waits until they serve.
     pub async fn deploy(&self, name: &str, replicas: usize) {
+        self.deploy_speaking(name, replicas, "http").await;
+    }
+
+    /// The same with an `appProtocol`.
+    pub async fn deploy_speaking(&self, name: &str, replicas: usize, protocol: &str) {
         let labels = json!({"app": name, "banyan.dev/service": "app", "banyan.dev/revision": name});
         let pod = json!({
             "metadata": {"labels": labels},
@@ -240,7 +251,7 @@ impl Space<'_> {
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {
                 "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": pod}}),
             json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
-                "selector": {"app": name}, "ports": [{"name": "http", "port": 8080}]}}),
+                "selector": {"app": name}, "ports": [{"name": "http", "port": 8080, "appProtocol": protocol}]}}),
         ];
         install::apply(&self.world.client, &objects).await.expect("a workload");
         until(&format!("{replicas} pods of {name} are Ready"), async || {

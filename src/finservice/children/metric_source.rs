@@ -5,23 +5,21 @@ use super::peer_authentication::strict;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::units;
-use crate::api::workload::Protocol;
+use crate::signals::grpc::{self, FAMILIES, Family, Speaks};
+use crate::signals::pods::{FAMILY as HTTP, STATUS};
 
 /// Bounds of Istio's histogram of durations, in milliseconds.
 const ISTIO_BOUNDS: [u128; 18] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000,
     1_800_000, 3_600_000,
 ];
-/// Statuses of gRPC that are the server's fault: unknown, deadline exceeded, unimplemented,
-/// internal, unavailable, data loss. They are those that OpenTelemetry counts as errors of a server.
-const GRPC_ERRORS: &str = "2|4|12|13|14|15";
 
 /// PromQL about one service.
 #[derive(Clone, Debug)]
 pub struct MetricSource {
     istio: Option<String>,
     own: String,
-    grpc: bool,
+    speaks: Speaks,
 }
 
 impl MetricSource {
@@ -43,7 +41,7 @@ impl MetricSource {
         Self {
             istio,
             own: format!(r#"namespace="{}",banyan_dev_service="{}""#, scope.namespace, scope.name),
-            grpc: scope.spec.ports.iter().any(|port| port.protocol() == Protocol::GRPC),
+            speaks: scope.speaks(),
         }
     }
 
@@ -56,29 +54,34 @@ impl MetricSource {
     pub fn requests(&self, window: &str) -> String {
         match &self.istio {
             Some(labels) => format!("sum(rate(istio_requests_total{{{labels}}}[{window}]))"),
-            None => {
-                format!("sum(rate(http_server_request_duration_seconds_count{{{}}}[{window}]))", self.own)
-            }
+            None => self.counted("sum", window),
         }
     }
 
     /// Requests that failed, as a rate over `window`; zero where there are none.
     pub fn errors(&self, window: &str) -> String {
         let Some(labels) = &self.istio else {
-            return format!(
-                r#"(sum(rate(http_server_request_duration_seconds_count{{{},http_response_status_code=~"5.."}}[{window}])) or vector(0))"#,
-                self.own
-            );
+            let http = format!(r#"sum(rate({HTTP}_count{{{},{STATUS}=~"5.."}}[{window}]))"#, self.own);
+            let calls = || calls("sum", window, |family| family.failures(&self.own));
+            return match self.speaks {
+                Speaks::Http => format!("({http} or vector(0))"),
+                // Where calls are counted, HTTP is what scrapes and probes speak.
+                Speaks::Grpc => {
+                    format!("({} or ({http} unless ({})) or vector(0))", calls(), self.calls("sum", window))
+                }
+                Speaks::Both => format!("(sum({} or {}) or vector(0))", calls(), apart(&http)),
+            };
         };
         let http = format!(
             r#"(sum(rate(istio_requests_total{{{labels},response_code=~"5.."}}[{window}])) or vector(0))"#
         );
-        if !self.grpc {
+        if self.speaks == Speaks::Http {
             return http;
         }
         // A gRPC call that fails mostly has the HTTP status 200.
         format!(
-            r#"({http} + (sum(rate(istio_requests_total{{{labels},response_code!~"5..",grpc_response_status=~"{GRPC_ERRORS}"}}[{window}])) or vector(0)))"#
+            r#"({http} + (sum(rate(istio_requests_total{{{labels},response_code!~"5..",grpc_response_status=~"{}"}}[{window}])) or vector(0)))"#,
+            grpc::faults()
         )
     }
 
@@ -87,35 +90,58 @@ impl MetricSource {
     /// no such bound either gives no answer: zero would count every request as slow, and page.
     pub fn fast(&self, threshold: &str, window: &str) -> (String, String) {
         let millis = units::duration(threshold).unwrap_or_default().as_millis();
-        match &self.istio {
-            Some(labels) if ISTIO_BOUNDS.contains(&millis) => (
+        if let Some(labels) = self.istio.as_ref().filter(|_| ISTIO_BOUNDS.contains(&millis)) {
+            return (
                 format!(
                     r#"sum(rate(istio_request_duration_milliseconds_bucket{{{labels},le=~"{millis}([.]0)?"}}[{window}]))"#
                 ),
                 format!("sum(rate(istio_request_duration_milliseconds_count{{{labels}}}[{window}]))"),
-            ),
-            _ => (
+            );
+        }
+        let bound = |to_a_second: f64| match to_a_second {
+            1.0 => seconds(millis),
+            _ => format!("{millis}([.]0)?"),
+        };
+        let http = format!(r#"sum(rate({HTTP}_bucket{{{},le=~"{}"}}[{window}]))"#, self.own, bound(1.0));
+        let fast = calls("sum", window, |family| {
+            family.calls("_bucket", &format!(r#"{},le=~"{}""#, self.own, bound(family.to_a_second)))
+        });
+        let all = self.calls("sum", window);
+        match self.speaks {
+            Speaks::Http => (http, self.http("sum", window)),
+            Speaks::Grpc => (format!("({fast} or {http})"), self.counted("sum", window)),
+            // Only those whose histogram has the bound are what it is a share of.
+            Speaks::Both => (
+                format!("sum({fast} or {})", apart(&http)),
                 format!(
-                    r#"sum(rate(http_server_request_duration_seconds_bucket{{{},le=~"{}"}}[{window}]))"#,
-                    self.own,
-                    seconds(millis)
+                    "sum((({all}) and ({fast})) or {})",
+                    apart(&format!("{} and {http}", self.http("sum", window)))
                 ),
-                format!("sum(rate(http_server_request_duration_seconds_count{{{}}}[{window}]))", self.own),
             ),
         }
     }
 
-    /// Duration that a share `quantile` of requests stays under, in seconds, over `window`.
+    /// Duration that a share `quantile` of requests stays under, in seconds, over `window`; of calls where both HTTP
+    /// and gRPC are spoken.
     pub fn quantile(&self, quantile: &str, window: &str) -> String {
-        match &self.istio {
-            Some(labels) => format!(
-                "histogram_quantile({quantile}, sum by (le) (rate(istio_request_duration_milliseconds_bucket{{{labels}}}[{window}]))) / 1000"
-            ),
-            None => format!(
-                "histogram_quantile({quantile}, sum by (le) (rate(http_server_request_duration_seconds_bucket{{{}}}[{window}])))",
-                self.own
-            ),
+        let of = |buckets: &str| {
+            format!("histogram_quantile({quantile}, sum by (le) (rate({buckets}[{window}])))")
+        };
+        if let Some(labels) = &self.istio {
+            return format!(
+                "{} / 1000",
+                of(&format!("istio_request_duration_milliseconds_bucket{{{labels}}}"))
+            );
         }
+        let http = of(&format!("{HTTP}_bucket{{{}}}", self.own));
+        if self.speaks == Speaks::Http {
+            return http;
+        }
+        let calls = FAMILIES.each_ref().map(|family| {
+            let seconds = of(&family.calls("_bucket", &self.own));
+            if family.to_a_second == 1.0 { seconds } else { format!("{seconds} / {}", family.to_a_second) }
+        });
+        format!("{} or {http}", calls.join(" or "))
     }
 
     /// Requests by revision, as a rate over `window`.
@@ -127,20 +153,43 @@ impl MetricSource {
                 ),
                 "{{destination_service_name}}",
             ),
-            None => (
-                format!(
-                    "sum by (banyan_dev_revision) (rate(http_server_request_duration_seconds_count{{{}}}[{window}]))",
-                    self.own
-                ),
-                "{{banyan_dev_revision}}",
-            ),
+            None => (self.counted("sum by (banyan_dev_revision) ", window), "{{banyan_dev_revision}}"),
         }
+    }
+
+    /// Requests that the pods count, as a rate.
+    fn counted(&self, sum: &str, window: &str) -> String {
+        let (calls, http) = (self.calls(sum, window), self.http(sum, window));
+        match self.speaks {
+            Speaks::Http => http,
+            Speaks::Grpc => format!("({calls} or {http})"),
+            Speaks::Both => format!("{sum}({calls} or {})", apart(&http)),
+        }
+    }
+
+    fn calls(&self, sum: &str, window: &str) -> String {
+        calls(sum, window, |family| family.calls("_count", &self.own))
+    }
+
+    fn http(&self, sum: &str, window: &str) -> String {
+        format!("{sum}(rate({HTTP}_count{{{}}}[{window}]))", self.own)
     }
 
     /// Whether a threshold is among Istio's bounds.
     pub fn istio_has(threshold: &str) -> bool {
         units::duration(threshold).is_some_and(|threshold| ISTIO_BOUNDS.contains(&threshold.as_millis()))
     }
+}
+
+/// Calls of gRPC that `select` selects of a family, as a rate: of the first family that there is.
+fn calls(sum: &str, window: &str, select: impl Fn(&Family) -> String) -> String {
+    let rates = FAMILIES.iter().map(|family| format!("{sum}(rate({}[{window}]))", select(family)));
+    rates.collect::<Vec<_>>().join(" or ")
+}
+
+/// Requests of HTTP with a label that keeps them apart from calls in a union.
+fn apart(http: &str) -> String {
+    format!(r#"label_replace({http}, "spoken", "http", "", "")"#)
 }
 
 /// Milliseconds as the bound of a histogram in seconds: a regular expression, since clients write

@@ -49,6 +49,8 @@ pub use routing::Routing;
 pub use weights::{Arm, Weights, weights_of};
 
 use crate::api::FinServiceSpec;
+use crate::api::workload::Port;
+use crate::signals::grpc::Speaks;
 
 /// What every builder is told of the service.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +111,7 @@ impl Scope<'_> {
     }
 
     /// The port that the ingress sends requests to: the one that it names, else the first.
-    pub fn ingress_port(&self) -> Option<&crate::api::workload::Port> {
+    pub fn ingress_port(&self) -> Option<&Port> {
         let ports = &self.spec.ports;
         let named = self.spec.ingress.as_ref().and_then(|ingress| ingress.port.as_ref());
         match named {
@@ -119,14 +121,21 @@ impl Scope<'_> {
     }
 
     /// The port that metrics are scraped at.
-    pub fn metrics_port(&self) -> Option<&crate::api::workload::Port> {
+    pub fn metrics_port(&self) -> Option<&Port> {
         let metrics = self.spec.observability.as_ref()?.metrics.as_ref()?;
         self.spec.ports.iter().find(|port| port.name == metrics.port)
     }
 
+    /// What requests of it are: the port that serves metrics alone takes none.
+    pub fn speaks(&self) -> Speaks {
+        let metrics = self.own_metrics_port().map(|port| &port.name);
+        let ports = self.spec.ports.iter().filter(|port| Some(&port.name) != metrics);
+        Speaks::of(ports.map(Port::protocol))
+    }
+
     /// The metrics port where it serves nothing else: it is neither the first port nor the one of
     /// the ingress, or the service takes no requests at all. Only then is it left out of mTLS.
-    pub fn own_metrics_port(&self) -> Option<&crate::api::workload::Port> {
+    pub fn own_metrics_port(&self) -> Option<&Port> {
         let port = self.metrics_port()?;
         let first = self.spec.ports.first().is_some_and(|first| first.name == port.name);
         let ingress = self.ingress_port().is_some_and(|ingress| ingress.name == port.name);
