@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use banyan::finservice::act;
 use banyan::finservice::children::Kind;
@@ -27,6 +27,10 @@ const SERVICE: &str = include_str!("finservice.yaml");
 const PER_NAMESPACE: u32 = 100;
 /// How long all processes may take to end.
 const END: Duration = Duration::from_secs(20);
+/// How often an API server compares its caches with etcd.
+const CHECKED_EVERY: Duration = Duration::from_secs(300);
+/// How long an API server has to use less than a tenth of a core to count as calm.
+const CALM: Duration = Duration::from_secs(2);
 
 /// Why a measurement ended.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -181,6 +185,21 @@ impl Ground {
     pub fn control_plane_cpu(&self) -> Duration {
         let of = |part| operator::usage(self.cloud.pid(part)?).map(|usage| usage.cpu);
         [Part::ApiServer, Part::Etcd].into_iter().filter_map(of).sum()
+    }
+
+    /// Waits until the API server has nothing to do of its own, for ten minutes at most.
+    ///
+    /// Every five minutes it compares its caches with etcd (`DetectCacheInconsistency`), and decodes all objects for
+    /// it: with 170 000 of them that takes much longer than what is measured here.
+    pub async fn until_calm(&self) {
+        let began = Instant::now();
+        while began.elapsed() < 2 * CHECKED_EVERY {
+            let before = self.control_plane_cpu();
+            tokio::time::sleep(CALM).await;
+            if self.control_plane_cpu().saturating_sub(before) < CALM / 10 {
+                return;
+            }
+        }
     }
 
     /// Ends all.

@@ -128,7 +128,9 @@ async fn measure(options: &Options, services: u32) -> Result<Column, Failure> {
 
     for number in 0..options.restarts {
         say(services, "a restart");
+        ground.until_calm().await;
         column.reads.push(reads::round(&ground).await?);
+        ground.until_calm().await;
         let (mark, served) = (ground.cloud.audit_mark(), ground.control_plane_cpu());
         let operator = Operator::start(&ground, &format!("restart-{number}"), options.concurrency).await?;
         column.starts.push(operator.ready_after);
