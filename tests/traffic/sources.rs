@@ -191,6 +191,18 @@ async fn calls_of_grpc_are_counted_by_what_became_of_them(world: &World) {
         })
         .await;
     }
+    let metrics = vec![counted(What::Errors), counted(What::Slower(0.25))];
+    let subject = Subject { speaks: Speaks::Grpc, probed: true, metrics, ..subject(&space, names) };
+    let limits = || Limits::within(Duration::from_secs(8));
+    let proxies = BuiltIn::new(&[world.gateway.stats_url()], limits()).expect("a source");
+    let failed_by_proxies = async || {
+        let answer = proxies.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
+        told(&answer, 0, 1).unwrap_or_else(|| panic!("{answer:?}")).1
+    };
+    let cluster = space.cluster("canary");
+    // Not from zero: the first calls of all were sent before the gateway knew of any pod.
+    let before = (world.envoy_calls(&cluster, 14).await, failed_by_proxies().await);
+    let of_http = world.envoy(&cluster, Some("5")).await;
     world.pods.behave(&space.release("canary"), Some(Behaviour::failing(20.0)));
     let tally = Load::exactly(load().at(1000.0), 2000).await.expect("a load");
     let canary = tally.of(&space.release("canary"));
@@ -200,25 +212,19 @@ async fn calls_of_grpc_are_counted_by_what_became_of_them(world: &World) {
 
     let sent = names.map(|name| requests(world, &space.pods(name)));
     assert_eq!((sent[0].1, sent[1].1), (0, canary.failed()));
-    let cluster = space.cluster("canary");
     until("Envoy has counted the calls that failed", async || {
-        (world.envoy_calls(&cluster, 14).await == canary.failed()).then_some(())
+        (world.envoy_calls(&cluster, 14).await == before.0 + canary.failed()).then_some(())
     })
     .await;
-    assert_eq!(world.envoy(&cluster, Some("5")).await, 0, "HTTP knows nothing of it");
+    assert_eq!(world.envoy(&cluster, Some("5")).await, of_http, "HTTP knows nothing of it");
+    assert_eq!(failed_by_proxies().await, before.1 + canary.failed());
 
-    let limits = || Limits::within(Duration::from_secs(8));
-    let metrics = vec![counted(What::Errors), counted(What::Slower(0.25))];
-    let subject = Subject { speaks: Speaks::Grpc, probed: true, metrics, ..subject(&space, names) };
     let all = |answer: &Answer| {
         let right = |arm: usize| {
             told(answer, 0, arm) == Some(sent[arm]) && told(answer, 1, arm) == Some((sent[arm].0, 0))
         };
         right(0) && right(1)
     };
-    let proxies = BuiltIn::new(&[world.gateway.stats_url()], limits()).expect("a source");
-    let answer = proxies.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
-    assert_eq!(told(&answer, 0, 1).map(|told| told.1), Some(canary.failed()), "{answer:?}");
     let pods = BuiltIn::new(&[], limits()).expect("a source");
     let answer = pods.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
     assert!(all(&answer), "{answer:?}");
