@@ -17,8 +17,8 @@ const MISSED_SECONDS: f64 = 2.0;
 /// How often a service is woken for fresh numbers in its status although no verdict changed, in seconds.
 const NUMBERS_EVERY: f64 = 60.0;
 
-/// After a verdict that takes a canary's weight away nobody asks about it for so many seconds: where many fail at once, the
-/// questions about all of them would take their time from the writes.
+/// While a verdict takes a canary's weight away it is asked about every so many seconds at the most: where many fail at
+/// once, the questions about all of them would take their time from the writes.
 const GIVES_WAY: f64 = 2.0;
 
 /// A rollout that is followed.
@@ -122,8 +122,9 @@ impl<K> Followed<K> {
         let differs = !holds && (changed || self.untold);
         self.untold = holds;
         self.evidence = Some(evidence);
-        if urgent && differs {
-            self.due = self.due.max(together(now + GIVES_WAY));
+        if urgent {
+            let interval = self.follow.policy.interval.as_secs_f64();
+            self.due = self.due.max(next_tick(now + GIVES_WAY, interval));
         }
         let stale = now >= self.numbers_due;
         if stale || differs {

@@ -265,7 +265,10 @@ async fn fifty_canaries_are_asked_about_in_one_question_and_none_waits_for_anoth
     let before = stage.played.script().batches.len();
     until("they are asked about again and again", || stage.played.script().batches.len() > before + 5).await;
     for (_, asked) in &stage.played.script().batches[before..] {
-        assert_eq!(asked.len(), 50, "one question for all");
+        assert!(
+            matches!(asked.len(), 40 | 50),
+            "one question for all, without those that fail or with all of them"
+        );
     }
 }
 
