@@ -154,7 +154,7 @@ impl Column {
 
     /// The median of the bare reads, in seconds.
     fn floor_of_start(&self) -> f64 {
-        quantile(&self.reads, 0.5).as_secs_f64()
+        median(&self.reads).as_secs_f64()
     }
 
     fn children(&self) -> usize {
@@ -270,7 +270,7 @@ impl Report {
                 "**a cold start**: from the process's start to leading with all caches filled, median",
                 "3 s at 2 000, 10 s at 10 000",
                 |c| {
-                    let took = quantile(&c.starts, 0.5);
+                    let took = median(&c.starts);
                     let text = seconds(took.as_secs_f64());
                     match c.start_goal() {
                         Some(goal) => Cell::judged(text, took < goal),
@@ -278,21 +278,25 @@ impl Report {
                     }
                 },
             ),
+            self.row("each of them", "", |c| {
+                let each = c.starts.iter().map(|took| format!("{:.1}", took.as_secs_f64()));
+                Cell::plain(format!("{} s", each.collect::<Vec<_>>().join(", ")))
+            }),
             self.row("floor: the same lists in a bare loop, thrown away, median", "", |c| {
                 Cell::plain(seconds(c.floor_of_start()))
             }),
             self.row("ratio to that floor", "", |c| {
-                Cell::plain(format!("{:.2}", quantile(&c.starts, 0.5).as_secs_f64() / c.floor_of_start()))
+                Cell::plain(format!("{:.2}", median(&c.starts).as_secs_f64() / c.floor_of_start()))
             }),
             self.row("from there to having looked at each FinService, median", "", |c| {
-                let took = quantile(&c.looked, 0.5).saturating_sub(quantile(&c.starts, 0.5));
+                let took = median(&c.looked).saturating_sub(median(&c.starts));
                 Cell::plain(seconds(took.as_secs_f64()))
             }),
             self.row("CPU of API server and etcd until the caches are filled, median", "", |c| {
-                Cell::plain(seconds(quantile(&c.start_served, 0.5).as_secs_f64()))
+                Cell::plain(seconds(median(&c.start_served).as_secs_f64()))
             }),
             self.row("CPU of the operator until at rest, median", "", |c| {
-                Cell::plain(seconds(quantile(&c.start_cpu, 0.5).as_secs_f64()))
+                Cell::plain(seconds(median(&c.start_cpu).as_secs_f64()))
             }),
             self.row("writes, nothing having changed", "0", |c| {
                 Cell::judged(c.start_writes.to_string(), c.start_writes == 0)
@@ -416,6 +420,14 @@ fn spread(column: &Column) -> String {
     let slowest = column.floors.iter().map(each).fold(0.0, f64::max);
     let fastest = column.floors.iter().map(each).fold(f64::INFINITY, f64::min);
     format!("{:.0} %", (slowest / fastest - 1.0) * 100.0)
+}
+
+/// The middle, or the mean of the two in the middle: by rank alone the faster one would be taken. Zero of nothing.
+fn median(of: &[Duration]) -> Duration {
+    let mut sorted = of.to_vec();
+    sorted.sort_unstable();
+    let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
+    (at(of.len().saturating_sub(1) / 2) + at(of.len() / 2)) / 2
 }
 
 /// The nearest-rank quantile; zero of nothing.
