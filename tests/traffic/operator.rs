@@ -88,11 +88,7 @@ async fn a_new_release_of_a_finservice_costs_no_request(world: &World) {
 /// Whatever a service speaks, a real Prometheus takes each expression of its rules and its dashboard, and its objective
 /// sees the fifth of the requests that failed.
 async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
-    let Some(prometheus) = &world.prometheus else {
-        println!("skipped: prometheus is not installed");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have a Prometheus");
-        return;
-    };
+    let Some(prometheus) = world.prometheus_or_skip() else { return };
     let operator = world.operator(&[]).await;
     for (name, protocol, more) in
         [("speaks-http", "HTTP", None), ("speaks-grpc", "GRPC", None), ("speaks-both", "GRPC", Some("HTTP"))]
@@ -112,9 +108,7 @@ async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
         services.patch("app", &PatchParams::default(), &patch).await.expect("a FinService");
         space.hears_of("app:1").await;
         world.pods.behave(&space.release("app:1"), Some(Behaviour::failing(20.0)));
-        let load =
-            if protocol == "GRPC" { space.load().calling("/pay.v1.Ledger/Post") } else { space.load() };
-        let load = Load::start(load).expect("a load");
+        let load = Load::start(space.load_speaking(protocol)).expect("a load");
 
         let rules = space.api("monitoring.coreos.com/v1", "PrometheusRule");
         let rule = until("the rules are written", async || rules.get("app").await.ok()).await;

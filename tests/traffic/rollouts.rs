@@ -237,11 +237,7 @@ async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world:
 /// A canary at 10 % of 200 requests a second turns bad, 20 % of its answers fail: how many do users see?
 async fn found(world: &World, name: &str, source: Source, protocol: &'static str) {
     let stage = Stage::speaking(protocol, world, name, source, json!({})).await;
-    let load = match protocol {
-        "GRPC" => stage.space.load().calling("/pay.v1.Ledger/Post"),
-        _ => stage.space.load(),
-    };
-    let load = Load::start(load.at(200.0)).expect("a load");
+    let load = Load::start(stage.space.load_speaking(protocol).at(200.0)).expect("a load");
     until("requests are answered", async || (load.tally().answered() > 400).then_some(())).await;
     let bad = stage.space.release("app:2");
     world.pods.behave(&bad, Some(Behaviour::failing(20.0)));
@@ -272,9 +268,7 @@ async fn a_bad_canary_is_found_by_what_its_pods_count(world: &World) {
 }
 
 async fn a_bad_canary_is_found_by_prometheus(world: &World) {
-    if world.prometheus.is_none() {
-        println!("skipped: prometheus is not installed");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have a Prometheus");
+    if world.prometheus_or_skip().is_none() {
         return;
     }
     found(world, "by-prometheus", Source::Prometheus, "HTTP").await;

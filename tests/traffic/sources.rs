@@ -72,11 +72,7 @@ async fn envoy_pods_and_prometheus_count_what_was_sent(world: &World) {
 
 /// Waits until the Prometheus of the machine has the numbers of one revision.
 async fn prometheus_has(world: &World, namespace: &str, revision: &str, all: u64, failed: u64) {
-    let Some(prometheus) = &world.prometheus else {
-        println!("skipped: prometheus is not installed");
-        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
-        return;
-    };
+    let Some(prometheus) = world.prometheus_or_skip() else { return };
     let own =
         format!("namespace=\"{namespace}\",banyan_dev_service=\"app\",banyan_dev_revision=\"{revision}\"");
     for (labels, wanted) in [("", all), (",http_response_status_code=\"500\"", failed)] {
@@ -92,11 +88,7 @@ async fn prometheus_has(world: &World, namespace: &str, revision: &str, all: u64
 /// The questions of rollouts, to a Prometheus that is one: what it answers is what was sent, and while it is stopped
 /// there is no answer.
 async fn a_real_prometheus_answers_what_rollouts_ask(world: &World) {
-    let Some(real) = &world.prometheus else {
-        println!("skipped: prometheus is not installed");
-        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
-        return;
-    };
+    let Some(real) = world.prometheus_or_skip() else { return };
     let space = world.space("asks").await;
     let names = ["stable", "canary"];
     for name in names {
@@ -183,7 +175,7 @@ async fn calls_of_grpc_are_counted_by_what_became_of_them(world: &World) {
         space.deploy_speaking(name, 2, "kubernetes.io/h2c").await;
     }
     space.route(&[("stable", 80), ("canary", 20)]).await;
-    let load = || space.load().calling("/pay.v1.Ledger/Post");
+    let load = || space.load_speaking("GRPC");
     for name in names {
         until(&format!("calls go to {name}"), async || {
             let tally = Load::exactly(load().at(2000.0), 20).await.expect("a load");
@@ -228,7 +220,7 @@ async fn calls_of_grpc_are_counted_by_what_became_of_them(world: &World) {
     let pods = BuiltIn::new(&[], limits()).expect("a source");
     let answer = pods.ask(std::slice::from_ref(&subject), 1.0).await.remove(0);
     assert!(all(&answer), "{answer:?}");
-    let Some(real) = &world.prometheus else { return };
+    let Some(real) = world.prometheus_or_skip() else { return };
     let asker = Prometheus::new(real.url(), None, None).expect("an address");
     for speaks in [Speaks::Grpc, Speaks::Both] {
         let subject = Subject { speaks, ..subject.clone() };

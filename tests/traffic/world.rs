@@ -86,6 +86,15 @@ impl World {
         Self { cloud, client, gateway, pods, prometheus, supervisor }
     }
 
+    /// The Prometheus, for a scenario that is skipped without one; in CI it fails then.
+    pub fn prometheus_or_skip(&self) -> Option<&PrometheusServer> {
+        if self.prometheus.is_none() {
+            println!("skipped: prometheus is not installed");
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
+        }
+        self.prometheus.as_ref()
+    }
+
     /// A new namespace.
     pub async fn space(&self, name: &str) -> Space<'_> {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
@@ -330,6 +339,12 @@ impl Space<'_> {
             (tally.of(&self.release(name)).total() > 0 && tally.failed() == 0).then_some(())
         })
         .await;
+    }
+
+    /// The same in what is spoken at the port of a FinService: for `GRPC` its requests are calls.
+    pub fn load_speaking(&self, protocol: &str) -> LoadOptions {
+        let load = self.load();
+        if protocol == "GRPC" { load.calling("/pay.v1.Ledger/Post") } else { load }
     }
 
     /// Objects of a kind in the namespace.
