@@ -38,7 +38,8 @@ const GRPC: &str = "envoy_cluster_grpc_";
 const ISTIO: &str = "istio_requests_total";
 /// Istio's histogram of durations, in milliseconds.
 const ISTIO_DURATIONS: &str = "istio_request_duration_milliseconds_bucket";
-const MILLIS: f64 = 1000.0;
+/// So many to a second are the units of both, and of some of gRPC's.
+pub(super) const MILLIS: f64 = 1000.0;
 
 /// An arm of a subject, both by their places.
 type Place = (usize, usize);

@@ -97,6 +97,11 @@ pub fn faults() -> String {
     FAULTS.map(|(number, _)| number).join("|")
 }
 
+/// What `query` says of the first family that there is, as PromQL.
+pub fn first_of(query: impl Fn(&Family) -> String) -> String {
+    FAMILIES.each_ref().map(query).join(" or ")
+}
+
 impl Family {
     /// The selector of its calls but probes, of what `labels` select, as PromQL. `suffix` is `_count` or `_bucket`.
     pub fn calls(&self, suffix: &str, labels: &str) -> String {

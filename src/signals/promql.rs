@@ -246,7 +246,7 @@ impl Select {
 
 /// For each pod the sum of what is selected of the first family that there is.
 fn by_pod(select: impl Fn(&Family) -> String) -> String {
-    FAMILIES.each_ref().map(|family| format!("sum by ({POD}) ({})", select(family))).join(" or ")
+    grpc::first_of(|family| format!("sum by ({POD}) ({})", select(family)))
 }
 
 /// Terms of Istio's standard metrics, as callers' proxies and gateways tell them.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::answer::{Proxy, ready_since};
 use super::counts::Counts;
+use super::gateway::MILLIS;
 use super::pods::Told;
 use super::promql::{BuiltInQuery, Kind, TERM, Term};
 use super::subject::{Pod, Reading, Subject};
@@ -16,9 +17,6 @@ use crate::evidence::pod_id;
 /// How old a sample may be, in seconds: four of the ServiceMonitor's default intervals. Prometheus itself gives one
 /// for five minutes.
 pub const STALE: f64 = 60.0;
-
-/// Bounds of Istio's durations, and of some of gRPC's, are so many to a second.
-const MILLIS: f64 = 1000.0;
 
 /// Job and instance of a scrape.
 type Scrape = (String, String);

@@ -5,7 +5,7 @@ use super::peer_authentication::strict;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::units;
-use crate::signals::grpc::{self, FAMILIES, Family, Speaks};
+use crate::signals::grpc::{self, Family, Speaks};
 use crate::signals::pods::{FAMILY as HTTP, STATUS};
 
 /// Bounds of Istio's histogram of durations, in milliseconds.
@@ -103,22 +103,19 @@ impl MetricSource {
             _ => format!("{millis}([.]0)?"),
         };
         let http = format!(r#"sum(rate({HTTP}_bucket{{{},le=~"{}"}}[{window}]))"#, self.own, bound(1.0));
+        if self.speaks == Speaks::Http {
+            return (http, self.http("sum", window));
+        }
         let fast = calls("sum", window, |family| {
             family.calls("_bucket", &format!(r#"{},le=~"{}""#, self.own, bound(family.to_a_second)))
         });
-        let all = self.calls("sum", window);
-        match self.speaks {
-            Speaks::Http => (http, self.http("sum", window)),
-            Speaks::Grpc => (format!("({fast} or {http})"), self.counted("sum", window)),
-            // Only those whose histogram has the bound are what it is a share of.
-            Speaks::Both => (
-                format!("sum({fast} or {})", apart(&http)),
-                format!(
-                    "sum((({all}) and ({fast})) or {})",
-                    apart(&format!("{} and {http}", self.http("sum", window)))
-                ),
-            ),
+        if self.speaks == Speaks::Grpc {
+            return (format!("({fast} or {http})"), self.counted("sum", window));
         }
+        // Only those whose histogram has the bound are what it is a share of.
+        let calls = format!("({}) and ({fast})", self.calls("sum", window));
+        let requests = apart(&format!("{} and {http}", self.http("sum", window)));
+        (format!("sum({fast} or {})", apart(&http)), format!("sum(({calls}) or {requests})"))
     }
 
     /// Duration that a share `quantile` of requests stays under, in seconds, over `window`; of calls where both HTTP
@@ -137,11 +134,11 @@ impl MetricSource {
         if self.speaks == Speaks::Http {
             return http;
         }
-        let calls = FAMILIES.each_ref().map(|family| {
+        let calls = grpc::first_of(|family| {
             let seconds = of(&family.calls("_bucket", &self.own));
             if family.to_a_second == 1.0 { seconds } else { format!("{seconds} / {}", family.to_a_second) }
         });
-        format!("{} or {http}", calls.join(" or "))
+        format!("{calls} or {http}")
     }
 
     /// Requests by revision, as a rate over `window`.
@@ -159,11 +156,11 @@ impl MetricSource {
 
     /// Requests that the pods count, as a rate.
     fn counted(&self, sum: &str, window: &str) -> String {
-        let (calls, http) = (self.calls(sum, window), self.http(sum, window));
+        let http = self.http(sum, window);
         match self.speaks {
             Speaks::Http => http,
-            Speaks::Grpc => format!("({calls} or {http})"),
-            Speaks::Both => format!("{sum}({calls} or {})", apart(&http)),
+            Speaks::Grpc => format!("({} or {http})", self.calls(sum, window)),
+            Speaks::Both => format!("{sum}({} or {})", self.calls(sum, window), apart(&http)),
         }
     }
 
@@ -183,8 +180,7 @@ impl MetricSource {
 
 /// Calls of gRPC that `select` selects of a family, as a rate: of the first family that there is.
 fn calls(sum: &str, window: &str, select: impl Fn(&Family) -> String) -> String {
-    let rates = FAMILIES.iter().map(|family| format!("{sum}(rate({}[{window}]))", select(family)));
-    rates.collect::<Vec<_>>().join(" or ")
+    grpc::first_of(|family| format!("{sum}(rate({}[{window}]))", select(family)))
 }
 
 /// Requests of HTTP with a label that keeps them apart from calls in a union.
