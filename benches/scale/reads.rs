@@ -1,5 +1,5 @@
-//! The floor of a cold start: the same lists in a bare loop, as many at once as the operator reads, with its rights; what
-//! comes is thrown away.
+//! The floor of a cold start: the same lists in a bare loop, as many at once and in the order that the operator reads, with its
+//! rights; what comes is thrown away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::ground::{self, Failure, Ground};
 pub async fn round(ground: &Ground) -> Result<Duration, Failure> {
     let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}=banyan"));
     let mut lists = vec![(ApiResource::erase::<FinService>(&()), ListParams::default())];
-    lists.extend(Kind::ALL.map(|kind| (api_resource(kind), ours.clone())));
+    lists.extend(Kind::longest_list_first().map(|kind| (api_resource(kind), ours.clone())));
     let request = |(kind, of): &(_, _)| Request::new(DynamicObject::url_path(kind, None)).list(of);
     let requests: Result<Vec<_>, _> = lists.iter().map(request).collect();
     let (requests, client) = (Arc::new(requests?), ground.operator_client().await?);

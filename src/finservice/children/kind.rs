@@ -77,6 +77,14 @@ impl Kind {
         Self::KafkaUser,
     ];
 
+    /// All kinds, those first of which a list takes longest, so that it does not run alone after all others: rules, which
+    /// are the largest, and the other custom resources, each of which the API server copies before it writes it out.
+    pub fn longest_list_first() -> [Self; 20] {
+        let mut kinds = Self::ALL;
+        kinds.sort_by_key(|kind| (*kind != Self::PrometheusRule, kind.api().is_none()));
+        kinds
+    }
+
     /// API group, version, kind and plural.
     pub fn resource(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
