@@ -46,6 +46,8 @@ pub enum Signal {
     Kill,
     /// Asks it to end.
     Term,
+    /// Has it read its configuration again (SIGHUP).
+    Reload,
     /// Suspends it: its connections stay open and silent.
     Stop,
     /// Lets a suspended one go on.
@@ -57,6 +59,7 @@ impl Signal {
         // SIGSTOP and SIGCONT have other numbers on the BSDs, macOS among them.
         let linux = cfg!(target_os = "linux");
         match self {
+            Self::Reload => 1,
             Self::Kill => 9,
             Self::Term => 15,
             Self::Stop if linux => 19,

@@ -22,6 +22,8 @@ const BURNS: [(&str, u64, u64, &str); 4] = [
     ("3", 1_440, 120, "ticket"),
     ("1", 4_320, 360, "ticket"),
 ];
+/// The shortest of them, over which rates are recorded.
+const BASE: u64 = 5;
 /// The shortest window, in minutes: less holds too few scrapes for a rate.
 const SHORTEST: u64 = 2;
 
@@ -30,19 +32,71 @@ struct Objective {
     name: &'static str,
     /// The error budget as a decimal fraction, such as `0.0001`.
     budget: String,
-    /// Share of bad requests over a window.
+    /// From which duration on a request is bad, where that is what is promised. It labels what is recorded, since
+    /// what was slow by another bound says nothing of this one.
+    threshold: Option<String>,
+    /// Requests, as a rate over a window.
+    requests: Box<dyn Fn(&str) -> String>,
+    /// Those of them that are bad.
     bad: Box<dyn Fn(&str) -> String>,
+}
+
+impl Objective {
+    fn labels(&self, scope: &Scope) -> Value {
+        let mut labels = json!({"namespace": scope.namespace, "service": scope.name, "slo": self.name});
+        if let Some(threshold) = &self.threshold {
+            labels["threshold"] = threshold.as_str().into();
+        }
+        labels
+    }
+
+    /// What is recorded of this objective.
+    fn recorded(&self, scope: &Scope) -> Recorded {
+        let mut selector =
+            format!(r#"namespace="{}",service="{}",slo="{}""#, scope.namespace, scope.name, self.name);
+        if let Some(threshold) = &self.threshold {
+            selector.push_str(&format!(r#",threshold="{threshold}""#));
+        }
+        Recorded { base: scaled(BASE, promised(scope), SHORTEST), selector }
+    }
+}
+
+/// Two series that are recorded of an objective: how many requests there were, and how many of them were bad. All
+/// longer windows add up these two, so that no window of days is read from the requests' own series, of which a
+/// service has hundreds.
+struct Recorded {
+    /// The window of their rates.
+    base: String,
+    selector: String,
+}
+
+impl Recorded {
+    fn requests(&self) -> String {
+        format!("banyan:slo_requests:rate{}", self.base)
+    }
+
+    fn bad(&self) -> String {
+        format!("banyan:slo_bad_requests:rate{}", self.base)
+    }
+
+    /// Share of bad requests over a window.
+    fn share(&self, window: &str) -> String {
+        let Self { base, selector } = self;
+        let of = |record: String| match window == base {
+            true => format!("{record}{{{selector}}}"),
+            false => format!("sum_over_time({record}{{{selector}}}[{window}])"),
+        };
+        format!("{} / {}", of(self.bad()), of(self.requests()))
+    }
 }
 
 /// The rules; none if the spec has neither an objective nor the alert on logs.
 pub fn build(scope: &Scope) -> Option<Child> {
     let objectives = objectives(scope);
-    let window = scope.spec.slo.as_ref().and_then(|slo| slo.window.as_deref()).and_then(units::duration);
-    let window = window.filter(|window| !window.is_zero()).unwrap_or(WINDOW);
     let mut groups = Vec::new();
     for objective in &objectives {
-        groups.push(burning(scope, objective, window));
-        groups.push(remaining(scope, objective, window));
+        groups.push(burning(scope, objective));
+        groups.push(remaining(scope, objective));
     }
     groups.extend(logs(scope));
     let groups = list(groups)?;
@@ -54,21 +108,43 @@ fn objectives(scope: &Scope) -> Vec<Objective> {
     let source = MetricSource::of(scope);
     let mut objectives = Vec::new();
     if let Some(budget) = slo.availability.as_deref().and_then(budget) {
-        let source = source.clone();
-        let bad = move |window: &str| format!("{} / {}", source.errors(window), source.requests(window));
-        objectives.push(Objective { name: "availability", budget, bad: Box::new(bad) });
+        let (all, failed) = (source.clone(), source.clone());
+        objectives.push(Objective {
+            name: "availability",
+            budget,
+            threshold: None,
+            requests: Box::new(move |window| all.requests(window)),
+            bad: Box::new(move |window| failed.errors(window)),
+        });
     }
     if let Some(latency) = &slo.latency
         && let Some(budget) = budget(&latency.percent)
     {
-        let threshold = latency.threshold.clone();
-        let bad = move |window: &str| {
-            let (fast, all) = source.fast(&threshold, window);
-            format!("1 - {fast} / {all}")
-        };
-        objectives.push(Objective { name: "latency", budget, bad: Box::new(bad) });
+        let fast = move |threshold: &str, window: &str| source.fast(threshold, window);
+        let (of_all, of_slow) = (fast.clone(), fast);
+        let (threshold, bound) = (latency.threshold.clone(), latency.threshold.clone());
+        objectives.push(Objective {
+            name: "latency",
+            budget,
+            threshold: Some(latency.threshold.clone()),
+            // Only while there is such a bound: requests of which none is known to be slow would thin out the others.
+            requests: Box::new(move |window| {
+                let (fast, all) = of_all(&bound, window);
+                format!("{all} and {fast}")
+            }),
+            bad: Box::new(move |window| {
+                let (fast, all) = of_slow(&threshold, window);
+                format!("{all} - {fast}")
+            }),
+        });
     }
     objectives
+}
+
+/// The window of the objectives.
+fn promised(scope: &Scope) -> Duration {
+    let window = scope.spec.slo.as_ref().and_then(|slo| slo.window.as_deref()).and_then(units::duration);
+    window.filter(|window| !window.is_zero()).unwrap_or(WINDOW)
 }
 
 /// What `99.99` percent leave: `0.0001`. In whole numbers, so that no digit is lost. `None` if
@@ -88,32 +164,19 @@ fn scaled(minutes: u64, window: Duration, at_least: u64) -> String {
     units::display(Duration::from_secs(scaled.max(at_least).saturating_mul(60)))
 }
 
-fn labels(scope: &Scope, objective: &str) -> Value {
-    json!({"namespace": scope.namespace, "service": scope.name, "slo": objective})
-}
-
-/// Selects what `labels` labels.
-fn selector(scope: &Scope, objective: &str) -> String {
-    format!(r#"{{namespace="{}",service="{}",slo="{objective}"}}"#, scope.namespace, scope.name)
-}
-
-fn burning(scope: &Scope, objective: &Objective, window: Duration) -> Value {
-    let mut rules: Vec<Value> = Vec::new();
+fn burning(scope: &Scope, objective: &Objective) -> Value {
+    let (recorded, window) = (objective.recorded(scope), promised(scope));
+    let record =
+        |name: String, expr: String| json!({"record": name, "expr": expr, "labels": objective.labels(scope)});
+    let mut rules = vec![
+        record(recorded.requests(), (objective.requests)(&recorded.base)),
+        record(recorded.bad(), (objective.bad)(&recorded.base)),
+    ];
     let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
     for (pace, long, short, severity) in BURNS {
         // The short window makes the alert end soon after the cause does; it must stay the shorter.
         let (long, short) = (scaled(long, window, 5 * SHORTEST), scaled(short, window, SHORTEST));
-        for window in [&short, &long] {
-            let record = format!("banyan:slo_bad_requests:ratio_rate{window}");
-            if rules.iter().all(|rule| rule["record"] != record.as_str()) {
-                let labels = labels(scope, objective.name);
-                rules.push(json!({"record": record, "expr": (objective.bad)(window), "labels": labels}));
-            }
-        }
-        let over = |window: &str| {
-            let selector = selector(scope, objective.name);
-            format!("banyan:slo_bad_requests:ratio_rate{window}{selector} > {pace} * {}", objective.budget)
-        };
+        let over = |window: &str| format!("{} > {pace} * {}", recorded.share(window), objective.budget);
         let both = format!("({} and {})", over(&long), over(&short));
         match alerts.iter_mut().find(|(known, _)| *known == severity) {
             Some((_, conditions)) => conditions.push(both),
@@ -121,14 +184,12 @@ fn burning(scope: &Scope, objective: &Objective, window: Duration) -> Value {
         }
     }
     for (severity, conditions) in alerts {
-        let mut labels = labels(scope, objective.name);
-        labels["severity"] = severity.into();
-        labels["owner"] = scope.spec.owner.as_str().into();
         let pace = if severity == "page" { "fast" } else { "steadily" };
         rules.push(json!({
             "alert": "BanyanErrorBudgetBurn",
             "expr": conditions.join(" or "),
-            "labels": labels,
+            // What is recorded bears the other labels.
+            "labels": {"severity": severity, "owner": scope.spec.owner},
             "annotations": {
                 "summary": format!("{}/{} burns its error budget for {} {pace}", scope.namespace, scope.name, objective.name),
                 "description": format!(
@@ -143,15 +204,14 @@ fn burning(scope: &Scope, objective: &Objective, window: Duration) -> Value {
 }
 
 /// What is left of the budget over the whole window, which is long: asked seldom.
-fn remaining(scope: &Scope, objective: &Objective, window: Duration) -> Value {
-    let bad = (objective.bad)(&units::display(window));
+fn remaining(scope: &Scope, objective: &Objective) -> Value {
+    let bad = objective.recorded(scope).share(&units::display(promised(scope)));
     json!({
         "name": format!("{}.{}.budget", scope.name, objective.name),
         "interval": "5m",
         "rules": [{
             "record": "banyan:slo_error_budget_remaining:ratio",
-            "expr": format!("1 - ({bad}) / {}", objective.budget),
-            "labels": labels(scope, objective.name),
+            "expr": format!("1 - {bad} / {}", objective.budget),
         }],
     })
 }
@@ -220,6 +280,19 @@ mod tests {
         assert_eq!(scaled(4_320, day(30), 10), "72h");
         assert_eq!(scaled(60, day(90), 10), "3h");
         assert_eq!(scaled(5, day(1), 2), "2m");
+    }
+
+    #[test]
+    fn an_objective_of_a_day_is_counted_over_two_minutes_and_never_over_less() {
+        let mut spec = testing::rich();
+        spec.slo.as_mut().expect("objectives").window = Some("1d".into());
+        let groups = build(&testing::scope(&spec)).expect("rules").body["spec"]["groups"].to_string();
+        for window in ["rate2m", "[2m]", "[12m]", "[4m]", "[48m]", "[2h24m]", "[24h]"] {
+            assert!(groups.contains(window), "{window}: {groups}");
+        }
+        for window in ["rate5m", "[1m]", "[0m]"] {
+            assert!(!groups.contains(window), "{window}: {groups}");
+        }
     }
 
     #[test]

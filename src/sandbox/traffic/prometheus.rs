@@ -38,6 +38,7 @@ pub struct PrometheusOptions {
 #[derive(Debug)]
 pub struct PrometheusServer {
     name: String,
+    rules: PathBuf,
     log: PathBuf,
     url: String,
     supervisor: Arc<Supervisor>,
@@ -50,7 +51,8 @@ impl PrometheusServer {
     /// When it ends or is not ready in 60 s; the end of its log is in the error.
     pub async fn start(options: &PrometheusOptions, supervisor: Arc<Supervisor>) -> Result<Self> {
         let dir = &options.dir;
-        std::fs::create_dir_all(dir).context(|| format!("making the folder {}", dir.display()))?;
+        let rules = rules_of(options);
+        std::fs::create_dir_all(&rules).context(|| format!("making the folder {}", rules.display()))?;
         let config = dir.join("prometheus.yml");
         let text =
             serde_norway::to_string(&config_of(options)).context(|| "writing Prometheus' configuration")?;
@@ -58,6 +60,7 @@ impl PrometheusServer {
         let listen = format!("127.0.0.1:{}", free_port()?);
         let server = Self {
             name: format!("prometheus/{}", options.name),
+            rules: rules_of(options),
             log: dir.join("prometheus.log"),
             url: format!("http://{listen}"),
             supervisor,
@@ -125,6 +128,18 @@ impl PrometheusServer {
         self.supervisor.signal(&self.name, signal)
     }
 
+    /// Has it evaluate groups of rules, given as the `spec` of a PrometheusRule; those given before by this name are
+    /// replaced.
+    ///
+    /// # Errors
+    /// When they cannot be written, or the supervisor is gone. Of rules that it does not take its log tells.
+    pub fn evaluate(&self, name: &str, spec: &Value) -> Result<()> {
+        let file = self.rules.join(format!("{name}.yml"));
+        let text = serde_norway::to_string(spec).context(|| "writing rules")?;
+        std::fs::write(&file, text).context(|| format!("writing {}", file.display()))?;
+        self.signal(Signal::Reload)
+    }
+
     /// Asks a question that has a vector for an answer: the labels of each series and its value.
     ///
     /// # Errors
@@ -167,12 +182,17 @@ fn client() -> Result<reqwest::Client> {
         .context(|| "making an HTTP client")
 }
 
+fn rules_of(options: &PrometheusOptions) -> PathBuf {
+    options.dir.join("rules")
+}
+
 fn config_of(options: &PrometheusOptions) -> Value {
     let interval = format!("{}ms", options.interval.as_millis());
     // A scrape may not take longer than the time to the next.
     let timeout = format!("{}ms", options.interval.as_millis().min(10_000));
     json!({
-        "global": {"scrape_interval": interval, "scrape_timeout": timeout},
+        "global": {"scrape_interval": interval, "scrape_timeout": timeout, "evaluation_interval": interval},
+        "rule_files": [rules_of(options).join("*.yml")],
         "scrape_configs": [
             // Only the pods that have a revision's Service before them would be found by a ServiceMonitor; here all are.
             {"job_name": "pods", "file_sd_configs": [{"files": options.targets, "refresh_interval": "1s"}]},
@@ -200,7 +220,10 @@ mod tests {
             interval: Duration::from_millis(500),
         };
         let config = config_of(&options);
-        assert_eq!(config["global"], json!({"scrape_interval": "500ms", "scrape_timeout": "500ms"}));
+        assert_eq!(
+            config["global"],
+            json!({"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"})
+        );
         assert_eq!(config["scrape_configs"][0]["file_sd_configs"][0]["files"][0], "/x/targets.json");
         options.interval = Duration::from_secs(60);
         assert_eq!(config_of(&options)["global"]["scrape_timeout"], "10000ms");
