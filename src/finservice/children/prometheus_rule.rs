@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json::list;
 use super::metric_source::MetricSource;
@@ -24,69 +24,48 @@ const BURNS: [(&str, u64, u64, &str); 4] = [
 ];
 /// The shortest of them, over which rates are recorded.
 const BASE: u64 = 5;
+/// What is recorded, before the window of its rates.
+const REQUESTS: &str = "banyan:slo_requests:rate";
+/// The same, of bad requests.
+const BAD: &str = "banyan:slo_bad_requests:rate";
 /// The shortest window, in minutes: less holds too few scrapes for a rate.
 const SHORTEST: u64 = 2;
 
-/// An objective: what share of requests may be bad.
-struct Objective {
+/// An objective: what share of requests may be bad, and the two series that are recorded of it, how many requests there
+/// were and how many of them were bad. All longer windows add up these two, so that no window of days is read from the
+/// requests' own series, of which a service has hundreds.
+struct Objective<'a> {
     name: &'static str,
     /// The error budget as a decimal fraction, such as `0.0001`.
     budget: String,
-    /// From which duration on a request is bad, where that is what is promised. It labels what is recorded, since
-    /// what was slow by another bound says nothing of this one.
-    threshold: Option<String>,
-    /// Requests, as a rate over a window.
-    requests: Box<dyn Fn(&str) -> String>,
-    /// Those of them that are bad.
-    bad: Box<dyn Fn(&str) -> String>,
-}
-
-impl Objective {
-    fn labels(&self, scope: &Scope) -> Value {
-        let mut labels = json!({"namespace": scope.namespace, "service": scope.name, "slo": self.name});
-        if let Some(threshold) = &self.threshold {
-            labels["threshold"] = threshold.as_str().into();
-        }
-        labels
-    }
-
-    /// What is recorded of this objective.
-    fn recorded(&self, scope: &Scope) -> Recorded {
-        let mut selector =
-            format!(r#"namespace="{}",service="{}",slo="{}""#, scope.namespace, scope.name, self.name);
-        if let Some(threshold) = &self.threshold {
-            selector.push_str(&format!(r#",threshold="{threshold}""#));
-        }
-        Recorded { base: scaled(BASE, promised(scope), SHORTEST), selector }
-    }
-}
-
-/// Two series that are recorded of an objective: how many requests there were, and how many of them were bad. All
-/// longer windows add up these two, so that no window of days is read from the requests' own series, of which a
-/// service has hundreds.
-struct Recorded {
-    /// The window of their rates.
+    /// Over which time the budget is meant.
+    window: Duration,
+    /// The window of the rates that are recorded.
     base: String,
-    selector: String,
+    /// What the two series bear.
+    labels: Vec<(&'static str, &'a str)>,
+    /// Requests, as a rate over that window.
+    requests: String,
+    /// Those of them that are bad.
+    bad: String,
 }
 
-impl Recorded {
-    fn requests(&self) -> String {
-        format!("banyan:slo_requests:rate{}", self.base)
+impl Objective<'_> {
+    fn record(&self, name: &str, expr: &str) -> Value {
+        let labels: Map<String, Value> =
+            self.labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        json!({"record": format!("{name}{}", self.base), "expr": expr, "labels": labels})
     }
 
-    fn bad(&self) -> String {
-        format!("banyan:slo_bad_requests:rate{}", self.base)
-    }
-
-    /// Share of bad requests over a window.
+    /// Share of bad requests over a window, from what is recorded.
     fn share(&self, window: &str) -> String {
-        let Self { base, selector } = self;
-        let of = |record: String| match window == base {
-            true => format!("{record}{{{selector}}}"),
-            false => format!("sum_over_time({record}{{{selector}}}[{window}])"),
+        let labels: Vec<String> =
+            self.labels.iter().map(|(key, value)| format!(r#"{key}="{value}""#)).collect();
+        let of = |name: &str| {
+            let series = format!("{name}{}{{{}}}", self.base, labels.join(","));
+            if window == self.base { series } else { format!("sum_over_time({series}[{window}])") }
         };
-        format!("{} / {}", of(self.bad()), of(self.requests()))
+        format!("{} / {}", of(BAD), of(REQUESTS))
     }
 }
 
@@ -103,48 +82,33 @@ pub fn build(scope: &Scope) -> Option<Child> {
     Some(scope.child(Kind::PrometheusRule, scope.name.to_owned(), None, json!({"spec": {"groups": groups}})))
 }
 
-fn objectives(scope: &Scope) -> Vec<Objective> {
+fn objectives<'a>(scope: &'a Scope) -> Vec<Objective<'a>> {
     let Some(slo) = &scope.spec.slo else { return Vec::new() };
     let source = MetricSource::of(scope);
+    let window = slo.window.as_deref().and_then(units::duration);
+    let window = window.filter(|window| !window.is_zero()).unwrap_or(WINDOW);
+    let base = scaled(BASE, window, SHORTEST);
+    let labels =
+        |name: &'static str| vec![("namespace", scope.namespace), ("service", scope.name), ("slo", name)];
     let mut objectives = Vec::new();
     if let Some(budget) = slo.availability.as_deref().and_then(budget) {
-        let (all, failed) = (source.clone(), source.clone());
-        objectives.push(Objective {
-            name: "availability",
-            budget,
-            threshold: None,
-            requests: Box::new(move |window| all.requests(window)),
-            bad: Box::new(move |window| failed.errors(window)),
-        });
+        let (requests, bad) = (source.requests(&base), source.errors(&base));
+        let (name, base) = ("availability", base.clone());
+        objectives.push(Objective { name, budget, window, base, labels: labels(name), requests, bad });
     }
     if let Some(latency) = &slo.latency
         && let Some(budget) = budget(&latency.percent)
     {
-        let fast = move |threshold: &str, window: &str| source.fast(threshold, window);
-        let (of_all, of_slow) = (fast.clone(), fast);
-        let (threshold, bound) = (latency.threshold.clone(), latency.threshold.clone());
-        objectives.push(Objective {
-            name: "latency",
-            budget,
-            threshold: Some(latency.threshold.clone()),
-            // Only while there is such a bound: requests of which none is known to be slow would thin out the others.
-            requests: Box::new(move |window| {
-                let (fast, all) = of_all(&bound, window);
-                format!("{all} and {fast}")
-            }),
-            bad: Box::new(move |window| {
-                let (fast, all) = of_slow(&threshold, window);
-                format!("{all} - {fast}")
-            }),
-        });
+        let (fast, all) = source.fast(&latency.threshold, &base);
+        // Only while there is such a bound: requests of which none is known to be slow would thin out the others.
+        let (requests, bad) = (format!("{all} and {fast}"), format!("{all} - {fast}"));
+        let name = "latency";
+        let mut labels = labels(name);
+        // What was slow by another bound says nothing of this one.
+        labels.push(("threshold", &latency.threshold));
+        objectives.push(Objective { name, budget, window, base, labels, requests, bad });
     }
     objectives
-}
-
-/// The window of the objectives.
-fn promised(scope: &Scope) -> Duration {
-    let window = scope.spec.slo.as_ref().and_then(|slo| slo.window.as_deref()).and_then(units::duration);
-    window.filter(|window| !window.is_zero()).unwrap_or(WINDOW)
 }
 
 /// What `99.99` percent leave: `0.0001`. In whole numbers, so that no digit is lost. `None` if
@@ -165,18 +129,14 @@ fn scaled(minutes: u64, window: Duration, at_least: u64) -> String {
 }
 
 fn burning(scope: &Scope, objective: &Objective) -> Value {
-    let (recorded, window) = (objective.recorded(scope), promised(scope));
-    let record =
-        |name: String, expr: String| json!({"record": name, "expr": expr, "labels": objective.labels(scope)});
-    let mut rules = vec![
-        record(recorded.requests(), (objective.requests)(&recorded.base)),
-        record(recorded.bad(), (objective.bad)(&recorded.base)),
-    ];
+    let window = objective.window;
+    let mut rules =
+        vec![objective.record(REQUESTS, &objective.requests), objective.record(BAD, &objective.bad)];
     let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
     for (pace, long, short, severity) in BURNS {
         // The short window makes the alert end soon after the cause does; it must stay the shorter.
         let (long, short) = (scaled(long, window, 5 * SHORTEST), scaled(short, window, SHORTEST));
-        let over = |window: &str| format!("{} > {pace} * {}", recorded.share(window), objective.budget);
+        let over = |window: &str| format!("{} > {pace} * {}", objective.share(window), objective.budget);
         let both = format!("({} and {})", over(&long), over(&short));
         match alerts.iter_mut().find(|(known, _)| *known == severity) {
             Some((_, conditions)) => conditions.push(both),
@@ -205,7 +165,7 @@ fn burning(scope: &Scope, objective: &Objective) -> Value {
 
 /// What is left of the budget over the whole window, which is long: asked seldom.
 fn remaining(scope: &Scope, objective: &Objective) -> Value {
-    let bad = objective.recorded(scope).share(&units::display(promised(scope)));
+    let bad = objective.share(&units::display(objective.window));
     json!({
         "name": format!("{}.{}.budget", scope.name, objective.name),
         "interval": "5m",
