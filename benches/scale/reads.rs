@@ -18,10 +18,16 @@ use crate::ground::{self, Failure, Ground};
 /// How long it takes to read the FinServices and all their children once.
 pub async fn round(ground: &Ground) -> Result<Duration, Failure> {
     let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}=banyan"));
-    let mut lists = vec![(ApiResource::erase::<FinService>(&()), ListParams::default())];
-    lists.extend(Kind::longest_list_first().map(|kind| (api_resource(kind), ours.clone())));
-    let request = |(kind, of): &(_, _)| Request::new(DynamicObject::url_path(kind, None)).list(of);
-    let requests: Result<Vec<_>, _> = lists.iter().map(request).collect();
+    let path = |resource: &ApiResource| Request::new(DynamicObject::url_path(resource, None));
+    let services = path(&ApiResource::erase::<FinService>(&())).list(&ListParams::default());
+    // Of passive ones only the metadata are read, once the FinServices have said what is on record.
+    let mut kinds = Kind::longest_list_first();
+    kinds.sort_by_key(|kind| kind.is_passive());
+    let children = kinds.map(|kind| match kind.is_passive() {
+        true => path(&api_resource(kind)).list_metadata(&ours),
+        false => path(&api_resource(kind)).list(&ours),
+    });
+    let requests: Result<Vec<_>, _> = [services].into_iter().chain(children).collect();
     let (requests, client) = (Arc::new(requests?), ground.operator_client().await?);
     let began = Instant::now();
     ground::each(requests.len(), LISTS_AT_ONCE, move |number| {

@@ -291,6 +291,10 @@ pub struct FinServiceStatus {
     /// The site of the operator that wrote this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
+    /// For the operator alone: what it last saw of children that it need not read when it starts. Each is told by kind
+    /// (and name, where it is not that of the FinService), digest of its contents, and a seal of its UID and generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
 }
 
 /// The revisions in play, by hash.

@@ -79,6 +79,7 @@ pub async fn run(context: Context) -> Result<(), ControllerError> {
         namespace: Arc::clone(&context.namespace),
         calls_changed: Arc::clone(&calls_changed),
         lists: follow::turns(),
+        services_read: tokio::sync::watch::Sender::default(),
     };
     let began = Instant::now();
     let mut tasks = JoinSet::new();

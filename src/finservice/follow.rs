@@ -9,10 +9,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt, Stream, StreamExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, Stream, StreamExt, TryStreamExt};
 use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ApiResource, DynamicObject, GetParams, ListParams, WatchEvent, WatchParams};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Client, Resource};
@@ -26,6 +26,10 @@ use crate::runtime::items::{Items, ItemsError};
 /// How many lists are read at once. The API server sends objects as fast as they are read, so more at once would
 /// make each of them slower and none of them sooner; and it ends a list that takes longer than a minute.
 pub const LISTS_AT_ONCE: usize = 4;
+
+/// Of how many objects one may be unknown, for each to be read alone: to the API server that costs as much as a few
+/// objects of a list.
+const FEW: usize = 4;
 
 /// How long a list may stand still before it is given up. The API server's own limit for a whole one.
 const STALLED: Duration = Duration::from_secs(60);
@@ -50,7 +54,7 @@ pub(super) enum Change<K> {
 }
 
 /// Which objects are followed, and how much of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Selection {
     /// Only those with these labels.
     pub(super) labels: Option<String>,
@@ -58,6 +62,30 @@ pub(super) struct Selection {
     pub(super) fields: Option<String>,
     /// Only the metadata of each.
     pub(super) metadata: bool,
+    /// Of which objects a list need tell the metadata alone, the rest being known.
+    pub(super) known: Option<Known>,
+}
+
+/// Tells by its metadata whether all else of an object is known already.
+#[derive(Clone)]
+pub(super) struct Known {
+    /// What is followed.
+    pub(super) resource: ApiResource,
+    /// Whether it is.
+    pub(super) is: Arc<dyn Fn(&ObjectMeta) -> bool + Send + Sync>,
+}
+
+impl Known {
+    /// One that is not known, as a whole; `None` if it is gone.
+    async fn read<K: DeserializeOwned>(&self, client: &Client, key: Key) -> Result<Option<K>, Fault> {
+        let path = DynamicObject::url_path(&self.resource, Some(&key.namespace));
+        let request = kube::core::Request::new(path).get(&key.name, &GetParams::default())?;
+        match client.request(request).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Why following is interrupted.
@@ -157,40 +185,51 @@ where
 {
     /// Reads all objects, and returns the version from which to watch.
     async fn list(&mut self) -> Result<String, Fault> {
+        let Self { client, request, selection, lists, on, .. } = self;
         // The most recent state, which the API server knows without etcd: `resourceVersion=0` could be older than
         // what was seen before.
         let params = ListParams {
-            label_selector: self.selection.labels.clone(),
-            field_selector: self.selection.fields.clone(),
+            label_selector: selection.labels.clone(),
+            field_selector: selection.fields.clone(),
             ..ListParams::default()
         };
-        let request = match self.selection.metadata {
-            true => self.request.list_metadata(&params)?,
-            false => self.request.list(&params)?,
-        };
+        let mut seen = HashSet::new();
         // Closed by nobody.
-        let _turn = self.lists.acquire().await;
-        let mut body = std::pin::pin!(self.client.request_stream(request).await?);
-        let (mut items, mut seen) = (Items::default(), HashSet::new());
-        loop {
-            let piece =
-                tokio::time::timeout(STALLED, body.fill_buf()).await.map_err(|_| Fault::Stalled)??;
-            let length = piece.len();
-            if length == 0 {
-                items.end();
+        let _turn = lists.acquire().await;
+        if let Some(known) = &selection.known {
+            let mut unknown = Vec::new();
+            let version = read(client, request.list_metadata(&params)?, |object: K| {
+                let key = key_of(object.meta());
+                if (known.is)(object.meta()) {
+                    seen.insert(key);
+                    on(Change::Is(object));
+                } else {
+                    unknown.push(key);
+                }
+            })
+            .await?;
+            if unknown.len() * FEW <= seen.len() + unknown.len() {
+                let reads = futures::stream::iter(unknown).map(|key| known.read(client, key));
+                let objects: Vec<Option<K>> = reads.buffer_unordered(LISTS_AT_ONCE).try_collect().await?;
+                for object in objects.into_iter().flatten() {
+                    seen.insert(key_of(object.meta()));
+                    on(Change::Is(object));
+                }
+                on(Change::Relisted(seen));
+                return Ok(version);
             }
-            items.push(piece);
-            while let Some(object) = items.take::<K>()? {
-                seen.insert(key_of(object.meta()));
-                (self.on)(Change::Is(object));
-            }
-            if length == 0 {
-                break;
-            }
-            body.as_mut().consume(length);
+            seen.clear();
         }
-        let version = items.version()?;
-        (self.on)(Change::Relisted(seen));
+        let request = match selection.metadata {
+            true => request.list_metadata(&params)?,
+            false => request.list(&params)?,
+        };
+        let version = read(client, request, |object: K| {
+            seen.insert(key_of(object.meta()));
+            on(Change::Is(object));
+        })
+        .await?;
+        on(Change::Relisted(seen));
         Ok(version)
     }
 
@@ -255,6 +294,31 @@ where
         }
         self.failing = true;
         tokio::time::sleep(self.backoff.next().unwrap_or(MARGIN)).await;
+    }
+}
+
+/// Reads a list while it arrives. Returns its version.
+async fn read<K: DeserializeOwned>(
+    client: &Client,
+    request: Request<Vec<u8>>,
+    mut each: impl FnMut(K),
+) -> Result<String, Fault> {
+    let mut body = std::pin::pin!(client.request_stream(request).await?);
+    let mut items = Items::default();
+    loop {
+        let piece = tokio::time::timeout(STALLED, body.fill_buf()).await.map_err(|_| Fault::Stalled)??;
+        let length = piece.len();
+        if length == 0 {
+            items.end();
+        }
+        items.push(piece);
+        while let Some(object) = items.take::<K>()? {
+            each(object);
+        }
+        if length == 0 {
+            return Ok(items.version()?);
+        }
+        body.as_mut().consume(length);
     }
 }
 

@@ -33,6 +33,20 @@ fn status(code: u16) -> Value {
 
 /// What follows from these answers, the last of which is silence: what is asked for, and what is told.
 async fn told(answers: Vec<(u16, String)>) -> (Vec<String>, Vec<String>) {
+    told_of(Selection::default(), answers).await
+}
+
+/// The same where all but `unknown` are known.
+async fn told_but(
+    unknown: &'static [&'static str],
+    answers: Vec<(u16, String)>,
+) -> (Vec<String>, Vec<String>) {
+    let is = |metadata: &ObjectMeta| !unknown.contains(&metadata.name.as_deref().unwrap_or_default());
+    let known = Some(Known { resource: ApiResource::erase::<ConfigMap>(&()), is: Arc::new(is) });
+    told_of(Selection { known, ..Selection::default() }, answers).await
+}
+
+async fn told_of(selection: Selection, answers: Vec<(u16, String)>) -> (Vec<String>, Vec<String>) {
     let left = Arc::new(Mutex::new(VecDeque::from(answers)));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let requests = Arc::clone(&asked);
@@ -40,9 +54,14 @@ async fn told(answers: Vec<(u16, String)>) -> (Vec<String>, Vec<String>) {
     let tell_silence = Arc::new(Mutex::new(Some(tell_silence)));
     let service = tower::service_fn(move |request: Request<Body>| {
         let query = request.uri().query().unwrap_or_default().to_owned();
+        let name = request.uri().path().rsplit_once("/configmaps/").map(|(_, name)| name.to_owned());
+        let accepts = request.headers().get("accept").and_then(|value| value.to_str().ok());
         let word = match query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")) {
             Some(version) if query.contains("watch=true") => format!("watch from {version}"),
-            _ => format!("list?{query}"),
+            _ if accepts.is_some_and(|kind| kind.contains("PartialObjectMetadataList")) => {
+                "list of metadata".to_owned()
+            }
+            _ => name.map_or_else(|| format!("list?{query}"), |name| format!("get {name}")),
         };
         requests.lock().unwrap().push(word);
         let answer = left.lock().unwrap().pop_front();
@@ -71,7 +90,7 @@ async fn told(answers: Vec<(u16, String)>) -> (Vec<String>, Vec<String>) {
         });
     };
     tokio::select! {
-        () = follow(api, Selection::default(), &lists, "configmaps", first, on) => {}
+        () = follow(api, selection, &lists, "configmaps", first, on) => {}
         _ = silence => {}
     }
     let whole = all.iter().any(|word| word.starts_with("all are"));
@@ -156,4 +175,37 @@ async fn lists_after_watches_that_are_refused_come_more_and_more_rarely() {
     assert_eq!(asked.iter().filter(|word| **word == "list?").count(), 7);
     // 0.8 s and then twice as much each time; six pauses of the first length would be 10 s at most.
     assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_that_are_known_only_the_metadata_are_read() {
+    let all = ["a", "b", "c", "d"].map(|name| map(name, 3));
+    let (asked, told) = told_but(&["b"], vec![(200, list(5, &all)), (200, map("b", 6).to_string())]).await;
+    assert_eq!(asked, ["list of metadata", "get b", "watch from 5"]);
+    assert_eq!(told, ["is a", "is c", "is d", "is b", "all are a b c d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_many_are_unknown_all_are_read_at_once() {
+    let all = ["a", "b", "c"].map(|name| map(name, 3));
+    let (asked, told) = told_but(&["b"], vec![(200, list(5, &all)), (200, list(6, &all))]).await;
+    assert_eq!(asked, ["list of metadata", "list?", "watch from 6"]);
+    assert_eq!(told, ["is a", "is c", "is a", "is b", "is c", "all are a b c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_gone_before_it_is_read_is_gone_and_one_that_cannot_be_read_is_not() {
+    let all = ["a", "b", "c", "d"].map(|name| map(name, 3));
+    let (asked, told) = told_but(
+        &["b"],
+        vec![
+            (200, list(5, &all)),
+            (500, status(500).to_string()),
+            (200, list(7, &all)),
+            (404, status(404).to_string()),
+        ],
+    )
+    .await;
+    assert_eq!(asked, ["list of metadata", "get b", "list of metadata", "get b", "watch from 7"]);
+    assert_eq!(told, ["is a", "is c", "is d", "is a", "is c", "is d", "all are a c d"]);
 }

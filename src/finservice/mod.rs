@@ -9,7 +9,7 @@
 //! | [`children`] | one pure builder per kind of child |
 //! | [`act`] | carries a plan out; helped by [`adopt`] |
 //! | [`unread`] | what can be read of a CanaryRollout that cannot |
-//! | [`status`] | what the FinService says of itself |
+//! | [`status`] | what the FinService says of itself; helped by [`record`] |
 //! | [`controller`] | runs it all |
 
 pub mod act;
@@ -36,6 +36,7 @@ pub mod observe;
 pub mod placement;
 pub mod plain;
 pub mod plan;
+pub mod record;
 pub mod report;
 pub mod revision;
 pub mod rollout;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::index::Observed;
 use super::plan::{Phase, Plan};
+use super::record;
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::finservice::{FinServiceStatus, Replicas, Revisions};
 use crate::api::{Problem, Severity};
@@ -41,6 +42,7 @@ pub fn status(seen: &Observed, plan: &Plan, failed: Option<Problem>, now: Timest
             summary: format!("{ready}/{desired}"),
         }),
         site: Some(seen.site.to_string()),
+        record: record::record(&seen.children, service.metadata.name.as_deref().unwrap_or_default()),
     }
 }
 
@@ -80,14 +82,14 @@ fn wanted(plan: &Plan, problems: &[Problem]) -> Vec<Wanted> {
     vec![make("Ready", (state, reason, message)), make("Reconciling", reconciling), make("Stalled", stalled)]
 }
 
-/// Whether two statuses say the same; the times of transitions follow from the rest.
+/// Whether two statuses say the same; the times of transitions follow from the rest, and seals alone are no news.
 pub fn same(one: &FinServiceStatus, other: &FinServiceStatus) -> bool {
     let plain = |status: &FinServiceStatus| {
-        let mut status = status.clone();
+        let mut status = FinServiceStatus { record: None, ..status.clone() };
         for condition in &mut status.conditions {
             condition.last_transition_time.0 = Timestamp::UNIX_EPOCH;
         }
         status
     };
-    plain(one) == plain(other)
+    plain(one) == plain(other) && record::same(one.record.as_deref(), other.record.as_deref())
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -15,8 +16,8 @@ use tokio::task::JoinSet;
 
 use super::act::{api_resource, contents_digest};
 use super::children::Kind;
-use super::follow::{self, Change, Selection, key_of};
-use super::index::child::{ChildState, MANAGED_BY_LABEL, Stranger};
+use super::follow::{self, Change, Known, Selection, key_of};
+use super::index::child::{ChildState, MANAGED_BY_LABEL, SERVICE_LABEL, Stranger};
 use super::index::{Index, Key, Parsed};
 use super::plain::Plain;
 use super::{lock, version_of};
@@ -39,6 +40,8 @@ pub struct Watches {
     pub calls_changed: Arc<tokio::sync::Notify>,
     /// Turns to read a list, for all watches of this API server.
     pub lists: Arc<Semaphore>,
+    /// Whether all FinServices have been read once, and so what they have on record of children.
+    pub services_read: watch::Sender<bool>,
 }
 
 impl Watches {
@@ -112,7 +115,10 @@ impl Watches {
                     concerned
                 }
                 Change::Gone(Plain(object)) => lock(&self.index).service(&key_of(&object.metadata), 0, None),
-                Change::Relisted(seen) => lock(&self.index).retain_services(&seen),
+                Change::Relisted(seen) => {
+                    self.services_read.send_replace(true);
+                    lock(&self.index).retain_services(&seen)
+                }
             };
             self.again(concerned);
             self.calls_changed.notify_one();
@@ -297,10 +303,19 @@ impl Watches {
     }
 
     async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {
-        let all: Api<Plain> = Api::all_with(self.client.clone(), &api_resource(kind));
-        self.follow(all, selection(Some(true)), kind.resource().3, first, |change| {
+        let resource = api_resource(kind);
+        let all: Api<Plain> = Api::all_with(self.client.clone(), &resource);
+        let mut selection = selection(Some(true));
+        if kind.is_passive() {
+            let watches = self.clone();
+            let is = Arc::new(move |metadata: &_| watches.on_record(kind, metadata).is_some());
+            selection.known = Some(Known { resource, is });
+            // It is dropped by nobody.
+            let _ = self.services_read.subscribe().wait_for(|read| *read).await;
+        }
+        self.follow(all, selection, kind.resource().3, first, |change| {
             let concerned = match change {
-                Change::Is(Plain(object)) => match ChildState::read(kind, &object) {
+                Change::Is(Plain(object)) => match self.child(kind, &object) {
                     Some((service, state)) => {
                         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                         let key = Key::new(namespace, &service);
@@ -323,6 +338,22 @@ impl Watches {
             self.again(concerned);
         })
         .await;
+    }
+
+    /// What is kept of a child. Of one that is on record only the metadata may have been read.
+    fn child(&self, kind: Kind, object: &DynamicObject) -> Option<(String, ChildState)> {
+        let bare = kind.is_passive() && object.data.as_object().is_none_or(serde_json::Map::is_empty);
+        match bare.then(|| self.on_record(kind, &object.metadata)).flatten() {
+            Some(contents) => ChildState::on_record(kind, object, contents),
+            None => ChildState::read(kind, object),
+        }
+    }
+
+    /// The digest of a child's contents, if that is on record.
+    fn on_record(&self, kind: Kind, metadata: &ObjectMeta) -> Option<u64> {
+        let service = metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+        let key = Key::new(metadata.namespace.as_deref()?, service);
+        lock(&self.index).on_record(&key, kind, metadata)
     }
 
     async fn others(&self, kind: Kind, first: oneshot::Sender<()>) {

@@ -19,6 +19,7 @@ mod rollout_kills;
 mod rollout_kinds;
 mod rollout_ways;
 mod stage;
+mod starts;
 mod successors;
 mod tour;
 mod traffic;

@@ -147,6 +147,12 @@ impl Kind {
         }
     }
 
+    /// Whether nothing of its objects matters but that they are as they were written: no decision asks what they say.
+    /// Only custom resources are, since others have no generation, or are small.
+    pub fn is_passive(self) -> bool {
+        !matches!(self, Self::VirtualService | Self::HTTPRoute) && self.api().is_some()
+    }
+
     /// Name of its CustomResourceDefinition, if it has one.
     pub fn crd(self) -> Option<String> {
         self.api().map(|_| format!("{}.{}", self.resource().3, self.resource().0))

@@ -10,7 +10,7 @@ use crate::canary::mark::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
 use crate::finservice::children::observed::{Observed as Route, observed};
 use crate::finservice::version_of;
-use crate::runtime::digest;
+use crate::runtime::digest::{self, Parts};
 
 /// Label that names the FinService of a child.
 pub const SERVICE_LABEL: &str = "banyan.dev/service";
@@ -72,6 +72,17 @@ pub enum Facts {
     Route(Box<Route>),
     /// Of a HorizontalPodAutoscaler.
     Autoscaler(Box<AutoscalerFacts>),
+    /// Of a kind of which nothing matters but that it is as it was written; see [`Kind::is_passive`].
+    Passive(Box<PassiveFacts>),
+}
+
+/// Facts of a kind of which nothing matters but that it is as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveFacts {
+    /// Its generation.
+    pub generation: i64,
+    /// Digest of what we own of it beside its metadata.
+    pub contents: u64,
 }
 
 /// Facts of a Service.
@@ -130,6 +141,16 @@ impl ChildState {
     /// What is kept of an object. The name of its FinService comes beside it; `None` without the
     /// label.
     pub fn read(kind: Kind, object: &DynamicObject) -> Option<(String, Self)> {
+        Self::with(kind, object, digest::owned(&object.metadata, &object.data))
+    }
+
+    /// The same of an object of which only the metadata were read, and the digest of its contents is on record.
+    pub fn on_record(kind: Kind, object: &DynamicObject, contents: u64) -> Option<(String, Self)> {
+        let metadata = digest::owned_metadata(&object.metadata);
+        Self::with(kind, object, metadata.map(|metadata| Parts { metadata, contents }))
+    }
+
+    fn with(kind: Kind, object: &DynamicObject, parts: Option<Parts>) -> Option<(String, Self)> {
         let metadata = &object.metadata;
         let labels = metadata.labels.as_ref()?;
         let service = labels.get(SERVICE_LABEL)?.clone();
@@ -141,13 +162,19 @@ impl ChildState {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             version: version_of(metadata),
             owner: owner.map(|owner| owner.uid.as_str().into()),
-            digest: digest::owned(metadata, &object.data),
+            digest: parts.map(Parts::whole),
             applied: None,
             repairs: [0; 3],
             other: newest_other_manager(object),
             paused: annotation(PAUSE_ANNOTATION).is_some_and(|value| value == "true"),
             deleting: metadata.deletion_timestamp.is_some(),
-            facts: facts(kind, object),
+            facts: match parts.filter(|_| kind.is_passive()) {
+                Some(Parts { contents, .. }) => {
+                    let generation = metadata.generation.unwrap_or_default();
+                    Facts::Passive(Box::new(PassiveFacts { generation, contents }))
+                }
+                None => facts(kind, object),
+            },
         };
         Some((service, state))
     }

@@ -15,9 +15,12 @@ pub mod topics;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::api::FinService;
 use crate::finservice::children::Kind;
-use crate::finservice::revision;
+use crate::finservice::{record, revision};
+use crate::runtime::digest;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
@@ -410,6 +413,14 @@ impl Index {
     /// Keys of all FinServices.
     pub fn keys(&self) -> BTreeSet<Key> {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The digest of the contents of a child, if its FinService has it on record; see [`record`].
+    pub fn on_record(&self, key: &Key, kind: Kind, metadata: &ObjectMeta) -> Option<u64> {
+        let Some(Parsed::Good(service)) = &self.entries.get(key)?.service else { return None };
+        let record = service.status.as_ref()?.record.as_deref()?;
+        let seal = digest::seal(metadata.uid.as_deref()?, metadata.generation?);
+        record::contents(record, &key.name, kind, metadata.name.as_deref()?, seal)
     }
 
     /// The FinService of that name as it was last read.
