@@ -456,7 +456,7 @@ impl Worker {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
                 let version = version_of(&written.metadata);
-                lock(&self.index).service(key, version, Some(Parsed::Good(Arc::new(written))));
+                lock(&self.index).service_answered(key, version, Parsed::Good(Arc::new(written)));
                 Ok(())
             }
             // It was deleted meanwhile.

@@ -153,7 +153,7 @@ impl Reporter {
         let version = version_of(&written.metadata);
         let created = written.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let (service, policy) = unread::read(written);
-        lock(&self.index).policy(&key, version, created, &service, policy);
+        lock(&self.index).policy_answered(&key, version, created, &service, policy);
         Ok(true)
     }
 
@@ -198,7 +198,7 @@ impl Reporter {
             Ok(mut written) => {
                 written.metadata.managed_fields = None;
                 let key = Key::new(&namespace, &name);
-                lock(&self.index).rollouts.action(&key, Some(Arc::new(written)));
+                lock(&self.index).action_answered(&key, written);
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

@@ -328,7 +328,7 @@ impl Watches {
                     Some((service, state)) => {
                         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                         let key = Key::new(namespace, &service);
-                        lock(&self.index).child_gone(&key, kind, &state.name, Some(&state.uid));
+                        lock(&self.index).child_left(&key, &state);
                         BTreeSet::from([key])
                     }
                     None => BTreeSet::new(),

@@ -1,6 +1,7 @@
 //! What the operator knows of its cluster, kept small: all FinServices, a few facts of each child,
 //! and who else bears a name that we might want. Synchronous, without I/O.
 
+mod answers;
 pub mod child;
 pub mod claims;
 pub mod graph;
@@ -122,6 +123,7 @@ pub struct Index {
     topics: Topics,
     calls: CallGraph,
     calls_changed: bool,
+    gone: answers::Gone,
     /// CanaryRollouts, what people said, and pods.
     pub rollouts: Rollouts,
 }
@@ -181,6 +183,9 @@ impl Index {
     /// Takes in a child. An event that is older than what is known is passed over. Returns whether
     /// anything changed.
     pub fn child(&mut self, key: &Key, mut state: ChildState) -> bool {
+        if self.gone.is_over(&state) {
+            return false;
+        }
         if state.kind == Kind::KafkaTopic {
             // It may have been another's: who does not know that it is no more would delete it one day.
             for other in self.topics.namers(&key.namespace, &state.name).iter().filter(|other| *other != key)

@@ -200,6 +200,11 @@ impl Rollouts {
             .collect()
     }
 
+    /// Whether there is an Action of that name.
+    pub fn knows_action(&self, key: &Key) -> bool {
+        self.actions.contains_key(key)
+    }
+
     /// After a relist: forgets the Actions that were not in it.
     pub fn retain_actions(&mut self, seen: &HashSet<Key>) {
         self.actions.retain(|key, _| seen.contains(key));
