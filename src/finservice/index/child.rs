@@ -39,8 +39,8 @@ pub struct ChildState {
     /// Its resource version, to tell an older event from a newer answer. The API promises since 1.35
     /// that these can be compared as numbers.
     pub version: u64,
-    /// UID of its controlling owner.
-    pub owner: Option<Box<str>>,
+    /// UID of its controlling owner, kept once for all its children; see [`Self::share`].
+    pub owner: Option<Arc<str>>,
     /// Digest of the fields that we own; `None` if we own none.
     pub digest: Option<u64>,
     /// What we last wrote: the digest that we wanted, and the one that came of it.
@@ -183,6 +183,14 @@ impl ChildState {
     pub fn is_like(&self, wanted: u64) -> bool {
         self.digest == Some(wanted)
             || self.applied.is_some_and(|(want, came)| want == wanted && self.digest == Some(came))
+    }
+
+    /// Keeps the UID of the owner where siblings keep it: all of them have the same.
+    pub fn share(&mut self, siblings: &[Self]) {
+        let known = siblings.iter().map(|sibling| &sibling.owner).find(|owner| **owner == self.owner);
+        if let Some(known) = known {
+            self.owner.clone_from(known);
+        }
     }
 
     /// Keeps what only memory knows when a newer state of the same object arrives.
@@ -351,5 +359,44 @@ impl Stranger {
             retired_at: annotation(RETIRED_ANNOTATION).and_then(|text| text.parse().ok()),
             handed_over: annotation(HANDED_OVER_ANNOTATION).is_some(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::finservice::index::{Index, Key};
+
+    fn child(name: &str, owner: &str) -> ChildState {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "pay", "uid": format!("u-{name}"), "resourceVersion": "7",
+                "labels": {"banyan.dev/service": "app"},
+                "ownerReferences": [{"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService", "name": "app",
+                    "uid": owner, "controller": true}]},
+        });
+        ChildState::read(Kind::Service, &serde_json::from_value(object).expect("an object"))
+            .expect("a child")
+            .1
+    }
+
+    #[test]
+    fn siblings_keep_the_uid_of_their_owner_once() {
+        let (mut index, key) = (Index::new("here"), Key::new("pay", "app"));
+        let service = json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService", "metadata": {"name": "app", "namespace": "pay"},
+            "spec": {"owner": "pay", "image": "registry.example/app:1", "ports": [{"name": "http", "port": 8080}]},
+        });
+        let service = Arc::new(serde_json::from_value(service).expect("a FinService"));
+        index.service(&key, 1, Some(crate::finservice::index::Parsed::Good(service)));
+        index.child(&key, child("a", "u-app"));
+        index.child(&key, child("b", "u-app"));
+        index.child(&key, child("c", "u-other"));
+        let children = index.observe(&key).expect("it is there").children;
+        let owner = |number: usize| children[number].owner.as_ref().expect("an owner");
+        assert!(Arc::ptr_eq(owner(0), owner(1)));
+        assert_eq!((&**owner(0), &**owner(2)), ("u-app", "u-other"));
     }
 }

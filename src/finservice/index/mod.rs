@@ -194,6 +194,7 @@ impl Index {
             }
         }
         let entry = self.entries.entry(key.clone()).or_default();
+        state.share(&entry.children);
         let known = entry.children.iter_mut().find(|c| c.kind == state.kind && c.name == state.name);
         match known {
             Some(known) => {
