@@ -43,6 +43,8 @@ pub struct Ground {
     pub client: Client,
     /// How many FinServices are measured with.
     pub services: u32,
+    /// Variables that the chart gives the operator, as far as they say how its allocator works.
+    pub environment: Vec<(String, String)>,
     supervisor: Arc<Supervisor>,
 }
 
@@ -85,13 +87,15 @@ impl Ground {
         // The operator runs beside the cloud, not on nodes, of which there are none.
         let kind = |object: &Value| object["kind"].as_str().unwrap_or_default().to_owned();
         // Admission policies are about people, and cost the API server, not the operator.
-        let manifests = Payload::embedded()?.manifests.into_iter().filter(|object| {
+        let payload = Payload::embedded()?;
+        let environment = payload.manifests.iter().flat_map(allocator).collect();
+        let manifests = payload.manifests.into_iter().filter(|object| {
             let kind = kind(object);
             let workload = matches!(kind.as_str(), "Deployment" | "PodDisruptionBudget" | "ServiceMonitor");
             !workload && !kind.contains("AdmissionPolicy")
         });
         install::apply(&client, &manifests.chain([site]).collect::<Vec<_>>()).await?;
-        let ground = Self { cloud, client, services, supervisor };
+        let ground = Self { cloud, client, services, environment, supervisor };
         ground.namespaces("team", services).await?;
         Ok(ground)
     }
@@ -269,4 +273,14 @@ pub async fn apply(client: &Client, service: &Value) -> Result<(), Failure> {
 /// The API of a kind of child in a namespace.
 pub fn children(client: &Client, kind: Kind, namespace: &str) -> Api<kube::api::DynamicObject> {
     act::api(client, kind, Some(namespace))
+}
+
+/// What the chart says to the allocator of the operator's Deployment.
+fn allocator(object: &Value) -> impl Iterator<Item = (String, String)> {
+    let variables = object.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+    let variables = variables.into_iter().flatten();
+    variables.filter_map(|variable| {
+        let (name, value) = (variable["name"].as_str()?, variable["value"].as_str()?);
+        (name == "_RJEM_MALLOC_CONF").then(|| (name.to_owned(), value.to_owned()))
+    })
 }

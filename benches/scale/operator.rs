@@ -63,7 +63,7 @@ impl<'a> Operator<'a> {
         let spec = Spec {
             name: name.clone(),
             argv: arguments.to_vec(),
-            env: Vec::new(),
+            env: ground.environment.clone(),
             dir: None,
             log: log.clone(),
             stage: 3,
