@@ -21,9 +21,7 @@ pub async fn round(ground: &Ground) -> Result<Duration, Failure> {
     let path = |resource: &ApiResource| Request::new(DynamicObject::url_path(resource, None));
     let services = path(&ApiResource::erase::<FinService>(&())).list(&ListParams::default());
     // Of passive ones only the metadata are read, once the FinServices have said what is on record.
-    let mut kinds = Kind::longest_list_first();
-    kinds.sort_by_key(|kind| kind.is_passive());
-    let children = kinds.map(|kind| match kind.is_passive() {
+    let children = Kind::reading_order().map(|kind| match kind.is_passive() {
         true => path(&api_resource(kind)).list_metadata(&ours),
         false => path(&api_resource(kind)).list(&ours),
     });

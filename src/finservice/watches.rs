@@ -66,7 +66,7 @@ impl Watches {
         tasks.spawn(self.clone().site(first()));
         tasks.spawn(self.clone().peers(first()));
         self.start_rollouts(tasks, &mut first);
-        for kind in Kind::longest_list_first() {
+        for kind in Kind::reading_order() {
             let there = kind.crd().is_none_or(|crd| present.contains(&crd));
             let done = there.then(|| (first(), first()));
             tasks.spawn(self.clone().kind(kind, crds_now.clone(), done));

@@ -77,11 +77,12 @@ impl Kind {
         Self::KafkaUser,
     ];
 
-    /// All kinds, those first of which a list takes longest, so that it does not run alone after all others: rules, which
-    /// are the largest, and the other custom resources, each of which the API server copies before it writes it out.
-    pub fn longest_list_first() -> [Self; 20] {
+    /// All kinds in the order in which they are read. Passive ones wait for the FinServices. Of others, and of those,
+    /// the longest lists come first, so that none runs alone after all others: custom resources, each of which the API
+    /// server copies before it writes it out, and of them the rules, which are the largest.
+    pub fn reading_order() -> [Self; 20] {
         let mut kinds = Self::ALL;
-        kinds.sort_by_key(|kind| (*kind != Self::PrometheusRule, kind.api().is_none()));
+        kinds.sort_by_key(|kind| (kind.is_passive(), *kind != Self::PrometheusRule, kind.api().is_none()));
         kinds
     }
 

@@ -60,7 +60,7 @@ impl PrometheusServer {
         let listen = format!("127.0.0.1:{}", free_port()?);
         let server = Self {
             name: format!("prometheus/{}", options.name),
-            rules: rules_of(options),
+            rules,
             log: dir.join("prometheus.log"),
             url: format!("http://{listen}"),
             supervisor,
