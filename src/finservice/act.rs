@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::adopt;
 use super::children::{Child, Kind};
 use super::index::child::{ChildState, HANDED_OVER_ANNOTATION, RETIRED_ANNOTATION};
+use super::index::uid::Uid;
 use super::index::{Index, Key};
 use super::lock;
 use super::plan::{Op, Over, Plan};
@@ -179,7 +180,7 @@ impl Actor<'_> {
                 };
                 match api(self.client, *kind, Some(namespace)).delete(name, &parameters).await {
                     Err(kube::Error::Api(status)) if status.code == 404 => {
-                        lock(self.index).child_gone(self.key, *kind, name, Some(uid));
+                        lock(self.index).child_gone(self.key, *kind, name, Some(&Uid::new(uid)));
                         Ok(())
                     }
                     other => other.map(|_| ()).map_err(Why::from),

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::children::{Api, Child, Kind};
 use super::index::Observed;
 use super::index::child::ChildState;
+use super::index::uid::Uid;
 use super::plan::{Notice, Op, Over, Plan};
 use crate::api::Problem;
 use crate::runtime::digest;
@@ -87,11 +88,12 @@ impl<'a> Comparison<'a> {
             ));
             return None;
         }
-        if state.applied.is_none_or(|(want, _)| want != wanted) {
+        let written = state.written();
+        if written.applied.is_none_or(|(want, _)| want != wanted) {
             return Some(Over::Ours);
         }
         let other = state.other.as_deref().unwrap_or("somebody").to_owned();
-        let [first, _, last] = state.repairs;
+        let [first, _, last] = written.repairs;
         let at = |second| Timestamp::from_second(second).unwrap_or(self.now);
         let truce_ends = at(last).saturating_add(TRUCE).unwrap_or(Timestamp::MAX);
         if first > 0 && last - first <= WAR_WITHIN_SECONDS && self.now < truce_ends {
@@ -147,13 +149,13 @@ impl<'a> Comparison<'a> {
     /// Ends: the deletions of what is ours and no longer wanted, autoscalers first, and a problem
     /// for each API that is missing.
     pub fn finish(self) -> Vec<Op> {
-        let uid = self.seen.service.metadata.uid.as_deref();
+        let uid = self.seen.service.metadata.uid.as_deref().map(Uid::new);
         let mut deletions: Vec<Op> = self
             .seen
             .children
             .iter()
             // What we do not own we do not delete: a topic that is to outlive its FinService.
-            .filter(|child| child.owner.as_deref() == uid && !child.deleting && !child.paused)
+            .filter(|child| child.owner == uid && !child.deleting && !child.paused)
             .filter(|child| {
                 !self.wanted.iter().any(|(kind, name)| *kind == child.kind && **name == *child.name)
             })

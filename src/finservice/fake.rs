@@ -358,7 +358,7 @@ impl Fake {
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let old = object["metadata"]["name"].as_str().and_then(|name| self.child(kind, name));
         if let Some(old) = old {
-            object["metadata"]["uid"] = json!(old.uid);
+            object["metadata"]["uid"] = json!(old.uid.to_string());
         }
         if kind == Kind::Deployment && object["spec"].get("replicas").is_none() {
             object["spec"]["replicas"] = json!(1);
@@ -381,9 +381,9 @@ impl Fake {
         self.version += 1;
         state.version = self.version;
         change(&mut state);
-        let repairs = state.repairs;
+        let written = state.written();
         self.index.child(&self.key.clone(), state);
-        debug_assert!(repairs == self.child(kind, name).expect("it exists").repairs);
+        debug_assert!(written == self.child(kind, name).expect("it exists").written());
     }
 
     /// All ConfigMaps and Secrets that the FinService refers to are there, and its data may be here.

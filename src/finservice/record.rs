@@ -25,7 +25,7 @@ pub fn record(children: &[ChildState], service: &str) -> Option<String> {
     for (child, facts) in passive {
         let separator = if text.is_empty() { "" } else { " " };
         let name = if *child.name == *service { String::new() } else { format!("/{}", child.name) };
-        let seal = digest::seal(&child.uid, facts.generation);
+        let seal = digest::seal(&child.uid.to_string(), facts.generation);
         let kind = child.kind.name();
         // Writing to a String cannot fail.
         let _ = write!(text, "{separator}{kind}{name}={:016x}@{seal:016x}", facts.contents);
@@ -105,7 +105,7 @@ mod tests {
         let kinds: Vec<_> = text.split(' ').map(|entry| entry.split_once('=').expect("an entry").0).collect();
         assert_eq!(kinds, ["DestinationRule/app-x", "Sidecar"]);
         for (child, generation) in [(&children[0], 3), (&children[1], 1)] {
-            let seal = digest::seal(&child.uid, generation);
+            let seal = digest::seal(&child.uid.to_string(), generation);
             let contents = contents(&text, "app", child.kind, &child.name, seal).expect("an entry");
             let mut only_metadata = object(child.kind, &child.name, generation);
             only_metadata.as_object_mut().expect("an object").remove("spec");

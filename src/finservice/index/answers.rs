@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::child::ChildState;
 use super::rollouts::Policy;
+use super::uid::Uid;
 use super::{Index, Key, Parsed};
 use crate::api::Action;
 
@@ -17,14 +18,14 @@ const REMEMBERED: usize = 1024;
 /// Children that are gone, by UID, with the version at which they went.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    versions: HashMap<Box<str>, u64>,
-    order: VecDeque<Box<str>>,
+    versions: HashMap<Uid, u64>,
+    order: VecDeque<Uid>,
 }
 
 impl Gone {
-    fn note(&mut self, uid: &str, version: u64) {
-        if self.versions.insert(uid.into(), version).is_none() {
-            self.order.push_back(uid.into());
+    fn note(&mut self, uid: &Uid, version: u64) {
+        if self.versions.insert(uid.clone(), version).is_none() {
+            self.order.push_back(uid.clone());
         }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn no_more_are_remembered_than_may_matter() {
         let mut gone = Gone::default();
-        (0..3000).for_each(|number| gone.note(&format!("u-{number}"), 1));
+        (0..3000).for_each(|number| gone.note(&Uid::new(&format!("u-{number}")), 1));
         assert_eq!((gone.order.len(), gone.versions.len()), (REMEMBERED, REMEMBERED));
         assert!(!gone.is_over(&child(1, "u-7")) && gone.is_over(&child(1, "u-2999")));
     }

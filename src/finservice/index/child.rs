@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::canary::mark::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
 use crate::finservice::children::observed::{Observed as Route, observed};
+use crate::finservice::index::uid::Uid;
 use crate::finservice::version_of;
 use crate::runtime::digest::{self, Parts};
 
@@ -35,18 +36,16 @@ pub struct ChildState {
     /// Its name.
     pub name: Box<str>,
     /// Its UID.
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// Its resource version, to tell an older event from a newer answer. The API promises since 1.35
     /// that these can be compared as numbers.
     pub version: u64,
-    /// UID of its controlling owner, kept once for all its children; see [`Self::share`].
-    pub owner: Option<Arc<str>>,
+    /// UID of its controlling owner.
+    pub owner: Option<Uid>,
     /// Digest of the fields that we own; `None` if we own none.
     pub digest: Option<u64>,
-    /// What we last wrote: the digest that we wanted, and the one that came of it.
-    pub applied: Option<(u64, u64)>,
-    /// Times (Unix seconds) at which a change by somebody else was last put right.
-    pub repairs: [i64; 3],
+    /// What this process has written to it, if anything.
+    pub written: Option<Box<Written>>,
     /// The manager, other than us, that last changed it.
     pub other: Option<Arc<str>>,
     /// Whether writes are stopped by an annotation.
@@ -55,6 +54,15 @@ pub struct ChildState {
     pub deleting: bool,
     /// What decisions need to know beside that.
     pub facts: Facts,
+}
+
+/// What only memory knows of a child: what this process has written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// What was last written: the digest that we wanted, and the one that came of it.
+    pub applied: Option<(u64, u64)>,
+    /// Times (Unix seconds) at which a change by somebody else was last put right.
+    pub repairs: [i64; 3],
 }
 
 /// Facts of one kind.
@@ -159,12 +167,11 @@ impl ChildState {
         let state = Self {
             kind,
             name: metadata.name.as_deref().unwrap_or_default().into(),
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            uid: Uid::new(metadata.uid.as_deref().unwrap_or_default()),
             version: version_of(metadata),
-            owner: owner.map(|owner| owner.uid.as_str().into()),
+            owner: owner.map(|owner| Uid::new(&owner.uid)),
             digest: parts.map(Parts::whole),
-            applied: None,
-            repairs: [0; 3],
+            written: None,
             other: newest_other_manager(object),
             paused: annotation(PAUSE_ANNOTATION).is_some_and(|value| value == "true"),
             deleting: metadata.deletion_timestamp.is_some(),
@@ -182,22 +189,18 @@ impl ChildState {
     /// Whether applying an object of that digest would change nothing.
     pub fn is_like(&self, wanted: u64) -> bool {
         self.digest == Some(wanted)
-            || self.applied.is_some_and(|(want, came)| want == wanted && self.digest == Some(came))
+            || self.written().applied.is_some_and(|(want, came)| want == wanted && self.digest == Some(came))
     }
 
-    /// Keeps the UID of the owner where siblings keep it: all of them have the same.
-    pub fn share(&mut self, siblings: &[Self]) {
-        let known = siblings.iter().map(|sibling| &sibling.owner).find(|owner| **owner == self.owner);
-        if let Some(known) = known {
-            self.owner.clone_from(known);
-        }
+    /// What this process has written to it.
+    pub fn written(&self) -> Written {
+        self.written.as_deref().copied().unwrap_or_default()
     }
 
     /// Keeps what only memory knows when a newer state of the same object arrives.
     pub fn inherit(&mut self, older: &Self) {
         if self.uid == older.uid {
-            self.applied = self.applied.or(older.applied);
-            self.repairs = older.repairs;
+            self.written.clone_from(&older.written);
         }
     }
 
@@ -359,44 +362,5 @@ impl Stranger {
             retired_at: annotation(RETIRED_ANNOTATION).and_then(|text| text.parse().ok()),
             handed_over: annotation(HANDED_OVER_ANNOTATION).is_some(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::finservice::index::{Index, Key};
-
-    fn child(name: &str, owner: &str) -> ChildState {
-        let object = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": name, "namespace": "pay", "uid": format!("u-{name}"), "resourceVersion": "7",
-                "labels": {"banyan.dev/service": "app"},
-                "ownerReferences": [{"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService", "name": "app",
-                    "uid": owner, "controller": true}]},
-        });
-        ChildState::read(Kind::Service, &serde_json::from_value(object).expect("an object"))
-            .expect("a child")
-            .1
-    }
-
-    #[test]
-    fn siblings_keep_the_uid_of_their_owner_once() {
-        let (mut index, key) = (Index::new("here"), Key::new("pay", "app"));
-        let service = json!({
-            "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService", "metadata": {"name": "app", "namespace": "pay"},
-            "spec": {"owner": "pay", "image": "registry.example/app:1", "ports": [{"name": "http", "port": 8080}]},
-        });
-        let service = Arc::new(serde_json::from_value(service).expect("a FinService"));
-        index.service(&key, 1, Some(crate::finservice::index::Parsed::Good(service)));
-        index.child(&key, child("a", "u-app"));
-        index.child(&key, child("b", "u-app"));
-        index.child(&key, child("c", "u-other"));
-        let children = index.observe(&key).expect("it is there").children;
-        let owner = |number: usize| children[number].owner.as_ref().expect("an owner");
-        assert!(Arc::ptr_eq(owner(0), owner(1)));
-        assert_eq!((&**owner(0), &**owner(2)), ("u-app", "u-other"));
     }
 }

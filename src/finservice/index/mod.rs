@@ -12,6 +12,7 @@ pub mod pod;
 pub mod rollouts;
 pub mod sites;
 pub mod topics;
+pub mod uid;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use parsed::Parsed;
 use rollouts::{ObservedRollout, Rollouts};
 use sites::Sites;
 use topics::{LostTopic, Topics};
+use uid::Uid;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,7 +196,6 @@ impl Index {
             }
         }
         let entry = self.entries.entry(key.clone()).or_default();
-        state.share(&entry.children);
         let known = entry.children.iter_mut().find(|c| c.kind == state.kind && c.name == state.name);
         match known {
             Some(known) => {
@@ -218,11 +219,11 @@ impl Index {
     }
 
     /// Takes in that a child is gone. An answer that came after the deletion is known by its UID.
-    pub fn child_gone(&mut self, key: &Key, kind: Kind, name: &str, uid: Option<&str>) -> bool {
+    pub fn child_gone(&mut self, key: &Key, kind: Kind, name: &str, uid: Option<&Uid>) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let before = entry.children.len();
         entry.children.retain(|child| {
-            child.kind != kind || &*child.name != name || uid.is_some_and(|uid| &*child.uid != uid)
+            child.kind != kind || &*child.name != name || uid.is_some_and(|uid| child.uid != *uid)
         });
         let gone = entry.children.len() != before;
         if entry.children.is_empty() && entry.service.is_none() {
@@ -236,10 +237,12 @@ impl Index {
     pub fn wrote(&mut self, key: &Key, kind: Kind, name: &str, wanted: u64, repaired: Option<i64>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if let Some(child) = entry.children.iter_mut().find(|c| c.kind == kind && &*c.name == name) {
-            child.applied = child.digest.map(|came| (wanted, came));
+            let mut written = child.written();
+            written.applied = child.digest.map(|came| (wanted, came));
             if let Some(now) = repaired {
-                child.repairs = [child.repairs[1], child.repairs[2], now];
+                written.repairs = [written.repairs[1], written.repairs[2], now];
             }
+            child.written = Some(Box::new(written));
         }
     }
 
