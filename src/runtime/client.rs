@@ -43,6 +43,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 /// the API server begin to close it from their side, in the middle of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much is read from a connection at once: two records of TLS. By default the room grows with what a long list
+/// sends, and stays with the connection, which then waits for hours in a watch: 0.1 MB for each of fifty.
+const READ_AT_ONCE: usize = 32 * 1024;
+
 /// Where the API server is, and who we are to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
@@ -136,6 +140,7 @@ fn build(config: Config, metrics: Metrics) -> Result<Client, kube::Error> {
         hyper_util::client::legacy::Builder::new(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
+            .http1_read_buf_exact_size(READ_AT_ONCE)
             .build(connector);
     let stack = ServiceBuilder::new()
         .layer(Counted { metrics })

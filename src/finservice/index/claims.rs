@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::Key;
-use super::holders::Holders;
+use super::holders::{Holders, in_order};
 use crate::api::FinService;
 use crate::api::network::Ingress;
 use crate::finservice::placement;
@@ -29,8 +29,8 @@ enum Use {
     Preview,
 }
 
-/// Since when a FinService has been there, and what it claims.
-type Of = (Timestamp, BTreeSet<(Claim, Use)>);
+/// Since when a FinService has been there, and what it claims, in order.
+type Of = (Timestamp, Box<[(Claim, Use)]>);
 
 /// Who claims what. What serves wins over previews; of equals the oldest FinService, then the one whose name comes
 /// first.
@@ -97,17 +97,16 @@ pub(super) fn created(service: &FinService) -> Timestamp {
     service.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0)
 }
 
-fn claims(key: &Key, service: &FinService, preview: Option<&str>, site: &str) -> BTreeSet<(Claim, Use)> {
-    let Some(ingress) = &service.spec.ingress else { return BTreeSet::new() };
+fn claims(key: &Key, service: &FinService, preview: Option<&str>, site: &str) -> Box<[(Claim, Use)]> {
+    let Some(ingress) = &service.spec.ingress else { return Box::default() };
     if !placement::names(&service.spec, site) {
-        return BTreeSet::new();
+        return Box::default();
     }
     let serves = ingress.hosts.iter().map(|host| (host.as_str(), Use::Serves));
     let shown = preview.map(|host| (host, Use::Preview));
-    serves
-        .chain(shown)
-        .flat_map(|(host, of_use)| of_host(key, ingress, host).map(move |c| (c, of_use)))
-        .collect()
+    let claims = serves.chain(shown);
+    let claims = claims.flat_map(|(host, of_use)| of_host(key, ingress, host).map(move |c| (c, of_use)));
+    in_order(claims)
 }
 
 /// A host with each path of an ingress.

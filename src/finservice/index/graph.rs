@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Key;
+use super::holders::in_order;
 use crate::api::FinService;
 
 /// Who calls whom, as `access` of all FinServices says.
 #[derive(Debug, Default)]
 pub struct CallGraph {
-    /// What each FinService says: edges (caller, callee).
-    said: BTreeMap<Key, BTreeSet<(Key, Key)>>,
+    /// What each FinService says: edges (caller, callee), in order.
+    said: BTreeMap<Key, Box<[(Key, Key)]>>,
 }
 
 impl CallGraph {
@@ -18,15 +19,18 @@ impl CallGraph {
         let edges = service.map(|service| edges(key, service)).unwrap_or_default();
         if edges.is_empty() {
             self.said.remove(key).is_some()
+        } else if self.said.get(key) == Some(&edges) {
+            false
         } else {
-            self.said.insert(key.clone(), edges.clone()).as_ref() != Some(&edges)
+            self.said.insert(key.clone(), edges);
+            true
         }
     }
 
     /// One shortest cycle through each member of a cycle, beginning and ending with that member.
     pub fn cycles(&self) -> BTreeMap<Key, Vec<Key>> {
         let mut calls: BTreeMap<&Key, BTreeSet<&Key>> = BTreeMap::new();
-        for (caller, callee) in self.said.values().flatten() {
+        for (caller, callee) in self.said.values().flat_map(|edges| edges.iter()) {
             calls.entry(caller).or_default().insert(callee);
         }
         let mut cycles = BTreeMap::new();
@@ -41,21 +45,18 @@ impl CallGraph {
     }
 }
 
-fn edges(key: &Key, service: &FinService) -> BTreeSet<(Key, Key)> {
-    let mut edges = BTreeSet::new();
-    let Some(access) = &service.spec.access else { return edges };
+fn edges(key: &Key, service: &FinService) -> Box<[(Key, Key)]> {
+    let Some(access) = &service.spec.access else { return Box::default() };
     let namespaced = |name: &str, namespace: &Option<String>| {
         Key::new(namespace.as_deref().unwrap_or(&key.namespace), name)
     };
-    for peer in access.inbound.iter().flatten() {
-        if let Some(caller) = &peer.service {
-            edges.insert((namespaced(caller, &peer.namespace), key.clone()));
-        }
-    }
-    for callee in access.outbound.iter().flat_map(|outbound| outbound.services.iter().flatten()) {
-        edges.insert((key.clone(), namespaced(&callee.service, &callee.namespace)));
-    }
-    edges
+    let callers = access.inbound.iter().flatten().filter_map(|peer| {
+        let caller = peer.service.as_ref()?;
+        Some((namespaced(caller, &peer.namespace), key.clone()))
+    });
+    let callees = access.outbound.iter().flat_map(|outbound| outbound.services.iter().flatten());
+    let callees = callees.map(|callee| (key.clone(), namespaced(&callee.service, &callee.namespace)));
+    in_order(callers.chain(callees))
 }
 
 /// Strongly connected components that hold a cycle (Tarjan 1972, with a stack of our own: a chain
@@ -166,11 +167,11 @@ mod tests {
 
     fn graph(edges: &[(&str, &str)]) -> CallGraph {
         let key = |name: &str| Key::new("a", name);
-        let mut graph = CallGraph::default();
+        let mut said = BTreeMap::<Key, Vec<_>>::new();
         for (caller, callee) in edges {
-            graph.said.entry(key(caller)).or_default().insert((key(caller), key(callee)));
+            said.entry(key(caller)).or_default().push((key(caller), key(callee)));
         }
-        graph
+        CallGraph { said: said.into_iter().map(|(key, edges)| (key, edges.into())).collect() }
     }
 
     fn names(graph: &CallGraph) -> Vec<String> {
@@ -201,7 +202,7 @@ mod tests {
         let mut graph = CallGraph::default();
         for i in 0..20_000 {
             let (caller, callee) = (Key::new("a", &format!("s{i}")), Key::new("a", &format!("s{}", i + 1)));
-            graph.said.entry(caller.clone()).or_default().insert((caller, callee));
+            graph.said.insert(caller.clone(), [(caller, callee)].into());
         }
         assert!(graph.cycles().is_empty());
     }

@@ -5,9 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Key;
 
+/// Each once, in order, in no more room than they need: a set of the standard library takes that of eleven for one.
+pub(super) fn in_order<T: Ord>(things: impl Iterator<Item = T>) -> Box<[T]> {
+    things.collect::<BTreeSet<T>>().into_iter().collect()
+}
+
 /// The FinServices that name each thing, by their rank: the least comes first, of equals the one whose name does.
 #[derive(Debug)]
-pub(super) struct Holders<T, R>(BTreeMap<T, BTreeSet<(R, Key)>>);
+pub(super) struct Holders<T, R>(BTreeMap<T, Vec<(R, Key)>>);
 
 impl<T, R> Default for Holders<T, R> {
     fn default() -> Self {
@@ -26,7 +31,12 @@ impl<T: Ord, R: Ord> Holders<T, R> {
         for (thing, rank) in things {
             let holders = self.0.entry(thing).or_default();
             concerned.extend(others(holders, key));
-            holders.insert((rank, key.clone()));
+            let holder = (rank, key.clone());
+            if let Err(place) = holders.binary_search(&holder) {
+                // Most things have one holder.
+                holders.reserve_exact(1);
+                holders.insert(place, holder);
+            }
         }
     }
 
@@ -39,7 +49,9 @@ impl<T: Ord, R: Ord> Holders<T, R> {
     ) {
         for (thing, rank) in things {
             let Some(holders) = self.0.get_mut(&thing) else { continue };
-            holders.remove(&(rank, key.clone()));
+            if let Ok(place) = holders.binary_search(&(rank, key.clone())) {
+                holders.remove(place);
+            }
             concerned.extend(others(holders, key));
             if holders.is_empty() {
                 self.0.remove(&thing);
@@ -57,6 +69,6 @@ impl<T: Ord, R: Ord> Holders<T, R> {
     }
 }
 
-fn others<R>(holders: &BTreeSet<(R, Key)>, key: &Key) -> impl Iterator<Item = Key> {
+fn others<R>(holders: &[(R, Key)], key: &Key) -> impl Iterator<Item = Key> {
     holders.iter().filter(move |(_, holder)| holder != key).map(|(_, holder)| holder.clone())
 }
