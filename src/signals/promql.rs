@@ -195,11 +195,19 @@ impl Select {
         terms
     }
 
-    /// Those of all that say what they ask for, which a call always does.
+    /// Those of all that say what they ask for, which a call always does. Where requests of HTTP count beside calls,
+    /// they have to say it themselves.
     fn named(&self, speaks: Speaks) -> String {
         let named = PATHS.map(|label| format!("{FAMILY}_count{{{},{label}!=\"\"}}", self.own)).join(" or ");
         let http = format!("sum by ({POD}) ({named})");
-        if speaks == Speaks::Http { http } else { format!("{} or {http}", self.all_calls()) }
+        match speaks {
+            Speaks::Http => http,
+            Speaks::Grpc => format!("{} or {http}", self.all_calls()),
+            Speaks::Both => {
+                let any = format!("sum by ({POD}) ({FAMILY}_count{{{}}})", self.own);
+                format!("{http} or (({}) unless {any})", self.all_calls())
+            }
+        }
     }
 
     /// Calls but probes, of the first family that a pod tells.

@@ -4,6 +4,7 @@
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod operator;
+mod readers;
 mod rollouts;
 mod routes;
 mod runner;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut scenarios = routes::scenarios();
     scenarios.extend(sources::scenarios());
+    scenarios.extend(readers::scenarios());
     scenarios.extend(operator::scenarios());
     scenarios.extend(rollouts::scenarios());
     runner::main(&scenarios)

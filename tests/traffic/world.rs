@@ -37,6 +37,8 @@ pub struct World {
     pub pods: PodRunner,
     /// A Prometheus that scrapes them; `None` where the machine has none.
     pub prometheus: Option<PrometheusServer>,
+    /// Names what that one scrapes beside them.
+    more_targets: PathBuf,
     supervisor: Arc<Supervisor>,
 }
 
@@ -69,13 +71,15 @@ impl World {
             .trim_start_matches("http://")
             .trim_end_matches("/stats/prometheus")
             .to_owned();
+        let more_targets = dir.join("more-targets.json");
+        std::fs::write(&more_targets, "[]").expect("a file");
         let prometheus = match traffic.prometheus {
             Some(program) => {
                 let options = PrometheusOptions {
                     program,
                     dir: dir.join("prometheus"),
                     name: "aws".into(),
-                    targets: vec![pods.targets().to_owned()],
+                    targets: vec![pods.targets().to_owned(), more_targets.clone()],
                     gateways: vec![stats],
                     interval: SCRAPE,
                 };
@@ -83,7 +87,7 @@ impl World {
             }
             None => None,
         };
-        Self { cloud, client, gateway, pods, prometheus, supervisor }
+        Self { cloud, client, gateway, pods, prometheus, more_targets, supervisor }
     }
 
     /// The Prometheus, for a scenario that is skipped without one; in CI it fails then.
@@ -93,6 +97,13 @@ impl World {
             assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "prometheus is not installed");
         }
         self.prometheus.as_ref()
+    }
+
+    /// Has the Prometheus scrape these as well, and no more those given before.
+    pub fn scrape_also(&self, targets: &[Value]) {
+        let unfinished = self.more_targets.with_extension("unfinished");
+        std::fs::write(&unfinished, json!(targets).to_string()).expect("a file");
+        std::fs::rename(&unfinished, &self.more_targets).expect("a file");
     }
 
     /// A new namespace.
