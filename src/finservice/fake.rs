@@ -162,8 +162,9 @@ impl Fake {
                 if let Some((field, value)) = &self.broken {
                     object["spec"][field] = value.clone();
                 }
-                let (_, policy) = super::unread::read(serde_json::from_value(object).expect("an object"));
-                self.index.policy(&key, self.version, None, &key.name, policy);
+                object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                let policy = super::unread::read(serde_json::from_value(object).expect("an object"));
+                self.index.policy(&key, policy);
             }
             None => {
                 self.index.policy_gone(&key);

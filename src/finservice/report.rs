@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::index::rollouts::{ObservedRollout, Policy, Unread};
 use super::index::{Index, Key, Observed};
 use super::plan::{Phase, Plan, PlannedRollout};
-use super::{lock, unread, version_of};
+use super::{lock, unread};
 use crate::api::conditions::{self, State, Wanted};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::actions::{self, Orphan};
@@ -150,10 +150,7 @@ impl Reporter {
         }
         let key = Key::new(&object.namespace().unwrap_or_default(), &object.name_any());
         let Some(written) = self.patch(&key, json!(wanted)).await? else { return Ok(false) };
-        let version = version_of(&written.metadata);
-        let created = written.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let (service, policy) = unread::read(written);
-        lock(&self.index).policy_answered(&key, version, created, &service, policy);
+        lock(&self.index).policy_answered(&key, unread::read(written));
         Ok(true)
     }
 

@@ -14,27 +14,26 @@ use crate::api::canaryrollout::{CanaryStrategy, From, Step, Via};
 use crate::api::canarystatus::Memory;
 use crate::api::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus, Problem};
 
-/// The CanaryRollout in an object, with the FinService that it names.
-pub fn read(object: DynamicObject) -> (String, Policy) {
+/// The CanaryRollout in an object.
+pub fn read(object: DynamicObject) -> Policy {
     let mut metadata = object.metadata;
     metadata.managed_fields = None;
     let mut data = object.data;
     let written = data["spec"].take();
-    // One that names nobody is told so under its own name.
-    let service = written["service"].as_str().map(str::to_owned);
-    let service = service.unwrap_or_else(|| metadata.name.clone().unwrap_or_default());
     let status: Option<CanaryRolloutStatus> = serde_json::from_value(data["status"].take()).ok();
-    let policy = match parse(&written) {
+    match parse(&written) {
         Ok(spec) => Policy::Good(Arc::new(CanaryRollout { metadata, spec, status })),
         Err(why) => {
             let memory = status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
             let field = locate(&written, &why);
-            let (spec, left_out) = what_can_be_read(&written, &service, &memory);
+            // One that names nobody is told so under its own name.
+            let name = metadata.name.as_deref().unwrap_or_default();
+            let service = written["service"].as_str().unwrap_or(name);
+            let (spec, left_out) = what_can_be_read(&written, service, &memory);
             let object = Arc::new(CanaryRollout { metadata, spec, status });
             Policy::Bad(object, Arc::new(Unread { field, why, left_out }))
         }
-    };
-    (service, policy)
+    }
 }
 
 /// That a CanaryRollout cannot be read, and the way out.
@@ -126,7 +125,7 @@ mod tests {
             "status": {"memory": memory},
         }))
         .expect("an object");
-        match read(object).1 {
+        match read(object) {
             Policy::Good(object) => (object, None),
             Policy::Bad(object, unread) => (object, Some(unread)),
         }

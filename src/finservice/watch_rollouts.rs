@@ -15,7 +15,7 @@ use super::index::pod::{PodState, SlimPod};
 use super::index::rollouts::Policy;
 use super::plain::Plain;
 use super::watches::{Watches, selection};
-use super::{lock, unread, version_of};
+use super::{lock, unread};
 use crate::api::Action;
 
 impl Watches {
@@ -39,11 +39,10 @@ impl Watches {
             let listed = matches!(change, Change::Relisted(_));
             let concerned = match change {
                 Change::Is(Plain(object)) => {
-                    let (key, version) = (key_of(&object.metadata), version_of(&object.metadata));
-                    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                    let (service, policy) = unread::read(object);
+                    let key = key_of(&object.metadata);
+                    let policy = unread::read(object);
                     let same = !is_news(index.rollouts.policy(&key), &policy);
-                    let concerned = index.policy(&key, version, created, &service, policy);
+                    let concerned = index.policy(&key, policy);
                     if same { BTreeSet::new() } else { concerned }
                 }
                 Change::Gone(object) => index.policy_gone(&key_of(&object.0.metadata)),

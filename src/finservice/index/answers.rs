@@ -4,8 +4,6 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::child::ChildState;
 use super::rollouts::Policy;
 use super::uid::Uid;
@@ -56,16 +54,9 @@ impl Index {
     }
 
     /// Takes in the CanaryRollout with which the write of its status was answered.
-    pub fn policy_answered(
-        &mut self,
-        key: &Key,
-        version: u64,
-        created: Option<Timestamp>,
-        service: &str,
-        policy: Policy,
-    ) -> BTreeSet<Key> {
+    pub fn policy_answered(&mut self, key: &Key, policy: Policy) -> BTreeSet<Key> {
         match self.rollouts.policy(key) {
-            Some(_) => self.policy(key, version, created, service, policy),
+            Some(_) => self.policy(key, policy),
             None => BTreeSet::new(),
         }
     }
@@ -123,11 +114,11 @@ mod tests {
     #[test]
     fn an_answer_brings_no_canary_rollout_back() {
         let mut index = Index::new("here");
-        index.policy(&key(), 5, None, "app", policy());
-        index.policy_answered(&key(), 6, None, "app", policy());
+        index.policy(&key(), policy());
+        index.policy_answered(&key(), policy());
         assert!(index.rollouts.any());
         index.policy_gone(&key());
-        assert_eq!(index.policy_answered(&key(), 7, None, "app", policy()), BTreeSet::new());
+        assert_eq!(index.policy_answered(&key(), policy()), BTreeSet::new());
         assert!(!index.rollouts.any(), "it is gone");
     }
 

@@ -4,22 +4,13 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::rollouts::Policy;
 use super::{Index, Key, Parsed};
 
 impl Index {
-    /// Takes in a CanaryRollout; `service` is the name that it gives. Returns the FinServices that it concerns.
-    pub fn policy(
-        &mut self,
-        key: &Key,
-        version: u64,
-        created: Option<Timestamp>,
-        service: &str,
-        policy: Policy,
-    ) -> BTreeSet<Key> {
-        let concerned = self.rollouts.put(key, version, created, service, policy);
+    /// Takes in a CanaryRollout. Returns the FinServices that it concerns.
+    pub fn policy(&mut self, key: &Key, policy: Policy) -> BTreeSet<Key> {
+        let concerned = self.rollouts.put(key, policy);
         self.claim_all(concerned)
     }
 

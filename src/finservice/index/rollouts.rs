@@ -12,6 +12,7 @@ use crate::api::canarystatus::{Memory, Scatter};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService, Problem};
 use crate::canary::actions;
 use crate::canary::facts::{Answered, Evidence, GateAnswer, Said};
+use crate::finservice::version_of;
 
 /// A CanaryRollout as it was last read.
 #[derive(Clone, Debug)]
@@ -54,14 +55,19 @@ impl Policy {
             Self::Bad(_, unread) => Some(unread),
         }
     }
-}
 
-#[derive(Debug)]
-struct Entry {
-    version: u64,
-    created: Option<Timestamp>,
-    service: Key,
-    policy: Policy,
+    /// The FinService that the CanaryRollout of that name is for.
+    fn service(&self, key: &Key) -> Key {
+        Key::new(&key.namespace, &self.object().spec.service)
+    }
+
+    fn version(&self) -> u64 {
+        version_of(&self.object().metadata)
+    }
+
+    fn created(&self) -> Option<Timestamp> {
+        self.object().metadata.creation_timestamp.as_ref().map(|time| time.0)
+    }
 }
 
 /// What is known of the rollouts of one FinService.
@@ -116,7 +122,7 @@ impl ObservedRollout {
 /// What is known of all rollouts.
 #[derive(Debug, Default)]
 pub struct Rollouts {
-    policies: HashMap<Key, Entry>,
+    policies: HashMap<Key, Policy>,
     of_service: HashMap<Key, BTreeSet<Key>>,
     actions: BTreeMap<Key, Arc<Action>>,
     pods: HashMap<Key, Vec<PodState>>,
@@ -130,29 +136,21 @@ impl Rollouts {
 
     /// The CanaryRollout of that name as it was last read.
     pub fn policy(&self, key: &Key) -> Option<&Policy> {
-        self.policies.get(key).map(|entry| &entry.policy)
+        self.policies.get(key)
     }
 
-    /// Takes in a CanaryRollout; `service` is the name that it gives. Returns the FinServices that it concerns.
-    pub fn put(
-        &mut self,
-        key: &Key,
-        version: u64,
-        created: Option<Timestamp>,
-        service: &str,
-        policy: Policy,
-    ) -> BTreeSet<Key> {
-        let service = Key::new(&key.namespace, service);
-        if self.policies.get(key).is_some_and(|entry| version != 0 && version < entry.version) {
+    /// Takes in a CanaryRollout. Returns the FinServices that it concerns.
+    pub fn put(&mut self, key: &Key, policy: Policy) -> BTreeSet<Key> {
+        let version = policy.version();
+        if self.policies.get(key).is_some_and(|known| version != 0 && version < known.version()) {
             return BTreeSet::new();
         }
+        let service = policy.service(key);
         let mut concerned = BTreeSet::from([service.clone()]);
-        let entry = Entry { version, created, service: service.clone(), policy };
-        if let Some(old) = self.policies.insert(key.clone(), entry)
-            && old.service != service
-        {
-            self.unlink(&old.service, key);
-            concerned.insert(old.service);
+        let old = self.policies.insert(key.clone(), policy).map(|old| old.service(key));
+        if let Some(old) = old.filter(|old| *old != service) {
+            self.unlink(&old, key);
+            concerned.insert(old);
         }
         self.of_service.entry(service).or_default().insert(key.clone());
         concerned
@@ -161,8 +159,9 @@ impl Rollouts {
     /// Takes in that a CanaryRollout is gone. Returns the FinServices that it concerns.
     pub fn gone(&mut self, key: &Key) -> BTreeSet<Key> {
         let Some(old) = self.policies.remove(key) else { return BTreeSet::new() };
-        self.unlink(&old.service, key);
-        BTreeSet::from([old.service])
+        let service = old.service(key);
+        self.unlink(&service, key);
+        BTreeSet::from([service])
     }
 
     fn unlink(&mut self, service: &Key, key: &Key) {
@@ -193,11 +192,7 @@ impl Rollouts {
                 None
             }
         };
-        target
-            .and_then(|target| self.policies.get(&target))
-            .map(|entry| entry.service.clone())
-            .into_iter()
-            .collect()
+        target.and_then(|target| Some(self.policies.get(&target)?.service(&target))).into_iter().collect()
     }
 
     /// Whether there is an Action of that name.
@@ -307,13 +302,12 @@ impl Rollouts {
     /// The host under which the CanaryRollout of a FinService shows revisions before they serve.
     pub fn preview_host(&self, service: &Key) -> Option<String> {
         let holds = self.that_name(service).into_iter().next()?.1;
-        holds.policy.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
+        holds.object().spec.strategy.blue_green.as_ref()?.preview_host.clone()
     }
 
     /// What is known of the rollouts of a FinService.
     pub fn of(&self, service: &Key) -> OfService {
-        let mut all =
-            self.that_name(service).into_iter().map(|(key, entry)| (key.clone(), entry.policy.clone()));
+        let mut all = self.that_name(service).into_iter().map(|(key, policy)| (key.clone(), policy.clone()));
         let Some(holds) = all.next() else { return OfService::default() };
         let said = self.actions.iter().filter(|(key, action)| {
             target_of(key, action).as_ref() == Some(&holds.0) && !actions::is_over(action)
@@ -327,12 +321,12 @@ impl Rollouts {
     }
 
     /// The CanaryRollouts that name a FinService: first the one that holds, then the others by age.
-    fn that_name(&self, service: &Key) -> Vec<(&Key, &Entry)> {
+    fn that_name(&self, service: &Key) -> Vec<(&Key, &Policy)> {
         let named = self.of_service.get(service).into_iter().flatten();
-        let mut all: Vec<(&Key, &Entry)> =
+        let mut all: Vec<(&Key, &Policy)> =
             named.filter_map(|key| Some((key, self.policies.get(key)?))).collect();
-        all.sort_by_key(|(key, entry)| (entry.created.is_none(), entry.created, *key));
-        let parses = |(_, entry): &(&Key, &Entry)| matches!(entry.policy, Policy::Good(_));
+        all.sort_by_key(|(key, policy)| (policy.created().is_none(), policy.created(), *key));
+        let parses = |(_, policy): &(&Key, &Policy)| policy.unread().is_none();
         if let Some(holds) = all.iter().position(parses) {
             all[..=holds].rotate_right(1);
         }
@@ -351,17 +345,16 @@ mod tests {
 
     use super::*;
 
-    fn rollout(name: &str, service: &str) -> Policy {
+    const AT: &str = "2026-11-25T10:00:00Z";
+
+    fn rollout(name: &str, service: &str, version: u64, created: &str) -> Policy {
         let object = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": name, "namespace": "pay"},
+            "metadata": {"name": name, "namespace": "pay", "resourceVersion": version.to_string(),
+                "creationTimestamp": created},
             "spec": {"service": service, "strategy": {"blueGreen": {}}},
         });
         Policy::Good(Arc::new(serde_json::from_value(object).expect("a CanaryRollout")))
-    }
-
-    fn at(second: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_second(second).expect("in range"))
     }
 
     #[test]
@@ -369,11 +362,11 @@ mod tests {
         let mut rollouts = Rollouts::default();
         let app = Key::new("pay", "app");
         let key = |name| Key::new("pay", name);
-        rollouts.put(&key("young"), 1, at(20), "app", rollout("young", "app"));
-        rollouts.put(&key("old"), 2, at(10), "app", rollout("old", "app"));
-        let Policy::Good(object) = rollout("bad", "app") else { panic!("it parses") };
+        rollouts.put(&key("young"), rollout("young", "app", 1, "2026-11-25T10:00:20Z"));
+        rollouts.put(&key("old"), rollout("old", "app", 2, "2026-11-25T10:00:10Z"));
+        let Policy::Good(object) = rollout("bad", "app", 3, AT) else { panic!("it parses") };
         let unread = Unread { field: "spec.via".into(), why: "no".into(), left_out: vec!["via".into()] };
-        rollouts.put(&key("bad"), 3, at(1), "app", Policy::Bad(object, Arc::new(unread)));
+        rollouts.put(&key("bad"), Policy::Bad(object, Arc::new(unread)));
         let of = rollouts.of(&app);
         assert_eq!(of.holds.map(|(key, _)| key), Some(key("old")));
         let others: Vec<_> = of.others.iter().map(|(key, _)| key.name.to_string()).collect();
@@ -389,10 +382,10 @@ mod tests {
     fn an_older_event_changes_nothing_and_another_service_concerns_both() {
         let mut rollouts = Rollouts::default();
         let key = Key::new("pay", "app");
-        rollouts.put(&key, 7, at(1), "app", rollout("app", "app"));
-        assert_eq!(rollouts.put(&key, 6, at(1), "other", rollout("app", "other")), BTreeSet::new());
+        rollouts.put(&key, rollout("app", "app", 7, AT));
+        assert_eq!(rollouts.put(&key, rollout("app", "other", 6, AT)), BTreeSet::new());
         let both = BTreeSet::from([Key::new("pay", "app"), Key::new("pay", "other")]);
-        assert_eq!(rollouts.put(&key, 8, at(1), "other", rollout("app", "other")), both);
+        assert_eq!(rollouts.put(&key, rollout("app", "other", 8, AT)), both);
         assert!(rollouts.of(&Key::new("pay", "app")).holds.is_none());
     }
 
@@ -402,7 +395,7 @@ mod tests {
         let app = Key::new("pay", "app");
         let pod = PodState { name: "a".into(), revision: "r".into(), ..PodState::default() };
         assert_eq!(rollouts.pod(&app, pod.clone()), BTreeSet::new());
-        rollouts.put(&app, 1, at(1), "app", rollout("app", "app"));
+        rollouts.put(&app, rollout("app", "app", 1, AT));
         assert_eq!(rollouts.pod(&app, pod.clone()), BTreeSet::new(), "nothing of it changed");
         assert_eq!(rollouts.pod(&app, PodState { restarts: 1, ..pod }), BTreeSet::from([app.clone()]));
         assert_eq!(rollouts.of(&app).pods.len(), 1);
