@@ -33,8 +33,10 @@ impl<T: Ord, R: Ord> Holders<T, R> {
             concerned.extend(others(holders, key));
             let holder = (rank, key.clone());
             if let Err(place) = holders.binary_search(&holder) {
-                // Most things have one holder.
-                holders.reserve_exact(1);
+                if holders.is_empty() {
+                    // And so it mostly stays.
+                    holders.reserve_exact(1);
+                }
                 holders.insert(place, holder);
             }
         }
