@@ -9,10 +9,11 @@ use axum::Router;
 use axum::routing::get;
 use banyan::signals::builtin::Limits;
 use banyan::signals::grpc::Speaks;
-use banyan::signals::{Answer, Arm, BuiltIn, Counted, Endpoint, Pod, Prometheus, Subject, What};
+use banyan::signals::{Answer, Arm, BuiltIn, Endpoint, Pod, Prometheus, Subject, What};
 use serde_json::{Value, json};
 
 use crate::runner::{Scenario, scenarios};
+use crate::sources::counted;
 use crate::world::{World, until};
 
 /// All of this file.
@@ -132,11 +133,6 @@ fn target(arm: &Arm, port: u16) -> Value {
         "namespace": arm.namespace, "pod": pod.name, "banyan_dev_service": "app", "banyan_dev_revision": arm.revision,
     });
     json!({"targets": [format!("{}:{port}", pod.address)], "labels": labels})
-}
-
-fn counted(what: What) -> Counted {
-    let name = if what == What::Errors { "errors" } else { "latency" };
-    Counted { name: name.into(), what }
 }
 
 /// An answer but for the time of its samples, in one order.

@@ -155,7 +155,8 @@ fn subject(space: &Space<'_>, names: [&str; 2]) -> Subject {
     }
 }
 
-fn counted(what: What) -> Counted {
+/// A metric of that kind.
+pub fn counted(what: What) -> Counted {
     Counted { name: "errors".to_owned(), what }
 }
 
