@@ -175,30 +175,7 @@ mod tests {
     use super::*;
 
     /// As an OpenTelemetry SDK exports it, shortened.
-    const SDK: &str = r#"# HELP http_server_request_duration_seconds Duration of HTTP server requests.
-# TYPE http_server_request_duration_seconds histogram
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="0.1"} 90
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="0.25"} 98
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http",le="+Inf"} 100
-http_server_request_duration_seconds_sum{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http"} 4.2
-http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/transactions/{id}",network_protocol_version="1.1",otel_scope_name="http",url_scheme="http"} 100
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="0.1"} 0
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="0.25"} 1
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions",le="+Inf"} 4
-http_server_request_duration_seconds_sum{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions"} 4.2
-http_server_request_duration_seconds_count{http_request_method="POST",error_type="500",http_response_status_code="503",http_route="/transactions"} 4
-http_server_request_duration_seconds_count{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions"} 2
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="0.1"} 0
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="0.25"} 0
-http_server_request_duration_seconds_bucket{http_request_method="POST",error_type="java.io.IOException",http_route="/transactions",le="+Inf"} 2
-http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/healthz"} 4000
-http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404",url_path="/metrics"} 500
-http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404"} 6
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="0.1"} 6
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="0.25"} 6
-http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="404",le="+Inf"} 6
-http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
-"#;
+    const SDK: &str = include_str!("../../tests/support/metrics/requests.txt");
 
     fn probes() -> Vec<String> {
         vec!["/healthz".into(), "/metrics".into()]
@@ -235,25 +212,9 @@ http_server_active_requests{http_request_method="GET",url_scheme="http"} 3
     }
 
     /// As OpenTelemetry's conventions have it before and since version 1.39, and gRPC's own plugin.
-    const CALLS: &str = r#"rpc_server_duration_milliseconds_count{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger"} 90
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 85
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 90
-rpc_server_duration_milliseconds_count{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger"} 10
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 10
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 10
-rpc_server_duration_milliseconds_count{rpc_grpc_status_code="5",rpc_method="Post",rpc_service="pay.v1.Ledger"} 4
-rpc_server_duration_milliseconds_count{rpc_grpc_status_code="12",rpc_method="Check",rpc_service="grpc.health.v1.Health"} 700
-"#;
-    const NEWER: &str = r#"rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK"} 30
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="0.25"} 29
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="+Inf"} 30
-rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="UNAVAILABLE"} 5
-rpc_server_call_duration_seconds_count{rpc_method="grpc.health.v1.Health/Check",rpc_response_status_code="OK"} 700
-"#;
-    const PLUGIN: &str = r#"grpc_server_call_duration_seconds_count{grpc_method="pay.v1.Ledger/Post",grpc_status="OK"} 30
-grpc_server_call_duration_seconds_count{grpc_method="pay.v1.Ledger/Post",grpc_status="INTERNAL"} 6
-grpc_server_call_duration_seconds_count{grpc_method="grpc.health.v1.Health/Watch",grpc_status="OK"} 700
-"#;
+    const CALLS: &str = include_str!("../../tests/support/metrics/calls-before-1.39.txt");
+    const NEWER: &str = include_str!("../../tests/support/metrics/calls.txt");
+    const PLUGIN: &str = include_str!("../../tests/support/metrics/calls-of-the-plugin.txt");
 
     #[test]
     fn calls_of_grpc_are_counted_by_their_status_in_each_of_the_families() {

@@ -21,39 +21,17 @@ pub fn scenarios() -> Vec<Scenario> {
     scenarios![pods_are_read_alike_by_both_readers]
 }
 
-/// Requests that say what they ask for, probes among them.
-const NAMED: &str = r#"http_server_request_duration_seconds_count{http_route="/pay",http_response_status_code="200"} 90
-http_server_request_duration_seconds_bucket{http_route="/pay",http_response_status_code="200",le="0.25"} 85
-http_server_request_duration_seconds_bucket{http_route="/pay",http_response_status_code="200",le="+Inf"} 90
-http_server_request_duration_seconds_count{http_route="/pay",http_response_status_code="503"} 10
-http_server_request_duration_seconds_bucket{http_route="/pay",http_response_status_code="503",le="0.25"} 10
-http_server_request_duration_seconds_bucket{http_route="/pay",http_response_status_code="503",le="+Inf"} 10
-http_server_request_duration_seconds_count{url_path="/pay"} 3
-http_server_request_duration_seconds_count{http_route="/healthz",http_response_status_code="200"} 4000
-http_server_request_duration_seconds_count{url_path="/metrics",http_response_status_code="200"} 700
-"#;
+/// Requests, most of which say what they ask for, probes among them.
+const NAMED: &str = include_str!("../support/metrics/requests.txt");
 /// Requests that do not.
 const NAMELESS: &str = r#"http_server_request_duration_seconds_count{http_response_status_code="200"} 500
 http_server_request_duration_seconds_bucket{http_response_status_code="200",le="0.25"} 500
 http_server_request_duration_seconds_bucket{http_response_status_code="200",le="+Inf"} 500
 "#;
-/// Calls, as OpenTelemetry counts them since version 1.39 of its conventions.
-const CALLS: &str = r#"rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK"} 30
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="0.25"} 29
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="OK",le="+Inf"} 30
-rpc_server_call_duration_seconds_count{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="UNAVAILABLE"} 5
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="UNAVAILABLE",le="0.25"} 5
-rpc_server_call_duration_seconds_bucket{rpc_method="pay.v1.Ledger/Post",rpc_response_status_code="UNAVAILABLE",le="+Inf"} 5
-rpc_server_call_duration_seconds_count{rpc_method="grpc.health.v1.Health/Check",rpc_response_status_code="OK"} 800
-"#;
-/// The same calls and more of them, as it counted them before.
-const CALLS_BEFORE: &str = r#"rpc_server_duration_milliseconds_count{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger"} 60
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 58
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="0",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 60
-rpc_server_duration_milliseconds_count{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger"} 7
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="250"} 7
-rpc_server_duration_milliseconds_bucket{rpc_grpc_status_code="14",rpc_method="Post",rpc_service="pay.v1.Ledger",le="+Inf"} 7
-"#;
+/// Calls, as OpenTelemetry counts them since version 1.39 of its conventions, and before, and as gRPC's own plugin does.
+const CALLS: &str = include_str!("../support/metrics/calls.txt");
+const CALLS_BEFORE: &str = include_str!("../support/metrics/calls-before-1.39.txt");
+const CALLS_OF_PLUGIN: &str = include_str!("../support/metrics/calls-of-the-plugin.txt");
 /// Nothing of requests.
 const OTHER: &str = "process_cpu_seconds_total 3\n";
 
@@ -87,6 +65,7 @@ async fn pods_are_read_alike_by_both_readers(world: &World) {
         ("calls", &[CALLS]),
         ("calls in two families", &[CALLS_BEFORE, CALLS]),
         ("calls in milliseconds", &[CALLS_BEFORE]),
+        ("calls as the plugin counts them", &[CALLS_OF_PLUGIN]),
         ("calls and requests", &[CALLS, NAMED]),
         ("calls, and requests without a name", &[CALLS, NAMELESS]),
         ("nothing of requests", &[OTHER]),
