@@ -17,7 +17,6 @@ use tokio::sync::Semaphore;
 use super::adopt;
 use super::children::{Child, Kind};
 use super::index::child::{ChildState, HANDED_OVER_ANNOTATION, RETIRED_ANNOTATION};
-use super::index::uid::Uid;
 use super::index::{Index, Key};
 use super::lock;
 use super::plan::{Op, Over, Plan};
@@ -175,12 +174,12 @@ impl Actor<'_> {
             }
             Op::Delete { kind, name, uid } => {
                 let parameters = DeleteParams {
-                    preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+                    preconditions: Some(Preconditions { uid: Some(uid.to_string()), resource_version: None }),
                     ..DeleteParams::background()
                 };
                 match api(self.client, *kind, Some(namespace)).delete(name, &parameters).await {
                     Err(kube::Error::Api(status)) if status.code == 404 => {
-                        lock(self.index).child_gone(self.key, *kind, name, Some(&Uid::new(uid)));
+                        lock(self.index).child_gone(self.key, *kind, name, Some(uid));
                         Ok(())
                     }
                     other => other.map(|_| ()).map_err(Why::from),

@@ -162,7 +162,7 @@ impl<'a> Comparison<'a> {
             .map(|child| Op::Delete {
                 kind: child.kind,
                 name: child.name.to_string(),
-                uid: child.uid.to_string(),
+                uid: child.uid.clone(),
             })
             .collect();
         deletions.sort_by_key(|op| match op {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::children::{Child, Kind};
 use super::facts::Gathered;
+use super::index::uid::Uid;
 use crate::api::Problem;
 use crate::canary::facts::Decision;
 use crate::runtime::events::Reason;
@@ -73,7 +74,7 @@ pub enum Op {
         /// Its name.
         name: String,
         /// Its UID: another object of that name is left alone.
-        uid: String,
+        uid: Uid,
     },
 }
 
