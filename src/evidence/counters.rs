@@ -63,7 +63,9 @@ impl std::error::Error for Rejected {}
 pub struct ClosedLook {
     /// What both arms counted.
     pub tally: Tally,
-    /// Stable's part of it, by series.
+    /// Requests of both arms, also those that do not count since a pod is in its warm-up: how they are shared.
+    pub shared: Tally,
+    /// Stable's part of what counts, by series.
     pub stable_pods: Vec<PodCounts>,
     /// How long the look was, in seconds.
     pub seconds: f64,
@@ -87,6 +89,9 @@ struct Series {
     /// Past its end.
     #[serde(with = "wire::floats")]
     next: [f64; 2],
+    /// All requests since the open look began, also in warm-up.
+    #[serde(with = "wire::float")]
+    all: f64,
     past_end: bool,
     /// The time of the first sample past the end.
     #[serde(with = "wire::float")]
@@ -155,6 +160,7 @@ impl Counters {
                 bad: sample.bad,
                 now: [0.0; 2],
                 next: [0.0; 2],
+                all: 0.0,
                 past_end: sample.time >= self.end,
                 closed_at: sample.time,
                 counts: warm,
@@ -164,14 +170,16 @@ impl Counters {
         if sample.time <= series.time {
             return Err(Rejected::NotLater);
         }
-        // Both sides of the difference must be out of warm-up. After a reset all that the counter shows is new.
+        // After a reset all that the counter shows is new.
+        let reset = sample.requests < series.requests || sample.bad < series.bad;
+        let delta = if reset {
+            (sample.requests, sample.bad)
+        } else {
+            (sample.requests - series.requests, sample.bad - series.bad)
+        };
+        series.all += delta.0;
+        // Both sides of the difference must be out of warm-up.
         if warm && series.counts {
-            let reset = sample.requests < series.requests || sample.bad < series.bad;
-            let delta = if reset {
-                (sample.requests, sample.bad)
-            } else {
-                (sample.requests - series.requests, sample.bad - series.bad)
-            };
             let sum = if series.past_end { &mut series.next } else { &mut series.now };
             // Counters that are read one after the other may differ by a request in flight.
             *sum = [sum[0] + delta.0, sum[1] + delta.1.min(delta.0)];
@@ -224,8 +232,12 @@ impl Counters {
             return None;
         }
         let mut tally = Tally::default();
+        let mut shared = Tally::default();
         let mut stable_pods = Vec::new();
-        for series in &self.series {
+        for series in &mut self.series {
+            let all = std::mem::take(&mut series.all).round() as u64;
+            let sum = if series.canary { &mut shared.canary_requests } else { &mut shared.stable_requests };
+            *sum = sum.saturating_add(all);
             let (requests, bad) = (series.now[0].round() as u64, series.now[1].round() as u64);
             let bad = bad.min(requests);
             if series.canary {
@@ -267,7 +279,7 @@ impl Counters {
             series.past_end = series.time >= self.end;
             series.closed_at = series.time;
         }
-        Some(ClosedLook { tally, stable_pods, seconds, apart })
+        Some(ClosedLook { tally, shared, stable_pods, seconds, apart })
     }
 }
 
@@ -297,6 +309,20 @@ mod tests {
         let expected = Tally { canary_requests: 10, canary_bad: 3, stable_requests: 150, stable_bad: 1 };
         assert_eq!((look.tally, look.stable_pods.len()), (expected, 2));
         assert_eq!(counters.close(5.8, 10.0), None, "the next look is open");
+    }
+
+    #[test]
+    fn how_requests_are_shared_shows_in_warm_up_too() {
+        let mut counters = Counters::new("old", "new", 60.0, 5.0, 0.0);
+        for time in [0.0, 5.0] {
+            counters
+                .sample(Sample { ready_since: Some(-100.0), ..at("old", 1, time, 9.0 * time, 0.0) })
+                .unwrap();
+            counters.sample(at("new", 2, time, time, time)).unwrap();
+        }
+        let look = counters.close(5.0, 10.0).unwrap();
+        let counted = Tally { stable_requests: 45, ..Tally::default() };
+        assert_eq!((look.tally, look.shared), (counted, Tally { canary_requests: 5, ..counted }));
     }
 
     #[test]

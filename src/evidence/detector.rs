@@ -34,6 +34,10 @@ const OUTAGE_END: usize = 2;
 /// How many times stable's rate the canary must fail at to be failed while stable itself is in an outage.
 const OUTAGE_TIMES: f64 = 3.0;
 
+/// How far on the way to its limit, on the logarithmic scale, the evidence against a canary is that is not to go on
+/// with too few requests for a verdict: an e-value of three at α = 1 %.
+const LEANING: f64 = 0.25;
+
 /// What was counted in one look.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Look<'a> {
@@ -155,6 +159,14 @@ impl Detector {
         self.hastened = None;
     }
 
+    /// What a Pass is judged on begins anew, in the same step: what was seen before was not of its weight. The evidence
+    /// against the canary goes on.
+    pub fn begin_interval(&mut self) {
+        self.step = ConfidenceSequence::new(self.policy.false_alarm);
+        self.seen = Tally::default();
+        self.seconds = 0.0;
+    }
+
     /// Whether a look would have failed the canary, were it not one alone: then the next is worth taking soon.
     pub fn asks_for_another(&self) -> bool {
         self.rollout.asks_for_another() && self.over()
@@ -242,7 +254,11 @@ impl Detector {
     fn close(&mut self, look: Look<'_>) {
         self.hastened = None;
         // As known before this look.
-        let (temper, whole) = (self.temper(look.seconds), self.dispersion.phi_with_bursts());
+        let mut temper = self.temper(look.seconds);
+        if self.dispersion.is_no_blip(look.tally.canary_requests, look.tally.canary_bad) {
+            temper.cap = f64::INFINITY;
+        }
+        let whole = self.dispersion.phi_with_bursts();
         let (requests, bad) = (look.tally.stable_requests, look.tally.stable_bad);
         self.observe_stable(requests, bad, look.stable_pods, look.seconds);
         let Some(tally) = self.sift(look) else { return };
@@ -332,14 +348,16 @@ impl Detector {
             (_, 0) => return hold(Reason::NoRequests(Arm::Stable)),
             _ => {}
         }
-        if !self.step.under(self.policy.max_increase) {
-            return hold(Reason::TooFewRequests);
+        let passes = self.step.under(self.policy.max_increase);
+        let leans = |share: f64| over && self.rollout.evidence() >= self.rollout.limit().powf(share);
+        match passes {
+            // Halfway to its limit, on the logarithmic scale, and by more than is let pass: not the moment to go on.
+            true if leans(0.5) => hold(Reason::TurningWorse),
+            true => (Verdict::Pass, Reason::WithinLimit),
+            // Nothing speaks for it yet, so that less against it is enough.
+            false if leans(LEANING) => hold(Reason::LeaningWorse),
+            false => hold(Reason::TooFewRequests),
         }
-        // Halfway to its limit, on the logarithmic scale, and by more than is let pass: not the moment to go on.
-        if over && self.rollout.evidence().powi(2) >= self.rollout.limit() {
-            return hold(Reason::TurningWorse);
-        }
-        (Verdict::Pass, Reason::WithinLimit)
     }
 
     /// The source gives no answer, or a stale one.
@@ -349,6 +367,13 @@ impl Detector {
             reason: Reason::Missing(missing),
             numbers: self.numbers(Verdict::ProviderDown),
         }
+    }
+
+    /// Requests are not shared as was asked for.
+    pub fn other_share(&self, observed: f64, asked: f64) -> Judgement {
+        let judgement = self.insufficient(Reason::OtherShare { observed, asked });
+        // How many requests are missing for a verdict is not what it waits for.
+        Judgement { numbers: Numbers { needed: None, ..judgement.numbers }, ..judgement }
     }
 
     /// The source counts requests that are not shared by chance, and cannot tell them apart.

@@ -7,8 +7,9 @@
 //!   evidence is divided by it;
 //! - the bursts: rare blips of one pod hardly move a variance, and are what rolls back a good canary. Each pod of stable is taken for
 //!   a canary and followed by CUSUM (Page 1954) against the rest at the odds ratios 3, 10 and 30. What is beyond chance is a burst; it
-//!   is left out of that scatter (the interval, an average over a step, takes the scatter with it), and its length is remembered. A look's evidence is then capped so that a burst as long as the longest
-//!   one seen ends at the limit, however bad it is: what makes a canary worse than a blip is that it stays.
+//!   is left out of that scatter (the interval, an average over a step, takes the scatter with it), and its length is remembered, up to a minute, and fades from one rollout
+//!   to the next. A look's evidence is then capped so that a burst as long as the longest one seen ends at the limit, unless it is
+//!   much worse than the worst of them: what makes a canary worse than a blip is that it stays, or that no blip was like it.
 //!
 //! It is measured before a rollout (a history, or what the last rollout left) and during it, always before the look to
 //! which it applies.
@@ -29,6 +30,13 @@ const BURST_MARGIN: f64 = 3.0;
 /// How long stable must have been watched before its manner is known, in seconds: whether its errors come in clusters shows in this
 /// time, and the cap holds until then.
 const KNOWN_AFTER: f64 = 120.0;
+
+/// The longest that a pod's failures are taken for a burst, in seconds. What lasts longer is no blip that passes by
+/// itself, and a canary that fails for so long is rightly taken back.
+const LONGEST_BURST: f64 = 60.0;
+
+/// How many times worse than the worst burst a canary's look must be, by its odds, to be none.
+const BEYOND_BURSTS: f64 = 3.0;
 
 /// The least length of a look that is measured, in seconds; shorter ones are put together. Errors that come together do so within a
 /// second or so: in shorter looks they would be parted, and each part seem to scatter less.
@@ -134,6 +142,18 @@ struct Burst {
     /// Seconds since it left zero.
     #[serde(with = "wire::float")]
     seconds: f64,
+    /// Requests since then, and bad ones among them.
+    #[serde(default)]
+    requests: u64,
+    #[serde(default)]
+    bad: u64,
+}
+
+impl Burst {
+    /// One that begins.
+    fn of(pod: u64) -> Self {
+        Self { pod, sums: [0.0; 3], peak: 0.0, seconds: 0.0, requests: 0, bad: 0 }
+    }
 }
 
 /// How far a look's evidence is believed.
@@ -150,6 +170,10 @@ impl Temper {
     pub const NONE: Temper = Temper { phi: 1.0, cap: f64::INFINITY };
 }
 
+fn whole_share() -> f64 {
+    1.0
+}
+
 /// The dispersion of stable's errors. It may be kept from one rollout to the next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dispersion {
@@ -163,6 +187,10 @@ pub struct Dispersion {
     bursts: Vec<Burst>,
     #[serde(with = "wire::float")]
     longest: f64,
+    /// The share of its requests that failed in the worst burst. Where an older version has written no share, the burst
+    /// may have been of any.
+    #[serde(with = "wire::float", default = "whole_share")]
+    fiercest: f64,
     #[serde(with = "wire::float")]
     bad: f64,
     /// Seconds for which stable was watched.
@@ -229,8 +257,13 @@ impl Dispersion {
         self.open_seconds = 0.0;
     }
 
-    /// For a new rollout: what was measured keeps half of its weight; the longest burst stays.
+    /// For a new rollout: what was measured keeps half of its weight, and the longest burst half of its length, so that
+    /// one that does not come again is forgotten.
     pub fn carry_over(&mut self) {
+        self.longest = 0.5 * self.longest.min(LONGEST_BURST);
+        if self.longest < LEAST_SECONDS {
+            (self.longest, self.fiercest) = (0.0, 0.0);
+        }
         self.pods.fade();
         self.looks.fade();
         self.whole.fade();
@@ -262,6 +295,16 @@ impl Dispersion {
         let longest = if seconds > 0.0 { self.longest.max(LEAST_SECONDS) } else { self.longest };
         let looks = longest / seconds.max(0.1) + 1.0;
         Temper { phi: self.phi(), cap: nats / looks.max(2.0) }
+    }
+
+    /// Whether a canary's look is so much worse than the worst burst of stable's pods that it is no burst of that kind,
+    /// whose length would be waited for. One bad request more or less must not tell.
+    pub fn is_no_blip(&self, requests: u64, bad: u64) -> bool {
+        if self.longest == 0.0 || requests == 0 || bad < 2 {
+            return false;
+        }
+        let odds = |share: f64| share / (1.0 - share).max(1e-9);
+        odds((bad - 1) as f64 / requests as f64) >= BEYOND_BURSTS * odds(self.fiercest)
     }
 
     /// The scatter; at least 1.
@@ -298,11 +341,10 @@ impl Dispersion {
             if share >= 1.0 || (pod.bad == 0 && place.is_err()) {
                 continue;
             }
-            let mut burst = place
-                .map_or(Burst { pod: pod.pod, sums: [0.0; 3], peak: 0.0, seconds: 0.0 }, |index| {
-                    self.bursts[index]
-                });
+            let mut burst = place.map_or(Burst::of(pod.pod), |index| self.bursts[index]);
             burst.seconds += seconds;
+            burst.requests = burst.requests.saturating_add(pod.requests);
+            burst.bad = burst.bad.saturating_add(pod.failed());
             for (sum, odds) in burst.sums.iter_mut().zip(BURST_ODDS) {
                 let gain = pod.failed() as f64 * odds.ln() - bad * (share * (odds - 1.0)).ln_1p();
                 *sum = (*sum + gain).max(0.0);
@@ -311,7 +353,8 @@ impl Dispersion {
             if most > burst.peak {
                 burst.peak = most;
                 if most > bound {
-                    self.longest = self.longest.max(burst.seconds);
+                    self.longest = self.longest.max(burst.seconds.min(LONGEST_BURST));
+                    self.fiercest = self.fiercest.max(burst.bad as f64 / burst.requests.max(1) as f64);
                 }
             }
             // Once half of it is gone it is over; a second blip is a burst of its own.

@@ -11,6 +11,7 @@
 //! | [`outage`] | outages that both arms share, and the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
 //! | [`policy`] | what is asked of it: [`Policy`] |
+//! | [`share`] | whether requests are shared as the weights say: [`ShareWatch`] |
 //! | [`detector`] | all of it for one metric: [`Detector`] |
 //! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
 //! | [`budget`] | the arithmetic of error budgets: [`Slo`] |
@@ -29,6 +30,7 @@ pub mod dispersion;
 pub mod eprocess;
 pub mod outage;
 pub mod policy;
+pub mod share;
 pub mod verdict;
 mod wire;
 
@@ -43,4 +45,5 @@ pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts, Tally};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 pub use policy::{Policy, PolicyError, shared_alpha};
+pub use share::{Asked, Share, ShareWatch};
 pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

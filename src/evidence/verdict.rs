@@ -83,6 +83,15 @@ pub enum Reason {
     ),
     /// Insufficient: more requests are needed.
     TooFewRequests,
+    /// Insufficient: more requests are needed, and those that came speak against the canary.
+    LeaningWorse,
+    /// Insufficient: requests are not shared as the weights say, so what is counted says nothing of this weight.
+    OtherShare {
+        /// The canary's share of the requests of both arms.
+        observed: f64,
+        /// The share that was asked for.
+        asked: f64,
+    },
     /// Insufficient: stable fails far more than usual, so the cause is probably shared.
     SharedOutage,
     /// Insufficient: both arms break the absolute limit.
@@ -120,6 +129,15 @@ impl fmt::Display for Reason {
                 "{arm} has had no requests in this step; check that the route sends it traffic"
             ),
             Reason::TooFewRequests => out.write_str("more requests are needed for a verdict"),
+            Reason::LeaningWorse => out.write_str(
+                "more requests are needed for a verdict, and those that came so far speak against the canary",
+            ),
+            Reason::OtherShare { observed, asked } => write!(
+                out,
+                "{} of the requests reach the canary, and {} were asked for",
+                Percent(*observed),
+                Percent(*asked)
+            ),
             Reason::SharedOutage => out.write_str(
                 "stable fails far more often than usual: probably an outage that both share, so nothing is decided",
             ),
