@@ -4,6 +4,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The longest sentence in a status, in characters.
+///
+/// The schema bounds every string, and the API server refuses a status as a whole for one that is longer. What others
+/// say (an API server, a webhook, a scheduler) is as long as they like, so whoever makes a sentence makes it [`short`].
+pub const LONGEST: usize = 1000;
+/// The longest path of a field that a problem names, in characters.
+const LONGEST_SOURCE: usize = 253;
+
+/// The text, cut where it is longer than [`LONGEST`].
+pub fn short(text: impl Into<String>) -> String {
+    cut(text.into(), LONGEST)
+}
+
+/// The text, cut where it has more characters than `most`: the last one says that something is missing.
+pub fn cut(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.pop();
+        text.push('…');
+    }
+    text
+}
+
 /// Something that is wrong, where it comes from, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +63,12 @@ impl Problem {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { source: source.into(), severity, message: message.into(), remedy: remedy.into() }
+        Self {
+            source: cut(source.into(), LONGEST_SOURCE),
+            severity,
+            message: short(message),
+            remedy: short(remedy),
+        }
     }
 
     /// Something that does not work until a person acts.
@@ -115,7 +143,7 @@ pub fn merge(
                 type_: want.kind.to_owned(),
                 status: want.state.as_str().to_owned(),
                 reason: want.reason.to_owned(),
-                message: want.message,
+                message: short(want.message),
                 observed_generation: generation,
                 last_transition_time,
             }
@@ -126,6 +154,19 @@ pub fn merge(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_is_cut_before_the_schema_refuses_it() {
+        let long = "ä".repeat(5000);
+        let problem = Problem::error(&long, &long, &long);
+        let lengths = [&problem.source, &problem.message, &problem.remedy].map(|text| text.chars().count());
+        assert_eq!(lengths, [253, 1000, 1000]);
+        assert!(problem.message.ends_with("ä…"), "{}", problem.message);
+        let condition = merge(&[], wanted(State::False, &long), None, jiff::Timestamp::UNIX_EPOCH).remove(0);
+        assert_eq!(condition.message.chars().count(), 1000);
+        assert_eq!(short("short"), "short");
+        assert_eq!(cut("abcd".to_owned(), 4), "abcd");
+    }
 
     fn wanted(state: State, message: &str) -> Vec<Wanted> {
         vec![Wanted { kind: "Ready", state, reason: "Because", message: message.to_owned() }]

@@ -264,6 +264,10 @@ pub enum Traffic {
     Pulled,
 }
 
+/// The bound of `status.record`. What does not fit is left out of it, and read when an operator starts: sixty-four
+/// topics with the longest names, beside all else, are more than this.
+pub const LONGEST_RECORD: usize = 16 * 1024;
+
 /// What the operator of this cluster last saw and did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -294,6 +298,7 @@ pub struct FinServiceStatus {
     /// For the operator alone: what it last saw of children that it need not read when it starts. Each is told by kind
     /// (and name, where it is not that of the FinService), digest of its contents, and a seal of its UID and generation.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = LONGEST_RECORD))]
     pub record: Option<String>,
 }
 

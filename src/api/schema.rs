@@ -82,6 +82,56 @@ fn bound(schema: &mut JSONSchemaProps) {
     }
 }
 
+/// What of the status of a kind is beyond a bound of its schema, so that the API server would refuse it as a whole.
+#[cfg(test)]
+pub fn beyond_bounds(kind: &str, status: &impl serde::Serialize) -> Vec<String> {
+    use std::collections::BTreeMap;
+    use std::sync::LazyLock;
+
+    static STATUSES: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
+        let status = |crd: CustomResourceDefinition| {
+            let schema = crd.spec.versions[0].schema.clone()?.open_api_v3_schema?;
+            Some((crd.spec.names.kind, schema.properties?.remove("status")?))
+        };
+        super::crds().into_iter().filter_map(status).collect()
+    });
+
+    fn walk(path: &str, schema: &JSONSchemaProps, value: &serde_json::Value, faults: &mut Vec<String>) {
+        use serde_json::Value;
+        let mut fault = |what: &str, size: usize, most: Option<i64>| {
+            if most.is_some_and(|most| i64::try_from(size).unwrap_or(i64::MAX) > most) {
+                faults.push(format!("{path}: {size} {what}, at most {}", most.unwrap_or_default()));
+            }
+        };
+        match value {
+            Value::String(text) => fault("characters", text.chars().count(), schema.max_length),
+            Value::Array(items) => {
+                fault("items", items.len(), schema.max_items);
+                if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
+                    for (place, item) in items.iter().enumerate() {
+                        walk(&format!("{path}[{place}]"), schema, item, faults);
+                    }
+                }
+            }
+            Value::Object(fields) => {
+                fault("properties", fields.len(), schema.max_properties);
+                for (name, inner) in fields {
+                    match schema.properties.as_ref().and_then(|properties| properties.get(name)) {
+                        Some(schema) => walk(&format!("{path}.{name}"), schema, inner, faults),
+                        None => faults.push(format!("{path}.{name} is not in the schema")),
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    let mut faults = Vec::new();
+    let status = serde_json::to_value(status).expect("a status is JSON");
+    walk("status", &STATUSES[kind], &status, &mut faults);
+    faults
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::facts::{Answered, Said};
 use crate::api::action::{ActionState, TargetKind, Verb};
-use crate::api::conditions::{self, State, Wanted};
+use crate::api::conditions::{self, State, Wanted, short};
 use crate::api::{Action, ActionStatus};
 
 /// Annotation of an Action: the user who created it.
@@ -22,8 +22,6 @@ pub const CHANGED_BY: &str = "banyan.dev/changed-by";
 const ORPHAN_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// How long an Action that is over is kept.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Longest sentence in a status, in characters: below the schema's bound.
-const LONGEST: usize = 1000;
 
 /// What an Action is remembered by: its UID; its name where it has none.
 pub fn id(action: &Action) -> String {
@@ -142,7 +140,7 @@ pub fn is_old(action: &Action, now: Timestamp) -> bool {
 
 /// The status that says what became of an Action.
 pub fn status(action: &Action, answered: &Answered, now: Timestamp) -> ActionStatus {
-    let message: String = answered.words.chars().take(LONGEST).collect();
+    let message = short(&answered.words);
     let (ready, working, stalled, reason) = match answered.state {
         ActionState::Done => (State::True, State::False, State::False, "Done"),
         ActionState::Accepted => (State::False, State::True, State::False, "Accepted"),

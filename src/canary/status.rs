@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Decision, Evidence, Facts, Phase, Sharing};
 use crate::api::canarystatus::{MetricStatus, Past, Scatter, Weight};
-use crate::api::conditions::{self, State, Wanted};
+use crate::api::conditions::{self, State, Wanted, short};
 use crate::api::{CanaryRolloutStatus, Problem};
 use crate::evidence::{Amount, Judgement, Percent, Verdict};
 
@@ -13,8 +13,6 @@ use crate::evidence::{Amount, Judgement, Percent, Verdict};
 const HISTORY: usize = 10;
 /// Problems that are shown.
 const SHOWN: usize = 32;
-/// Longest sentence, in characters: the schema's bound.
-const LONGEST: usize = 1000;
 /// Seconds after which numbers are written again although nothing else has changed.
 const FRESH: i64 = 60;
 
@@ -59,7 +57,7 @@ pub fn status(
         conditions: conditions::merge(&old.conditions, wanted(decision, &problems), seen.generation, now),
         problems,
         phase: Some(decision.phase.as_str().to_owned()),
-        message: decision.reasons.first().map(|reason| short(reason)),
+        message: decision.reasons.first().map(short),
         step: Some(format!("{}/{}", decision.step.0, decision.step.1)),
         weight: Some(Weight {
             asked: decision.weight,
@@ -122,10 +120,6 @@ fn keep(
     wanted
 }
 
-fn short(text: &str) -> String {
-    text.chars().take(LONGEST).collect()
-}
-
 fn history(ended: &[Past], old: &[Past]) -> Vec<Past> {
     let mut history: Vec<Past> = ended.iter().rev().chain(old).cloned().collect();
     history.truncate(HISTORY);
@@ -134,7 +128,7 @@ fn history(ended: &[Past], old: &[Past]) -> Vec<Past> {
 
 /// Ready, Reconciling and Stalled, by the kstatus rules: Stalled only when a person must act.
 fn wanted(decision: &Decision, problems: &[Problem]) -> Vec<Wanted> {
-    let why = short(decision.reasons.first().map_or("nothing rolls out", String::as_str));
+    let why = decision.reasons.first().map_or("nothing rolls out", String::as_str).to_owned();
     let reason = decision.phase.as_str();
     let at_rest = matches!(
         decision.phase,
@@ -143,8 +137,8 @@ fn wanted(decision: &Decision, problems: &[Problem]) -> Vec<Wanted> {
     let well = matches!(decision.phase, Phase::Settled | Phase::Warm);
     let error = problems.iter().find(|problem| problem.severity == crate::api::Severity::Error);
     let stalled = match (&decision.stalled, error) {
-        (Some((reason, message)), _) => Some((*reason, short(message))),
-        (None, Some(problem)) => Some(("Problem", short(&format!("{} {}", problem.message, problem.remedy)))),
+        (Some((reason, message)), _) => Some((*reason, message.clone())),
+        (None, Some(problem)) => Some(("Problem", format!("{} {}", problem.message, problem.remedy))),
         (None, None) => None,
     };
     let ready = if well && stalled.is_none() { State::True } else { State::False };
@@ -169,6 +163,8 @@ fn shown(
 ) -> Vec<MetricStatus> {
     let evidence = evidence.filter(|evidence| evidence.attempt == decision.memory.attempt);
     if decision.phase == Phase::RolledBack {
+        // What is counted afterwards tells only whether requests still reach it.
+        let evidence = evidence.filter(|evidence| evidence.weight > 0);
         return if evidence.is_some() { metrics(evidence, now) } else { old.metrics.clone() };
     }
     let weight = decision.sampling.as_ref().map(|sampling| sampling.weight);
@@ -194,7 +190,7 @@ fn metric(name: &str, judgement: &Judgement, now: Timestamp) -> MetricStatus {
     MetricStatus {
         name: name.to_owned(),
         verdict: judgement.verdict.to_string(),
-        message: short(&judgement.reason.to_string()),
+        message: short(judgement.reason.to_string()),
         canary_requests: count(numbers.step.canary_requests),
         stable_requests: count(numbers.step.stable_requests),
         increase: numbers.estimate.map(|estimate| {
@@ -237,7 +233,7 @@ mod tests {
         second: i64,
         scatter: &[Scatter],
     ) -> CanaryRolloutStatus {
-        let (policy, _) = Policy::of(&Default::default(), None);
+        let (policy, _) = Policy::of(&Default::default(), None, Default::default());
         let memory = Memory::default();
         let facts = Facts {
             policy: &policy,

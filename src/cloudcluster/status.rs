@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::peer_error::PeerError;
-use crate::api::conditions::{self, State, Wanted};
+use crate::api::conditions::{self, State, Wanted, short};
 use crate::api::{CloudCluster, CloudClusterStatus};
 
 /// The status of the operator's own site. `version` is that of its API server.
@@ -47,8 +47,7 @@ pub fn peer(
             fine("Stalled"),
         ],
         Err(error) => {
-            let (reason, message) =
-                (error.reason(), error.to_string().chars().take(1000).collect::<String>());
+            let (reason, message) = (error.reason(), short(error.to_string()));
             let (working, stalled) = match error.is_stalled() {
                 true => (
                     wanted("Reconciling", State::False, reason, message.clone()),

@@ -18,6 +18,11 @@ use crate::api::operations::Residency;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService};
 use crate::canary::facts::Evidence;
 
+/// The API server would take the status.
+fn fits(kind: &str, status: &impl serde::Serialize) {
+    assert_eq!(crate::api::schema::beyond_bounds(kind, status), Vec::<String>::new());
+}
+
 /// One FinService, `pay/app` unless another is given, and everything around it.
 pub struct Fake {
     /// The index that the operator would have.
@@ -139,6 +144,11 @@ impl Fake {
         self.put_rollout();
     }
 
+    /// The FinService's status.
+    pub fn status(&self) -> crate::api::FinServiceStatus {
+        self.service.status.clone().unwrap_or_default()
+    }
+
     /// The CanaryRollout's status.
     pub fn rollout_status(&self) -> CanaryRolloutStatus {
         self.rollout.as_ref().and_then(|rollout| rollout.status.clone()).unwrap_or_default()
@@ -202,11 +212,14 @@ impl Fake {
             self.carry_out(op);
         }
         self.follow_replicas();
-        self.service.status = Some(status::status(&seen, &plan, None, self.now));
+        let status = status::status(&seen, &plan, None, self.now);
+        fits("FinService", &status);
+        self.service.status = Some(status);
         self.put();
         if let (Some(planned), Some(rollout)) = (&plan.rollout, &seen.rollout) {
             let after = self.seen();
             let status = planned.gathered.status(&after, rollout, &planned.decision, None, None, self.now);
+            fits("CanaryRollout", &status);
             if let Some(object) = &mut self.rollout {
                 object.status = Some(status);
             }
@@ -420,6 +433,22 @@ impl Fake {
         for pod in self.index.rollouts.pods_of(&key).to_vec() {
             let ready_since = pod.ready_since.or(Some(self.now));
             self.index.rollouts.pod(&key, PodState { ready_since, ..pod });
+        }
+    }
+
+    /// A revision loses all its pods' readiness.
+    pub fn pods_fail(&mut self, revision: &str) {
+        let name = format!("app-{revision}");
+        self.touch("its pods are not Ready any more", Kind::Deployment, &name, |state| {
+            if let Facts::Deployment(facts) = &mut state.facts {
+                (facts.ready, facts.updated_and_available) = (0, 0);
+            }
+        });
+        let key = self.key.clone();
+        for pod in self.index.rollouts.pods_of(&key).to_vec() {
+            if *pod.revision == *revision {
+                self.index.rollouts.pod(&key, PodState { ready_since: None, ..pod });
+            }
         }
     }
 

@@ -37,6 +37,8 @@ pub mod placement;
 pub mod plain;
 pub mod plan;
 pub mod record;
+#[cfg(test)]
+mod releases_tests;
 pub mod report;
 pub mod revision;
 pub mod rollout;

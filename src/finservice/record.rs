@@ -8,10 +8,12 @@ use std::fmt::Write;
 
 use super::children::Kind;
 use super::index::child::{ChildState, Facts};
+use crate::api::finservice::LONGEST_RECORD;
 use crate::runtime::digest;
 
 /// What is put on record of these children of a FinService of that name: `Kind=contents@seal`, or
-/// `Kind/name=contents@seal` where its name is another one. `None` if there is nothing to say.
+/// `Kind/name=contents@seal` where its name is another one; as many as fit into [`LONGEST_RECORD`]. `None` if there is
+/// nothing to say.
 pub fn record(children: &[ChildState], service: &str) -> Option<String> {
     let mut passive: Vec<_> = children
         .iter()
@@ -27,8 +29,14 @@ pub fn record(children: &[ChildState], service: &str) -> Option<String> {
         let name = if *child.name == *service { String::new() } else { format!("/{}", child.name) };
         let seal = digest::seal(&child.uid.to_string(), facts.generation);
         let kind = child.kind.name();
+        let before = text.len();
         // Writing to a String cannot fail.
         let _ = write!(text, "{separator}{kind}{name}={:016x}@{seal:016x}", facts.contents);
+        if text.len() > LONGEST_RECORD {
+            // The rest is read at a start. A status that is refused would cost all that it says.
+            text.truncate(before);
+            break;
+        }
     }
     (!text.is_empty()).then_some(text)
 }

@@ -15,7 +15,7 @@ use super::index::rollouts::{ObservedRollout, Policy, Unread};
 use super::index::{Index, Key, Observed};
 use super::plan::{Phase, Plan, PlannedRollout};
 use super::{lock, unread};
-use crate::api::conditions::{self, State, Wanted};
+use crate::api::conditions::{self, State, Wanted, short};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::actions::{self, Orphan};
 use crate::canary::facts::Answered;
@@ -299,7 +299,7 @@ fn standing(
         conditions: conditions::merge(&old.conditions, wanted, generation, now),
         problems,
         phase: Some(reason.to_owned()),
-        message: Some(why.to_owned()),
+        message: Some(short(why)),
         scatter: old.scatter,
         history: old.history,
         memory: old.memory,
