@@ -46,7 +46,8 @@ fn every_story_is_told_as_before() {
     }
 }
 
-/// What must hold of every decision, and from one to the next.
+/// What must hold of every decision, and from one to the next. A canary may take everything without a Pass where nobody
+/// answers beside it.
 #[derive(Default)]
 struct Watch {
     attempt: i64,
@@ -83,11 +84,15 @@ impl Watch {
             assert!(!by_weight || share_of(failed) == 0, "{at}: {:?}", decision.route);
             assert!(decision.route.matches.is_empty() && decision.route.mirror.is_none(), "{at}");
         }
-        // Pods that serve are never fewer than none: whoever has a share has pods asked for.
+        // Pods that serve are never fewer than none: whoever has a share has pods asked for, unless none are at all.
+        let at_zero = decision.pods.iter().all(|(_, pods)| *pods == 0);
         for (to, percent) in &decision.route.shares {
             if let Destination::Revision(hash) = to {
                 let pods = decision.pods.iter().find(|(named, _)| named == hash).map_or(0, |(_, pods)| *pods);
-                assert!(pods > 0 || decision.flag.is_some(), "{at}: {hash} has {percent} % and {pods} pods");
+                assert!(
+                    pods > 0 || at_zero || decision.flag.is_some(),
+                    "{at}: {hash} has {percent} % and {pods} pods"
+                );
             }
         }
         // More weight only after a Pass of the weight before, where nobody says otherwise.
@@ -98,8 +103,11 @@ impl Watch {
             self.passed = Some(self.weight);
         }
         let rises = decision.weight > self.weight && self.weight > 0;
+        let rollout = decision.memory.rollout.as_ref();
+        let alone =
+            decision.weight == 100 && rollout.is_some_and(|rollout| rollout.alone_from == Some(self.weight));
         assert!(
-            !rises || forward || self.passed == Some(self.weight),
+            !rises || forward || alone || self.passed == Some(self.weight),
             "{at}: from {} to {} without a Pass",
             self.weight,
             decision.weight

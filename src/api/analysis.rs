@@ -12,6 +12,8 @@ use super::units::{DURATION_PATTERN, PERCENT_PATTERN};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.custom) || (has(self.source) && has(self.source.prometheus))")
     .message("analysis.custom needs analysis.source.prometheus: somebody must answer the queries"))]
+#[x_kube(validation = Rule::new("!has(self.errorRate) || !has(self.errorRate.enabled) || self.errorRate.enabled || has(self.latency) || has(self.custom)")
+    .message("analysis.errorRate.enabled is false, so nothing would be judged: set latency or custom, or leave the error rate on"))]
 pub struct Analysis {
     /// Where the counts come from. Defaults to the built-in source.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,8 +30,8 @@ pub struct Analysis {
     /// What the canary is compared with. Defaults to Stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
-    /// Requests that fail. Where neither this, nor latency, nor custom is set, it is in force with its
-    /// defaults.
+    /// Requests that fail. In force with its defaults where it is left out, whatever else is set; but not with
+    /// `via: FeatureFlag`, which cannot tell them apart, nor where `traffic: Pulled` has metrics of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<ErrorRate>,
     /// Requests that are slow.
@@ -126,7 +128,13 @@ pub enum Baseline {
 /// Requests that fail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.enabled) || self.enabled || !(has(self.maxIncrease) || has(self.limit))")
+    .message("errorRate.enabled is false, so maxIncrease and limit would do nothing: remove them, or set enabled to true"))]
 pub struct ErrorRate {
+    /// Whether it is judged. Defaults to true. With false a release that fails every request is let pass, so long as
+    /// latency and custom metrics are well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
     /// Percentage points over the concurrent stable that are let pass. Defaults to 0.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]

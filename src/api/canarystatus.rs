@@ -111,6 +111,9 @@ pub struct Memory {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub heard: Vec<String>,
+    /// When an abort was answered with a warning that nobody would answer afterwards: the next one is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warned_at: Option<Time>,
     /// Whether the legacy backend has given up everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub legacy_done: bool,
@@ -174,6 +177,10 @@ pub struct Rollout {
     /// Restarts of the canary's and of stable's containers before the rollout.
     #[serde(default)]
     pub restarts_before: RestartCounts,
+    /// The weight that it had when nobody answered in stable any more and it took everything: it goes back there when
+    /// somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone_from: Option<i32>,
     /// What has been announced last, so that it is said once: a wait for evidence or pods by its weight, for a gate by
     /// the weight's negative, for other clusters by 0, and by 101 that one of them took the release back.
     #[serde(skip_serializing_if = "Option::is_none")]

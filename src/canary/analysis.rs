@@ -1,15 +1,13 @@
-//! The detectors of one rollout: samples go in, judgements come out. Pure, and serialisable: what is written
-//! down and read back goes on exactly as it would have.
+//! The detectors of one rollout: samples go in, judgements come out. Pure.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::facts::{Evidence, Sampling};
 use super::policy::Policy;
+use crate::api::canaryrollout::Via;
 use crate::evidence::{
-    Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
-    Rejected, SECOND_LOOK, Sample, shared_alpha,
+    Asked, Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
+    Rejected, SECOND_LOOK, Sample, Share, ShareWatch, shared_alpha,
 };
 
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
@@ -21,7 +19,7 @@ const NOBODY: u64 = u64::MAX - 1;
 const SILENT: f64 = 3.0;
 
 /// The evidence of one attempt, for all its metrics.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
     attempt: i64,
     weight: i32,
@@ -32,9 +30,12 @@ pub struct Analysis {
     started: f64,
     metrics: Vec<Metric>,
     comparable: bool,
+    share: Option<Asked>,
+    /// Whether only what the route shares is counted.
+    exact: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 struct Metric {
     name: String,
     detector: Detector,
@@ -43,6 +44,9 @@ struct Metric {
     answered: f64,
     down: Option<Missing>,
     pods: BTreeSet<u64>,
+    /// The share of its requests; `None` for what counts something else than requests.
+    watch: Option<ShareWatch>,
+    differed: bool,
 }
 
 impl Analysis {
@@ -70,8 +74,19 @@ impl Analysis {
                 ..DetectorPolicy::new(metric.max_increase, alpha, policy.comparing_steps().max(1))
             })?;
             let counters = Counters::new(stable, canary, warmup, interval, now);
-            let (name, answered) = (metric.name.clone(), now);
-            metrics.push(Metric { name, detector, counters, answered, down: None, pods: BTreeSet::new() });
+            // What a flag shares is counted by metrics of the service's own; else these may count anything.
+            let counts_requests = ["error-rate", "latency"].contains(&metric.name.as_str());
+            let watched = counts_requests || policy.via == Via::FeatureFlag;
+            metrics.push(Metric {
+                name: metric.name.clone(),
+                detector,
+                counters,
+                answered: now,
+                down: None,
+                pods: BTreeSet::new(),
+                watch: watched.then(ShareWatch::default),
+                differed: false,
+            });
         }
         let (stable, canary) = (stable.to_owned(), canary.to_owned());
         let (attempt, weight) = (sampling.attempt, sampling.weight);
@@ -85,6 +100,8 @@ impl Analysis {
             started: now,
             metrics,
             comparable: true,
+            share: sampling.share,
+            exact: false,
         })
     }
 
@@ -111,6 +128,7 @@ impl Analysis {
     /// Follows to another weight: a Pass will be judged on what is seen from here on, and a look is never of
     /// two weights.
     pub fn follow(&mut self, sampling: &Sampling, now: f64) {
+        self.share = sampling.share;
         if sampling.weight == self.weight {
             return;
         }
@@ -120,6 +138,8 @@ impl Analysis {
             metric.detector.begin_step();
             metric.counters = Counters::new(&self.stable, &self.canary, self.warmup, self.interval, now);
             metric.pods.clear();
+            metric.watch = metric.watch.take().map(|_| ShareWatch::default());
+            metric.differed = false;
         }
     }
 
@@ -165,6 +185,29 @@ impl Analysis {
         self.comparable = comparable;
     }
 
+    /// Whether only what the route shares is counted, by the proxies that share it; pods count other callers as well.
+    pub fn set_exact(&mut self, exact: bool) {
+        self.exact = exact;
+    }
+
+    /// The canary's share of the requests, by the first metric that can tell; by one that says that it differs before
+    /// all others.
+    fn share(&self) -> Share {
+        let shares = self.metrics.iter().map(|metric| self.share_of(metric));
+        shares
+            .reduce(|one, other| match (one, other) {
+                (_, Share::Differs(_)) if !one.differs() => other,
+                (Share::Unknown, other) => other,
+                _ => one,
+            })
+            .unwrap_or_default()
+    }
+
+    fn share_of(&self, metric: &Metric) -> Share {
+        let known = self.share.zip(metric.watch.as_ref()).filter(|_| self.comparable);
+        known.map(|(asked, watch)| watch.judge(asked, self.exact)).unwrap_or_default()
+    }
+
     /// Closes the looks that are over, and judges them. Returns in how many seconds it is worth asking again, where that is
     /// sooner than an interval: a look would have failed the canary, were it not one alone, and the next ends as soon as can be.
     pub fn close(&mut self, now: f64) -> Option<f64> {
@@ -184,6 +227,9 @@ impl Analysis {
                 let _ = metric.counters.sample(nobody);
             }
             while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
+                if let Some(watch) = &mut metric.watch {
+                    watch.look(look.shared, look.seconds);
+                }
                 metric.detector.take(Look {
                     tally: look.tally,
                     stable_pods: &look.stable_pods,
@@ -191,6 +237,13 @@ impl Analysis {
                     apart: look.apart,
                     routed_share: None,
                 });
+            }
+        }
+        // What came while the share was another one was not of this weight: a Pass is judged on what comes from here on.
+        let differs: Vec<bool> = self.metrics.iter().map(|metric| self.share_of(metric).differs()).collect();
+        for (metric, differs) in self.metrics.iter_mut().zip(differs) {
+            if std::mem::replace(&mut metric.differed, differs) && !differs {
+                metric.detector.begin_interval();
             }
         }
         let metrics = self.metrics.iter_mut();
@@ -207,7 +260,12 @@ impl Analysis {
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
         let judgements = self.metrics.iter().map(|metric| (metric.name.clone(), self.judge(metric, now)));
-        Evidence { attempt: self.attempt, weight: self.weight, judgements: judgements.collect() }
+        Evidence {
+            attempt: self.attempt,
+            weight: self.weight,
+            judgements: judgements.collect(),
+            share: self.share(),
+        }
     }
 
     fn judge(&self, metric: &Metric, now: f64) -> Judgement {
@@ -225,6 +283,9 @@ impl Analysis {
         }
         if !self.comparable {
             return metric.detector.not_comparable();
+        }
+        if let (Share::Differs(observed), Some(asked)) = (self.share_of(metric), self.share) {
+            return metric.detector.other_share(observed, asked.share());
         }
         judgement
     }

@@ -60,6 +60,7 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
         gates: Vec::new(),
         restarts_before: Default::default(),
         held: None,
+        alone_from: None,
     });
     follow(draft, mark);
 }
@@ -68,11 +69,14 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
 fn follow(draft: &mut Draft<'_>, mark: &Mark) {
     match &mark.end {
         End::Open => {
-            let now = draft.time();
+            let (now, alone) = (draft.time(), draft.stable_is_down());
             if let Some(rollout) = &mut draft.memory.rollout
                 && rollout.canary == mark.canary
                 && mark.weight > rollout.weight
             {
+                if alone && rollout.alone_from.is_none() {
+                    rollout.alone_from = Some(rollout.weight);
+                }
                 rollout.weight = mark.weight;
                 rollout.preparing = rollout.preparing.max(mark.weight);
                 rollout.entered_at = Some(now);

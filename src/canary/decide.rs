@@ -14,9 +14,10 @@ use super::listen::listen;
 use super::peers::{self, Follow};
 use super::proceed::{proceed, settle_window};
 use super::route::finish;
+use super::shares;
 use crate::api::Problem;
 use crate::api::analysis::Baseline;
-use crate::evidence::Verdict;
+use crate::evidence::{Share, Verdict};
 use crate::runtime::events::Reason;
 
 /// What is to be done about a rollout, and why.
@@ -35,6 +36,7 @@ pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
         settle_window(&mut draft);
     }
     conclude(&mut draft);
+    shares::tell(&mut draft);
     unread(&mut draft);
     warn(&mut draft);
     finish(draft)
@@ -46,6 +48,10 @@ fn target(draft: &mut Draft<'_>) {
         draft.reasons.push("what the FinService asks for is not known yet".to_owned());
         return;
     };
+    if draft.facts.scale.demand() == 0 && !draft.takes_from_legacy() {
+        nothing_runs(draft, current);
+        return;
+    }
     if draft.memory.rollout.as_ref().is_some_and(|rollout| rollout.canary == current) {
         return;
     }
@@ -66,17 +72,53 @@ fn target(draft: &mut Draft<'_>) {
         return;
     }
     if serves {
-        draft.cancel();
+        give_up(draft);
         return;
     }
     if draft.memory.warm.as_ref().is_some_and(|warm| warm.old == current) && regret(draft, current) {
         return;
     }
     if draft.failed(current).is_some() {
-        draft.cancel();
+        give_up(draft);
         return;
     }
     begin(draft, current);
+}
+
+/// No pods are asked for: nothing can be compared, and zero is zero. What the FinService asks for is what starts when
+/// there are to be pods again, unless it has failed before.
+fn nothing_runs(draft: &mut Draft<'_>, current: &str) {
+    let moving = draft.memory.rollout.is_some() || draft.memory.warm.take().is_some();
+    if draft.failed(current).is_some() {
+        draft.cancel();
+    } else if moving || draft.stable.as_deref() != Some(current) {
+        let release = draft.facts.release;
+        draft.settle_at(
+            current,
+            &format!(
+                "{release} is stable without a rollout: scale.replicas is 0, so nothing runs to be compared"
+            ),
+        );
+    }
+    draft.reasons.push("scale.replicas is 0: no pod of any revision runs".to_owned());
+}
+
+/// The rollout that is under way is not wanted any more; but it is not taken from those who use it before somebody
+/// else answers.
+fn give_up(draft: &mut Draft<'_>) {
+    let Some(rollout) = draft.memory.rollout.as_ref() else { return };
+    if draft.has_way_back() || !draft.answers(&rollout.canary) {
+        draft.cancel();
+        return;
+    }
+    let words = format!(
+        "{} is given up as soon as stable answers: no pod of revision {} is Ready",
+        rollout.release,
+        rollout.stable.as_deref().unwrap_or_default()
+    );
+    draft.unwanted = true;
+    draft.reasons.push(words.clone());
+    draft.stalled = Some(("NoWayBack", words));
 }
 
 /// A rollout begins. While nobody can read by which policy, none does; but one that is under way gives way to
@@ -86,6 +128,16 @@ fn begin(draft: &mut Draft<'_>, current: &str) {
         Some(_) if draft.memory.rollout.is_none() => {
             let release = draft.facts.release;
             draft.reasons.push(format!("{release} does not begin: it is not known by which policy"));
+        }
+        // Where nobody answers in stable, what does must not lose its requests to it: it becomes stable first.
+        _ if !draft.has_way_back()
+            && draft.memory.rollout.as_ref().is_some_and(|r| draft.answers(&r.canary)) =>
+        {
+            let (next, now) = (draft.facts.release, draft.memory.rollout.as_ref());
+            let now = now.map(|rollout| rollout.release.clone()).unwrap_or_default();
+            draft
+                .reasons
+                .push(format!("{next} begins as soon as {now} is stable: nobody answers in what was"));
         }
         _ => draft.begin(current),
     }
@@ -134,6 +186,7 @@ fn take_back(draft: &mut Draft<'_>) {
                 words: why.clone(),
                 harmless: false,
                 needed: None,
+                share: Share::Unknown,
             });
             take(draft, &why);
         }
@@ -165,7 +218,7 @@ fn remember(draft: &mut Draft<'_>, verdict: Verdict) {
 
 fn take(draft: &mut Draft<'_>, why: &str) {
     if !draft.roll_back(why, false) {
-        let words = format!("{why}; but the old revision has no Ready pod to go back to");
+        let words = format!("{why}; but no pod of the revision before it is Ready, so nobody would answer");
         draft.stalled = Some(("NoWayBack", words.clone()));
         draft.reasons.push(words);
     }
@@ -174,13 +227,19 @@ fn take(draft: &mut Draft<'_>, why: &str) {
 /// Nobody is there to answer: the weight goes to where somebody is, and comes back step by step. A pod that was
 /// moved to another node has done nothing wrong.
 fn none_ready(draft: &mut Draft<'_>, canary: &str) {
-    if let Some(rollout) = draft.memory.rollout.as_mut() {
+    if draft.memory.rollout.is_some() && !draft.has_way_back() {
+        // Nor is anybody there to go back to.
+        let words = format!("neither a pod of revision {canary} nor one of stable is Ready: nobody answers");
+        draft.stalled = Some(("NoWayBack", words.clone()));
+        draft.reasons.push(words);
+    } else if let Some(rollout) = draft.memory.rollout.as_mut() {
         let note = format!(
             "no pod of revision {canary} is Ready: {} goes from {} % to 0 % until there is one",
             rollout.release, rollout.weight
         );
         rollout.weight = 0;
         rollout.entered_at = None;
+        rollout.alone_from = None;
         draft.notice(Reason::RolloutHeld, note);
     } else {
         take(draft, &format!("no pod of revision {canary} is Ready"));
@@ -190,7 +249,19 @@ fn none_ready(draft: &mut Draft<'_>, canary: &str) {
 /// A Failover goes first: all weight to stable; afterwards the rollout starts over.
 fn freeze(draft: &mut Draft<'_>, why: &str) {
     let attempt = draft.memory.attempt + 1;
+    let has_way_back = draft.has_way_back();
     let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    if !has_way_back {
+        let words = format!(
+            "{why}; {} keeps its requests meanwhile, since no pod of stable is Ready",
+            rollout.release
+        );
+        draft.unwanted = true;
+        draft.stalled = Some(("NoWayBack", words.clone()));
+        draft.reasons.push(words);
+        proceed(draft);
+        return;
+    }
     if rollout.weight > 0 || rollout.preparing > 0 {
         let note = format!("{} goes from {} % to 0 %: {why}", rollout.release, rollout.weight);
         rollout.weight = 0;

@@ -10,8 +10,9 @@ use super::steps::{self, Said};
 use crate::api::Problem;
 use crate::api::canaryrollout::{From, Via};
 use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
+use crate::api::conditions::cut;
 use crate::api::units::display;
-use crate::evidence::Verdict;
+use crate::evidence::{Share, Verdict};
 use crate::finservice::plan::Notice;
 use crate::runtime::events::Reason;
 
@@ -41,6 +42,8 @@ pub(super) struct Draft<'a> {
     pub answered: Vec<Answered>,
     pub ended: Vec<Past>,
     pub ask: Vec<usize>,
+    /// Whether the canary is not to become stable although it may be the only one that answers.
+    pub unwanted: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -63,6 +66,7 @@ impl<'a> Draft<'a> {
             answered: Vec::new(),
             ended: Vec::new(),
             ask: Vec::new(),
+            unwanted: false,
         }
     }
 
@@ -82,6 +86,30 @@ impl<'a> Draft<'a> {
 
     pub fn revision(&self, hash: &str) -> Option<&'a RevisionFacts> {
         self.facts.revisions.iter().find(|revision| revision.hash == hash)
+    }
+
+    /// Whether a revision has a pod that answers.
+    pub fn answers(&self, hash: &str) -> bool {
+        self.revision(hash).is_some_and(RevisionFacts::answers)
+    }
+
+    /// Whether nobody answers in stable although it is to have pods, while the canary's pods could.
+    pub fn stable_is_down(&self) -> bool {
+        // With a flag both are the same pods; where numbers of pods are the weight, requests go to those that answer.
+        if self.by_flag() || self.facts.sharing == Sharing::Pods || self.facts.scale.demand() == 0 {
+            return false;
+        }
+        let stable = self.memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref());
+        stable.is_some_and(|stable| !self.answers(stable))
+    }
+
+    /// Whether somebody answers where the traffic goes if it is taken back now.
+    pub fn has_way_back(&self) -> bool {
+        match (&self.memory.rollout, &self.memory.warm) {
+            (Some(rollout), _) => rollout.weight == 0 || !self.stable_is_down(),
+            (None, Some(warm)) => self.answers(&warm.old),
+            (None, None) => false,
+        }
     }
 
     /// Whether the shares are a flag's percentages.
@@ -173,8 +201,20 @@ impl<'a> Draft<'a> {
             gates: Vec::new(),
             restarts_before: health::counts(self.revision(hash), beside),
             held: None,
+            alone_from: None,
         });
         from
+    }
+
+    /// A revision serves without a rollout, which ends one that is under way.
+    pub fn settle_at(&mut self, hash: &str, why: &str) {
+        if let Some(rollout) = self.memory.rollout.take() {
+            self.end(&rollout, Outcome::Superseded, why);
+        }
+        self.memory.warm = None;
+        self.memory.attempt += 1;
+        self.stable = Some(hash.to_owned());
+        self.notice(Reason::RevisionPromoted, why);
     }
 
     fn end(&mut self, rollout: &Rollout, outcome: Outcome, message: &str) {
@@ -182,7 +222,7 @@ impl<'a> Draft<'a> {
             release: rollout.release.clone(),
             revision: rollout.canary.clone(),
             outcome,
-            message: message.chars().take(LONGEST).collect(),
+            message: cut(message.to_owned(), LONGEST),
             started_at: rollout.started_at.clone(),
             ended_at: self.time(),
         });
@@ -200,18 +240,20 @@ impl<'a> Draft<'a> {
     }
 
     /// All weight leaves the canary in this decision, and the revision is not tried again without a command.
-    /// After a promotion the old revision gets everything back, if it has pods. Returns whether anything was
-    /// taken back.
+    /// After a promotion the old revision gets everything back. Returns whether anything was taken back: nothing is
+    /// where nobody answers that could take over.
     pub fn roll_back(&mut self, why: &str, aborted: bool) -> bool {
-        let why: String = why.chars().take(LONGEST).collect();
+        self.has_way_back() && self.roll_back_anyway(why, aborted)
+    }
+
+    /// The same even where nobody answers.
+    pub fn roll_back_anyway(&mut self, why: &str, aborted: bool) -> bool {
+        let why = cut(why.to_owned(), LONGEST);
         let outcome = if aborted { Outcome::Aborted } else { Outcome::RolledBack };
         let (revision, release, weight) = if let Some(rollout) = self.memory.rollout.take() {
             self.end(&rollout, outcome, &why);
             (rollout.canary, rollout.release, rollout.weight)
         } else if let Some(warm) = self.memory.warm.clone() {
-            if self.revision(&warm.old).is_none_or(|old| old.ready() == 0) {
-                return false;
-            }
             self.memory.warm = None;
             self.stable = Some(warm.old.clone());
             self.ended.push(Past {
@@ -284,7 +326,11 @@ impl<'a> Draft<'a> {
     pub fn judge(&self) -> Said {
         let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
         let mut said = match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
-            Some(evidence) => steps::together(&evidence.judgements, evidence.weight == weight),
+            Some(evidence) => {
+                let fresh = evidence.weight == weight;
+                let share = if fresh { evidence.share } else { Share::Unknown };
+                Said { share, ..steps::together(&evidence.judgements, fresh) }
+            }
             None => steps::together(&[], false),
         };
         if weight < 100 && said.verdict == Verdict::Insufficient && self.in_warm_up() {
@@ -292,7 +338,7 @@ impl<'a> Draft<'a> {
             said.words =
                 format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
         }
-        if weight == 100 && said.verdict != Verdict::Fail {
+        if weight == 100 && said.verdict != Verdict::Fail && !said.share.differs() {
             said.words = "nothing runs beside it; absolute limits and the pods themselves judge".to_owned();
         }
         said

@@ -7,7 +7,7 @@ use crate::api::action::Verb;
 use crate::api::canaryrollout::Match;
 use crate::api::canarystatus::{Memory, Past};
 use crate::api::{Problem, action::ActionState};
-use crate::evidence::{Judgement, Verdict};
+use crate::evidence::{Asked, Judgement, Share, Verdict};
 use crate::finservice::children::deployment::HEARD_SECONDS;
 use crate::finservice::plan::Notice;
 
@@ -102,6 +102,8 @@ pub struct RevisionFacts {
     pub release: String,
     /// Its pods.
     pub pods: Vec<PodFacts>,
+    /// Pods that are Ready as its Deployment counts them, which may be before or after their own words arrive.
+    pub available: i32,
 }
 
 impl RevisionFacts {
@@ -117,6 +119,11 @@ impl RevisionFacts {
         let from = since.map(|since| since.saturating_add(HEARD).unwrap_or(Timestamp::MAX));
         let (heard, waiting): (Vec<Timestamp>, Vec<Timestamp>) = from.partition(|from| *from <= now);
         (heard.len() as i32, waiting.into_iter().min())
+    }
+
+    /// Whether any of its pods answers, as far as anybody knows.
+    pub fn answers(&self) -> bool {
+        self.ready() > 0 || self.available > 0
     }
 
     /// Restarts of containers in all its pods.
@@ -143,6 +150,8 @@ pub struct Evidence {
     pub weight: i32,
     /// The judgement on each metric.
     pub judgements: Vec<(String, Judgement)>,
+    /// The canary's share of the requests, as they were counted.
+    pub share: Share,
 }
 
 impl Evidence {
@@ -331,6 +340,9 @@ pub struct Sampling {
     pub stable: Destination,
     /// The canary.
     pub canary: Destination,
+    /// How the requests of both are to be shared; `None` where nobody can say: clients are kept, or pods are chosen by
+    /// their number.
+    pub share: Option<Asked>,
 }
 
 /// What is decided about a rollout, and why.

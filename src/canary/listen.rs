@@ -1,12 +1,19 @@
 //! What people say in mid-course. `abort` always wins: over every other Action of the same moment, over a
 //! pause, and without waiting for anything.
 
+use jiff::SignedDuration;
+
 use super::draft::Draft;
 use super::facts::{Answered, Said};
 use super::policy::GateKind;
 use crate::api::action::{ActionState, Verb};
 use crate::api::canarystatus::GateMemory;
+use crate::api::conditions::short;
+use crate::api::units::display;
 use crate::runtime::events::Reason;
+
+/// How long an abort that was answered with a warning is remembered.
+const SAID_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Listens to all Actions that have not been heard yet.
 pub(super) fn listen(draft: &mut Draft<'_>) {
@@ -65,10 +72,18 @@ fn abort(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
         return Err("nothing is rolling out, and no rollback window is open".to_owned());
     };
     meant(said, &release)?;
-    if draft.roll_back(&format!("aborted by {}", by(said)), true) {
+    let warned =
+        draft.memory.warned_at.take().filter(|warned| draft.now.duration_since(warned.0) < SAID_AGAIN);
+    if draft.has_way_back() || warned.is_some() {
+        draft.roll_back_anyway(&format!("aborted by {}", by(said)), true);
         return Ok(format!("{release} has no weight any more"));
     }
-    Err("the old revision has no Ready pod to go back to; apply its template instead".to_owned())
+    draft.memory.warned_at = Some(draft.time());
+    let within = display(SAID_AGAIN.unsigned_abs());
+    Err(format!(
+        "no pod of the revision before it is Ready, so that nobody would answer after this; abort again within {within} \
+         to do it all the same"
+    ))
 }
 
 fn other(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
@@ -93,7 +108,7 @@ fn other(draft: &mut Draft<'_>, said: &Said) -> Result<String, String> {
     match said.verb {
         Verb::Pause if rollout.paused.is_some() => Err("it is paused already".to_owned()),
         Verb::Pause => {
-            rollout.paused = Some(by(said));
+            rollout.paused = Some(short(by(said)));
             draft.notice(Reason::RolloutPaused, format!("{release} is paused at {weight} % by {}", by(said)));
             Ok(format!("paused at {weight} %"))
         }

@@ -10,6 +10,7 @@
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
 //! | [`gates`] | approvals, queries, web servers |
 //! | [`health`] | restarts and lost readiness |
+//! | `shares` | what is said while requests are not shared as the weights say |
 //! | [`peers`] | lockstep over clusters |
 //! | [`mark`] | what the route carries, so that a crash between two writes loses nothing |
 //! | [`analysis`] | the detectors of one rollout, and what they say |
@@ -30,6 +31,7 @@ pub mod peers;
 pub mod policy;
 mod proceed;
 mod route;
+mod shares;
 pub mod simulate;
 
 pub mod status;

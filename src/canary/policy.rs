@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use crate::api::analysis::{Baseline, OnInsufficient};
 use crate::api::canaryrollout::{From, Gate, Match, Via};
+use crate::api::finservice::Traffic;
 use crate::api::operations::Slo;
 use crate::api::units::{display, duration, percent};
 use crate::api::{CanaryRolloutSpec, Problem};
@@ -177,12 +178,21 @@ impl Reader {
         }
     }
 
-    fn metrics(&mut self, spec: &CanaryRolloutSpec, slo: Option<&Slo>) -> Vec<MetricPolicy> {
+    fn metrics(
+        &mut self,
+        spec: &CanaryRolloutSpec,
+        slo: Option<&Slo>,
+        traffic: Traffic,
+    ) -> Vec<MetricPolicy> {
         let none = Default::default();
         let analysis = spec.analysis.as_ref().unwrap_or(&none);
         let mut metrics = Vec::new();
         let errors = analysis.error_rate.as_ref();
-        if errors.is_some() || (analysis.latency.is_none() && analysis.custom.is_none()) {
+        // A flag's variants are answered by the same pods, and what fetches its work has no requests to count: there the
+        // service's own metrics stand for it.
+        let replaced = spec.via == Some(Via::FeatureFlag) || traffic == Traffic::Pulled;
+        let by_default = !replaced || (analysis.latency.is_none() && analysis.custom.is_none());
+        if errors.map_or(by_default, |errors| errors.enabled.unwrap_or(true)) {
             let field = "spec.analysis.errorRate.maxIncrease";
             let max_increase = self.share(field, errors.and_then(|e| e.max_increase.as_ref()), 0.005);
             let mut limit = errors.and_then(|e| e.limit.as_deref()).and_then(percent).map(|p| p / 100.0);
@@ -280,9 +290,9 @@ impl Reader {
 }
 
 impl Policy {
-    /// The policy of a spec, with the SLO of its FinService, and what is wrong with it. While one of the
-    /// problems is an error, nothing moves but back.
-    pub fn of(spec: &CanaryRolloutSpec, slo: Option<&Slo>) -> (Self, Vec<Problem>) {
+    /// The policy of a spec, with what its FinService promises and how work reaches that, and what is wrong with it.
+    /// While one of the problems is an error, nothing moves but back.
+    pub fn of(spec: &CanaryRolloutSpec, slo: Option<&Slo>, traffic: Traffic) -> (Self, Vec<Problem>) {
         let mut reader = Reader { problems: Vec::new() };
         let none = Default::default();
         let analysis = spec.analysis.as_ref().unwrap_or(&none);
@@ -333,7 +343,7 @@ impl Policy {
                 cookie: affinity.cookie_name.clone().unwrap_or_else(|| "banyan-revision".to_owned()),
                 max_age: reader.duration("spec.sessionAffinity.maxAge", affinity.max_age.as_ref(), mins(60)),
             }),
-            metrics: reader.metrics(spec, slo),
+            metrics: reader.metrics(spec, slo, traffic),
             warmup: reader.duration("spec.analysis.warmup", analysis.warmup.as_ref(), secs(60)),
             interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
             baseline: analysis.baseline.unwrap_or_default(),
@@ -382,7 +392,7 @@ mod tests {
         let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
         let availability = availability.map(str::to_owned);
         let slo = Slo { availability, latency: None, window: None };
-        Policy::of(&spec, Some(&slo))
+        Policy::of(&spec, Some(&slo), Traffic::Requests)
     }
 
     fn fields(problems: &[Problem]) -> Vec<&str> {
@@ -423,6 +433,33 @@ mod tests {
             assert_eq!(policy.interval, SignedDuration::from_millis(taken));
             assert_eq!(problems.is_empty(), ["250ms", "15s"].contains(&text), "{text}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn the_error_rate_is_judged_unless_it_is_switched_off_by_name() {
+        let names = |analysis: serde_json::Value, more: serde_json::Value, traffic| {
+            let mut spec = json!({"service": "a", "strategy": {"blueGreen": {}}, "analysis": analysis});
+            spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
+            let availability = Some("99.9".to_owned());
+            let slo = Slo { availability, latency: None, window: None };
+            let (policy, _) = Policy::of(&spec, Some(&slo), traffic);
+            let limited = |metric: &MetricPolicy| {
+                format!("{}{}", metric.name, if metric.limit.is_some() { " limited" } else { "" })
+            };
+            policy.metrics.iter().map(limited).collect::<Vec<_>>()
+        };
+        let requests = |analysis| names(analysis, json!({}), Traffic::Requests);
+        let latency = json!({"threshold": "200ms"});
+        let custom = json!([{"name": "double", "bad": "a", "total": "b"}]);
+        assert_eq!(requests(json!({"latency": latency})), ["error-rate limited", "latency"]);
+        assert_eq!(requests(json!({"custom": custom})), ["error-rate limited", "double"]);
+        assert_eq!(requests(json!({"latency": latency, "errorRate": {"enabled": false}})), ["latency"]);
+        assert_eq!(requests(json!({"latency": latency, "errorRate": {}})), ["error-rate limited", "latency"]);
+        let flag = json!({"via": "FeatureFlag"});
+        assert_eq!(names(json!({"custom": custom}), flag, Traffic::Requests), ["double"]);
+        assert_eq!(names(json!({"custom": custom}), json!({}), Traffic::Pulled), ["double"]);
+        assert_eq!(names(json!({}), json!({}), Traffic::Pulled), ["error-rate limited"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::draft::Draft;
 use super::facts::{Phase, Role};
 use super::gates;
 use super::peers::{self, Follow};
+use super::shares;
 use super::steps::{self, Hold, Said};
 use crate::api::Problem;
 use crate::api::analysis::Baseline;
@@ -28,12 +29,17 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
         draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unread}"));
         return;
     }
+    back_from_alone(draft);
+    let Some(weight) = draft.memory.rollout.as_ref().map(|rollout| rollout.weight) else { return };
     if draft.facts.policy_broken {
         draft.phase = Phase::Blocked;
         draft.reasons.push(format!("stays at {weight} % until the policy is mended"));
         return;
     }
-    if let Some(paused) = paused {
+    // A pause is about what is judged; it does not ask that nobody answers.
+    if paused.is_some() && draft.stable_is_down() {
+        draft.unwanted = true;
+    } else if let Some(paused) = paused {
         draft.phase = Phase::Paused;
         draft.reasons.push(format!("paused at {weight} % by {paused}"));
         // Pods are watched on: what is missing is told, and heals, also while nothing moves.
@@ -60,6 +66,37 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
     if free {
         enter(draft, next);
     }
+}
+
+/// Where nobody answered in stable, the canary took everything. Once somebody does, it has again what it had: it was
+/// compared with nothing meanwhile.
+fn back_from_alone(draft: &mut Draft<'_>) {
+    if draft.stable_is_down() {
+        return;
+    }
+    let now = draft.time();
+    let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    let Some(from) = rollout.alone_from.take().filter(|from| *from < rollout.weight) else { return };
+    let note =
+        format!("stable answers again: {} goes from {} % back to {from} %", rollout.release, rollout.weight);
+    rollout.weight = from;
+    rollout.entered_at = (from > 0).then_some(now);
+    rollout.passed = 0;
+    draft.notice(Reason::WeightShifted, note);
+}
+
+/// Says that nobody answers in stable, so that the canary is compared with nothing.
+fn tell_alone(draft: &mut Draft<'_>) {
+    let Some(rollout) = &draft.memory.rollout else { return };
+    let stable = rollout.stable.as_deref().unwrap_or_default();
+    let words = match rollout.weight {
+        100 => format!("no pod of revision {stable} is Ready, so {} has all requests", rollout.release),
+        weight => format!(
+            "no pod of revision {stable} is Ready: {} goes from {weight} % to 100 % as soon as its own pods are",
+            rollout.release
+        ),
+    };
+    draft.reasons.insert(0, words);
 }
 
 /// Whether the clusters that go first have gone well.
@@ -100,8 +137,13 @@ fn follows(draft: &mut Draft<'_>) -> bool {
 /// Whether the weight of now may be left: the next weight, or 101 for the promotion.
 fn leave(draft: &mut Draft<'_>) -> Option<i32> {
     let policy = draft.facts.policy;
+    let alone = draft.stable_is_down();
+    if alone {
+        tell_alone(draft);
+    }
     let rollout = draft.memory.rollout.as_ref()?;
-    let (weight, jump) = (rollout.weight, rollout.promote || draft.facts.role == Role::Standby);
+    let weight = rollout.weight;
+    let jump = rollout.promote || alone || draft.facts.role == Role::Standby;
     let next = match policy.steps.iter().find(|step| step.weight > weight) {
         Some(_) if jump => 100,
         Some(step) => step.weight,
@@ -116,7 +158,15 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
     }
     let rollout = draft.memory.rollout.as_ref()?;
     let said = draft.said.clone().unwrap_or_else(|| draft.judge());
-    if jump && weight == 100 {
+    if weight == 100 && (draft.unwanted || (alone && said.verdict == Verdict::Fail)) {
+        // Whatever it is, there is nothing better; but it does not become stable for that.
+        draft.phase = Phase::Inconclusive;
+        return None;
+    }
+    if alone && weight < 100 {
+        return Some(next);
+    }
+    if jump && !alone && weight == 100 && !said.share.differs() {
         return Some(next);
     }
     match steps::hold(policy, rollout, &said, draft.now) {
@@ -237,6 +287,11 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
     let whole = by_flag || rollout.stable.is_none();
     let share = if whole { 100 } else { next };
     let wanted = steps::share_of(facts.scale.demand(), share);
+    if wanted == 0 {
+        draft.phase = Phase::Preparing;
+        draft.reasons.push("scale.replicas is 0: there is nothing to send requests to".to_owned());
+        return false;
+    }
     let canary = rollout.canary.clone();
     let found = facts.revisions.iter().find(|revision| revision.hash == canary);
     let (ready, soon) = found.map_or((0, None), |revision| revision.heard_of(now));
@@ -300,7 +355,11 @@ fn previewed(draft: &mut Draft<'_>, next: i32) -> bool {
 fn enter(draft: &mut Draft<'_>, next: i32) {
     let now = draft.time();
     let (policy, role) = (draft.facts.policy, draft.facts.role);
+    let alone = draft.stable_is_down();
     let Some(rollout) = draft.memory.rollout.as_mut() else { return };
+    if alone {
+        rollout.alone_from.get_or_insert(rollout.weight);
+    }
     let (before, release) = (rollout.weight, rollout.release.clone());
     rollout.weight = next;
     rollout.entered_at = Some(now);
@@ -326,7 +385,16 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
 
 /// The rollback window after a promotion.
 pub(super) fn settle_window(draft: &mut Draft<'_>) {
+    let share = shares::observed(draft);
     let Some(warm) = &draft.memory.warm else { return };
+    if draft.now >= warm.until.0 && share.differs() {
+        draft.phase = Phase::Warm;
+        draft.reasons.push(format!(
+            "the rollback window is over, but requests still reach revision {}: it keeps its pods until they cease",
+            warm.old
+        ));
+        return;
+    }
     if draft.now >= warm.until.0 {
         let note = format!(
             "the rollback window of {} is over; {} is not kept warm any more",

@@ -2,9 +2,10 @@
 
 use super::draft::Draft;
 use super::facts::{Decision, Destination, Phase, Role, Route, Sampling, Sharing};
-use super::steps;
+use super::{shares, steps};
 use crate::api::analysis::Baseline;
-use crate::api::canarystatus::Rollout;
+use crate::api::canarystatus::{Failed, Rollout};
+use crate::evidence::Asked;
 
 /// The decision that the draft comes to.
 pub(super) fn finish(draft: Draft<'_>) -> Decision {
@@ -66,21 +67,47 @@ fn settled(draft: &Draft<'_>, decision: &mut Decision) {
     let legacy = draft.takes_from_legacy();
     decision.route.shares = vec![(if legacy { Destination::Legacy } else { to(stable) }, 100)];
     decision.pods = vec![(stable.clone(), demand)];
-    // Where numbers of pods are the weight, stable may have given up all of its pods: until one is back, what
-    // failed keeps its own, since even a bad answer is more than none.
-    let answers = |hash: &str| draft.revision(hash).map_or(0, |revision| revision.ready());
-    if draft.facts.sharing == Sharing::Pods
-        && answers(stable) == 0
-        && let Some(failed) = draft.refused().filter(|failed| failed.revision != *stable)
-    {
-        decision.pods.push((failed.revision.clone(), answers(&failed.revision)));
+    if let Some(failed) = draft.refused().filter(|failed| failed.revision != *stable) {
+        leaving(draft, stable, failed, decision);
     }
     if let Some(warm) = &draft.memory.warm {
         let pods = steps::share_of(demand, draft.facts.policy.window_percent);
         decision.pods.push((warm.old.clone(), pods));
         let (stable, canary) = (to(&warm.old), to(&warm.new));
-        decision.sampling = Some(Sampling { attempt: draft.memory.attempt, weight: 100, stable, canary });
+        // The plain Service selects the new one: nobody has another way to the old one.
+        let share = Some(Asked { canary: 100, beside: 0, whole: true });
+        decision.sampling =
+            Some(Sampling { attempt: draft.memory.attempt, weight: 100, stable, canary, share });
     }
+}
+
+/// What was taken back keeps its pods for as long as it may be asked: while stable has none that answers, since even a
+/// bad answer is more than none; and while requests still reach it, since a weight that was written need not be in
+/// force.
+fn leaving(draft: &Draft<'_>, stable: &str, failed: &Failed, decision: &mut Decision) {
+    let Some(pods) = draft.revision(&failed.revision).map(|revision| &revision.pods) else { return };
+    if pods.is_empty() {
+        return;
+    }
+    let answering = pods.iter().filter(|pod| pod.ready_since.is_some()).count() as i32;
+    if !draft.answers(stable) {
+        decision.pods.push((failed.revision.clone(), answering));
+        return;
+    }
+    if failed.weight == 0 || failed.attempt != draft.memory.attempt || draft.facts.sharing == Sharing::Pods {
+        return;
+    }
+    if shares::observed(draft).differs() {
+        decision.pods.push((failed.revision.clone(), answering));
+    }
+    let beside = if draft.takes_from_legacy() { Destination::Legacy } else { to(stable) };
+    decision.sampling = Some(Sampling {
+        attempt: draft.memory.attempt,
+        weight: 0,
+        stable: beside,
+        canary: to(&failed.revision),
+        share: Some(Asked { canary: 0, beside: 100, whole: true }),
+    });
 }
 
 /// A canary beside stable.
@@ -97,6 +124,7 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
     let fresh =
         policy.baseline == Baseline::Fresh && facts.sharing != Sharing::Pods && weight < 100 && target > 0;
     let mut compared = to(stable);
+    let mut beside = 100 - weight;
     if fresh && facts.role == Role::Active {
         decision.baseline_pods = steps::share_of(facts.scale.demand(), target.min(99));
         let copies = facts.baseline.map_or(0, |baseline| baseline.ready());
@@ -104,6 +132,7 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
             // As much as the canary has, as far as stable has it to give.
             let percent = weight.min(of_stable);
             of_stable -= percent;
+            beside = percent;
             compared = Destination::Baseline(stable.clone());
             decision.route.shares.push((compared.clone(), percent));
         }
@@ -117,7 +146,10 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
     }
     if weight > 0 {
         let attempt = draft.memory.attempt;
-        decision.sampling = Some(Sampling { attempt, weight, stable: compared, canary });
+        // Who is kept by a cookie does not follow the weight, and connections that stay do not follow numbers of pods.
+        let follows = facts.sharing != Sharing::Pods && policy.affinity.is_none();
+        let share = follows.then_some(Asked { canary: weight, beside, whole: false });
+        decision.sampling = Some(Sampling { attempt, weight, stable: compared, canary, share });
     }
 }
 
@@ -141,7 +173,8 @@ fn from_legacy(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut
     decision.route.shares = vec![(Destination::Legacy, 100 - weight), (canary.clone(), weight)];
     if weight > 0 {
         let attempt = draft.memory.attempt;
-        decision.sampling = Some(Sampling { attempt, weight, stable: Destination::Legacy, canary });
+        let share = Some(Asked { canary: weight, beside: 100 - weight, whole: false });
+        decision.sampling = Some(Sampling { attempt, weight, stable: Destination::Legacy, canary, share });
     }
 }
 
@@ -160,7 +193,8 @@ fn by_flag(draft: &Draft<'_>, rollout: Option<&Rollout>, decision: &mut Decision
     if rollout.weight > 0 {
         let canary = to(&rollout.canary);
         let (attempt, weight) = (draft.memory.attempt, rollout.weight);
-        decision.sampling = Some(Sampling { attempt, weight, stable: canary.clone(), canary });
+        let share = Some(Asked { canary: weight, beside: 100 - weight, whole: false });
+        decision.sampling = Some(Sampling { attempt, weight, stable: canary.clone(), canary, share });
     }
 }
 

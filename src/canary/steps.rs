@@ -7,7 +7,7 @@ use super::policy::Policy;
 use crate::api::analysis::OnInsufficient;
 use crate::api::canarystatus::Rollout;
 use crate::api::units::display;
-use crate::evidence::{Judgement, Reason, Verdict};
+use crate::evidence::{Judgement, Reason, Share, Verdict};
 
 /// Pods of both arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,11 @@ pub struct Pods {
     pub canary: i32,
 }
 
-/// Pods that a share of the demand needs, at least one.
+/// Pods that a share of the demand needs: at least one, but none where none are asked for.
 pub fn share_of(demand: i32, percent: i32) -> i32 {
+    if demand <= 0 {
+        return 0;
+    }
     let pods = (i64::from(demand) * i64::from(percent) + 99) / 100;
     i32::try_from(pods).unwrap_or(i32::MAX).max(1)
 }
@@ -55,6 +58,8 @@ pub struct Said {
     pub harmless: bool,
     /// The metric whose verdict takes longest, if what was seen goes on: its name, requests, and seconds.
     pub needed: Option<(String, u64, f64)>,
+    /// The canary's share of the requests, as they were counted at this weight.
+    pub share: Share,
 }
 
 /// The judgements of all metrics as one.
@@ -63,7 +68,8 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     let Some((name, judgement)) = worst.filter(|(_, judgement)| fresh || judgement.verdict == Verdict::Fail)
     else {
         let words = "nothing has been counted at this weight yet".to_owned();
-        return Said { verdict: Verdict::Insufficient, words, harmless: true, needed: None };
+        let (verdict, harmless, needed) = (Verdict::Insufficient, true, None);
+        return Said { verdict, words, harmless, needed, share: Share::Unknown };
     };
     let harmless = judgements.iter().all(|(_, judgement)| match judgement.verdict {
         Verdict::Pass => true,
@@ -82,7 +88,7 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     });
     let needed = needed.max_by(|one, other| one.2.total_cmp(&other.2));
     let words = format!("{name}: {}", words(judgement));
-    Said { verdict: judgement.verdict, words, harmless, needed }
+    Said { verdict: judgement.verdict, words, harmless, needed, share: Share::Unknown }
 }
 
 /// A judgement in words, with the numbers that a person asks for next.
@@ -147,7 +153,8 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
     let Some(step) = policy.step(position(policy, weight).max(1)) else { return Hold::Leave };
     let since = rollout.entered_at.as_ref().map_or(now, |entered| entered.0);
     let after = |length: SignedDuration| since.saturating_add(length).unwrap_or(Timestamp::MAX);
-    if rollout.promote || rollout.skip == weight {
+    // Who does not follow this weight would follow the next no better; only a person may say that it does not matter.
+    if rollout.skip == weight || (rollout.promote && !said.share.differs()) {
         return Hold::Leave;
     }
     let (least, most) = (after(step.min_hold), limit(policy, rollout, said, now));
@@ -161,6 +168,9 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
     // pods or gates are waited for, takes it back only if it speaks against the canary.
     let passed = said.verdict == Verdict::Pass
         || (rollout.passed == weight && said.verdict == Verdict::Insufficient && said.harmless);
+    if weight == 100 && said.share.differs() {
+        return Hold::Stay { phase, reason: said.words.clone(), again_at: None };
+    }
     // With all the weight there is no concurrent stable to be compared with.
     if weight == 100 || passed {
         return Hold::Leave;
@@ -205,6 +215,14 @@ mod tests {
         assert_eq!(pods(FOUR, Sharing::Pods, 0, 50), Pods { stable: 4, canary: 2 });
         assert_eq!(pods(FOUR, Sharing::Pods, 50, 0), Pods { stable: 2, canary: 2 });
         assert_eq!(pods(FOUR, Sharing::Pods, 100, 0), Pods { stable: 0, canary: 4 });
+    }
+
+    #[test]
+    fn zero_is_zero() {
+        let none = Scale { least: 0, most: 0, need: None };
+        for sharing in [Sharing::Mesh, Sharing::Pods] {
+            assert_eq!(pods(none, sharing, 10, 50), Pods { stable: 0, canary: 0 });
+        }
     }
 
     #[test]

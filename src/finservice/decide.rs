@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::children::{self, Kind, Scope};
 use super::compare::Comparison;
+use super::facts::unread_route;
 use super::index::Observed;
 use super::index::child::PAUSE_ANNOTATION;
 use super::make::{Making, Reach, Stages};
@@ -143,7 +144,9 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
         Reach::Weights => (making.weights(), None),
         Reach::Whole => {
             making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
+            let kept = std::mem::take(&mut making.kept_for_route);
             let mut stages = making.finish();
+            unread(&kept, seen, plan);
             stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
             (stages, follow(&scope, seen, &shift, &revisions, &current))
         }
@@ -153,11 +156,12 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     }
     plan.weights_first = !stages.weights.is_empty();
     plan.stages = stages.into_stages();
+    let stable_pods = shift.stable.as_deref().and_then(|hash| shift.pods_of(hash));
     let made = shift.decision.zip(shift.gathered);
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(&revisions, plan);
-    conclude(&spec, &revisions, plan);
+    conclude(&spec, &revisions, stable_pods, plan);
 }
 
 /// What is to be counted for its rollout, and who is to be asked.
@@ -278,8 +282,8 @@ fn hand_over(
         }
         let retired_at = stranger.retired_at.unwrap_or(now);
         let until = retired_at.saturating_add(rollout::RETIRE_GRACE).unwrap_or(Timestamp::MAX);
-        let to_zero = until <= now;
-        if !to_zero {
+        let to_zero = until <= now && unread_route(seen).is_none();
+        if !to_zero && until > now {
             *again = Some(again.map_or(until, |before| before.min(until)));
         }
         if to_zero || stranger.retired_at.is_none() {
@@ -289,8 +293,25 @@ fn hand_over(
     ops
 }
 
-/// Where it stands, from the pods and the problems.
-fn conclude(spec: &FinServiceSpec, revisions: &BTreeMap<&str, Revision<'_>>, plan: &mut Plan) {
+/// That pods stay because the gateway has not read the route that takes their requests away.
+fn unread(kept: &[String], seen: &Observed, plan: &mut Plan) {
+    let (Some(route), false) = (unread_route(seen), kept.is_empty()) else { return };
+    let (kind, name) = (route.kind.name(), &route.name);
+    let revisions = kept.join(", ");
+    plan.problems.push(Problem::error(
+        "spec.ingress.gateway",
+        format!("{kind} {name} has not been read by its gateway since it was changed, so requests may still go to revision {revisions}, which keeps its pods"),
+        format!("Look at the gateway's controller, and at status.parents in `kubectl get {} {name} -o yaml`.", kind.to_lowercase()),
+    ));
+}
+
+/// Where it stands, from the pods and the problems. `stable_pods` is how many the rollout asks of stable.
+fn conclude(
+    spec: &FinServiceSpec,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    stable_pods: Option<i32>,
+    plan: &mut Plan,
+) {
     let in_play: BTreeSet<&str> =
         [&plan.stable, &plan.next].into_iter().flatten().map(String::as_str).collect();
     for hash in in_play {
@@ -307,8 +328,13 @@ fn conclude(spec: &FinServiceSpec, revisions: &BTreeMap<&str, Revision<'_>>, pla
     let wanted = rollout::replicas_of_stable(spec, facts);
     let ready = facts.is_some_and(|facts| rollout::is_ready(facts, wanted.unwrap_or(facts.replicas)));
     let errors = plan.problems.iter().any(|problem| problem.severity == Severity::Error);
+    // Whoever is on its way in, what is to serve until then does not.
+    let down = plan.stable != plan.next
+        && stable_pods.or(wanted).is_some_and(|pods| pods > 0)
+        && facts.is_some_and(|facts| facts.observed && facts.ready == 0);
     plan.phase = match (ready, plan.next.is_some()) {
         (_, false) if plan.stable.is_none() && errors => Phase::Blocked,
+        (_, true) if down => Phase::Degraded,
         (_, true) => Phase::RollingOut,
         (true, false) => Phase::Serving,
         (false, false) if facts.is_some_and(|facts| facts.ready > 0) => Phase::Degraded,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::children::routing::{LegacyBackend, legacy_backend};
 use super::children::{Kind, Scope, fresh, rollout_route, service_monitor};
 use super::index::Observed;
-use super::index::child::Facts as ChildFacts;
+use super::index::child::{ChildState, Facts as ChildFacts};
 use super::index::pod::PodState;
 use super::index::rollouts::ObservedRollout;
 use super::rollout::{self, Revision};
@@ -18,10 +18,13 @@ use crate::api::network::MeshProvider;
 use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{
+    Decision, Destination, Evidence, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing,
+};
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::canary::status::{self, Seen};
+use crate::evidence::Share;
 
 /// What decisions are made from, beside what [`ObservedRollout`] holds already.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +60,7 @@ impl Gathered {
         current: Option<(&str, &str)>,
     ) -> Self {
         let spec = scope.spec;
-        let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref());
+        let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref(), spec.traffic());
         // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
         policy.after.retain(|after| after.cluster != scope.site);
         if policy.from == From::Legacy && spec.legacy.is_none() {
@@ -82,7 +85,9 @@ impl Gathered {
         problems.extend(looks_too_short(spec, rollout, &policy));
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
-            RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect() }
+            let deployment = revisions.get(hash).and_then(|revision| revision.deployment);
+            let available = deployment.map_or(0, |facts| facts.ready);
+            RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect(), available }
         };
         let mark = mark_of(seen);
         let release = |revision: &Revision<'_>| {
@@ -169,7 +174,7 @@ impl Gathered {
         let seen = Seen {
             generation: rollout.object.metadata.generation,
             old: rollout.object.status.as_ref(),
-            observed_weight: self.observed_weight(seen, name, decision),
+            observed_weight: self.observed_weight(seen, name, decision, rollout.evidence.as_ref()),
             problems: &problems,
             scatter: &rollout.scatter,
             numbers_at,
@@ -182,9 +187,23 @@ impl Gathered {
         status
     }
 
-    /// The canary's weight that stands in the route; without a route, its share of the Ready pods.
-    fn observed_weight(&self, seen: &Observed, name: &str, decision: &Decision) -> Option<i32> {
+    /// The canary's weight that is in force: the one that stands in the route, unless what is counted says otherwise;
+    /// without a route, its share of the Ready pods.
+    fn observed_weight(
+        &self,
+        seen: &Observed,
+        name: &str,
+        decision: &Decision,
+        evidence: Option<&Evidence>,
+    ) -> Option<i32> {
         let canary = decision.canary.as_deref()?;
+        let of_now = |evidence: &&Evidence| {
+            (evidence.attempt, evidence.weight) == (decision.memory.attempt, decision.weight)
+        };
+        // What is counted wavers around what fits; only what does not is news.
+        if let Some(Share::Differs(share)) = evidence.filter(of_now).map(|evidence| evidence.share) {
+            return Some((share * 100.0).round() as i32);
+        }
         if self.sharing == Sharing::Pods {
             let all: i32 = self.revisions.iter().map(RevisionFacts::ready).sum();
             let of_canary = self
@@ -303,6 +322,11 @@ pub fn is_named(seen: &Observed, service: &str) -> bool {
         _ => None,
     });
     routes.all(|route| route.names(service))
+}
+
+/// The route whose newest state its gateway has not read, if there is one: requests may go where an older one says.
+pub fn unread_route(seen: &Observed) -> Option<&ChildState> {
+    seen.children.iter().find(|child| matches!(&child.facts, ChildFacts::Route(route) if route.unread))
 }
 
 /// The mark that the routes carry. Where they differ, after a crash between two writes, the one that is further

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::children::weights::{Weights, weights_of};
 use super::children::{self, Child, Kind, RevisionParts, Routing, Scope, fresh};
 use super::compare::Comparison;
+use super::facts::unread_route;
 use super::index::Observed;
 use super::index::child::{ChildState, DeploymentFacts, Facts};
 use super::plan::{Op, Over};
@@ -66,6 +67,8 @@ pub struct Making<'a> {
     weights: Weights,
     comparison: Comparison<'a>,
     stages: Stages,
+    /// Revisions whose pods would go, had the gateway read that they have no requests any more.
+    pub kept_for_route: Vec<String>,
 }
 
 /// Pods of a revision, and what they are for.
@@ -92,6 +95,10 @@ fn named(scope: &Scope<'_>, seen: &Observed, shift: &Shift) -> BTreeSet<String> 
     hashes
 }
 
+fn has_pods(revision: &Revision<'_>) -> bool {
+    revision.deployment.is_some_and(|facts| facts.replicas > 0)
+}
+
 impl<'a> Making<'a> {
     /// Begins.
     pub fn new(
@@ -105,7 +112,8 @@ impl<'a> Making<'a> {
         weights.by_pods = shift.selects_all();
         weights.named = named(scope, seen, shift);
         weights.names_legacy = scope.spec.legacy.is_some();
-        Self { scope, seen, shift, weights, comparison, stages: Stages::default() }
+        let (stages, kept_for_route) = (Stages::default(), Vec::new());
+        Self { scope, seen, shift, weights, comparison, stages, kept_for_route }
     }
 
     /// What the service has once, with its routes; or only those and the plain Service.
@@ -195,6 +203,10 @@ impl<'a> Making<'a> {
             let wanted = match retired_at {
                 Some(_) if self.shift.route.by_pods => Some(0),
                 Some(since) => match rollout::retired(self.scope.spec, since, now) {
+                    Retired::Zero if has_pods(revision) && unread_route(self.seen).is_some() => {
+                        self.kept_for_route.push(hash.to_owned());
+                        None
+                    }
                     Retired::Zero => Some(0),
                     Retired::Until(at) => {
                         *again = Some(again.map_or(at, |before: Timestamp| before.min(at)));

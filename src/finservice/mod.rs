@@ -33,6 +33,8 @@ mod follow;
 pub mod index;
 pub mod make;
 pub mod observe;
+#[cfg(test)]
+mod outage_tests;
 pub mod placement;
 pub mod plain;
 pub mod plan;

@@ -50,19 +50,20 @@ fn ready(fake: &mut Fake) {
     fake.pass(2);
 }
 
-/// Evidence of the rollout that is under way, from counters of so many requests of each arm.
+/// Evidence of the rollout that is under way, from counters of requests that are shared as they should be.
 fn counted(fake: &mut Fake, what: &str, bad: [f64; 2]) {
     let seen = fake.seen();
     let plan = super::decide::decide(&seen, fake.now);
     let planned = plan.rollout.expect("a rollout");
     let sampling = planned.decision.sampling.clone().expect("something is counted");
     let policy = planned.gathered.policy();
+    let shares = sampling.share.map_or([50, 50], |share| [share.beside, share.canary]);
     let mut analysis =
         Analysis::new(policy, &sampling, "stable", "canary", 0.0).expect("a policy that can be");
     for look in 0..40 {
         let time = f64::from(look) * 5.0 + 0.1;
         for (arm, (pod, rate)) in [(1_u64, bad[0]), (2, bad[1])].into_iter().enumerate() {
-            let requests = f64::from(look) * 1000.0;
+            let requests = f64::from(look) * f64::from(2000 * shares[arm]) / 100.0;
             let (revision, bad) = (["stable", "canary"][arm], (requests * rate).floor());
             let sample = Sample { revision, pod, time, ready_since: Some(-1e6), requests, bad };
             analysis.sample("error-rate", sample).expect("a sample");

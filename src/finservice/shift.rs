@@ -217,8 +217,13 @@ fn held(mark: Mark, revisions: &BTreeMap<&str, Revision<'_>>, current: Option<&s
     if !of_current || !revisions.contains_key(mark.stable.as_str()) {
         return None;
     }
+    let answers = |hash: &str| {
+        revisions.get(hash).and_then(|revision| revision.deployment).is_some_and(|facts| facts.ready > 0)
+    };
     match mark.end {
         End::Settled => None,
+        // Nobody answers in what it would go back to.
+        End::Open if mark.weight > 0 && !answers(&mark.stable) && answers(&mark.canary) => None,
         End::Failed(_) | End::Aborted(_) => Some(Mark { weight: 0, ..mark }),
         End::Open => {
             let why = format!("its CanaryRollout was deleted while it had {} %", mark.weight);
@@ -244,7 +249,10 @@ fn takeover(
         return (owned(stable), None);
     }
     let relieved = revisions.get(stable).and_then(|revision| revision.deployment);
+    // Where nobody answers, one pod is better than none.
+    let down = relieved.is_some_and(|facts| facts.observed && facts.ready == 0);
     let wanted = rollout::replicas_of_next(scope.spec, relieved);
+    let wanted = if down { wanted.min(1) } else { wanted };
     let facts = revisions.get(current).and_then(|revision| revision.deployment);
     let is_ready = facts.is_some_and(|facts| facts.replicas >= wanted && rollout::is_ready(facts, wanted));
     if is_ready && !is_named(seen, &scope.revision_name(current)) {

@@ -74,11 +74,15 @@ pub fn answer(
     mut custom: impl FnMut(usize) -> Result<Vec<Reading>, String>,
 ) -> Answer {
     let (mut readings, mut comparable, mut missing) = (Vec::new(), true, Vec::new());
+    let mut exact = true;
     for (place, metric) in subject.metrics.iter().enumerate() {
         let found = match &metric.what {
             // The queries themselves tell the arms apart.
             What::Custom { .. } => custom(place).map(|readings| (readings, true)),
-            what => built_in(subject, what, proxies, pods),
+            what => built_in(subject, what, proxies, pods).map(|found| {
+                exact &= found.by_proxies;
+                (found.readings, found.comparable)
+            }),
         };
         match found {
             Ok((found, by_chance)) => {
@@ -90,31 +94,40 @@ pub fn answer(
     }
     match missing.first() {
         Some((_, why)) if missing.len() == subject.metrics.len() => Answer::Nothing(why.clone()),
-        _ => Answer::Readings { readings, comparable, missing },
+        _ => Answer::Readings { readings, comparable, exact, missing },
     }
 }
 
-/// Readings of one metric, and whether they are shared by chance alone.
+/// Readings of one metric.
+struct Found {
+    readings: Vec<Reading>,
+    /// Whether they are shared by chance alone.
+    comparable: bool,
+    /// Whether the proxies that share the requests counted them.
+    by_proxies: bool,
+}
+
 fn built_in(
     subject: &Subject,
     what: &What,
     proxies: &[Proxy],
     pods: &Result<Vec<View>, String>,
-) -> Result<(Vec<Reading>, bool), String> {
+) -> Result<Found, String> {
     let mut whys = Vec::new();
+    let proxied = |readings| Found { readings, comparable: true, by_proxies: true };
     if knows_canary(proxies) {
         match by_proxies(subject, what, proxies) {
-            Ok(readings) => return Ok((readings, true)),
+            Ok(readings) => return Ok(proxied(readings)),
             Err(why) => whys.push(format!("as proxies count, {why}")),
         }
     }
     match pods {
         Ok(pods) => match by_pods(subject, what, pods) {
-            Ok(readings) => return Ok((readings, !subject.chosen)),
+            Ok(readings) => return Ok(Found { readings, comparable: !subject.chosen, by_proxies: false }),
             Err(why) => whys.push(why),
         },
         Err(_) if !proxies.is_empty() && !knows_canary(proxies) => match by_proxies(subject, what, proxies) {
-            Ok(readings) => return Ok((readings, true)),
+            Ok(readings) => return Ok(proxied(readings)),
             Err(why) => whys.push(format!("as proxies count, {why}")),
         },
         Err(why) => whys.push(why.clone()),

@@ -70,8 +70,9 @@ impl<K> Followed<K> {
         let analysis = self.analysis.as_mut()?;
         let before = self.problem.take();
         match answer {
-            Answer::Readings { readings, comparable, missing } => {
+            Answer::Readings { readings, comparable, exact, missing } => {
                 analysis.set_comparable(comparable);
+                analysis.set_exact(exact);
                 let metrics = &self.follow.policy.metrics;
                 let mut silent: BTreeMap<usize, String> = missing.into_iter().collect();
                 for reading in &readings {
@@ -190,6 +191,7 @@ fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
     };
     one.attempt == other.attempt
         && one.weight == other.weight
+        && one.share.differs() == other.share.differs()
         && one.judgements.len() == other.judgements.len()
         && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))
 }

@@ -44,7 +44,7 @@ impl ByHand {
             bad,
         };
         let readings = vec![reading(0, (0.4 * self.time).floor()), reading(1, self.failed.floor())];
-        let answer = Answer::Readings { readings, comparable: true, missing: Vec::new() };
+        let answer = Answer::Readings { readings, comparable: true, exact: true, missing: Vec::new() };
         self.woken = self.followed.take(answer, &BTreeSet::from([0, 1]), self.time);
         self.followed.due
     }

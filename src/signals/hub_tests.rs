@@ -81,7 +81,12 @@ impl Ask for Played {
                     requests,
                     bad: (requests * failing).floor(),
                 });
-            Answer::Readings { readings: readings.collect(), comparable: true, missing: Vec::new() }
+            Answer::Readings {
+                readings: readings.collect(),
+                comparable: true,
+                exact: true,
+                missing: Vec::new(),
+            }
         };
         subjects.iter().map(answer).collect()
     }
@@ -150,7 +155,7 @@ pub(in crate::signals) fn follow(service: &str, attempt: i64, weight: i32) -> Fo
         "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}]}},
         "analysis": {"warmup": "0s"},
     });
-    let (mut policy, problems) = Policy::of(&serde_json::from_value(spec).unwrap(), None);
+    let (mut policy, problems) = Policy::of(&serde_json::from_value(spec).unwrap(), None, Default::default());
     assert!(problems.is_empty(), "{problems:?}");
     policy.interval = SignedDuration::from_millis(100);
     let arm = |revision: &str| Arm { revision: revision.into(), service: revision.into(), ..Arm::default() };
@@ -160,6 +165,7 @@ pub(in crate::signals) fn follow(service: &str, attempt: i64, weight: i32) -> Fo
             weight,
             stable: Destination::Revision("old".into()),
             canary: Destination::Revision("new".into()),
+            share: None,
         }),
         policy,
         source: SourceKey::BuiltIn,

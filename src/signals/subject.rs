@@ -116,6 +116,8 @@ pub enum Answer {
         readings: Vec<Reading>,
         /// Whether what was counted is shared between the arms by chance alone.
         comparable: bool,
+        /// Whether only what the route shares was counted, by the proxies that share it.
+        exact: bool,
         /// Metrics that could not be counted, by their place, and why: they hide nothing of the others.
         missing: Vec<(usize, String)>,
     },

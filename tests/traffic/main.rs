@@ -4,11 +4,13 @@
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod operator;
+mod outages;
 mod readers;
 mod rollouts;
 mod routes;
 mod runner;
 mod sources;
+mod stage;
 mod world;
 
 use std::process::ExitCode;
@@ -19,5 +21,6 @@ fn main() -> ExitCode {
     scenarios.extend(readers::scenarios());
     scenarios.extend(operator::scenarios());
     scenarios.extend(rollouts::scenarios());
+    scenarios.extend(outages::scenarios());
     runner::main(&scenarios)
 }

@@ -2,15 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use banyan::api::{Action, CanaryRollout};
-use banyan::sandbox::install;
-use banyan::sandbox::process::Signal;
-use banyan::sandbox::traffic::{Behaviour, Load, Tally};
-use kube::Api;
-use serde_json::{Value, json};
+use banyan::sandbox::traffic::{Behaviour, Load};
+use serde_json::json;
 
 use crate::runner::{Scenario, scenarios};
-use crate::world::{Space, World, until};
+use crate::stage::{Source, Stage, lost};
+use crate::world::{World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
@@ -24,174 +21,6 @@ pub fn scenarios() -> Vec<Scenario> {
         pods_that_fail_while_they_warm_up_are_not_counted,
         a_blip_of_one_pod_does_not_roll_back,
     ]
-}
-
-/// Where a scenario's evidence comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Gateway,
-    Pods,
-    Prometheus,
-}
-
-/// A space with a FinService under a CanaryRollout, its operator and its load.
-struct Stage<'a> {
-    space: Space<'a>,
-    operator: Option<banyan::sandbox::operators::Operator>,
-    args: Vec<String>,
-    protocol: &'static str,
-}
-
-impl<'a> Stage<'a> {
-    /// Version 1 serves with four pods. `policy` is laid over one that is fast.
-    async fn start(world: &'a World, name: &str, source: Source, policy: Value) -> Self {
-        Self::speaking("HTTP", world, name, source, policy).await
-    }
-
-    /// The same with another protocol.
-    async fn speaking(
-        protocol: &'static str,
-        world: &'a World,
-        name: &str,
-        source: Source,
-        policy: Value,
-    ) -> Self {
-        let args = match source {
-            Source::Gateway => vec!["--gateway-metrics".to_owned(), world.gateway.stats_url()],
-            Source::Pods | Source::Prometheus => Vec::new(),
-        };
-        let space = world.space(name).await;
-        let mut spec = json!({
-            "service": "app",
-            "strategy": {"canary": {
-                "steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}], "minHold": "3s", "maxHold": "5m",
-            }},
-            "rollbackWindow": {"for": "5s"},
-            "analysis": {"interval": "1s", "warmup": "1s", "errorRate": {"maxIncrease": "2"}},
-        });
-        if source == Source::Prometheus {
-            let url = world.prometheus.as_ref().expect("a Prometheus").url();
-            spec["analysis"]["source"] = json!({"prometheus": {"url": url}});
-        }
-        merge(&mut spec, policy);
-        let rollout = json!({
-            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": "app", "namespace": space.namespace}, "spec": spec,
-        });
-        install::apply(&world.client, &[rollout]).await.expect("a CanaryRollout");
-        let mut stage = Self { space, operator: None, args, protocol };
-        stage.begin().await;
-        stage.release("app:1").await;
-        stage.space.hears_of("app:1").await;
-        stage.phase("it is settled", &["Settled"]).await;
-        stage
-    }
-
-    /// Applies the FinService with a release and four pods.
-    async fn release(&self, release: &str) {
-        self.space.finservice_speaking(release, 4, self.protocol).await;
-    }
-
-    /// Starts an operator.
-    async fn begin(&mut self) {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        self.operator = Some(self.space.world.operator(&args).await);
-    }
-
-    /// Ends the operator as a crash would.
-    async fn kill(&mut self) {
-        let operator = self.operator.take().expect("an operator");
-        operator.signal(Signal::Kill).expect("a kill");
-        operator.stop().await.expect("an end");
-    }
-
-    async fn end(mut self) {
-        self.space.world.calm();
-        let operator = self.operator.take().expect("an operator");
-        operator.check().expect("an operator that runs");
-        operator.stop().await.expect("an end");
-    }
-
-    fn rollouts(&self) -> Api<CanaryRollout> {
-        Api::namespaced(self.space.world.client.clone(), &self.space.namespace)
-    }
-
-    async fn rollout(&self) -> CanaryRollout {
-        self.rollouts().get("app").await.expect("a CanaryRollout")
-    }
-
-    /// Waits until the rollout of a release is in one of these phases.
-    async fn phase_of(&self, release: &str, what: &str, phases: &[&str]) -> CanaryRollout {
-        let named = format!("{}/{release}", self.space.namespace);
-        let began = Instant::now();
-        loop {
-            let rollout = self.rollout().await;
-            let status = rollout.status.clone().unwrap_or_default();
-            let phase = status.phase.clone().unwrap_or_default();
-            let of_release = release.is_empty() || status.release.as_deref() == Some(named.as_str());
-            if of_release && phases.contains(&phase.as_str()) {
-                return rollout;
-            }
-            assert!(began.elapsed() < Duration::from_secs(150), "waited in vain until {what}: {status:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn phase(&self, what: &str, phases: &[&str]) -> CanaryRollout {
-        self.phase_of("", what, phases).await
-    }
-
-    /// Waits until a release has a weight.
-    async fn weight(&self, release: &str, weight: i32) {
-        until(&format!("{release} has {weight} %"), async || {
-            let status = self.rollout().await.status?;
-            let named = format!("{}/{release}", self.space.namespace);
-            let of_release = status.release.as_deref() == Some(named.as_str());
-            (of_release && status.weight?.observed == Some(weight)).then_some(())
-        })
-        .await;
-    }
-
-    /// Says something about a release.
-    async fn say(&self, verb: &str, release: &str) {
-        let action = json!({
-            "apiVersion": "banyan.dev/v1alpha1", "kind": "Action",
-            "metadata": {"name": format!("{verb}-{}", release.replace(':', "-")), "namespace": self.space.namespace},
-            "spec": {
-                "target": {"kind": "CanaryRollout", "name": "app"}, "verb": verb,
-                "release": format!("{}/{release}", self.space.namespace),
-            },
-        });
-        let action: Action = serde_json::from_value(action).expect("an Action");
-        let api: Api<Action> = Api::namespaced(self.space.world.client.clone(), &self.space.namespace);
-        api.create(&Default::default(), &action).await.expect("an Action");
-    }
-
-    /// Waits until requests go to this release alone.
-    async fn alone(&self, release: &str) {
-        until(&format!("all requests go to {release}"), async || {
-            let tally = Load::exactly(self.space.load().at(2000.0), 200).await.expect("a load");
-            (tally.of(&self.space.release(release)).total() == 200).then_some(())
-        })
-        .await;
-    }
-}
-
-fn merge(into: &mut Value, over: Value) {
-    match (into, over) {
-        (Value::Object(into), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, over) => *into = over,
-    }
-}
-
-/// Requests that neither a pod of one of these releases failed nor anybody answered.
-fn lost(tally: &Tally, space: &Space<'_>, bad: &[&str]) -> u64 {
-    let of_bad: u64 = bad.iter().map(|release| tally.of(&space.release(release)).failed()).sum();
-    tally.failed() - of_bad
 }
 
 async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world: &World) {

@@ -243,6 +243,6 @@ impl Cluster {
             .pods
             .iter()
             .map(|pod| PodFacts { ready_since: pod.ready_since.map(&at), restarts: pod.restarts });
-        Some(RevisionFacts { hash, release: arm.release.clone(), pods: pods.collect() })
+        Some(RevisionFacts { hash, release: arm.release.clone(), pods: pods.collect(), available: 0 })
     }
 }

@@ -45,6 +45,10 @@ impl World {
             words.push(format!("the source of the evidence: {source:?}"));
             self.source = source;
         }
+        if let Some(control) = event.control {
+            words.push(format!("the control plane of the mesh: {control:?}"));
+            self.control = control;
+        }
         for (release, state) in event.pods.iter().flatten() {
             words.push(format!("pods of {release}: {state:?}"));
             self.cluster.arm(&Destination::Revision(release.clone()), release).state = *state;

@@ -138,6 +138,9 @@ pub struct Event {
     /// What the source of the evidence answers.
     #[serde(default)]
     pub source: Option<SourceState>,
+    /// Whether proxies hear of weights from now on.
+    #[serde(default)]
+    pub control: Option<ControlState>,
     /// Whether pods of a release become, and stay, Ready.
     #[serde(default)]
     pub pods: Option<BTreeMap<String, PodState>>,
@@ -212,6 +215,16 @@ pub enum SourceState {
     NaN,
     /// It repeats what it said last.
     Stale,
+}
+
+/// The control plane of the mesh or of the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ControlState {
+    /// Proxies hear of weights at once.
+    #[default]
+    Up,
+    /// They go on with what they heard last.
+    Down,
 }
 
 /// Whether pods become, and stay, Ready.

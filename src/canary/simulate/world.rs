@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::cluster::{Cluster, flag_off};
 use super::random::Random;
 use super::report::{Line, Report};
-use super::story::{GateState, Killed, PeerState, SourceState, Story};
+use super::story::{ControlState, GateState, Killed, PeerState, SourceState, Story};
 use crate::api::canaryrollout::From;
 use crate::api::canarystatus::Memory;
+use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::operations::Slo;
 use crate::api::units::{display, duration, percent};
@@ -56,6 +57,10 @@ pub(super) struct World {
     pub(super) standby: bool,
     pub(super) frozen: Option<String>,
     pub(super) decision: Decision,
+    /// Whether proxies hear of what is decided.
+    pub(super) control: ControlState,
+    /// What proxies have heard of.
+    pub(super) in_force: Decision,
     pub(super) report: Report,
     pub(super) shown: Option<Line>,
 }
@@ -116,7 +121,7 @@ pub fn run_with(story: Story, crash: Option<Crash>, mut watch: impl FnMut(f64, &
 impl World {
     fn new(story: Story) -> Self {
         let mut world = Self {
-            policy: Policy::of(&story.rollout, None).0,
+            policy: Policy::of(&story.rollout, None, Traffic::Requests).0,
             problems: Vec::new(),
             cluster: Cluster::default(),
             random: Random::new(story.seed),
@@ -135,6 +140,8 @@ impl World {
             standby: false,
             frozen: None,
             decision: Decision::default(),
+            control: ControlState::Up,
+            in_force: Decision::default(),
             report: Report { about: story.about.clone(), seed: story.seed, ..Report::default() },
             shown: None,
             story,
@@ -150,6 +157,7 @@ impl World {
             world.cluster.stand(&Destination::Legacy, "legacy", 1, 0.0);
             world.decision.route.shares = vec![(Destination::Legacy, 100)];
         }
+        world.in_force = world.decision.clone();
         world
     }
 
@@ -160,11 +168,15 @@ impl World {
             latency: None,
             window: None,
         });
-        (self.policy, self.problems) = Policy::of(&self.story.rollout, slo.as_ref());
+        (self.policy, self.problems) = Policy::of(&self.story.rollout, slo.as_ref(), self.traffic());
         for problem in &self.problems {
             let words = format!("{}: {}. {}", problem.source, problem.message, problem.remedy);
             self.report.lines.push(Line::Story { at: now, words });
         }
+    }
+
+    fn traffic(&self) -> Traffic {
+        if self.story.service.pulled { Traffic::Pulled } else { Traffic::Requests }
     }
 
     fn scale(&self) -> Scale {
@@ -187,7 +199,10 @@ impl World {
         self.cluster.pods(now, startup);
         if !self.standby {
             let requests = self.requests * tick;
-            self.cluster.serve(&self.decision, requests, now, &mut self.random);
+            if self.control == ControlState::Up {
+                self.in_force = self.decision.clone();
+            }
+            self.cluster.serve(&self.in_force, requests, now, &mut self.random);
         }
     }
 
@@ -208,6 +223,8 @@ impl World {
         }
         let Some(analysis) = &mut self.analysis else { return };
         analysis.follow(&sampling, now);
+        // Proxies count; without a route, pods do.
+        analysis.set_exact(!self.decision.route.by_pods);
         gone.into_iter().for_each(|pod| analysis.forget(pod));
         match self.source {
             SourceState::Up => {}
@@ -302,7 +319,7 @@ impl World {
         }
         let seen = Seen {
             old: Some(&self.status),
-            observed_weight: Some(decision.weight),
+            observed_weight: Some(self.in_force.weight),
             problems: &self.problems,
             ..Seen::default()
         };

@@ -19,6 +19,9 @@ pub struct Observed {
     /// (hosts, where they are outside of the cluster) and their shares in percent. Rules for requests that
     /// are chosen are left out.
     pub shares: Vec<Vec<(Box<str>, u8)>>,
+    /// Whether some controller that says how far it has read the route has not read its newest state: its proxies still
+    /// follow an older one. Not every controller says so.
+    pub unread: bool,
 }
 
 impl Observed {
@@ -54,7 +57,7 @@ pub fn observed(
         Kind::HTTPRoute => (&["rules"], "backendRefs"),
         Kind::Service => {
             mark.as_ref()?;
-            return Some(Observed { mark, shares: Vec::new() });
+            return Some(Observed { mark, ..Observed::default() });
         }
         _ => return None,
     };
@@ -65,7 +68,24 @@ pub fn observed(
             shares.push(read);
         }
     }
-    Some(Observed { mark, shares })
+    Some(Observed { mark, shares, unread: false })
+}
+
+/// Whether somebody who says how far they have read a route has not read this generation of it: of an HTTPRoute each
+/// parent, of a VirtualService Istio, where it is told to (`PILOT_ENABLE_STATUS`).
+pub fn is_unread(object: &Value, generation: i64) -> bool {
+    let status = &object["status"];
+    let generation_of = |said: &Value| said["observedGeneration"].as_i64();
+    let parents = status["parents"].as_array().into_iter().flatten();
+    // What a controller that is gone has left there would stand for ever.
+    let named = |parent: &&Value| {
+        let refs = object["spec"]["parentRefs"].as_array().into_iter().flatten();
+        refs.into_iter().any(|named| named["name"] == parent["parentRef"]["name"])
+    };
+    let parents = parents.filter(named).filter_map(|parent| {
+        parent["conditions"].as_array().into_iter().flatten().filter_map(generation_of).max()
+    });
+    parents.chain(generation_of(status)).any(|read| read < generation)
 }
 
 /// Names and shares of the destinations of a rule; none if it is for requests that are chosen.
@@ -101,6 +121,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_route_that_its_gateway_has_not_read_is_told() {
+        let said = |generation: i64| json!([{"type": "Accepted", "observedGeneration": generation}, {"type": "Other"}]);
+        let parent =
+            |name: &str, generation| json!({"parentRef": {"name": name}, "conditions": said(generation)});
+        let route =
+            |parents: Value| json!({"spec": {"parentRefs": [{"name": "a"}]}, "status": {"parents": parents}});
+        assert!(!is_unread(&route(json!([parent("a", 7)])), 7));
+        assert!(is_unread(&route(json!([parent("a", 6)])), 7));
+        assert!(
+            !is_unread(&route(json!([parent("gone", 6), parent("a", 7)])), 7),
+            "it is no parent any more"
+        );
+        assert!(!is_unread(&route(json!([])), 7), "nobody says how far it has been read");
+        assert!(!is_unread(&json!({"spec": {}}), 7));
+        assert!(is_unread(&json!({"status": {"observedGeneration": 2}}), 3), "a VirtualService");
+    }
 
     #[test]
     fn weights_are_read_whoever_wrote_them() {

@@ -259,7 +259,7 @@ mod tests {
         let spec = serde_json::from_value(serde_json::json!({
             "service": "a", "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 100}]}},
         }));
-        Policy::of(&spec.expect("a policy"), None).0
+        Policy::of(&spec.expect("a policy"), None, Default::default()).0
     }
 
     fn fields(spec: &crate::api::FinServiceSpec, policy: &Policy) -> Vec<String> {

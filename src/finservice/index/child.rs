@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::canary::mark::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
-use crate::finservice::children::observed::{Observed as Route, observed};
+use crate::finservice::children::observed::{Observed as Route, is_unread, observed};
 use crate::finservice::index::uid::Uid;
 use crate::finservice::version_of;
 use crate::runtime::digest::{self, Parts};
@@ -284,8 +284,11 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             selects: text("/spec/selector/banyan.dev~1revision"),
             mark: annotation(MARK_ANNOTATION),
         })),
-        Kind::VirtualService | Kind::HTTPRoute => observed(kind, data, object.metadata.annotations.as_ref())
-            .map_or(Facts::None, |route| Facts::Route(Box::new(route))),
+        Kind::VirtualService | Kind::HTTPRoute => {
+            let unread = is_unread(data, object.metadata.generation.unwrap_or_default());
+            observed(kind, data, object.metadata.annotations.as_ref())
+                .map_or(Facts::None, |route| Facts::Route(Box::new(Route { unread, ..route })))
+        }
         Kind::HorizontalPodAutoscaler => {
             Facts::Autoscaler(Box::new(AutoscalerFacts { min: count("/spec/minReplicas"), need: need(data) }))
         }
