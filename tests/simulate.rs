@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use banyan::api::action::Verb;
 use banyan::api::analysis::OnInsufficient;
+use banyan::api::notice::Reason;
 use banyan::canary::facts::Destination;
 use banyan::canary::simulate::{Crash, Story, run, run_with};
 use banyan::canary::{Decision, Phase};
 use banyan::evidence::Verdict;
-use banyan::runtime::events::Reason;
 use expect_test::expect_file;
 use proptest::prelude::*;
 

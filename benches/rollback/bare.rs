@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use banyan::api::{CanaryRollout, FinService};
-use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
+use banyan::finservice::write::act::api_resource;
 use banyan::runtime::patch::{applying, scaling};
 use banyan::sandbox::audit::Audit;
 use futures::StreamExt;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::{Action, CanaryRollout};
-use banyan::finservice::act::api_resource;
 use banyan::finservice::children::Kind;
+use banyan::finservice::write::act::api_resource;
 use banyan::runtime::patch::applying;
 use banyan::sandbox::audit::Audit;
 use jiff::Timestamp;

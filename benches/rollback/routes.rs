@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use banyan::finservice::act;
 use banyan::finservice::children::Kind;
 use banyan::finservice::children::observed::observed;
+use banyan::finservice::write::act;
 use futures::StreamExt;
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use banyan::finservice::act::api_resource;
 use banyan::finservice::children::{Child, Kind};
+use banyan::finservice::write::act::api_resource;
 use futures::StreamExt;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
-use banyan::finservice::act::api_resource;
+use banyan::cloudcluster::sites::Sites;
 use banyan::finservice::children::{Child, Kind};
-use banyan::finservice::decide::decide;
-use banyan::finservice::index::{Index, Key, Parsed};
+use banyan::finservice::index::{Index, Parsed};
 use banyan::finservice::plan::Op;
+use banyan::finservice::plan::decide::decide;
 use banyan::finservice::status;
+use banyan::finservice::write::act::api_resource;
+use banyan::runtime::key::Key;
 use banyan::runtime::patch::{applying, scaling};
 use jiff::Timestamp;
 use kube::Resource;
@@ -97,7 +99,8 @@ impl Recipe {
         for kind in Kind::ALL {
             index.kind(kind, true);
         }
-        index.residency(Some(&[banyan::api::operations::Residency::US]));
+        let residency = Some([banyan::api::operations::Residency::US].as_slice().into());
+        index.set_sites(Sites { residency, ..Sites::default() });
         index.service(&key, 1, Some(Parsed::Good(Arc::new(service))));
         let seen = index.observe(&key).ok_or("the service of the bench is not in the index")?;
         let now = Timestamp::now();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use banyan::finservice::act;
 use banyan::finservice::children::Kind;
+use banyan::finservice::write::act;
 use banyan::runtime::client::{self, Target};
 use banyan::runtime::metrics::Metrics;
 use banyan::sandbox::payload::Payload;

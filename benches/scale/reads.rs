@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
-use banyan::finservice::LISTS_AT_ONCE;
-use banyan::finservice::act::api_resource;
+use banyan::api::labels::MANAGED_BY_LABEL;
 use banyan::finservice::children::Kind;
-use banyan::finservice::index::child::MANAGED_BY_LABEL;
+use banyan::finservice::write::act::api_resource;
+use banyan::runtime::permits::LISTS_AT_ONCE;
 use futures::io::{copy, sink};
 use kube::Resource;
 use kube::api::{ApiResource, DynamicObject, ListParams, Request};

@@ -75,12 +75,17 @@ pub struct Target {
 }
 
 /// The kind of what an Action is said to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
     /// A CanaryRollout.
     CanaryRollout,
     /// A Failover.
     Failover,
+}
+
+/// The command that creates such an Action, as it is typed: remedies name it.
+pub fn command(verb: Verb, namespace: &str, rollout: &str) -> String {
+    format!("kubectl banyan canary {} {rollout} -n {namespace}", verb.as_str())
 }
 
 /// What to do.

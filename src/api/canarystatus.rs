@@ -181,10 +181,32 @@ pub struct Rollout {
     /// somebody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alone_from: Option<i32>,
-    /// What has been announced last, so that it is said once: a wait for evidence or pods by its weight, for a gate by
-    /// the weight's negative, for other clusters by 0, and by 101 that one of them took the release back.
+    /// The wait that was announced last, so that it is announced once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<i32>,
+    pub announced: Option<Announced>,
+}
+
+/// A wait that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Announced {
+    /// What is waited for.
+    pub r#for: Wait,
+    /// At which weight; at a gate, the one that it stands before.
+    pub weight: i32,
+}
+
+/// What a rollout waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Wait {
+    /// Evidence, or pods.
+    Hold,
+    /// A gate.
+    Gate,
+    /// Clusters that go first.
+    OtherClusters,
+    /// A person, since a cluster that goes first took the release back.
+    TakenBackElsewhere,
 }
 
 /// Restarts of containers.

@@ -151,6 +151,84 @@ pub fn merge(
         .collect()
 }
 
+/// What one condition says, without its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Says {
+    /// Whether it holds.
+    pub state: State,
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Says {
+    /// It is so.
+    pub fn new(state: State, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { state, reason, message: message.into() }
+    }
+
+    /// It holds.
+    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(State::True, reason, message)
+    }
+
+    /// It does not hold.
+    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(State::False, reason, message)
+    }
+
+    /// Nothing is wrong: what Stalled says then.
+    pub fn no_problem() -> Self {
+        Self::no("NoProblem", "")
+    }
+}
+
+/// How an object stands, by the rules of kstatus: whether it is as asked for, whether it is being worked on, and whether
+/// a person must act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The condition Ready.
+    pub ready: Says,
+    /// The condition Reconciling.
+    pub reconciling: Says,
+    /// The condition Stalled.
+    pub stalled: Says,
+}
+
+impl Standing {
+    /// Nothing can be done before a person acts: all three say why.
+    pub fn stuck(reason: &'static str, message: &str) -> Self {
+        Self {
+            ready: Says::no(reason, message),
+            reconciling: Says::no(reason, message),
+            stalled: Says::yes(reason, message),
+        }
+    }
+
+    /// The conditions; see [`merge`].
+    pub fn conditions(
+        self,
+        current: &[Condition],
+        generation: Option<i64>,
+        now: jiff::Timestamp,
+    ) -> Vec<Condition> {
+        let all = [("Ready", self.ready), ("Reconciling", self.reconciling), ("Stalled", self.stalled)];
+        let wanted =
+            all.map(|(kind, Says { state, reason, message })| Wanted { kind, state, reason, message });
+        merge(current, wanted.into(), generation, now)
+    }
+}
+
+/// Whether two lists of conditions say the same; the times of transitions follow from the rest.
+pub fn same(one: &[Condition], other: &[Condition]) -> bool {
+    let said = |condition: &Condition| Condition {
+        last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        ..condition.clone()
+    };
+    one.iter().map(said).eq(other.iter().map(said))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

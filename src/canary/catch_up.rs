@@ -59,7 +59,7 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
         skip_after: false,
         gates: Vec::new(),
         restarts_before: Default::default(),
-        held: None,
+        announced: None,
         alone_from: None,
     });
     follow(draft, mark);

@@ -16,9 +16,10 @@ use super::proceed::{proceed, settle_window};
 use super::route::finish;
 use super::shares;
 use crate::api::Problem;
+use crate::api::action::Verb;
 use crate::api::analysis::Baseline;
+use crate::api::notice::Reason;
 use crate::evidence::{Share, Verdict};
-use crate::runtime::events::Reason;
 
 /// What is to be done about a rollout, and why.
 pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
@@ -37,7 +38,7 @@ pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
     }
     conclude(&mut draft);
     shares::tell(&mut draft);
-    unread(&mut draft);
+    unreadable(&mut draft);
     warn(&mut draft);
     finish(draft)
 }
@@ -124,7 +125,7 @@ fn give_up(draft: &mut Draft<'_>) {
 /// A rollout begins. While nobody can read by which policy, none does; but one that is under way gives way to
 /// another template.
 fn begin(draft: &mut Draft<'_>, current: &str) {
-    match draft.facts.unread {
+    match draft.facts.unreadable {
         Some(_) if draft.memory.rollout.is_none() => {
             let release = draft.facts.release;
             draft.reasons.push(format!("{release} does not begin: it is not known by which policy"));
@@ -284,13 +285,14 @@ fn conclude(draft: &mut Draft<'_>) {
     let failed = draft.refused().cloned();
     if let Some(failed) = failed {
         draft.phase = Phase::RolledBack;
+        let retry = draft.facts.command(Verb::Retry);
         let words = format!(
-            "{} was rolled back at {} %: {}; change the FinService, or say retry",
+            "{} was rolled back at {} %: {}; change the FinService, or run `{retry}`",
             failed.release, failed.weight, failed.message
         );
         let words = match failed.weight {
             0 => format!(
-                "{} was taken back before it had any weight: {}; change the FinService, or say retry",
+                "{} was taken back before it had any weight: {}; change the FinService, or run `{retry}`",
                 failed.release, failed.message
             ),
             _ => words,
@@ -306,9 +308,9 @@ fn conclude(draft: &mut Draft<'_>) {
 }
 
 /// What is to be said while the policy cannot be read. What was taken back before stays so.
-fn unread(draft: &mut Draft<'_>) {
-    let Some(unread) = draft.facts.unread else { return };
-    let words = format!("the spec cannot be read: {unread}; correct it, or delete this CanaryRollout");
+fn unreadable(draft: &mut Draft<'_>) {
+    let Some(unreadable) = draft.facts.unreadable else { return };
+    let words = format!("the spec cannot be read: {unreadable}; correct it, or delete this CanaryRollout");
     if !matches!(draft.phase, Phase::RolledBack | Phase::Frozen) {
         draft.phase = Phase::Unreadable;
     }

@@ -3,18 +3,19 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Answered, Facts, Phase, RevisionFacts};
+use super::facts::{Facts, Phase, RevisionFacts};
 use super::health;
 use super::mark::{End, Mark};
 use super::steps::{self, Said};
+use crate::actions::Answered;
 use crate::api::Problem;
 use crate::api::canaryrollout::{From, Via};
 use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
 use crate::api::conditions::cut;
+use crate::api::notice::Notice;
+use crate::api::notice::Reason;
 use crate::api::units::display;
 use crate::evidence::{Share, Verdict};
-use crate::finservice::plan::Notice;
-use crate::runtime::events::Reason;
 
 use super::facts::Sharing;
 
@@ -200,7 +201,7 @@ impl<'a> Draft<'a> {
             skip_after: false,
             gates: Vec::new(),
             restarts_before: health::counts(self.revision(hash), beside),
-            held: None,
+            announced: None,
             alone_from: None,
         });
         from

@@ -3,30 +3,36 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::policy::Policy;
-use crate::api::action::Verb;
+use crate::actions::{Answered, Said};
+use crate::api::Problem;
+use crate::api::action::{self, Verb};
 use crate::api::canaryrollout::Match;
 use crate::api::canarystatus::{Memory, Past};
-use crate::api::{Problem, action::ActionState};
-use crate::evidence::{Asked, Judgement, Share, Verdict};
-use crate::finservice::children::deployment::HEARD_SECONDS;
-use crate::finservice::plan::Notice;
+use crate::api::notice::Notice;
+use crate::evidence::{Asked, Verdict};
+use crate::judge::{Comparison, Evidence, GateAnswer};
 
 use super::mark::Mark;
 use super::policy::Affinity;
 
-/// How long a pod must be Ready before requests are moved to it; see
-/// [`HEARD_SECONDS`](crate::finservice::children::deployment::HEARD_SECONDS).
+/// How long a pod must be Ready before requests are moved to it: EndpointSlices, and what proxies are told of them,
+/// come after its readiness by a fraction of a second, on a busy control plane by more.
+pub const HEARD_SECONDS: i64 = 2;
 const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
 
 /// All that a decision is made from.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
+    /// The namespace of the CanaryRollout.
+    pub namespace: &'a str,
+    /// The name of the CanaryRollout.
+    pub name: &'a str,
     /// The policy.
     pub policy: &'a Policy,
     /// Whether the policy has an error: then nothing moves but back.
     pub policy_broken: bool,
     /// What of the CanaryRollout cannot be read, in words: then nothing begins either.
-    pub unread: Option<&'a str>,
+    pub unreadable: Option<&'a str>,
     /// How traffic can be shared here.
     pub sharing: Sharing,
     /// How many pods the service needs now.
@@ -61,6 +67,13 @@ pub struct Facts<'a> {
     pub mark: Option<&'a Mark>,
     /// What is remembered, from the CanaryRollout's status.
     pub memory: &'a Memory,
+}
+
+impl Facts<'_> {
+    /// The command with which a person tells this rollout something.
+    pub fn command(&self, verb: Verb) -> String {
+        action::command(verb, self.namespace, self.name)
+    }
 }
 
 /// How traffic can be shared.
@@ -139,76 +152,6 @@ pub struct PodFacts {
     pub ready_since: Option<Timestamp>,
     /// How often its containers have restarted.
     pub restarts: u32,
-}
-
-/// What the evidence says, and of what. Evidence of another attempt is void.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
-    /// The attempt that it speaks of.
-    pub attempt: i64,
-    /// The weight that it speaks of: a Pass counts for this weight alone.
-    pub weight: i32,
-    /// The judgement on each metric.
-    pub judgements: Vec<(String, Judgement)>,
-    /// The canary's share of the requests, as they were counted.
-    pub share: Share,
-}
-
-impl Evidence {
-    /// Whether the canary is found to be worse by any metric.
-    pub fn fails(&self) -> bool {
-        self.judgements.iter().any(|(_, judgement)| judgement.verdict == Verdict::Fail)
-    }
-}
-
-/// What a gate answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GateAnswer {
-    /// Its place in the spec.
-    pub gate: usize,
-    /// What it says.
-    pub answer: Answer,
-}
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Open.
-    Yes,
-    /// Closed; the words say what was answered.
-    No(String),
-    /// Nobody answers; the words say how.
-    Nobody(String),
-}
-
-/// What a person said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// UID of the Action, or its name: what it is remembered by.
-    pub id: String,
-    /// Who said it, if that is known; else the Action's name.
-    pub who: String,
-    /// What.
-    pub verb: Verb,
-    /// Of which release.
-    pub release: Option<String>,
-    /// Of which gate, by its weight.
-    pub gate: Option<i32>,
-    /// Why.
-    pub words: Option<String>,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// What became of what a person said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// The Action's id.
-    pub id: String,
-    /// What became of it.
-    pub state: ActionState,
-    /// Why.
-    pub words: String,
 }
 
 /// What is known of another cluster about the release of this rollout.
@@ -343,6 +286,18 @@ pub struct Sampling {
     /// How the requests of both are to be shared; `None` where nobody can say: clients are kept, or pods are chosen by
     /// their number.
     pub share: Option<Asked>,
+}
+
+impl Sampling {
+    /// The comparison that this asks for.
+    pub fn comparison(&self) -> Comparison {
+        let beside = match &self.stable {
+            Destination::Revision(hash) => hash.clone(),
+            Destination::Baseline(hash) => format!("a fresh copy of {hash}"),
+            Destination::Legacy => "the legacy backend".to_owned(),
+        };
+        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share }
+    }
 }
 
 /// What is decided about a rollout, and why.

@@ -7,10 +7,11 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Answer, GateAnswer};
 use super::policy::{GateKind, GatePolicy};
 use crate::api::canarystatus::GateMemory;
 use crate::api::units::display;
+use crate::judge::GateAnswer;
+use crate::signals::GateReply;
 
 /// What a gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,15 @@ pub struct Gate {
     pub overdue: bool,
 }
 
-/// What a gate says now, and what is to be remembered of it.
-pub fn ask(policy: &GatePolicy, memory: &mut GateMemory, answers: &[GateAnswer], now: Timestamp) -> Gate {
+/// What a gate says now, and what is to be remembered of it. `approve` is the command that opens one that waits for a
+/// person.
+pub fn ask(
+    policy: &GatePolicy,
+    memory: &mut GateMemory,
+    answers: &[GateAnswer],
+    approve: &str,
+    now: Timestamp,
+) -> Gate {
     let index = memory.gate;
     let answer = answers.iter().find(|answer| answer.gate as i32 == index).map(|answer| &answer.answer);
     let after =
@@ -35,12 +43,14 @@ pub fn ask(policy: &GatePolicy, memory: &mut GateMemory, answers: &[GateAnswer],
     let at = policy.at;
     let (open, words, again_at) = match &policy.kind {
         GateKind::Approval => {
-            (memory.open, format!("the gate before {at} % waits for a person: say approve"), None)
+            (memory.open, format!("the gate before {at} % waits for a person: run `{approve}`"), None)
         }
         GateKind::Webhook { url } => match answer {
-            Some(Answer::Yes) => (true, String::new(), None),
-            Some(Answer::No(words)) => (false, format!("the gate before {at} %: {url} says {words}"), None),
-            Some(Answer::Nobody(words)) => {
+            Some(GateReply::Yes) => (true, String::new(), None),
+            Some(GateReply::No(words)) => {
+                (false, format!("the gate before {at} %: {url} says {words}"), None)
+            }
+            Some(GateReply::Nobody(words)) => {
                 (false, format!("the gate before {at} %: {url} does not answer: {words}"), None)
             }
             None => (false, format!("the gate before {at} %: {url} has not been asked yet"), None),
@@ -62,11 +72,11 @@ fn promql(
     query: &str,
     r#for: SignedDuration,
     memory: &mut GateMemory,
-    answer: Option<&Answer>,
+    answer: Option<&GateReply>,
     now: Timestamp,
 ) -> (bool, String, Option<Timestamp>) {
     match answer {
-        Some(Answer::Yes) => {
+        Some(GateReply::Yes) => {
             // Time without an answer does not count: what was true before it is carried over to its end.
             let gap = memory.unanswered_since.take().map(|since| now.duration_since(since.0));
             let since = match (&memory.true_since, gap) {
@@ -80,12 +90,12 @@ fn promql(
             let words = format!("the gate before {at} %: {query} is true and must stay so for {length}");
             (now >= until, words, Some(until))
         }
-        Some(Answer::No(words)) => {
+        Some(GateReply::No(words)) => {
             memory.true_since = None;
             memory.unanswered_since = None;
             (false, format!("the gate before {at} %: {query} is not true: {words}"), None)
         }
-        Some(Answer::Nobody(words)) => {
+        Some(GateReply::Nobody(words)) => {
             memory.unanswered_since.get_or_insert(Time(now));
             (false, format!("the gate before {at} %: nobody answers {query}: {words}"), None)
         }
@@ -114,35 +124,35 @@ mod tests {
         GatePolicy { at: 100, timeout: secs(1000), kind }
     }
 
-    fn answer(memory: &mut GateMemory, second: i64, answer: Answer) -> Gate {
-        ask(&policy(), memory, &[GateAnswer { gate: 0, answer }], at(second))
+    fn answer(memory: &mut GateMemory, second: i64, answer: GateReply) -> Gate {
+        ask(&policy(), memory, &[GateAnswer { gate: 0, answer }], "approve", at(second))
     }
 
     #[test]
     fn a_query_must_be_true_without_a_break() {
         let mut memory = memory();
-        assert!(!answer(&mut memory, 0, Answer::Yes).open);
-        assert!(!answer(&mut memory, 60, Answer::No("3".into())).open);
-        assert!(!answer(&mut memory, 70, Answer::Yes).open);
-        assert!(!answer(&mut memory, 169, Answer::Yes).open);
-        assert!(answer(&mut memory, 170, Answer::Yes).open);
+        assert!(!answer(&mut memory, 0, GateReply::Yes).open);
+        assert!(!answer(&mut memory, 60, GateReply::No("3".into())).open);
+        assert!(!answer(&mut memory, 70, GateReply::Yes).open);
+        assert!(!answer(&mut memory, 169, GateReply::Yes).open);
+        assert!(answer(&mut memory, 170, GateReply::Yes).open);
     }
 
     #[test]
     fn no_answer_neither_counts_nor_breaks_the_time() {
         let mut memory = memory();
-        answer(&mut memory, 0, Answer::Yes);
-        answer(&mut memory, 50, Answer::Nobody("refused".into()));
-        let late = answer(&mut memory, 120, Answer::Nobody("refused".into()));
+        answer(&mut memory, 0, GateReply::Yes);
+        answer(&mut memory, 50, GateReply::Nobody("refused".into()));
+        let late = answer(&mut memory, 120, GateReply::Nobody("refused".into()));
         assert!(!late.open && late.words.contains("refused"), "{}", late.words);
-        assert!(!answer(&mut memory, 150, Answer::Yes).open, "only 50 s were true");
-        assert!(answer(&mut memory, 200, Answer::Yes).open);
+        assert!(!answer(&mut memory, 150, GateReply::Yes).open, "only 50 s were true");
+        assert!(answer(&mut memory, 200, GateReply::Yes).open);
     }
 
     #[test]
     fn a_gate_is_not_waited_at_for_ever_in_silence() {
         let mut memory = memory();
-        let gate = answer(&mut memory, 1000, Answer::No("3".into()));
+        let gate = answer(&mut memory, 1000, GateReply::No("3".into()));
         assert!(gate.overdue && !gate.open && gate.words.contains("timeout"), "{gate:?}");
     }
 }

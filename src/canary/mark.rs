@@ -7,9 +7,6 @@
 
 use std::fmt;
 
-/// Annotation on the object that carries the weights: the route, or without one the plain Service.
-pub const MARK_ANNOTATION: &str = "banyan.dev/rollout";
-
 /// Longest reason that a mark keeps, in characters.
 const LONGEST_WHY: usize = 200;
 

@@ -7,22 +7,21 @@
 //! | [`policy`] | the CanaryRollout's spec, read once: [`Policy`] |
 //! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
 //! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
+//! | [`refusal`] | what people say that makes no sense as the rollout stands |
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
 //! | [`gates`] | approvals, queries, web servers |
 //! | [`health`] | restarts and lost readiness |
 //! | `shares` | what is said while requests are not shared as the weights say |
 //! | [`peers`] | lockstep over clusters |
 //! | [`mark`] | what the route carries, so that a crash between two writes loses nothing |
-//! | [`analysis`] | the detectors of one rollout, and what they say |
 //! | [`status`] | the status of a CanaryRollout |
 //! | [`simulate`] | whole rollouts in virtual time |
 
-pub mod actions;
-pub mod analysis;
 mod catch_up;
 pub mod decide;
 mod draft;
 pub mod facts;
+mod fields;
 pub mod gates;
 pub mod health;
 mod listen;
@@ -30,6 +29,7 @@ pub mod mark;
 pub mod peers;
 pub mod policy;
 mod proceed;
+pub mod refusal;
 mod route;
 mod shares;
 pub mod simulate;
@@ -37,7 +37,6 @@ pub mod simulate;
 pub mod status;
 pub mod steps;
 
-pub use analysis::Analysis;
 pub use decide::decide;
 pub use facts::{Decision, Facts, Phase};
 pub use mark::Mark;

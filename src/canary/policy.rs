@@ -2,16 +2,16 @@
 
 use jiff::SignedDuration;
 
+use super::fields::Reader;
 use crate::api::analysis::{Baseline, OnInsufficient};
 use crate::api::canaryrollout::{From, Gate, Match, Via};
 use crate::api::finservice::Traffic;
 use crate::api::operations::Slo;
-use crate::api::units::{display, duration, percent};
+use crate::api::units::{display, percent};
 use crate::api::{CanaryRolloutSpec, Problem};
-use crate::evidence;
+use crate::evidence::Budget;
+use crate::judge::{Metric, Standard};
 
-/// The longest that anything in a policy may take: a gate that waits for longer has been forgotten.
-const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// The shortest look: what its two readings lie apart, and how the requests of a moment fall, is then still small beside it.
 const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(250);
 /// The longest look: a bad canary would have its traffic for two of them.
@@ -42,8 +42,8 @@ pub struct Policy {
     pub mirror_percent: Option<i32>,
     /// How clients are kept.
     pub affinity: Option<Affinity>,
-    /// What is compared.
-    pub metrics: Vec<MetricPolicy>,
+    /// What is compared: `error-rate`, `latency`, and custom ones by their names.
+    pub metrics: Vec<Metric>,
     /// How long a pod must be Ready before it counts.
     pub warmup: SignedDuration,
     /// Time between looks.
@@ -90,17 +90,6 @@ pub struct Affinity {
     pub max_age: SignedDuration,
 }
 
-/// A metric that is compared. Shares are of requests, 0 to 1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricPolicy {
-    /// `error-rate`, `latency`, or the name of a custom one.
-    pub name: String,
-    /// The increase that is let pass.
-    pub max_increase: f64,
-    /// The absolute limit, if there is one.
-    pub limit: Option<f64>,
-}
-
 /// A gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatePolicy {
@@ -140,50 +129,8 @@ pub struct AfterPolicy {
     pub bake: SignedDuration,
 }
 
-struct Reader {
-    problems: Vec<Problem>,
-}
-
 impl Reader {
-    /// The duration in a field, or its default. The schema has checked the form; what it cannot check is
-    /// said here.
-    fn duration(&mut self, field: &str, text: Option<&String>, default: SignedDuration) -> SignedDuration {
-        let Some(text) = text else { return default };
-        let read = duration(text).and_then(|length| SignedDuration::try_from(length).ok());
-        match read {
-            Some(length) if length <= LONGEST => length,
-            _ => {
-                self.problems.push(Problem::error(
-                    field,
-                    format!("{text:?} is no duration of at most 90d"),
-                    "Write one such as 30s, 5m, 2h or 7d.",
-                ));
-                default
-            }
-        }
-    }
-
-    fn share(&mut self, field: &str, text: Option<&String>, default: f64) -> f64 {
-        let Some(text) = text else { return default };
-        match percent(text) {
-            Some(value) if value > 0.0 => value / 100.0,
-            _ => {
-                self.problems.push(Problem::error(
-                    field,
-                    format!("{text:?} is no percentage over 0"),
-                    "Write a number of percentage points such as \"0.5\".",
-                ));
-                default
-            }
-        }
-    }
-
-    fn metrics(
-        &mut self,
-        spec: &CanaryRolloutSpec,
-        slo: Option<&Slo>,
-        traffic: Traffic,
-    ) -> Vec<MetricPolicy> {
+    fn metrics(&mut self, spec: &CanaryRolloutSpec, slo: Option<&Slo>, traffic: Traffic) -> Vec<Metric> {
         let none = Default::default();
         let analysis = spec.analysis.as_ref().unwrap_or(&none);
         let mut metrics = Vec::new();
@@ -198,26 +145,37 @@ impl Reader {
             let mut limit = errors.and_then(|e| e.limit.as_deref()).and_then(percent).map(|p| p / 100.0);
             let target =
                 slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
-            if let Some(slo) = target.and_then(|target| evidence::Slo::new(target, 30.0).ok()) {
-                limit = limit.or(Some((PAGING_BURN * slo.budget()).min(0.99)));
-                if let Err(over) = slo.check(max_increase) {
+            if let Some(budget) = target.and_then(|target| Budget::of(target).ok()) {
+                limit = limit.or(Some((PAGING_BURN * budget.share()).min(0.99)));
+                if let Err(over) = budget.check(max_increase) {
                     let remedy =
                         "Lower it, or accept that a release that passes may use up the error budget.";
                     self.problems.push(Problem::warning(field, over.to_string(), remedy));
                 }
             }
-            metrics.push(MetricPolicy { name: "error-rate".to_owned(), max_increase, limit });
+            metrics.push(Metric {
+                name: "error-rate".to_owned(),
+                max_increase,
+                limit,
+                counts_requests: true,
+            });
         }
         if let Some(latency) = &analysis.latency {
             let field = "spec.analysis.latency.maxIncrease";
             let max_increase = self.share(field, latency.max_increase.as_ref(), 0.01);
             let limit = latency.limit.as_deref().and_then(percent).map(|p| p / 100.0);
-            metrics.push(MetricPolicy { name: "latency".to_owned(), max_increase, limit });
+            metrics.push(Metric { name: "latency".to_owned(), max_increase, limit, counts_requests: true });
         }
         for custom in analysis.custom.iter().flatten() {
             let field = format!("spec.analysis.custom[{}].maxIncrease", custom.name);
             let max_increase = self.share(&field, custom.max_increase.as_ref(), 0.005);
-            metrics.push(MetricPolicy { name: custom.name.clone(), max_increase, limit: None });
+            metrics.push(Metric {
+                name: custom.name.clone(),
+                max_increase,
+                limit: None,
+                // What a flag shares is counted by metrics of the service's own; else these may count anything.
+                counts_requests: spec.via == Some(Via::FeatureFlag),
+            });
         }
         metrics
     }
@@ -366,6 +324,17 @@ impl Policy {
         (policy, reader.problems)
     }
 
+    /// By what the canary is judged.
+    pub fn standard(&self) -> Standard {
+        Standard {
+            metrics: self.metrics.clone(),
+            warmup: self.warmup,
+            interval: self.interval,
+            false_alarm: self.false_alarm,
+            steps: self.comparing_steps().max(1),
+        }
+    }
+
     /// Number of steps that compare: those under 100.
     pub fn comparing_steps(&self) -> u32 {
         self.steps.iter().filter(|step| step.weight < 100).count() as u32
@@ -444,7 +413,7 @@ mod tests {
             let availability = Some("99.9".to_owned());
             let slo = Slo { availability, latency: None, window: None };
             let (policy, _) = Policy::of(&spec, Some(&slo), traffic);
-            let limited = |metric: &MetricPolicy| {
+            let limited = |metric: &Metric| {
                 format!("{}{}", metric.name, if metric.limit.is_some() { " limited" } else { "" })
             };
             policy.metrics.iter().map(limited).collect::<Vec<_>>()

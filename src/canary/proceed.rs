@@ -10,30 +10,37 @@ use super::peers::{self, Follow};
 use super::shares;
 use super::steps::{self, Hold, Said};
 use crate::api::Problem;
+use crate::api::action::Verb;
 use crate::api::analysis::Baseline;
-use crate::api::canarystatus::GateMemory;
+use crate::api::canarystatus::{Announced, GateMemory, Wait};
+use crate::api::notice::Reason;
 use crate::api::units::display;
 use crate::evidence::Verdict;
-use crate::runtime::events::Reason;
 
-/// What is announced of other clusters, beside weights and gates: that they are waited for.
-const FOR_PEERS: i32 = 0;
-/// That one of them took the release back.
-const BACK_AT_PEER: i32 = 101;
+/// Where the rollout goes when it leaves its weight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// To that weight in percent.
+    Weight(i32),
+    /// The canary becomes stable.
+    Promote,
+}
 
 /// Takes the rollout as far as this decision can.
 pub(super) fn proceed(draft: &mut Draft<'_>) {
     let Some(rollout) = &draft.memory.rollout else { return };
     let (weight, paused) = (rollout.weight, rollout.paused.clone());
-    if let Some(unread) = draft.facts.unread {
-        draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unread}"));
+    if let Some(unreadable) = draft.facts.unreadable {
+        draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unreadable}"));
         return;
     }
     back_from_alone(draft);
     let Some(weight) = draft.memory.rollout.as_ref().map(|rollout| rollout.weight) else { return };
     if draft.facts.policy_broken {
         draft.phase = Phase::Blocked;
-        draft.reasons.push(format!("stays at {weight} % until the policy is mended"));
+        draft
+            .reasons
+            .push(format!("stays at {weight} % until its errors are corrected: see status.problems"));
         return;
     }
     // A pause is about what is judged; it does not ask that nobody answers.
@@ -49,12 +56,15 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
     if weight == 0 && !follows(draft) {
         return;
     }
-    let Some(next) = leave(draft) else { return };
-    if next > 100 {
-        draft.promote();
-        settle_window(draft);
-        return;
-    }
+    let next = match leave(draft) {
+        None => return,
+        Some(Next::Promote) => {
+            draft.promote();
+            settle_window(draft);
+            return;
+        }
+        Some(Next::Weight(next)) => next,
+    };
     // What can be looked at before the first weight must stand before it, also while a gate is closed.
     let policy = draft.facts.policy;
     let shown = policy.preview.is_some() || !policy.matches.is_empty() || policy.mirror_percent.is_some();
@@ -114,8 +124,10 @@ fn follows(draft: &mut Draft<'_>) -> bool {
                 draft.facts.policy.after.iter().map(|after| after.cluster.as_str()).collect();
             let note =
                 format!("{release} waits at its start until it serves well in {}", clusters.join(", "));
-            announce(draft, Reason::RolloutHeld, FOR_PEERS, &note);
-            draft.reasons.push(format!("{why}; say skip-after to go without it"));
+            announce(draft, Reason::RolloutHeld, Wait::OtherClusters, 0, &note);
+            draft
+                .reasons
+                .push(format!("{why}; to go without it, run `{}`", draft.facts.command(Verb::SkipAfter)));
             draft.look_again(again_at);
             false
         }
@@ -125,8 +137,10 @@ fn follows(draft: &mut Draft<'_>) -> bool {
         }
         Follow::No(why) => {
             draft.phase = Phase::Waiting;
-            let words = format!("{why}; say skip-after to go on all the same");
-            announce(draft, Reason::Stalled, BACK_AT_PEER, &format!("{release} does not begin: {words}"));
+            let words =
+                format!("{why}; to go on all the same, run `{}`", draft.facts.command(Verb::SkipAfter));
+            let note = format!("{release} does not begin: {words}");
+            announce(draft, Reason::Stalled, Wait::TakenBackElsewhere, 0, &note);
             draft.reasons.push(words.clone());
             draft.stalled = Some(("PeerRolledBack", words));
             false
@@ -134,8 +148,8 @@ fn follows(draft: &mut Draft<'_>) -> bool {
     }
 }
 
-/// Whether the weight of now may be left: the next weight, or 101 for the promotion.
-fn leave(draft: &mut Draft<'_>) -> Option<i32> {
+/// Where the rollout goes from the weight of now; nowhere while it may not leave it.
+fn leave(draft: &mut Draft<'_>) -> Option<Next> {
     let policy = draft.facts.policy;
     let alone = draft.stable_is_down();
     if alone {
@@ -145,15 +159,15 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
     let weight = rollout.weight;
     let jump = rollout.promote || alone || draft.facts.role == Role::Standby;
     let next = match policy.steps.iter().find(|step| step.weight > weight) {
-        Some(_) if jump => 100,
-        Some(step) => step.weight,
-        None => 101,
+        Some(_) if jump => Next::Weight(100),
+        Some(step) => Next::Weight(step.weight),
+        None => Next::Promote,
     };
     if weight == 0 {
         return Some(next);
     }
     // Gates are asked beside the analysis, so that neither waits for the other.
-    if next <= 100 {
+    if let Next::Weight(next) = next {
         ask(draft, next);
     }
     let rollout = draft.memory.rollout.as_ref()?;
@@ -180,8 +194,10 @@ fn leave(draft: &mut Draft<'_>) -> Option<i32> {
             draft.look_again(again_at);
             too_slow(draft, &said);
             if phase == Phase::Inconclusive {
-                draft.stalled = Some(("Inconclusive", format!("{reason}; say promote, skip-step or abort")));
-                announce(draft, Reason::RolloutHeld, weight, &reason);
+                let promote = draft.facts.command(Verb::Promote);
+                let words = format!("{reason}; run `{promote}`, or the same with skip-step or abort");
+                draft.stalled = Some(("Inconclusive", words));
+                announce(draft, Reason::RolloutHeld, Wait::Hold, weight, &reason);
             }
             draft.reasons.push(reason);
             None
@@ -211,12 +227,13 @@ fn too_slow(draft: &mut Draft<'_>, said: &Said) {
     ));
 }
 
-/// Says once for each weight that the rollout waits.
-fn announce(draft: &mut Draft<'_>, reason: Reason, weight: i32, why: &str) {
+/// Says once for each weight that the rollout waits, and for what.
+fn announce(draft: &mut Draft<'_>, reason: Reason, r#for: Wait, weight: i32, why: &str) {
+    let announced = Some(Announced { r#for, weight });
     if let Some(rollout) = &mut draft.memory.rollout
-        && rollout.held != Some(weight)
+        && rollout.announced != announced
     {
-        rollout.held = Some(weight);
+        rollout.announced = announced;
         draft.notice(reason, why.to_owned());
     }
 }
@@ -230,6 +247,7 @@ fn ask(draft: &mut Draft<'_>, next: i32) -> Vec<(String, Option<Timestamp>, bool
         return Vec::new();
     }
     let mut closed = Vec::new();
+    let approve = facts.command(Verb::Approve);
     for (index, policy) in facts.policy.gates.iter().enumerate() {
         // A gate before a step that was jumped over stands as well.
         if policy.at <= rollout.weight || policy.at > next {
@@ -245,7 +263,7 @@ fn ask(draft: &mut Draft<'_>, next: i32) -> Vec<(String, Option<Timestamp>, bool
             rollout.gates.push(GateMemory { gate, reached_at, true_since, unanswered_since, open: false });
             rollout.gates.len() - 1
         });
-        let said = gates::ask(policy, &mut rollout.gates[place], facts.answers, now);
+        let said = gates::ask(policy, &mut rollout.gates[place], facts.answers, &approve, now);
         if !said.open {
             closed.push((said.words, said.again_at, said.overdue));
         }
@@ -264,12 +282,7 @@ fn gates_open(draft: &mut Draft<'_>, next: i32) -> bool {
         }
         draft.reasons.push(words);
     }
-    if let Some(rollout) = &mut draft.memory.rollout
-        && rollout.held != Some(-next)
-    {
-        rollout.held = Some(-next);
-        draft.notice(Reason::GateReached, words);
-    }
+    announce(draft, Reason::GateReached, Wait::Gate, next, &words);
     false
 }
 
@@ -321,7 +334,7 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
         let words = format!("{words}, for longer than progressDeadline {length}; it goes on when they are");
         draft.stalled = Some(("ProgressDeadlineExceeded", words.clone()));
         if draft.phase != Phase::Paused {
-            announce(draft, Reason::RolloutHeld, next, &words);
+            announce(draft, Reason::RolloutHeld, Wait::Hold, next, &words);
         }
         draft.reasons.push(words);
     } else {
@@ -363,7 +376,7 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
     let (before, release) = (rollout.weight, rollout.release.clone());
     rollout.weight = next;
     rollout.entered_at = Some(now);
-    rollout.held = None;
+    rollout.announced = None;
     rollout.passed = 0;
     rollout.silent_since = None;
     rollout.silent_seconds = 0;

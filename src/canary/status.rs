@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Decision, Evidence, Facts, Phase, Sharing};
+use super::facts::{Decision, Facts, Phase, Sharing};
 use crate::api::canarystatus::{MetricStatus, Past, Scatter, Weight};
 use crate::api::conditions::{self, State, Wanted, short};
 use crate::api::{CanaryRolloutStatus, Problem};
 use crate::evidence::{Amount, Judgement, Percent, Verdict};
+use crate::judge::Evidence;
 
 /// Rollouts that the history keeps.
 const HISTORY: usize = 10;
@@ -236,9 +237,11 @@ mod tests {
         let (policy, _) = Policy::of(&Default::default(), None, Default::default());
         let memory = Memory::default();
         let facts = Facts {
+            namespace: "pay",
+            name: "app",
             policy: &policy,
             policy_broken: false,
-            unread: None,
+            unreadable: None,
             sharing: Sharing::Mesh,
             scale: Scale { least: 2, most: 2, need: None },
             current: Some("b"),
@@ -271,8 +274,8 @@ mod tests {
     fn a_rollback_is_stalled_until_somebody_acts() {
         let decision = Decision {
             phase: Phase::RolledBack,
-            stalled: Some(("RolledBack", "it failed; say retry".to_owned())),
-            reasons: vec!["it failed; say retry".to_owned()],
+            stalled: Some(("RolledBack", "it failed".to_owned())),
+            reasons: vec!["it failed".to_owned()],
             ..Decision::default()
         };
         let status = after(&decision, None, 1000);

@@ -304,7 +304,7 @@ impl Here {
             let words = format!("said {} of {release} to {full} as Action {action}; {hint}\n", verb.as_str());
             return self.printed(&said, || words);
         }
-        let over = |action: Option<&Action>| action.is_none_or(crate::canary::actions::is_over);
+        let over = |action: Option<&Action>| action.is_none_or(crate::actions::hear::is_over);
         let waited = tokio::time::timeout(say.timeout, await_condition(actions, &action, over)).await;
         let within = units::display(say.timeout);
         let Ok(Ok(answered)) = waited else {

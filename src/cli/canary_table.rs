@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use kube::ResourceExt;
 
-use crate::api::action::Verb;
+use crate::api::action::{Verb, command};
 use crate::api::canaryrollout::Gate;
 use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::canary::refusal::{self, Asked, Standing};
 
 /// Shown where nothing is known.
 const NOTHING: &str = "-";
@@ -187,62 +188,17 @@ fn under_way(status: &CanaryRolloutStatus) -> Option<&Rollout> {
 pub fn meant(rollout: &CanaryRollout, verb: Verb, gate: Option<i32>) -> Result<String, String> {
     let status = rollout.status.as_ref().ok_or("nothing is known of it yet: no operator has looked at it")?;
     let memory = status.memory.clone().unwrap_or_default();
-    let here = under_way(status);
-    match verb {
-        Verb::Abort => here
-            .map(|rollout| &rollout.release)
-            .or(memory.warm.as_ref().map(|warm| &warm.release))
-            .cloned()
-            .ok_or_else(|| "nothing is rolling out, and no rollback window is open".to_owned()),
-        Verb::Retry => {
-            let release = status.release.clone().unwrap_or_default();
-            let failed = memory.failed.iter().any(|failed| failed.release == release);
-            if failed && here.is_none() {
-                return Ok(release);
-            }
-            Err("what its FinService asks for has not failed".to_owned())
-        }
-        Verb::AssertFenced | Verb::AcceptDataLoss => Err("that is for a Failover".to_owned()),
-        Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipStep | Verb::SkipAfter | Verb::Approve => {
-            let Some(here) = here else {
-                let back = status.phase.as_deref() == Some("RolledBack");
-                let release = status.release.as_deref().unwrap_or_default();
-                return Err(match back {
-                    true => format!("{release} was rolled back; say retry first"),
-                    false => "nothing is rolling out".to_owned(),
-                });
-            };
-            objection(rollout, here, verb, gate).map_or_else(|| Ok(here.release.clone()), Err)
-        }
-    }
-}
-
-fn objection(rollout: &CanaryRollout, here: &Rollout, verb: Verb, gate: Option<i32>) -> Option<String> {
-    let words = match verb {
-        Verb::Pause if here.paused.is_some() => "it is paused already",
-        Verb::Resume if here.paused.is_none() => "it is not paused",
-        Verb::SkipStep if here.weight == 0 => "it has no weight yet, so there is no step to skip",
-        Verb::SkipAfter if here.weight > 0 => "it does not wait for other clusters any more",
-        Verb::Approve => {
-            let open = |index: usize| {
-                here.gates.iter().any(|memory| memory.open && usize::try_from(memory.gate) == Ok(index))
-            };
-            let gates = rollout.spec.gates.iter().flatten().enumerate();
-            let mut waiting = gates.filter(|(index, waiting)| {
-                waiting.approval.is_some()
-                    && waiting.at > here.weight
-                    && gate.is_none_or(|at| at == waiting.at)
-                    && !open(*index)
-            });
-            match (waiting.next(), gate) {
-                (Some(_), _) => return None,
-                (None, Some(at)) => return Some(format!("no gate before {at} % waits for a person")),
-                (None, None) => "no gate waits for a person",
-            }
-        }
-        _ => return None,
+    let release = status.release.as_deref();
+    let gates = rollout.spec.gates.iter().flatten().enumerate();
+    let approvals: Vec<(usize, i32)> =
+        gates.filter(|(_, gate)| gate.approval.is_some()).map(|(place, gate)| (place, gate.at)).collect();
+    let standing = Standing {
+        memory: &memory,
+        failed: release.filter(|release| memory.failed.iter().any(|failed| failed.release == **release)),
+        approvals: &approvals,
+        retry: &command(Verb::Retry, &rollout.namespace().unwrap_or_default(), &rollout.name_any()),
     };
-    Some(words.to_owned())
+    refusal::accept(&standing, &Asked { verb, release: None, gate }).map(|accepted| accepted.release)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn rollout(status: Value) -> CanaryRollout {
 fn analysing() -> Value {
     json!({
         "observedGeneration": 2, "phase": "Gated", "step": "2/4", "verdict": "Pass",
-        "message": "the gate before 50 % waits for a person: say approve",
+        "message": "the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`",
         "weight": {"asked": 10, "observed": 8}, "release": "transaction:1.5", "stable": "7c9d5", "canary": "b41f2",
         "metrics": [
             {"name": "error-rate", "verdict": "Pass", "message": "the increase lies under 0.5 %",
@@ -58,7 +58,7 @@ fn a_status_has_all_that_is_known() {
           stable   7c9d5
           canary   b41f2
           verdict  Pass
-          why      the gate before 50 % waits for a person: say approve
+          why      the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
         evidence
           error-rate  Pass          increase 0.02 % (-0.11 % to 0.31 %)  1200 canary and 10800 stable requests  evidence 0.40 of 100  the increase lies under 0.5 %
           latency     Insufficient  increase not known yet               1200 canary and 10800 stable requests  evidence 1.00 of 100  needs 900 more requests, until 2026-11-25T10:30:00Z; too few slow requests
@@ -80,7 +80,7 @@ fn a_status_says_what_is_missing() {
           nothing is known of it yet: no operator has looked at it
     "#]]
     .assert_eq(&status(&rollout(Value::Null)));
-    let stalled = json!({"type": "Stalled", "status": "True", "reason": "RolledBack", "message": "it failed; say retry",
+    let stalled = json!({"type": "Stalled", "status": "True", "reason": "RolledBack", "message": "it failed",
         "lastTransitionTime": "2026-11-25T10:00:00Z"});
     let old = json!({"observedGeneration": 1, "phase": "RolledBack", "conditions": [stalled]});
     expect![[r#"
@@ -94,7 +94,7 @@ fn a_status_says_what_is_missing() {
           canary   -
           verdict  -
           why      -
-          stalled  RolledBack: it failed; say retry
+          stalled  RolledBack: it failed
         gates
           before 50 %   approval                    not reached
           before 50 %   sum(mismatch) == 0 for 48h  not reached
@@ -111,7 +111,7 @@ fn a_list_has_a_line_for_each() {
     let all = [rollout(analysing()), settled, rollout(Value::Null)];
     expect![[r#"
         NAMESPACE  NAME         SERVICE      PHASE    STEP  WEIGHT                    VERDICT  RELEASE          WHY
-        payments   transaction  transaction  Gated    2/4   10 % asked, 8 % observed  Pass     transaction:1.5  the gate before 50 % waits for a person: say approve
+        payments   transaction  transaction  Gated    2/4   10 % asked, 8 % observed  Pass     transaction:1.5  the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
         payments   ledger       transaction  Settled  0/4   about 0 %                 -        ledger:7         -
         payments   transaction  transaction  -        -     -                         -        -                -
     "#]].assert_eq(&list(&all, true));
@@ -133,8 +133,11 @@ fn words_are_meant_for_the_release_that_is_here() {
     assert_eq!(refused(says(Verb::Approve, Some(100))), "no gate before 100 % waits for a person");
     assert_eq!(refused(says(Verb::Resume, None)), "it is not paused");
     assert_eq!(refused(says(Verb::SkipAfter, None)), "it does not wait for other clusters any more");
-    assert_eq!(refused(says(Verb::Retry, None)), "what its FinService asks for has not failed");
-    assert_eq!(refused(says(Verb::AssertFenced, None)), "that is for a Failover");
+    assert_eq!(refused(says(Verb::Retry, None)), "the revision that the FinService asks for has not failed");
+    assert_eq!(
+        refused(says(Verb::AssertFenced, None)),
+        "assert-fenced is for a Failover, not for a CanaryRollout"
+    );
 }
 
 #[test]
@@ -146,7 +149,10 @@ fn what_makes_no_sense_is_refused_before_it_is_said() {
     assert_eq!(refused(settled(), Verb::Abort), "nothing is rolling out, and no rollback window is open");
     let failed = json!({"phase": "RolledBack", "release": "transaction:1.5", "memory": {"failed": [{"revision": "b41f2",
         "release": "transaction:1.5", "weight": 10, "message": "it fails", "at": "2026-11-25T10:00:00Z"}]}});
-    assert_eq!(refused(failed.clone(), Verb::Promote), "transaction:1.5 was rolled back; say retry first");
+    assert_eq!(
+        refused(failed.clone(), Verb::Promote),
+        "transaction:1.5 was rolled back; run `kubectl banyan canary retry transaction -n payments` first"
+    );
     assert_eq!(meant(&rollout(failed), Verb::Retry, None), Ok("transaction:1.5".to_owned()));
     let warm = json!({"phase": "Warm", "memory": {"warm": {"old": "7c9d5", "new": "b41f2", "release": "transaction:1.5",
         "startedAt": "2026-11-25T10:00:00Z", "promotedAt": "2026-11-25T11:00:00Z", "until": "2026-11-25T11:15:00Z"}}});

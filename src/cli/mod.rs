@@ -3,6 +3,7 @@
 pub mod canary;
 pub mod canary_table;
 pub mod crds;
+pub mod operator;
 pub mod run;
 pub mod sandbox;
 pub mod simulate;
@@ -46,7 +47,7 @@ enum Command {
 /// Whatever stands in the way, as one sentence with the remedy.
 pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
     match cli.command {
-        Command::Run(options) => Ok(run::run(options, run::controllers).await?),
+        Command::Run(options) => Ok(run::run(options, operator::Operator::new).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,

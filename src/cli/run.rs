@@ -1,6 +1,7 @@
 //! `banyan run`: the operator of one cluster.
 //!
-//! The process takes part in the election; while it leads, its controllers work. On SIGTERM or SIGINT it takes no
+//! The process has two lives: what every replica does (caches, and answers from them), and what only the leader does
+//! (its controllers). It takes part in the election; while it leads, its controllers work. On SIGTERM or SIGINT it takes no
 //! more work, finishes what is in work, gives the Lease back and exits with 0, so that the other replica takes
 //! over at once. If leadership is lost it exits with 1: what was in work must not go on beside the new leader, and
 //! ending the process is the one way to be sure of that.
@@ -8,12 +9,15 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
 use crate::runtime::client::{self, ClientError, Target};
 use crate::runtime::context::Context;
 use crate::runtime::events::Events;
@@ -21,9 +25,10 @@ use crate::runtime::http::{self, Health, ListenError};
 use crate::runtime::lease::{Election, Ended, Leadership, Timing, unique_identity};
 use crate::runtime::lease_store::ApiStore;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::permits::Permits;
+use crate::runtime::status_writer::StatusWriter;
 use crate::runtime::telemetry::{LogFormat, Telemetry, TelemetryError};
-use crate::traffic::feature_flag::LAUNCH_DARKLY;
+use tokio_util::sync::CancellationToken;
 
 /// The name of the leader Lease, in the operator's namespace.
 pub const LEASE: &str = "banyan";
@@ -103,31 +108,37 @@ pub enum RunError {
     },
 }
 
-/// What controllers end with.
-pub type ControllersResult = Result<(), Box<dyn Error + Send + Sync>>;
+/// Why a part of the program ended.
+pub type Failure = Box<dyn Error + Send + Sync>;
+/// What a part of the program ends with.
+pub type Ending = Result<(), Failure>;
 
-/// All controllers of the operator, until [`Context::shutdown`].
-///
-/// # Errors
-/// If one cannot go on.
-pub async fn controllers(context: Context) -> ControllersResult {
-    Ok(crate::finservice::controller::run(context).await?)
+/// The two lives of the process, beside its election, probes and metrics.
+pub trait Program: Sized + Send + 'static {
+    /// Routes that every replica answers.
+    fn routes(&self) -> Router;
+
+    /// What every replica does as long as the process lives: it fills caches from which requests are answered, and writes
+    /// nothing. It goes on at [`Context::shutdown`], while the work is finished, and ends only if it fails.
+    fn always(&self) -> impl Future<Output = Failure> + Send + 'static;
+
+    /// What only the leader does, until [`Context::shutdown`].
+    fn leading(self) -> impl Future<Output = Ending> + Send + 'static;
 }
 
-/// Runs the operator: telemetry, probes, election, and `controllers` while it leads, until SIGTERM or SIGINT.
+/// Runs the operator: telemetry, probes, election, and `program`, until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// If it cannot start, or must end for another reason than a signal.
-pub async fn run<F, C>(options: RunOptions, controllers: F) -> Result<(), RunError>
-where
-    F: FnOnce(Context) -> C,
-    C: Future<Output = ControllersResult> + Send + 'static,
-{
+pub async fn run<P: Program>(
+    options: RunOptions,
+    program: impl FnOnce(Context, &RunOptions) -> P,
+) -> Result<(), RunError> {
     let format = options.log_format.unwrap_or_else(LogFormat::detect);
     let telemetry = Telemetry::start(format, options.otlp_endpoint.as_deref(), &options.site)?;
-    let shutdown = Shutdown::new();
+    let shutdown = CancellationToken::new();
     let ended = match hear_signals(shutdown.clone()) {
-        Ok(()) => operate(options, controllers, shutdown).await,
+        Ok(()) => operate(options, program, shutdown).await,
         Err(error) => Err(RunError::Signals(error)),
     };
     if let Err(error) = &ended {
@@ -142,15 +153,15 @@ where
 ///
 /// # Errors
 /// As [`run`].
-pub async fn operate<F, C>(options: RunOptions, controllers: F, shutdown: Shutdown) -> Result<(), RunError>
-where
-    F: FnOnce(Context) -> C,
-    C: Future<Output = ControllersResult> + Send + 'static,
-{
+pub async fn operate<P: Program>(
+    options: RunOptions,
+    program: impl FnOnce(Context, &RunOptions) -> P,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let target = Target { kubeconfig: options.kubeconfig, context: options.context };
+    let target = Target { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
     let client = client::connect(&target, metrics.clone()).await?;
-    let identity = unique_identity(&options.identity.unwrap_or_else(host_name));
+    let identity = unique_identity(&options.identity.clone().unwrap_or_else(host_name));
     let store = ApiStore::new(client.clone(), &options.namespace, LEASE);
     let (election, leadership) = Election::new(store, identity.clone(), Timing::default());
     let health = Health::new(election.heartbeat(), leadership.clone(), shutdown.clone());
@@ -163,33 +174,37 @@ where
         "starting"
     );
 
-    let release = Shutdown::new();
-    let served = Shutdown::new();
+    let release = CancellationToken::new();
+    let served = CancellationToken::new();
     let mut election = tokio::spawn(election.run(release.clone()));
-    let mut http = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), served.clone()));
     let (events, publishing) = Events::new(client.clone(), &identity, metrics.clone());
     tokio::spawn(publishing);
+    let permits = Arc::new(Permits::new(options.concurrency.into()));
     let context = Context {
+        statuses: StatusWriter::new(client.clone(), Arc::clone(&permits), leadership.clone()),
+        permits,
         client,
-        site: options.site.into(),
-        namespace: options.namespace.into(),
-        launch_darkly: options.launch_darkly_url.into(),
-        proxies: options.gateway_metrics.into(),
+        site: options.site.as_str().into(),
+        namespace: options.namespace.as_str().into(),
         concurrency: options.concurrency.into(),
         leadership: leadership.clone(),
-        health,
+        health: health.clone(),
         events,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     };
+    let program = program(context.clone(), &options);
+    let routes = http::router(health, metrics.clone()).merge(program.routes());
+    let mut http = tokio::spawn(http::serve(listener, routes, served.clone()));
+    let mut always = tokio::spawn(program.always());
 
-    let tasks = Tasks { election: &mut election, http: &mut http };
-    let work = lead(tasks, context, controllers, &leadership, &metrics).await;
+    let tasks = Tasks { election: &mut election, http: &mut http, always: &mut always };
+    let work = lead(tasks, &shutdown, program.leading(), &leadership, &metrics).await;
     // Whatever the reason to end: nothing of ours may act after the Lease is given back.
     metrics.set_leader(false);
     let ended = match work {
         Ok(()) => {
-            release.trigger();
+            release.cancel();
             match (&mut election).await {
                 Ok(Ended::Released) => {
                     tracing::info!("the work is done, and the leader Lease given back");
@@ -206,12 +221,13 @@ where
         }
         Err(error) => Err(error),
     };
-    served.trigger();
+    served.cancel();
     // Whoever keeps a connection to /metrics open is not waited for.
     if !http.is_finished() {
         let _ = tokio::time::timeout(Duration::from_millis(500), &mut http).await;
     }
     http.abort();
+    always.abort();
     election.abort();
     ended
 }
@@ -220,6 +236,7 @@ where
 struct Tasks<'a> {
     election: &'a mut JoinHandle<Ended>,
     http: &'a mut JoinHandle<std::io::Result<()>>,
+    always: &'a mut JoinHandle<Failure>,
 }
 
 impl Tasks<'_> {
@@ -235,38 +252,37 @@ impl Tasks<'_> {
                 Ok(Err(error)) => RunError::Http(error.to_string()),
                 Err(error) => task_ended("HTTP server", &error),
             },
+            ended = &mut *self.always => match ended {
+                Ok(error) => RunError::Task { task: "caches", why: error.to_string() },
+                Err(error) => task_ended("caches", &error),
+            },
         }
     }
 }
 
 /// Waits for leadership, works, and returns once told to shut down and the work has ended.
-async fn lead<F, C>(
+async fn lead(
     mut tasks: Tasks<'_>,
-    context: Context,
-    controllers: F,
+    shutdown: &CancellationToken,
+    leading: impl Future<Output = Ending> + Send + 'static,
     leadership: &Leadership,
     metrics: &Metrics,
-) -> Result<(), RunError>
-where
-    F: FnOnce(Context) -> C,
-    C: Future<Output = ControllersResult> + Send + 'static,
-{
-    let shutdown = context.shutdown.clone();
+) -> Result<(), RunError> {
     tokio::select! {
         () = leadership.acquired() => {}
-        () = shutdown.triggered() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(()),
         error = tasks.ended() => return Err(error),
     }
     metrics.set_leader(true);
-    let mut work = tokio::spawn(controllers(context));
+    let mut work = tokio::spawn(leading);
     tokio::select! {
         ended = &mut work => return Err(match ended {
-            Ok(Ok(())) if shutdown.is_triggered() => return Ok(()),
+            Ok(Ok(())) if shutdown.is_cancelled() => return Ok(()),
             Ok(Ok(())) => RunError::Task { task: "controllers", why: "nobody told them to".into() },
             Ok(Err(error)) => RunError::Task { task: "controllers", why: error.to_string() },
             Err(error) => task_ended("controllers", &error),
         }),
-        () = shutdown.triggered() => {}
+        () = shutdown.cancelled() => {}
         error = tasks.ended() => {
             work.abort();
             return Err(error);
@@ -298,7 +314,7 @@ fn task_ended(task: &'static str, error: &tokio::task::JoinError) -> RunError {
 }
 
 /// Triggers `shutdown` at the first SIGTERM or SIGINT; ends the process at the second.
-fn hear_signals(shutdown: Shutdown) -> std::io::Result<()> {
+fn hear_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -309,7 +325,7 @@ fn hear_signals(shutdown: Shutdown) -> std::io::Result<()> {
             };
             if first {
                 tracing::info!(signal = name, "shutting down");
-                shutdown.trigger();
+                shutdown.cancel();
             } else {
                 tracing::warn!(signal = name, "told twice: ending at once");
                 std::process::exit(code);

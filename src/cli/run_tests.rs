@@ -16,6 +16,7 @@ struct Bench {
     leading: tokio::sync::watch::Sender<bool>,
     election: JoinHandle<Ended>,
     http: JoinHandle<std::io::Result<()>>,
+    always: JoinHandle<Failure>,
     metrics: Metrics,
 }
 
@@ -24,16 +25,17 @@ fn bench() -> Bench {
         Err::<::http::Response<kube::client::Body>, _>("no API server in this test")
     });
     let client = kube::Client::new(service, "default");
-    let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+    let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
     let (_, heartbeat) = tokio::sync::watch::channel(tokio::time::Instant::now());
     let (events, _) = Events::new(client.clone(), "test", metrics.clone());
     let leadership = Leadership::always();
+    let permits = std::sync::Arc::new(Permits::new(1));
     let context = Context {
+        statuses: StatusWriter::new(client.clone(), permits.clone(), leadership.clone()),
+        permits,
         client,
         site: "aws-us-east-1".into(),
         namespace: "banyan-system".into(),
-        proxies: std::sync::Arc::new([]),
-        launch_darkly: "http://localhost:9".into(),
         concurrency: 1,
         health: Health::new(heartbeat, leadership.clone(), shutdown.clone()),
         leadership,
@@ -46,6 +48,7 @@ fn bench() -> Bench {
         leading: tokio::sync::watch::channel(false).0,
         election: tokio::spawn(std::future::pending()),
         http: tokio::spawn(std::future::pending()),
+        always: tokio::spawn(std::future::pending()),
         metrics,
     }
 }
@@ -53,24 +56,25 @@ fn bench() -> Bench {
 /// Leads with work that takes `takes` to end once told to, or ends by itself with `fails`.
 async fn work(bench: &mut Bench, takes: Duration, fails: Option<&'static str>) -> Result<(), RunError> {
     let (leadership, leading) = (bench.context.leadership.clone(), bench.leading.clone());
-    let tasks = Tasks { election: &mut bench.election, http: &mut bench.http };
+    let tasks = Tasks { election: &mut bench.election, http: &mut bench.http, always: &mut bench.always };
     let controllers = |context: Context| async move {
         leading.send_replace(true);
         if let Some(why) = fails {
             return Err(why.into());
         }
-        context.shutdown.triggered().await;
+        context.shutdown.cancelled().await;
         tokio::time::sleep(takes).await;
         leading.send_replace(false);
         Ok(())
     };
-    lead(tasks, bench.context.clone(), controllers, &leadership, &bench.metrics).await
+    let shutdown = bench.context.shutdown.clone();
+    lead(tasks, &shutdown, controllers(bench.context.clone()), &leadership, &bench.metrics).await
 }
 
-fn trigger_after(shutdown: Shutdown, after: Duration) {
+fn trigger_after(shutdown: CancellationToken, after: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
-        shutdown.trigger();
+        shutdown.cancel();
     });
 }
 
@@ -109,9 +113,10 @@ async fn controllers_that_end_by_themselves_end_the_process() {
 async fn a_panic_in_a_controller_ends_the_process() {
     let mut bench = bench();
     let leadership = bench.context.leadership.clone();
-    let tasks = Tasks { election: &mut bench.election, http: &mut bench.http };
-    let broken = |_: Context| async { panic!("on purpose, to see that it is noticed") };
-    let error = lead(tasks, bench.context.clone(), broken, &leadership, &bench.metrics).await.unwrap_err();
+    let tasks = Tasks { election: &mut bench.election, http: &mut bench.http, always: &mut bench.always };
+    let broken = async { panic!("on purpose, to see that it is noticed") };
+    let shutdown = bench.context.shutdown.clone();
+    let error = lead(tasks, &shutdown, broken, &leadership, &bench.metrics).await.unwrap_err();
     assert!(matches!(error, RunError::Task { task: "controllers", .. }), "{error}");
 }
 
@@ -140,10 +145,20 @@ async fn an_election_that_panics_ends_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_every_replica_does_must_not_end_either() {
+    let mut bench = bench();
+    bench.context.leadership = Leadership::never();
+    bench.always = tokio::spawn(async { "the watch of CloudClusters ended".into() });
+    let error = work(&mut bench, Duration::ZERO, None).await.unwrap_err();
+    assert!(matches!(error, RunError::Task { task: "caches", .. }), "{error}");
+    assert!(!*bench.leading.borrow(), "it has not led");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_told_to_stop_before_it_leads_starts_nothing() {
     let mut bench = bench();
     bench.context.leadership = Leadership::never();
-    bench.context.shutdown.trigger();
+    bench.context.shutdown.cancel();
     work(&mut bench, Duration::ZERO, None).await.unwrap();
     assert!(!*bench.leading.borrow());
 }

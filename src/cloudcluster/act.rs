@@ -1,50 +1,31 @@
-//! Writes the status of CloudClusters: of the operator's own site, and of peers.
+//! Writes what was decided: the status of a CloudCluster.
+
+use std::sync::Mutex;
 
 use jiff::Timestamp;
-use kube::api::Patch;
-use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
 
-use super::peer_error::PeerError;
+use super::decide::Decision;
+use super::index::{Index, Site};
 use super::status;
-use crate::api::{CloudCluster, CloudClusterStatus};
-use crate::runtime::patch::applying;
+use crate::api::CloudCluster;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::status_writer::StatusWriter;
 
-/// Writes the status of the operator's own site, if it differs.
+/// Writes the status, if it differs. Returns whether it did.
 ///
 /// # Errors
-/// If the API server does not answer or refuses.
-pub async fn write_own(client: &Client, cluster: &CloudCluster) -> Result<(), kube::Error> {
-    let version = client.apiserver_version().await?.git_version;
-    write(client, cluster, status::own(cluster, &version, Timestamp::now())).await
-}
-
-/// Writes the status of a peer, if it differs: whether it answers, and the version of its API server.
-///
-/// # Errors
-/// If the API server does not answer or refuses.
-pub async fn write_peer(
-    client: &Client,
-    cluster: &CloudCluster,
-    reached: Result<Option<&str>, &PeerError>,
-) -> Result<(), kube::Error> {
-    write(client, cluster, status::peer(cluster, reached, Timestamp::now())).await
-}
-
-async fn write(
-    client: &Client,
-    cluster: &CloudCluster,
-    wanted: CloudClusterStatus,
-) -> Result<(), kube::Error> {
-    if cluster.status.as_ref() == Some(&wanted) {
-        return Ok(());
-    }
-    let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<CloudCluster> = Api::namespaced(client.clone(), &namespace);
-    let patch = json!({
-        "apiVersion": CloudCluster::api_version(&()),
-        "kind": CloudCluster::kind(&()),
-        "status": wanted,
-    });
-    api.patch_status(&cluster.name_any(), &applying(true), &Patch::Apply(&patch)).await.map(|_| ())
+/// If the API server does not answer, or refuses.
+pub async fn act(
+    statuses: &StatusWriter,
+    index: &Mutex<Index>,
+    key: &Key,
+    site: &Site,
+    decision: Decision,
+) -> Result<bool, kube::Error> {
+    let wanted = status::status(site, decision, Timestamp::now());
+    let written = statuses.write::<CloudCluster, _>(key, site.status.as_ref(), &wanted, status::same).await?;
+    let Some(written) = written else { return Ok(false) };
+    lock(index).put(&key.name, Site::read(written.0));
+    Ok(true)
 }

@@ -5,7 +5,7 @@
 //! at once; the connection is kept while it is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,14 +16,18 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config, ResourceExt};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::index::Reached;
+use super::kubeconfig;
 use super::peer_error::PeerError;
-use super::{act, kubeconfig};
+use crate::api::cloudcluster::KubeconfigSource;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, CloudCluster};
-use crate::finservice::index::Key;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use tokio_util::sync::CancellationToken;
 
 /// How often a cluster is asked.
 const EVERY: Duration = Duration::from_secs(10);
@@ -47,12 +51,16 @@ pub struct Peers {
     inner: Arc<Inner>,
 }
 
+/// Told how a cluster was reached.
+type OnReached = Box<dyn Fn(&str, Reached) + Send + Sync>;
+
 struct Inner {
     client: Client,
     namespace: String,
     every: Duration,
     state: Mutex<State>,
     woken: Notify,
+    on_reached: OnceLock<OnReached>,
 }
 
 #[derive(Default)]
@@ -124,13 +132,19 @@ impl Peers {
     }
 
     fn every(client: Client, namespace: &str, every: Duration) -> Self {
-        let (state, woken) = (Mutex::default(), Notify::new());
-        Self { inner: Arc::new(Inner { client, namespace: namespace.to_owned(), every, state, woken }) }
+        let (namespace, state, woken) = (namespace.to_owned(), Mutex::default(), Notify::new());
+        let on_reached = OnceLock::new();
+        Self { inner: Arc::new(Inner { client, namespace, every, state, woken, on_reached }) }
+    }
+
+    /// Who is told how a cluster was reached, each time it was asked. The first one stays.
+    pub fn on_reached(&self, on_reached: impl Fn(&str, Reached) + Send + Sync + 'static) {
+        let _ = self.inner.on_reached.set(Box::new(on_reached));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can leave a state half changed.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.state)
     }
 
     /// Says which rollouts of other clusters a service waits for, instead of those before; none: it waits no longer.
@@ -176,7 +190,7 @@ impl Peers {
     }
 
     /// Asks until `shutdown`. `on_change` is called for each service for which an answer differs from the one before.
-    pub async fn run(&self, shutdown: Shutdown, on_change: impl Fn(&Key)) {
+    pub async fn run(&self, shutdown: CancellationToken, on_change: impl Fn(&Key)) {
         let mut clusters: BTreeMap<String, Cluster> = BTreeMap::new();
         let mut rounds = FuturesUnordered::new();
         loop {
@@ -193,7 +207,7 @@ impl Peers {
             let waiting = clusters.values().filter(|cluster| !cluster.busy);
             let next = waiting.filter_map(|cluster| cluster.due).min();
             tokio::select! {
-                () = shutdown.triggered() => return,
+                () = shutdown.cancelled() => return,
                 () = self.inner.woken.notified() => {}
                 () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
                 Some(round) = rounds.next(), if !rounds.is_empty() => {
@@ -232,11 +246,11 @@ impl Peers {
     async fn round(&self, cluster: String, rollouts: BTreeSet<Wanted>, link: Option<Link>) -> Round {
         let all =
             |error: &PeerError| rollouts.iter().map(|asked| (asked.clone(), Err(error.clone()))).collect();
-        let site = match self.site(&cluster).await {
-            Ok(site) => site,
+        let way = match self.way(&cluster).await {
+            Ok(way) => way,
             Err(error) => return Round { answers: all(&error), cluster, link },
         };
-        let (link, answers) = match self.link(&site, link).await {
+        let (link, answers) = match self.link(&cluster, &way, link).await {
             Ok(link) => {
                 let answers = ask(&link.client, &rollouts).await;
                 (Some(link), answers)
@@ -245,39 +259,49 @@ impl Peers {
         };
         let answered = answers.iter().any(|(_, answer)| answer.is_ok());
         let failure = answers.iter().find_map(|(_, answer)| answer.as_ref().err()).filter(|_| !answered);
-        let reached = match failure {
-            None => Ok(link.as_ref().and_then(|link| link.version.as_deref())),
-            Some(error) => Err(error),
-        };
-        // One's own site is written by `write_own`; it needs no kubeconfig.
-        if site.spec.kubeconfig.is_some() {
-            let write = act::write_peer(&self.inner.client, &site, reached);
-            if !matches!(tokio::time::timeout(DEADLINE, write).await, Ok(Ok(()))) {
-                tracing::warn!(cluster, "the status of the CloudCluster could not be written");
-            }
+        if let Some(on_reached) = self.inner.on_reached.get() {
+            on_reached(
+                &cluster,
+                match failure {
+                    None => Ok(link.as_ref().and_then(|link| link.version.clone())),
+                    Some(error) => Err(error.clone()),
+                },
+            );
         }
         // What failed is connected anew.
         let link = link.filter(|_| answered);
         Round { answers, cluster, link }
     }
 
-    async fn site(&self, cluster: &str) -> Result<CloudCluster, PeerError> {
-        let sites: Api<CloudCluster> = Api::namespaced(self.inner.client.clone(), &self.inner.namespace);
+    /// Where the kubeconfig of a cluster is: of its CloudCluster nothing else is read, so that nothing else of it can be
+    /// in the way.
+    async fn way(&self, cluster: &str) -> Result<KubeconfigSource, PeerError> {
+        let resource = ApiResource::erase::<CloudCluster>(&());
+        let sites: Api<DynamicObject> =
+            Api::namespaced_with(self.inner.client.clone(), &self.inner.namespace, &resource);
         let what = format!("the CloudCluster {cluster}");
-        own(&what, sites.get_opt(cluster)).await?.ok_or_else(|| PeerError::NoSite {
+        let found = own(&what, sites.get_opt(cluster)).await?.ok_or_else(|| PeerError::NoSite {
             cluster: cluster.to_owned(),
             namespace: self.inner.namespace.clone(),
-        })
+        })?;
+        match &found.data["spec"]["kubeconfig"] {
+            Value::Null => Err(PeerError::NoWay(cluster.to_owned())),
+            way => KubeconfigSource::deserialize(way)
+                .map_err(|error| PeerError::Own(format!("{what}: spec.kubeconfig cannot be read: {error}"))),
+        }
     }
 
     /// The connection to a peer: the one before, if the kubeconfig is the same.
-    async fn link(&self, site: &CloudCluster, link: Option<Link>) -> Result<Link, PeerError> {
-        let cluster = site.name_any();
-        let source = site.spec.kubeconfig.as_ref().ok_or_else(|| PeerError::NoWay(cluster.clone()))?;
+    async fn link(
+        &self,
+        cluster: &str,
+        source: &KubeconfigSource,
+        link: Option<Link>,
+    ) -> Result<Link, PeerError> {
         let (name, key) = (&source.secret_ref.name, source.secret_ref.key());
         let namespace = &self.inner.namespace;
         let secrets: Api<Secret> = Api::namespaced(self.inner.client.clone(), namespace);
-        let absent = |what: String| PeerError::NoSecret { cluster: cluster.clone(), what };
+        let absent = |what: String| PeerError::NoSecret { cluster: cluster.to_owned(), what };
         let secret = own(&format!("the Secret {name}"), secrets.get_opt(name))
             .await?
             .ok_or_else(|| absent(format!("Secret {name} in namespace {namespace}")))?;

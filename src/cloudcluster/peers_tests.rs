@@ -108,9 +108,9 @@ impl Here {
     }
 
     /// The peers, asked as often as it goes.
-    fn peers(&self) -> (Peers, Arc<Mutex<Vec<Key>>>, Shutdown) {
+    fn peers(&self) -> (Peers, Arc<Mutex<Vec<Key>>>, CancellationToken) {
         let peers = Peers::every(self.client.clone(), "sys", Duration::from_millis(20));
-        let (news, shutdown) = (Arc::new(Mutex::new(Vec::new())), Shutdown::new());
+        let (news, shutdown) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
         tokio::spawn({
             let (peers, news, shutdown) = (peers.clone(), news.clone(), shutdown.clone());
             async move { peers.run(shutdown, |key| news.lock().unwrap().push(key.clone())).await }
@@ -195,25 +195,26 @@ async fn only_news_is_told_and_nothing_is_asked_when_nobody_waits() {
 }
 
 #[tokio::test]
-async fn a_dead_peer_delays_no_other_and_the_status_of_its_site_says_so() {
+async fn a_dead_peer_delays_no_other_and_is_told_of() {
     let (here, there, dead) = (here().await, Server::default(), Server::default());
     here.site("gcp", &kubeconfig(&there.start().await));
     here.site("aws", &kubeconfig(&dead.start().await));
     dead.0.lock().unwrap().answers.insert("/version".into(), None);
     there.set(rollout_path("app"), 200, rollout("app", "app:1"));
     let (peers, _news, _shutdown) = here.peers();
+    let told = Arc::new(Mutex::new(BTreeMap::new()));
+    peers.on_reached({
+        let told = Arc::clone(&told);
+        move |cluster, reached| drop(told.lock().unwrap().insert(cluster.to_owned(), reached))
+    });
     let key = Key::new("pay", "app");
     peers.want(&key, vec![wanted("aws", "app"), wanted("gcp", "app")]);
     until("the other answers", || release(&peers, &key).is_some()).await;
     until("the dead one is given up", || peers.peers(&key)[0].1 == Err("no answer within 5 s".to_owned()))
         .await;
-    let written = || {
-        here.server
-            .asked()
-            .iter()
-            .any(|asked| asked == &format!("PATCH {GROUP}/namespaces/sys/cloudclusters/aws/status"))
-    };
-    until("status of its site", written).await;
+    until("both are told", || told.lock().unwrap().len() == 2).await;
+    assert_eq!(told.lock().unwrap()["aws"], Err(PeerError::timeout(DEADLINE)));
+    assert_eq!(told.lock().unwrap()["gcp"], Ok(None), "it keeps its version to itself");
 }
 
 #[tokio::test]

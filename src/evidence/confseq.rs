@@ -18,10 +18,7 @@
 //! 2021, *Time-uniform, nonparametric, nonasymptotic confidence sequences*, sections 3.1 and 3.3: sub-Poisson processes and
 //! discrete mixtures). Being of Poisson shape it is tight where rates are low, and some per cent too wide at 10 % and more.
 
-use serde::{Deserialize, Serialize};
-
-use super::eprocess::Tally;
-use super::wire;
+use super::tally::Tally;
 
 /// The number of λ in the mixture.
 const POINTS: usize = 32;
@@ -31,9 +28,8 @@ const SMALLEST: f64 = 0.003;
 const LARGEST: f64 = 4.0;
 
 /// The confidence sequence. Each end holds at level α by itself, at all times at once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConfidenceSequence {
-    #[serde(with = "wire::float")]
     limit: f64,
     above: Side,
     below: Side,
@@ -41,11 +37,9 @@ pub struct ConfidenceSequence {
 }
 
 /// One end: `ln Σ exp(constant + slope · x) − ln POINTS`, x being δ for the upper end and −δ for the lower.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 struct Side {
-    #[serde(with = "wire::floats")]
     constant: [f64; POINTS],
-    #[serde(with = "wire::floats")]
     slope: [f64; POINTS],
 }
 

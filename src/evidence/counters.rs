@@ -7,11 +7,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::dispersion::PodCounts;
-use super::eprocess::Tally;
-use super::wire;
+use super::tally::Tally;
 
 /// One sample of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +28,7 @@ pub struct Sample<'a> {
 }
 
 /// Why a sample was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
     /// The sample is of a revision that is not compared: an older one, or one that was superseded.
     OtherRevision,
@@ -73,48 +70,36 @@ pub struct ClosedLook {
     pub apart: f64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 struct Series {
     pod: u64,
     canary: bool,
-    #[serde(with = "wire::float")]
     time: f64,
-    #[serde(with = "wire::float")]
     requests: f64,
-    #[serde(with = "wire::float")]
     bad: f64,
     /// Within the open look.
-    #[serde(with = "wire::floats")]
     now: [f64; 2],
     /// Past its end.
-    #[serde(with = "wire::floats")]
     next: [f64; 2],
     /// All requests since the open look began, also in warm-up.
-    #[serde(with = "wire::float")]
     all: f64,
     past_end: bool,
     /// The time of the first sample past the end.
-    #[serde(with = "wire::float")]
     closed_at: f64,
     /// Whether the last sample counted: it was out of warm-up.
     counts: bool,
 }
 
 /// The counters of both arms and the look that is open.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Counters {
     stable: String,
     canary: String,
-    #[serde(with = "wire::float")]
     warmup_seconds: f64,
-    #[serde(with = "wire::float")]
     look_seconds: f64,
-    #[serde(with = "wire::float")]
     start: f64,
-    #[serde(with = "wire::float")]
     end: f64,
     /// When the open look would have ended, had it not been hastened.
-    #[serde(with = "wire::maybe")]
     planned: Option<f64>,
     series: Vec<Series>,
 }

@@ -1,15 +1,13 @@
 //! The detector of one metric: what a canary's decision asks.
 
-use serde::{Deserialize, Serialize};
-
 use super::confseq::ConfidenceSequence;
 use super::counters::Counters;
 use super::dispersion::{Dispersion, PodCounts, Temper, add_to};
-use super::eprocess::{EProcess, Starts, Tally};
+use super::eprocess::{EProcess, Starts};
 use super::outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 use super::policy::{Policy, PolicyError};
+use super::tally::Tally;
 use super::verdict::{Arm, Judgement, Missing, Needed, Numbers, Reason, Verdict};
-use super::wire;
 
 /// The least number of requests, of both arms together, that a look is judged on: shorter ones are put together, since a look
 /// tells about one request's worth less than it has, and one in which an arm has none tells nothing.
@@ -56,7 +54,7 @@ pub struct Look<'a> {
 }
 
 /// The detector of one metric for one rollout. Pure: a state and looks in, judgements out. A new template needs a new one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Detector {
     policy: Policy,
     rollout: EProcess,
@@ -75,14 +73,11 @@ pub struct Detector {
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
     pending_pods: Vec<PodCounts>,
-    #[serde(with = "wire::float")]
     pending_seconds: f64,
     /// The least length of the next look, where it is shorter than the policy's.
-    #[serde(with = "wire::maybe")]
     hastened: Option<f64>,
     /// The tally of this step, with what is pending and what an outage left out of the comparison.
     seen: Tally,
-    #[serde(with = "wire::float")]
     seconds: f64,
 }
 

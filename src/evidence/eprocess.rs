@@ -33,11 +33,9 @@
 //! Masses are kept as plain numbers and not as logarithms: one that falls under 1e-290 is dropped (which only loses
 //! evidence), one over 1e290 stays there (which has long been decided); a factor is made from its logarithm.
 
-use serde::{Deserialize, Serialize};
-
 use super::confseq::first_crossing;
 use super::dispersion::Temper;
-use super::wire;
+use super::tally::Tally;
 
 /// The number of odds ratios in the mixture.
 pub const ODDS: usize = 40;
@@ -57,78 +55,8 @@ const EVEN_UNTIL: f64 = 131_072.0;
 /// The clock at which the logarithmic part of the starts within steps gives way to its thin tail, in bad events.
 const TAIL_FROM: f64 = 1_048_576.0;
 
-/// Requests and bad requests of both arms, as sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Requests that the canary answered.
-    pub canary_requests: u64,
-    /// Those of the canary that were bad.
-    pub canary_bad: u64,
-    /// Requests that stable answered.
-    pub stable_requests: u64,
-    /// Those of stable that were bad.
-    pub stable_bad: u64,
-}
-
-impl Tally {
-    /// The sum with another; it saturates instead of overflowing.
-    pub fn plus(self, other: Tally) -> Tally {
-        Tally {
-            canary_requests: self.canary_requests.saturating_add(other.canary_requests),
-            canary_bad: self.canary_bad.saturating_add(other.canary_bad),
-            stable_requests: self.stable_requests.saturating_add(other.stable_requests),
-            stable_bad: self.stable_bad.saturating_add(other.stable_bad),
-        }
-    }
-
-    /// What has come since `earlier`, a part of it.
-    fn minus(self, earlier: Tally) -> Tally {
-        Tally {
-            canary_requests: self.canary_requests.saturating_sub(earlier.canary_requests),
-            canary_bad: self.canary_bad.saturating_sub(earlier.canary_bad),
-            stable_requests: self.stable_requests.saturating_sub(earlier.stable_requests),
-            stable_bad: self.stable_bad.saturating_sub(earlier.stable_bad),
-        }
-    }
-
-    /// The canary's share of the requests; `None` without requests.
-    pub fn share(&self) -> Option<f64> {
-        let (canary, stable) = (self.canary_requests as f64, self.stable_requests as f64);
-        (canary + stable > 0.0).then(|| canary / (canary + stable))
-    }
-
-    /// The canary's bad rate; `None` without requests.
-    pub fn canary_rate(&self) -> Option<f64> {
-        (self.canary_requests > 0).then(|| self.canary_bad as f64 / self.canary_requests as f64)
-    }
-
-    /// Stable's bad rate; `None` without requests.
-    pub fn stable_rate(&self) -> Option<f64> {
-        (self.stable_requests > 0).then(|| self.stable_bad as f64 / self.stable_requests as f64)
-    }
-
-    /// Canary's bad rate minus stable's; `None` while an arm has no requests.
-    pub fn increase(&self) -> Option<f64> {
-        Some(self.canary_rate()? - self.stable_rate()?)
-    }
-
-    /// Requests of both arms.
-    pub fn requests(&self) -> u64 {
-        self.canary_requests.saturating_add(self.stable_requests)
-    }
-
-    fn array(&self) -> [f64; 4] {
-        [
-            self.canary_requests as f64,
-            self.canary_bad as f64,
-            self.stable_requests as f64,
-            self.stable_bad as f64,
-        ]
-    }
-}
-
 /// How the weight of the mixture is spread over starting times.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Starts {
     /// All of it at the first step: the plain mixture, which a good past can blind.
     One,
@@ -140,47 +68,35 @@ pub enum Starts {
 }
 
 /// The e-process. See the module for what it computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EProcess {
     starts: Starts,
-    #[serde(with = "wire::float")]
     alpha: f64,
     /// For each odds ratio, the sum over the starts so far of weight times value.
-    #[serde(with = "wire::floats")]
     mass: [f64; ODDS],
     /// For each odds ratio, the tally at its starts, averaged by what each start is worth now: the differences to the
     /// present tally are the requests that the evidence speaks of.
-    #[serde(with = "wire::floats")]
     origin_canary_requests: [f64; ODDS],
-    #[serde(with = "wire::floats")]
     origin_canary_bad: [f64; ODDS],
-    #[serde(with = "wire::floats")]
     origin_stable_requests: [f64; ODDS],
-    #[serde(with = "wire::floats")]
     origin_stable_bad: [f64; ODDS],
     /// The weight that has not started yet.
-    #[serde(with = "wire::float")]
     reserve: f64,
     /// Steps begun.
     steps: u32,
     /// Bad events so far, each divided by the φ of its look.
-    #[serde(with = "wire::float")]
     clock: f64,
     /// The part of the weight for starts within steps that has been given out.
-    #[serde(with = "wire::float")]
     given: f64,
     tally: Tally,
-    #[serde(with = "wire::float")]
     peak: f64,
     /// The masses as they were before the latest look: what the two-look rule measures from.
-    #[serde(with = "wire::floats")]
     before: [f64; ODDS],
     /// The tally before the latest look that was cut off for being one alone, while each look since has added to the evidence.
     striking: Option<Tally>,
     /// Whether more looks of this kind would decide soon: nothing else makes them wait.
     pressing: bool,
     /// The grid, and what depends on the share alone, for looks that repeat it.
-    #[serde(skip, default = "Grid::new")]
     grid: Grid,
 }
 

@@ -1,6 +1,6 @@
 //! Sequential tests and their verdicts: is the canary worse than stable?
 //!
-//! Everything here is pure: no I/O, no clock, no randomness. Counts go in, a [`Judgement`] comes out, and it is valid whenever one
+//! Pure: no I/O, no clock, no randomness. Counts go in, a [`Judgement`] comes out, and it is valid whenever one
 //! looks. `docs/evidence.md`, which `cargo run --release --example evidence` writes, shows by simulation what it keeps and costs.
 //!
 //! | file | what it holds |
@@ -10,15 +10,15 @@
 //! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
 //! | [`outage`] | outages that both arms share, and the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
+//! | [`tally`] | what both arms have counted |
 //! | [`policy`] | what is asked of it: [`Policy`] |
 //! | [`share`] | whether requests are shared as the weights say: [`ShareWatch`] |
 //! | [`detector`] | all of it for one metric: [`Detector`] |
 //! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
-//! | [`budget`] | the arithmetic of error budgets: [`Slo`] |
+//! | [`budget`] | what an increase costs of an error budget: [`Budget`] |
 //!
 //! A rollout makes one [`Detector`] per metric, each with its part of α ([`shared_alpha`]), calls [`Detector::begin_step`] at each
-//! weight, [`Detector::look`] for each look that [`Counters::close`] gives, and combines the judgements with [`together`]. The
-//! state serialises, and a detector that was written down and read back goes on exactly as it would have.
+//! weight, [`Detector::look`] for each look that [`Counters::close`] gives, and combines the judgements with [`together`].
 //!
 //! Restarts and lost readiness are a metric like any other: `bad` counts them, `requests` counts pods times looks.
 
@@ -31,19 +31,21 @@ pub mod eprocess;
 pub mod outage;
 pub mod policy;
 pub mod share;
+pub mod tally;
 pub mod verdict;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use budget::{BurnAlert, OverBudget, Slo, SloError, Urgency, WORKBOOK_ALERTS};
+pub use budget::{Budget, Impossible, OverBudget};
 pub use confseq::ConfidenceSequence;
 pub use counters::{ClosedLook, Counters, Rejected, Sample};
 pub use detector::{Detector, Look, SECOND_LOOK};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
-pub use eprocess::{EProcess, Starts, Tally};
+pub use eprocess::{EProcess, Starts};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 pub use policy::{Policy, PolicyError, shared_alpha};
 pub use share::{Asked, Share, ShareWatch};
+pub use tally::Tally;
 pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

@@ -4,11 +4,8 @@
 //! slightly different times, so the looks in which it begins and ends would say whatever the scrape offsets say: these say
 //! nothing (the last one within it and the first one after it count as its end). In between, both arms are inside, and the comparison is as fair as ever; but the verdict is held.
 
-use serde::{Deserialize, Serialize};
-
 use super::dispersion::PodCounts;
-use super::eprocess::Tally;
-use super::wire;
+use super::tally::Tally;
 
 /// The time, in seconds, after which what stable did counts half.
 const HALF_LIFE: f64 = 600.0;
@@ -20,7 +17,7 @@ const SIGMAS: f64 = 6.0;
 const LEAST: f64 = 5.0;
 
 /// How a look stands to an outage of stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Stable does as it usually does.
     Calm,
@@ -31,11 +28,9 @@ pub enum Phase {
 }
 
 /// What stable usually does, and whether it does so now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutageWatch {
-    #[serde(with = "wire::float")]
     requests: f64,
-    #[serde(with = "wire::float")]
     bad: f64,
     burning: bool,
 }
@@ -88,25 +83,22 @@ const PARTS: f64 = 16.0;
 /// It is broken when, over the window, the canary's bad requests are more than the limit explains (Chernoff's bound for a
 /// Poisson count at or over its mean is at most e^−7, under one in a thousand), and stable's rate over the same window keeps the
 /// limit. The chance of a false alarm that a policy promises speaks of the comparison alone, not of this rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AbsoluteLimit {
-    #[serde(with = "wire::float")]
     rate: f64,
-    #[serde(with = "wire::float")]
     window_seconds: f64,
     /// The latest looks, the newest last, put together to about a sixteenth of the window each.
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Part {
     tally: Tally,
-    #[serde(with = "wire::float")]
     seconds: f64,
 }
 
 /// What an absolute limit says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitState {
     /// The canary keeps it, as far as can be told.
     Kept,

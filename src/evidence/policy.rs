@@ -2,31 +2,23 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::confseq::ConfidenceSequence;
-use super::wire;
 
 /// What is asked of the evidence, for one metric.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
     /// The increase of the bad rate over stable's that is let pass, as a share of requests (0.005 for half a percentage point).
-    #[serde(with = "wire::float")]
     pub max_increase: f64,
     /// The chance, over the whole rollout, that a canary as good as stable is failed on this metric. See [`shared_alpha`].
-    #[serde(with = "wire::float")]
     pub false_alarm: f64,
     /// The number of steps with a comparison that the rollout will have, at least 1.
     pub steps: u32,
     /// The least length of a look in seconds: the source's sampling interval. Shorter looks are put together. 0 where looks are exact,
     /// as with counters of one process. A look is also at least twice as long as its arms are read apart (see [`Look::apart`]).
-    #[serde(with = "wire::float")]
     pub look_seconds: f64,
     /// A limit on the canary's own bad rate, as a share of requests, if there is one.
-    #[serde(with = "wire::maybe")]
     pub absolute_limit: Option<f64>,
     /// The window of the absolute limit in seconds.
-    #[serde(with = "wire::float")]
     pub absolute_window: f64,
 }
 

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::eprocess::Tally;
+use super::tally::Tally;
 
 /// The length of the latest looks that are compared, in seconds: long enough for two looks of fifteen seconds, short
 /// enough that a change of the share shows within a few looks.

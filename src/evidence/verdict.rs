@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// What the evidence says of a canary. No evidence is not good evidence: the last two neither promote nor roll back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// The canary is worse by less than the policy's `maxIncrease`, with the confidence asked for.
     Pass,
@@ -30,7 +28,7 @@ impl fmt::Display for Verdict {
 }
 
 /// An arm of the comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
     /// The new revision.
     Canary,
@@ -48,7 +46,7 @@ impl fmt::Display for Arm {
 }
 
 /// Why a source gives no usable answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// It did not answer; the words say how.
     NoAnswer(
@@ -63,7 +61,7 @@ pub enum Missing {
 }
 
 /// Why a verdict is what it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     /// Pass: the interval lies under `maxIncrease`.
     WithinLimit,
@@ -204,7 +202,7 @@ impl fmt::Display for Amount {
 }
 
 /// What a verdict still needs, if what was seen so far goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Needed {
     /// The verdict that it tends to.
     pub toward: Verdict,
@@ -215,7 +213,7 @@ pub struct Needed {
 }
 
 /// The numbers behind a verdict. All rates are shares of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numbers {
     /// What was seen in this step.
     pub step: super::Tally,
@@ -236,7 +234,7 @@ pub struct Numbers {
 }
 
 /// A verdict with its reason and its numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,

@@ -1,8 +1,7 @@
-//! How the state of a test is written down: each `f64` as its bits, in base64.
+//! How what is kept of stable's dispersion is written down: each `f64` as its bits, in base64.
 //!
-//! A test that is written to `status`, read back by another process and carried on must end exactly where it
-//! would have ended. Decimal text does not promise that (a JSON reader may be off by the last bit, and JSON has
-//! no infinity), and eleven characters a number are also shorter than decimals are.
+//! Decimal text does not promise to be read back to the last bit, and eleven characters a number are shorter than
+//! decimals are.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -75,24 +74,6 @@ pub mod float {
     /// Reads the number back; what is not a finite number is an error.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         floats::deserialize::<1, D>(deserializer).map(|[value]| value)
-    }
-}
-
-/// Serialises a finite number that may be missing.
-pub mod maybe {
-    use super::*;
-
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Held(#[serde(with = "super::float")] f64);
-
-    /// Writes the number, or nothing.
-    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        serde::Serialize::serialize(&value.map(Held), serializer)
-    }
-
-    /// Reads the number back; what is not a finite number is an error.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-        Ok(Option::<Held>::deserialize(deserializer)?.map(|held| held.0))
     }
 }
 

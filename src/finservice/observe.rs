@@ -1,5 +1,5 @@
-//! Gathers what decisions about one FinService need. All of it comes from the index, without a
-//! request, but for the contents of a Secret that has changed.
+//! The snapshot: all that a decision about one FinService needs. It comes from the index and from those who are asked
+//! beside it, without a request, but for the contents of a Secret that has changed.
 
 use std::sync::Mutex;
 
@@ -7,23 +7,72 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 use super::index::child::ChildState;
-use super::index::{Index, Key, Observed};
-use super::{lock, secrets};
+use super::index::{Index, Observed, Parsed};
+use super::worker::Seen;
+use crate::actions::{Actions, hear};
+use crate::api::action::TargetKind;
 use crate::api::finservice::OnSecretChange;
+use crate::cloudcluster::peers::Peers;
+use crate::finservice::plan::secrets;
+use crate::judge::hub::Hub;
+use crate::runtime::key::Key;
+use crate::runtime::key::key_of;
+use crate::runtime::lock::lock;
 
-/// What is known of that FinService, with the digest of each Secret that it reads. `None` if there is
-/// none that parses.
+/// Those who know something beside the index.
+pub struct Beside<'a> {
+    /// What people say.
+    pub actions: &'a Actions,
+    /// What is measured, and what gates answer.
+    pub hub: &'a Hub<Key>,
+    /// How rollouts fare in other clusters.
+    pub peers: &'a Peers,
+}
+
+/// What is known of that FinService.
 ///
 /// # Errors
 /// If a Secret cannot be read; one that is gone is no error.
 pub async fn observe(
     client: &Client,
     index: &Mutex<Index>,
+    beside: &Beside<'_>,
     key: &Key,
-) -> Result<Option<Observed>, kube::Error> {
-    let Some(mut seen) = lock(index).observe(key) else { return Ok(None) };
+) -> Result<Seen, kube::Error> {
+    let mut seen = {
+        let index = lock(index);
+        match index.observe(key) {
+            Some(seen) => seen,
+            None => {
+                return Ok(match index.parsed(key) {
+                    Some(Parsed::Bad(unreadable)) => Seen::Unreadable(unreadable),
+                    _ => Seen::Gone,
+                });
+            }
+        }
+    };
+    if let Some(rollout) = &mut seen.rollout {
+        let changed_by = seen.service.metadata.annotations.as_ref().and_then(hear::changed_by);
+        rollout.hear(
+            beside.actions.said_to(TargetKind::CanaryRollout, &key_of(&rollout.object.metadata)),
+            changed_by,
+        );
+        rollout.measured(beside.hub.known(key));
+        rollout.peers = beside.peers.peers(key);
+    }
+    read_secrets(client, index, key, &mut seen).await?;
+    Ok(Seen::Whole(Box::new(seen)))
+}
+
+/// Fills in the digest of each Secret that the FinService reads.
+async fn read_secrets(
+    client: &Client,
+    index: &Mutex<Index>,
+    key: &Key,
+    seen: &mut Observed,
+) -> Result<(), kube::Error> {
     if seen.service.spec.on_secret_change == Some(OnSecretChange::Ignore) {
-        return Ok(Some(seen));
+        return Ok(());
     }
     let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
     let recorded: Vec<String> = seen
@@ -57,5 +106,5 @@ pub async fn observe(
             state.digest = Some(digest.into());
         }
     }
-    Ok(Some(seen))
+    Ok(())
 }

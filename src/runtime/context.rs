@@ -8,7 +8,9 @@ use super::events::Events;
 use super::http::Health;
 use super::lease::Leadership;
 use super::metrics::Metrics;
-use super::shutdown::Shutdown;
+use super::permits::Permits;
+use super::status_writer::StatusWriter;
+use tokio_util::sync::CancellationToken;
 
 /// Everything that a controller shares with the rest of the process. Cheap to clone.
 #[derive(Clone)]
@@ -19,20 +21,20 @@ pub struct Context {
     pub site: Arc<str>,
     /// The operator's own namespace, where CloudClusters are.
     pub namespace: Arc<str>,
-    /// Where gateways tell their counters; see `banyan run --gateway-metrics`.
-    pub proxies: Arc<[String]>,
-    /// The address of LaunchDarkly.
-    pub launch_darkly: Arc<str>,
     /// How many objects a controller works on at once.
     pub concurrency: usize,
     /// Whether this replica may act: ask before each write.
     pub leadership: Leadership,
-    /// Where to say that the caches are filled.
+    /// Where to say that caches are filled.
     pub health: Health,
+    /// How much may be asked of the API server at once, by all controllers together.
+    pub permits: Arc<Permits>,
+    /// How to write a status.
+    pub statuses: StatusWriter,
     /// Where to publish Events.
     pub events: Events,
     /// Where to count.
     pub metrics: Metrics,
     /// When triggered: take no more work, finish what is in work, return.
-    pub shutdown: Shutdown,
+    pub shutdown: CancellationToken,
 }

@@ -5,16 +5,11 @@
 //! it; the two are the same if and only if applying would change nothing. So the operator keeps
 //! eight bytes of each child instead of the child (see `docs/decisions/0001`).
 
+use crate::api::labels::MANAGER;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
-
-/// The field manager under which everything is applied.
-pub const MANAGER: &str = "banyan";
-/// The field manager that scales Deployments. Replicas are never applied: a field once applied and
-/// then left out would fall back to its default of one.
-pub const SCALER: &str = "banyan-scale";
 
 /// Digest of what an object says: of its metadata, and of all else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
+use crate::api::notice::Reason;
 
 /// How many Events may wait to be published. At the rate below they are out in under two minutes.
 const WAITING: usize = 1024;
@@ -31,110 +32,6 @@ pub const REPEAT_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// A note may have at most 1024 bytes, says the API.
 const LONGEST_NOTE: usize = 1024;
-
-/// Why an Event is sent: its `reason`, which alerts can match. Values are never renamed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// A pod template that was not there before became a revision.
-    RevisionCreated,
-    /// A revision takes all traffic.
-    RevisionPromoted,
-    /// A revision that nothing needs any more was removed.
-    RevisionRemoved,
-    /// A child was changed or deleted by somebody else, and restored.
-    DriftRepaired,
-    /// An object that existed before was taken over, because its owner said so.
-    Adopted,
-    /// An object of that name exists and is not ours; it was left alone.
-    NotOurs,
-    /// Another manager keeps setting a field back; it was left to them.
-    Contended,
-    /// A person must act; the note says on what.
-    Stalled,
-    /// What stood in the way is solved.
-    Recovered,
-    /// A rollout of a new revision begins.
-    RolloutStarted,
-    /// The canary's weight goes up.
-    WeightShifted,
-    /// The canary's weight went to zero, and it is not tried again without a command.
-    RolledBack,
-    /// A rollout ends before its time without anybody's fault: another template came, or stable's own.
-    RolloutCancelled,
-    /// A person stopped a rollout, or let it go on.
-    RolloutPaused,
-    /// A rollout waits: for evidence beyond its time, for pods, for other clusters, for a Failover.
-    RolloutHeld,
-    /// A rollout waits at a gate.
-    GateReached,
-    /// A gate opened.
-    GateOpened,
-    /// The rollback window is over.
-    WindowClosed,
-    /// What a person said is not carried out; the note says why.
-    ActionRefused,
-}
-
-impl Reason {
-    /// The `reason` of the Event.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RevisionCreated => "RevisionCreated",
-            Self::RevisionPromoted => "RevisionPromoted",
-            Self::RevisionRemoved => "RevisionRemoved",
-            Self::DriftRepaired => "DriftRepaired",
-            Self::Adopted => "Adopted",
-            Self::NotOurs => "NotOurs",
-            Self::Contended => "Contended",
-            Self::Stalled => "Stalled",
-            Self::Recovered => "Recovered",
-            Self::RolloutStarted => "RolloutStarted",
-            Self::WeightShifted => "WeightShifted",
-            Self::RolledBack => "RolledBack",
-            Self::RolloutCancelled => "RolloutCancelled",
-            Self::RolloutPaused => "RolloutPaused",
-            Self::RolloutHeld => "RolloutHeld",
-            Self::GateReached => "GateReached",
-            Self::GateOpened => "GateOpened",
-            Self::WindowClosed => "WindowClosed",
-            Self::ActionRefused => "ActionRefused",
-        }
-    }
-
-    /// The `action` of the Event: what was done about it.
-    const fn action(self) -> &'static str {
-        match self {
-            Self::RevisionCreated => "Create",
-            Self::RevisionPromoted => "Promote",
-            Self::RevisionRemoved => "Remove",
-            Self::DriftRepaired => "Repair",
-            Self::Adopted => "Adopt",
-            Self::NotOurs | Self::Contended => "Leave",
-            Self::Stalled => "Wait",
-            Self::Recovered | Self::GateOpened => "Resume",
-            Self::RolloutStarted => "Start",
-            Self::WeightShifted => "Shift",
-            Self::RolledBack => "RollBack",
-            Self::RolloutCancelled => "Cancel",
-            Self::RolloutPaused | Self::RolloutHeld | Self::GateReached => "Wait",
-            Self::WindowClosed => "Close",
-            Self::ActionRefused => "Refuse",
-        }
-    }
-
-    /// Whether `kubectl` shows it as a warning.
-    pub const fn is_warning(self) -> bool {
-        matches!(
-            self,
-            Self::DriftRepaired
-                | Self::NotOurs
-                | Self::Contended
-                | Self::Stalled
-                | Self::RolledBack
-                | Self::ActionRefused
-        )
-    }
-}
 
 /// An Event on its way.
 #[derive(Debug)]
@@ -330,7 +227,7 @@ mod tests {
         let (events, sent, metrics) = publisher(false);
         let start = Instant::now();
         for n in 0..3000 {
-            events.publish(about(&n.to_string()), Reason::RevisionCreated, "first");
+            events.publish(about(&n.to_string()), Reason::RevisionPromoted, "first");
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -344,7 +241,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_fails_is_counted_and_forgotten() {
         let (events, _, metrics) = publisher(true);
-        events.publish(about("a"), Reason::NotOurs, "Deployment a belongs to helm");
+        events.publish(about("a"), Reason::Stalled, "Deployment a belongs to helm");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((count(&metrics, "failed"), count(&metrics, "published")), (1, 0));
     }

@@ -3,12 +3,14 @@
 //! | path | 200 when |
 //! |---|---|
 //! | `/healthz` | the process runs and its leader election moves; otherwise Kubernetes restarts it |
-//! | `/readyz` | it leads and its caches are filled, or it stands by and can see the Lease |
+//! | `/readyz` | it leads and the caches of all controllers are filled, or it stands by and can see the Lease |
 //! | `/metrics` | always; see [`super::metrics`] |
+//!
+//! What a program answers beside that is its own: see [`crate::cli::operator`].
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,8 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lease::Leadership;
+use super::lock::lock;
 use super::metrics::{CONTENT_TYPE, Metrics};
-use super::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// How long the election may be silent before the process counts as hung: three times the most it should be.
 const SILENT_TOO_LONG: Duration = Duration::from_secs(30);
@@ -31,24 +34,29 @@ const SILENT_TOO_LONG: Duration = Duration::from_secs(30);
 pub struct Health {
     heartbeat: watch::Receiver<Instant>,
     leadership: Leadership,
-    synced: Arc<AtomicBool>,
-    shutdown: Shutdown,
+    gates: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+    shutdown: CancellationToken,
 }
 
 impl Health {
     /// The health of a process whose election beats in `heartbeat`.
-    pub fn new(heartbeat: watch::Receiver<Instant>, leadership: Leadership, shutdown: Shutdown) -> Self {
-        Self { heartbeat, leadership, synced: Arc::default(), shutdown }
+    pub fn new(
+        heartbeat: watch::Receiver<Instant>,
+        leadership: Leadership,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { heartbeat, leadership, gates: Arc::default(), shutdown }
     }
 
-    /// Says that the caches are filled.
-    pub fn set_synced(&self) {
-        self.synced.store(true, Ordering::Relaxed);
+    /// A gate of that name, closed: a process that leads is ready once it has gates and all of them are open.
+    pub fn gate(&self, name: &'static str) -> Gate {
+        lock(&self.gates).insert(name, false);
+        Gate { name, gates: Arc::clone(&self.gates) }
     }
 
     fn alive(&self) -> Result<&'static str, String> {
         let silent = self.heartbeat.borrow().elapsed();
-        if silent > SILENT_TOO_LONG && !self.shutdown.is_triggered() {
+        if silent > SILENT_TOO_LONG && !self.shutdown.is_cancelled() {
             return Err(format!("the leader election has been silent for {silent:.0?}"));
         }
         Ok("ok")
@@ -56,14 +64,33 @@ impl Health {
 
     fn ready(&self) -> Result<&'static str, String> {
         self.alive()?;
-        if self.shutdown.is_triggered() {
+        if self.shutdown.is_cancelled() {
             return Err("shutting down".into());
         }
-        match (self.leadership.is_leader(), self.synced.load(Ordering::Relaxed)) {
-            (true, true) => Ok("leading"),
-            (true, false) => Err("leading; the caches are not filled yet".into()),
-            (false, _) => Ok("standing by"),
+        if !self.leadership.is_leader() {
+            return Ok("standing by");
         }
+        let gates = lock(&self.gates);
+        let closed: Vec<&str> = gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect();
+        match closed.as_slice() {
+            [] if gates.is_empty() => Err("leading; no controller has been started yet".into()),
+            [] => Ok("leading"),
+            closed => Err(format!("leading; the caches of {} are not filled yet", closed.join(", "))),
+        }
+    }
+}
+
+/// What a controller opens once its caches are filled.
+#[derive(Debug)]
+pub struct Gate {
+    name: &'static str,
+    gates: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+}
+
+impl Gate {
+    /// The caches are filled.
+    pub fn open(self) {
+        lock(&self.gates).insert(self.name, true);
     }
 }
 
@@ -74,8 +101,8 @@ fn answer(health: Result<&'static str, String>) -> (StatusCode, String) {
     }
 }
 
-/// The routes.
-fn router(health: Health, metrics: Metrics) -> Router {
+/// The routes that every process has.
+pub fn router(health: Health, metrics: Metrics) -> Router {
     let metrics = get(|State(metrics): State<Metrics>| async move {
         match metrics.encode() {
             Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text)),
@@ -112,13 +139,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 /// If the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    health: Health,
-    metrics: Metrics,
-    shutdown: Shutdown,
+    routes: Router,
+    shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(health, metrics))
-        .with_graceful_shutdown(async move { shutdown.triggered().await })
-        .await
+    axum::serve(listener, routes).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
 }
 
 #[cfg(test)]
@@ -131,12 +155,12 @@ mod tests {
     struct Process {
         beat: watch::Sender<Instant>,
         health: Health,
-        shutdown: Shutdown,
+        shutdown: CancellationToken,
     }
 
     fn process(leadership: Leadership) -> Process {
         let (beat, heartbeat) = watch::channel(Instant::now());
-        let shutdown = Shutdown::new();
+        let shutdown = CancellationToken::new();
         Process { beat, health: Health::new(heartbeat, leadership, shutdown.clone()), shutdown }
     }
 
@@ -152,10 +176,15 @@ mod tests {
     async fn a_leader_is_ready_once_its_caches_are_filled() {
         let process = process(Leadership::always());
         assert_eq!(get(&process, "/healthz").await, (200, "ok\n".into()));
-        assert_eq!(get(&process, "/readyz").await.0, 503);
-        process.health.set_synced();
+        let not_started = "leading; no controller has been started yet\n";
+        assert_eq!(get(&process, "/readyz").await, (503, not_started.into()));
+        let (one, other) = (process.health.gate("finservices"), process.health.gate("cloudclusters"));
+        one.open();
+        let one_is_left = "leading; the caches of cloudclusters are not filled yet\n";
+        assert_eq!(get(&process, "/readyz").await, (503, one_is_left.into()));
+        other.open();
         assert_eq!(get(&process, "/readyz").await, (200, "leading\n".into()));
-        process.shutdown.trigger();
+        process.shutdown.cancel();
         assert_eq!(get(&process, "/readyz").await, (503, "shutting down\n".into()));
         assert_eq!(
             get(&process, "/healthz").await.0,
@@ -194,8 +223,9 @@ mod tests {
     async fn serving_ends_when_told() {
         let process = process(Leadership::always());
         let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let served = tokio::spawn(serve(listener, process.health, Metrics::new(), process.shutdown.clone()));
-        process.shutdown.trigger();
+        let routes = router(process.health, Metrics::new());
+        let served = tokio::spawn(serve(listener, routes, process.shutdown.clone()));
+        process.shutdown.cancel();
         served.await.unwrap().unwrap();
     }
 }

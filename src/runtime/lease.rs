@@ -14,12 +14,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lease_store::{Claim, Lease, Store, StoreError};
-use super::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl<S: Store> Election<S> {
     /// Takes part until `release` is triggered, then gives the Lease back; or until leadership is lost, which the
     /// process should not survive. Errors of the API server are logged and tried again. No write is left on its
     /// way: what was sent is waited for.
-    pub async fn run(self, release: Shutdown) -> Ended {
+    pub async fn run(self, release: CancellationToken) -> Ended {
         let Some(mut lease) = self.stand_by(&release).await else {
             return Ended::Released;
         };
@@ -185,10 +185,10 @@ impl<S: Store> Election<S> {
     }
 
     /// Waits for our turn and claims; returns the Lease as we wrote it, or `None` when released before.
-    async fn stand_by(&self, release: &Shutdown) -> Option<Lease> {
+    async fn stand_by(&self, release: &CancellationToken) -> Option<Lease> {
         let mut changes = pin!(self.store.changes().fuse());
         let mut observed: Option<Observed> = None;
-        while !release.is_triggered() {
+        while !release.is_cancelled() {
             let now = Instant::now();
             self.beat.send_replace(now);
             let Some(known) = &observed else {
@@ -205,7 +205,7 @@ impl<S: Store> Election<S> {
                         observed = Some(Observed::next(observed, lease, Instant::now()));
                     }
                     () = tokio::time::sleep_until(until.min(now + self.timing.duration)) => {}
-                    () = release.triggered() => {}
+                    () = release.cancelled() => {}
                 }
                 continue;
             }
@@ -228,14 +228,14 @@ impl<S: Store> Election<S> {
 
     /// Renews `lease` until that was not possible in time, or somebody else has it, and returns why; or until
     /// released, and returns `None`.
-    async fn lead(&self, lease: &mut Lease, release: &Shutdown) -> Option<String> {
+    async fn lead(&self, lease: &mut Lease, release: &CancellationToken) -> Option<String> {
         let mut pause = self.timing.renew_every;
         loop {
             self.beat.send_replace(Instant::now());
             let until = (*self.until.borrow()).unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
-                () = release.triggered() => return None,
+                () = release.cancelled() => return None,
                 () = tokio::time::sleep_until(until) => {
                     return Some(format!("it could not be renewed for {:?}", self.timing.act_for));
                 }
@@ -303,10 +303,10 @@ impl<S: Store> Election<S> {
         }
     }
 
-    async fn pause(&self, release: &Shutdown) {
+    async fn pause(&self, release: &CancellationToken) {
         tokio::select! {
             () = tokio::time::sleep(self.timing.retry_every) => {}
-            () = release.triggered() => {}
+            () = release.cancelled() => {}
         }
     }
 
@@ -339,9 +339,6 @@ pub fn unique_identity(name: &str) -> String {
     hasher.write_u32(std::process::id());
     format!("{name}_{:016x}", hasher.finish())
 }
-
-/// A stream that tells of each version of a Lease; `None` when it is gone.
-pub type Changes<'a> = std::pin::Pin<Box<dyn Stream<Item = Option<Lease>> + Send + 'a>>;
 
 #[cfg(test)]
 #[path = "lease_tests.rs"]

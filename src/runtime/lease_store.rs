@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-
-use super::lease::Changes;
 
 /// A claim to lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +94,9 @@ pub enum StoreError {
     #[error("{0}")]
     Failed(String),
 }
+
+/// A stream that tells of each version of a Lease; `None` when it is gone.
+pub type Changes<'a> = std::pin::Pin<Box<dyn Stream<Item = Option<Lease>> + Send + 'a>>;
 
 /// Where a Lease is kept.
 pub trait Store: Send + Sync {

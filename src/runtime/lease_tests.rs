@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::runtime::lease_store::Changes;
 
 /// An API server with one Lease: conditional writes, and a watch that a test can cut.
 #[derive(Clone)]
@@ -107,13 +108,13 @@ impl Store for Link {
 
 struct Replica {
     leadership: Leadership,
-    release: Shutdown,
+    release: CancellationToken,
     task: JoinHandle<Ended>,
 }
 
 fn replica(link: &Link, name: &str) -> Replica {
     let (election, leadership) = Election::new(link.clone(), name.into(), Timing::default());
-    let release = Shutdown::new();
+    let release = CancellationToken::new();
     let task = tokio::spawn(election.run(release.clone()));
     Replica { leadership, release, task }
 }
@@ -163,7 +164,7 @@ async fn after_a_release_the_second_takes_over_at_once() {
     until_leading(&a).await;
     let b = replica(&server.link(), "b");
     seconds(20.0).await;
-    a.release.trigger();
+    a.release.cancel();
     assert!(until_leading(&b).await < Duration::from_millis(100));
     assert_eq!(a.task.await.unwrap(), Ended::Released);
     assert!(!a.leadership.is_leader());
@@ -176,7 +177,7 @@ async fn a_standby_that_is_released_leaves_the_lease_alone() {
     until_leading(&a).await;
     let b = replica(&server.link(), "b");
     seconds(3.0).await;
-    b.release.trigger();
+    b.release.cancel();
     assert_eq!(b.task.await.unwrap(), Ended::Released);
     assert_eq!(server.holder().as_deref(), Some("a"));
 }
@@ -276,7 +277,7 @@ async fn a_short_interruption_costs_nothing() {
         seconds(10.0).await;
         assert!(a.leadership.is_leader());
     }
-    a.release.trigger();
+    a.release.cancel();
     assert_eq!(a.task.await.unwrap(), Ended::Released);
 }
 
@@ -310,7 +311,7 @@ async fn an_edit_by_hand_that_leaves_the_holder_is_no_loss() {
     seconds(5.0).await;
     assert!(a.leadership.is_leader());
     server.put(claim);
-    a.release.trigger();
+    a.release.cancel();
     assert_eq!(a.task.await.unwrap(), Ended::Released);
     assert_eq!(server.holder(), None);
 }
@@ -323,7 +324,7 @@ async fn a_release_that_nobody_answers_ends_all_the_same() {
     until_leading(&a).await;
     link.cut.store(true, Ordering::SeqCst);
     let start = Instant::now();
-    a.release.trigger();
+    a.release.cancel();
     assert!(matches!(a.task.await.unwrap(), Ended::NotReleased(_)));
     assert!(start.elapsed() < Duration::from_secs(3));
 }
@@ -334,7 +335,7 @@ async fn the_heartbeat_goes_on_while_leading_and_standing_by() {
     for name in ["leader", "standby"] {
         let (election, _) = Election::new(server.link(), name.into(), Timing::default());
         let beat = election.heartbeat();
-        tokio::spawn(election.run(Shutdown::new()));
+        tokio::spawn(election.run(CancellationToken::new()));
         for _ in 0..30 {
             seconds(3.1).await;
             assert!(beat.borrow().elapsed() <= Timing::default().duration, "{name}");
@@ -413,7 +414,7 @@ proptest! {
                         links[n].cut.store(false, Ordering::SeqCst);
                         links[n].deaf.store(false, Ordering::SeqCst);
                     }
-                    3 => replicas[n].release.trigger(),
+                    3 => replicas[n].release.cancel(),
                     _ => {
                         lives += 1;
                         replicas[n].task.abort();
@@ -431,7 +432,7 @@ proptest! {
             for (n, link) in links.iter().enumerate() {
                 link.cut.store(false, Ordering::SeqCst);
                 link.deaf.store(false, Ordering::SeqCst);
-                if replicas[n].task.is_finished() || replicas[n].release.is_triggered() {
+                if replicas[n].task.is_finished() || replicas[n].release.is_cancelled() {
                     lives += 1;
                     replicas[n].task.abort();
                     replicas[n] = replica(link, &format!("r{n}-{lives}"));

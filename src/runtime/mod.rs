@@ -8,28 +8,38 @@
 //! | [`client`] | the connection to an API server, with every request counted |
 //! | [`request`] | what a request to an API server asks for, in RBAC's words |
 //! | [`events`] | Kubernetes Events that never slow a reconcile down |
+//! | [`follow`] | all objects of one kind: a list, then a watch from there, and again after a fault |
 //! | [`items`] | a list read one by one while its text arrives |
+//! | [`key`] | what an object is known by |
+//! | [`lock`] | locks that a panic elsewhere does not spoil |
+//! | [`raw_object`] | objects of any kind, read in one pass |
 //! | [`patch`] | how this operator writes |
+//! | [`permits`] | how much is asked of an API server at once |
+//! | [`status_writer`] | how every controller writes statuses |
 //! | [`metrics`] | the figures at `/metrics` |
 //! | [`process`] | memory and CPU of this process, for `/metrics` |
 //! | [`http`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`telemetry`] | logs, and traces on demand |
-//! | [`shutdown`] | the word to stop, heard everywhere |
 //! | [`context`] | all of the above in one value, as a controller gets it |
 
 pub mod client;
 pub mod context;
 pub mod digest;
 pub mod events;
+pub mod follow;
 pub mod http;
 pub mod items;
+pub mod key;
 pub mod lease;
 pub mod lease_store;
 pub mod live;
+pub mod lock;
 pub mod metrics;
 pub mod patch;
+pub mod permits;
 pub mod process;
 pub mod queue;
+pub mod raw_object;
 pub mod request;
-pub mod shutdown;
+pub mod status_writer;
 pub mod telemetry;

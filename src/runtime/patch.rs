@@ -2,7 +2,7 @@
 
 use kube::api::PatchParams;
 
-use super::digest::{MANAGER, SCALER};
+use crate::api::labels::{MANAGER, SCALER};
 
 /// A server-side apply of ours. `force` takes over fields that others own.
 ///

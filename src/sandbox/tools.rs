@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::build;
+pub use super::build::{Source, Tool};
 use super::error::{Context, Error, Result};
 use super::install;
 use super::process::Supervisor;
@@ -16,50 +17,6 @@ use super::progress::Progress;
 
 /// The version of Kubernetes that the control planes run, as in `tests/controlplane/go.mod`.
 pub const KUBERNETES: &str = "v1.36.3";
-
-/// Something that is built or downloaded once and kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Tool {
-    /// Its name; also that of the program.
-    pub name: &'static str,
-    /// Its version, as the module has it.
-    pub version: &'static str,
-    /// Where it comes from.
-    pub source: Source,
-    /// About how many Go packages a cold build compiles, so that progress can say how far it is.
-    pub packages: usize,
-}
-
-/// Where a tool comes from.
-#[derive(Debug, Clone, Copy)]
-pub enum Source {
-    /// A Go program whose source is part of this crate: file names and their contents.
-    Embedded {
-        /// The files of its module.
-        files: &'static [(&'static str, &'static str)],
-        /// Linker flags.
-        ldflags: &'static str,
-    },
-    /// A Go program that `go install` fetches.
-    Install {
-        /// Its package, without the version.
-        package: &'static str,
-    },
-    /// Kubernetes objects in files of a Go module, put together into one JSON file, which is read much faster.
-    Files {
-        /// The module, without the version.
-        module: &'static str,
-        /// Files, or folders of which every `.yaml` is taken except `kustomization.yaml`.
-        paths: &'static [&'static str],
-    },
-    /// A program inside a wheel of the Python package index, for Linux alone.
-    Wheel {
-        /// The package, without the version.
-        package: &'static str,
-        /// Where the program lies in it.
-        file: &'static str,
-    },
-}
 
 /// Keeps processes, and outlives nobody; see [`super::process`].
 pub const SUPERVISE: Tool = Tool {

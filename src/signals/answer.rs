@@ -13,7 +13,6 @@
 //! That is decided for each metric, since a histogram of the proxies may lack the bound that the pods' has.
 
 use super::counts::{Counts, Untold};
-use super::pods::arm_name;
 use super::subject::{Answer, Arm, Counted, Reading, Subject, What};
 use crate::evidence::pod_id;
 
@@ -173,12 +172,12 @@ fn by_pods(subject: &Subject, what: &What, pods: &[View]) -> Result<Vec<Reading>
                 bad,
             }),
             Err(why @ Untold::NotANumber) => spoilt = Some((view.arm, why)),
-            Err(why) => return Err(format!("as pods of {} count, {why}", arm_name(subject, view.arm))),
+            Err(why) => return Err(format!("as pods of {} count, {why}", subject.arm_name(view.arm))),
         }
     }
     match spoilt {
         Some((arm, why)) if !readings.iter().any(|reading| reading.arm == arm) => {
-            Err(format!("no pod of {} can be used: {why}", arm_name(subject, arm)))
+            Err(format!("no pod of {} can be used: {why}", subject.arm_name(arm)))
         }
         _ => Ok(readings),
     }

@@ -17,21 +17,19 @@
 //! | [`vector`] | what its API answers; pure |
 //! | [`series`] | from that to what pods and proxies counted; pure |
 //! | [`prometheus`] | Prometheus as a source, and as a gate |
-//! | [`sources`] | all of them, behind the hub |
-//! | [`hub`] | asks about all rollouts that are under way, and wakes those whose verdict changed |
-//! | `followed` | one rollout that the hub follows; pure |
+//! | [`ask`] | the one door to all of them |
+//! | [`sources`] | all of them, each made once |
 //! | [`webhook`] | a web server as a gate |
 //! | [`fetch`] | one request, with a deadline and a bound |
 
 pub mod answer;
+pub mod ask;
 pub mod builtin;
 pub mod counts;
 pub mod exposition;
 pub mod fetch;
-mod followed;
 pub mod gateway;
 pub mod grpc;
-pub mod hub;
 pub mod pods;
 pub mod prometheus;
 pub mod promql;
@@ -43,6 +41,7 @@ mod testing;
 pub mod vector;
 pub mod webhook;
 
+pub use ask::{Ask, GateReply, SourceKey};
 pub use builtin::BuiltIn;
 pub use prometheus::Prometheus;
 pub use sources::Sources;

@@ -88,12 +88,6 @@ pub fn bound(sample: &Sample<'_, '_>) -> f64 {
     sample.label("le").and_then(|bound| bound.parse().ok()).unwrap_or(f64::NAN)
 }
 
-/// An arm, in words.
-pub fn arm_name(subject: &Subject, arm: usize) -> String {
-    let role = if arm == 0 { "stable" } else { "the canary" };
-    format!("{role} (`{}`)", subject.arms[arm].service)
-}
-
 /// The views of all pods that told something. `told` says what a pod of an arm told, or why not.
 ///
 /// Pods that are not Ready are not asked. A pod that does not answer is left out as long as another one of its arm
@@ -112,7 +106,7 @@ pub fn views(
         if arm.revision.is_empty() && arm.pods.is_empty() {
             return Err(format!(
                 "{} is the old backend, whose pods are not known: only proxies can count its requests",
-                arm_name(subject, place)
+                subject.arm_name(place)
             ));
         }
         let (mut asked, mut heard, mut first) = (0, 0, None);
@@ -141,10 +135,10 @@ pub fn views(
             Some(why) => {
                 return Err(format!(
                     "none of the {asked} Ready pods of {} tells its counters; {why}",
-                    arm_name(subject, place)
+                    subject.arm_name(place)
                 ));
             }
-            None if place == 1 => return Err(format!("no pod of {} is Ready", arm_name(subject, place))),
+            None if place == 1 => return Err(format!("no pod of {} is Ready", subject.arm_name(place))),
             None => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Prometheus, or what speaks its API, as a source: one question for the built-in metrics of all rollouts, and one
 //! for all metrics of services' own.
 
+use crate::signals::GateReply;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,6 @@ use super::series::{self, Series};
 use super::subject::{self, Subject, What};
 use super::vector::{self, Refused, Row};
 use super::{answer::View, pods};
-use crate::canary::facts;
 
 /// How long a question may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -154,9 +154,9 @@ impl Prometheus {
 
     /// Asks gates, equal ones once. Any series opens a gate, whatever its value; none closes it. Answers come in
     /// order.
-    pub async fn gate(&self, queries: &[&str]) -> Vec<facts::Answer> {
+    pub async fn gate(&self, queries: &[&str]) -> Vec<GateReply> {
         let distinct: BTreeSet<&str> = queries.iter().copied().collect();
-        let answers: BTreeMap<&str, facts::Answer> =
+        let answers: BTreeMap<&str, GateReply> =
             self.each(distinct).await.into_iter().map(|(query, rows)| (query, gate(rows))).collect();
         queries.iter().map(|query| answers[query].clone()).collect()
     }
@@ -256,11 +256,11 @@ fn own_queries(subjects: &[Subject]) -> BTreeSet<&str> {
 }
 
 /// What an answer means to a gate.
-fn gate(rows: Result<Vec<Row>, Refused>) -> facts::Answer {
+fn gate(rows: Result<Vec<Row>, Refused>) -> GateReply {
     match rows {
-        Ok(rows) if rows.is_empty() => facts::Answer::No("the query gives no series".to_owned()),
-        Ok(_) => facts::Answer::Yes,
-        Err(why) => facts::Answer::Nobody(why.to_string()),
+        Ok(rows) if rows.is_empty() => GateReply::No("the query gives no series".to_owned()),
+        Ok(_) => GateReply::Yes,
+        Err(why) => GateReply::Nobody(why.to_string()),
     }
 }
 

@@ -217,15 +217,15 @@ async fn gates_open_by_any_series_and_are_asked_once_each() {
     let server = Server::start([Reply::Text(vector(vec![of_revision(None, "x", 0.0)]))]).await;
     let prometheus = source(&server);
     let answers = prometheus.gate(&["a == 0", "a == 0"]).await;
-    assert_eq!(answers, [facts::Answer::Yes, facts::Answer::Yes], "0 is a value like any other");
+    assert_eq!(answers, [GateReply::Yes, GateReply::Yes], "0 is a value like any other");
     assert_eq!(server.asked().len(), 1);
     server.reply([Reply::Text(vector(vec![]))]);
-    assert_eq!(prometheus.gate(&["a"]).await, [facts::Answer::No("the query gives no series".into())]);
+    assert_eq!(prometheus.gate(&["a"]).await, [GateReply::No("the query gives no series".into())]);
     server.reply([Reply::Status(500, String::new())]);
-    assert_eq!(prometheus.gate(&["a"]).await, [facts::Answer::Nobody("status 500".into())]);
+    assert_eq!(prometheus.gate(&["a"]).await, [GateReply::Nobody("status 500".into())]);
     server.reply([Reply::Silence]);
     let late = prometheus.with_deadline(SOON).gate(&["a"]).await;
-    assert_eq!(late, [facts::Answer::Nobody("no answer within 100ms".into())]);
+    assert_eq!(late, [GateReply::Nobody("no answer within 100ms".into())]);
 }
 
 #[tokio::test]

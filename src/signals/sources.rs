@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
+use super::ask::{Ask, GateReply, SourceKey};
 use super::builtin::{BuiltIn, BuiltInError, Limits};
-use super::hub::{Ask, SourceKey};
 use super::prometheus::Prometheus;
 use super::subject::{Answer, Subject};
 use super::webhook;
 use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
-use crate::canary::facts;
 
 /// After how long a Prometheus that gives no answer is made anew: its Secrets may have changed. Secrets are not
 /// read at other times.
@@ -110,8 +109,8 @@ impl Ask for Sources {
         }
     }
 
-    async fn queries(&self, source: &SourceKey, queries: &[String]) -> Vec<facts::Answer> {
-        let none = |why: &str| queries.iter().map(|_| facts::Answer::Nobody(why.to_owned())).collect();
+    async fn queries(&self, source: &SourceKey, queries: &[String]) -> Vec<GateReply> {
+        let none = |why: &str| queries.iter().map(|_| GateReply::Nobody(why.to_owned())).collect();
         let SourceKey::Prometheus { namespace, spec } = source else {
             return none("analysis.source names no Prometheus");
         };
@@ -124,7 +123,7 @@ impl Ask for Sources {
         }
     }
 
-    async fn webhook(&self, url: &str, told: &serde_json::Value) -> facts::Answer {
+    async fn webhook(&self, url: &str, told: &serde_json::Value) -> GateReply {
         webhook::ask(&self.web, url, told).await
     }
 }

@@ -28,6 +28,14 @@ pub struct Subject {
     pub chosen: bool,
 }
 
+impl Subject {
+    /// An arm, in words.
+    pub(super) fn arm_name(&self, arm: usize) -> String {
+        let role = if arm == 0 { "stable" } else { "the canary" };
+        format!("{role} (`{}`)", self.arms[arm].service)
+    }
+}
+
 /// An arm of a comparison.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arm {

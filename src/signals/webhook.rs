@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::{Client, Url};
 
+use super::ask::GateReply;
 use super::fetch;
-use crate::canary::facts::Answer;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -21,19 +21,19 @@ pub fn client() -> Result<Client, reqwest::Error> {
 }
 
 /// Posts `body` and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
-pub async fn ask(client: &Client, url: &str, body: &serde_json::Value) -> Answer {
+pub async fn ask(client: &Client, url: &str, body: &serde_json::Value) -> GateReply {
     ask_within(client, url, body, DEADLINE).await
 }
 
-async fn ask_within(client: &Client, url: &str, body: &serde_json::Value, deadline: Duration) -> Answer {
+async fn ask_within(client: &Client, url: &str, body: &serde_json::Value, deadline: Duration) -> GateReply {
     let url = match Url::parse(url) {
         Ok(url) => url,
-        Err(error) => return Answer::Nobody(format!("`{url}` is no address: {error}")),
+        Err(error) => return GateReply::Nobody(format!("`{url}` is no address: {error}")),
     };
     match fetch::text(client.post(url).json(body), deadline, BYTES).await {
-        Ok((status, _)) if status.is_success() => Answer::Yes,
-        Ok((status, _)) => Answer::No(format!("status {}", status.as_u16())),
-        Err(why) => Answer::Nobody(why.to_string()),
+        Ok((status, _)) if status.is_success() => GateReply::Yes,
+        Ok((status, _)) => GateReply::No(format!("status {}", status.as_u16())),
+        Err(why) => GateReply::Nobody(why.to_string()),
     }
 }
 
@@ -61,13 +61,13 @@ mod tests {
         for _ in 0..4 {
             answers.push(ask(&client, &url, &body).await);
         }
-        let no = |words: &str| Answer::No(words.to_owned());
-        assert_eq!(answers, [Answer::Yes, Answer::Yes, no("status 403"), no("status 302")]);
+        let no = |words: &str| GateReply::No(words.to_owned());
+        assert_eq!(answers, [GateReply::Yes, GateReply::Yes, no("status 403"), no("status 302")]);
         let (head, sent) = server.asked().swap_remove(0);
         assert!(head.starts_with("POST /ok?release=1 HTTP/1.1"), "{head}");
         assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
         assert_eq!(sent, body.to_string());
-        assert!(matches!(ask(&client, &url, &body).await, Answer::Nobody(_)), "half an answer is none");
+        assert!(matches!(ask(&client, &url, &body).await, GateReply::Nobody(_)), "half an answer is none");
     }
 
     #[tokio::test]
@@ -76,11 +76,14 @@ mod tests {
         let client = client().unwrap();
         let url = format!("http://{}/", server.address);
         let late = ask_within(&client, &url, &json!({}), Duration::from_millis(200)).await;
-        assert_eq!(late, Answer::Nobody("no answer within 200ms".into()));
+        assert_eq!(late, GateReply::Nobody("no answer within 200ms".into()));
         // Nobody listens there.
         let refused = ask(&client, "http://127.0.0.9:9/", &json!({})).await;
-        assert!(matches!(&refused, Answer::Nobody(why) if why.contains("refused")), "{refused:?}");
+        assert!(matches!(&refused, GateReply::Nobody(why) if why.contains("refused")), "{refused:?}");
         let none = ask(&client, "nonsense", &json!({})).await;
-        assert!(matches!(&none, Answer::Nobody(why) if why.contains("`nonsense` is no address")), "{none:?}");
+        assert!(
+            matches!(&none, GateReply::Nobody(why) if why.contains("`nonsense` is no address")),
+            "{none:?}"
+        );
     }
 }

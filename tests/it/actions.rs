@@ -1,14 +1,14 @@
 //! People on a real API server: who said what, who may say it, what the command line says, and what peers answer.
 
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 
+use banyan::actions::{Answered, hear, status};
 use banyan::api::action::{ActionState, Verb};
+use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
 use banyan::api::{Action, CanaryRollout, CloudCluster, FinService};
-use banyan::canary::actions::{self, CHANGED_BY, SAID_BY};
-use banyan::canary::facts::Answered;
 use banyan::cloudcluster::peers::Peers;
-use banyan::finservice::index::Key;
-use banyan::runtime::shutdown::Shutdown;
+use banyan::runtime::key::Key;
 use banyan::sandbox::{Cloud, install, pair};
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -16,6 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use crate::chart;
 use crate::world::{World, alone, aws, prepare, small, until};
@@ -52,13 +53,13 @@ fn action(verb: &str, stamp: Option<&str>) -> Action {
         "spec": {"target": {"kind": "CanaryRollout", "name": "app"}, "release": "app:1", "verb": verb},
     });
     if let Some(stamp) = stamp {
-        object["metadata"]["annotations"] = json!({SAID_BY: stamp});
+        object["metadata"]["annotations"] = json!({SAID_BY_ANNOTATION: stamp});
     }
     serde_json::from_value(object).expect("an Action")
 }
 
 fn said_by(action: &Action) -> Option<String> {
-    actions::said_by(action).map(str::to_owned)
+    hear::said_by(action).map(str::to_owned)
 }
 
 #[tokio::test]
@@ -77,7 +78,7 @@ async fn the_api_server_writes_who_said_it_whatever_is_claimed() {
     assert_eq!(said_by(&made).as_deref(), Some("ann"), "a claim is overwritten");
 
     // Deployers cannot change what was said; not even an administrator can change who said it.
-    let claim = Patch::Merge(json!({"metadata": {"annotations": {SAID_BY: "bob", "x": "y"}}}));
+    let claim = Patch::Merge(json!({"metadata": {"annotations": {SAID_BY_ANNOTATION: "bob", "x": "y"}}}));
     let refused = ann.patch(&made.name_any(), &PatchParams::default(), &claim).await.expect_err("no right");
     assert!(refused.to_string().contains("cannot patch"), "{refused}");
     let api = world.api::<Action>();
@@ -92,7 +93,7 @@ async fn the_api_server_writes_who_changed_a_service_and_only_for_its_spec() {
     let namespace = &world.namespace;
     let ann: Api<FinService> = Api::namespaced(person(cloud, namespace, "ann", &[]).await, namespace);
     let bob: Api<FinService> = Api::namespaced(person(cloud, namespace, "bob", &[]).await, namespace);
-    let by = |service: &FinService| actions::changed_by(service.annotations()).map(str::to_owned);
+    let by = |service: &FinService| hear::changed_by(service.annotations()).map(str::to_owned);
     let whole = |spec: Value| {
         json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
             "metadata": {"name": "app", "namespace": namespace}, "spec": spec})
@@ -113,9 +114,15 @@ async fn the_api_server_writes_who_changed_a_service_and_only_for_its_spec() {
     };
     let ann_still = Some("ann".to_owned());
     assert_eq!(merge(&bob, json!({"metadata": {"annotations": {"x": "y"}}})).await, ann_still);
-    assert_eq!(merge(&bob, json!({"metadata": {"annotations": {CHANGED_BY: "carol"}}})).await, ann_still);
-    assert_eq!(merge(&bob, json!({"metadata": {"annotations": {CHANGED_BY: null}}})).await, ann_still);
-    let image = json!({"spec": {"image": "registry.example/app:2"}, "metadata": {"annotations": {CHANGED_BY: "ann"}}});
+    assert_eq!(
+        merge(&bob, json!({"metadata": {"annotations": {CHANGED_BY_ANNOTATION: "carol"}}})).await,
+        ann_still
+    );
+    assert_eq!(
+        merge(&bob, json!({"metadata": {"annotations": {CHANGED_BY_ANNOTATION: null}}})).await,
+        ann_still
+    );
+    let image = json!({"spec": {"image": "registry.example/app:2"}, "metadata": {"annotations": {CHANGED_BY_ANNOTATION: "ann"}}});
     assert_eq!(merge(&bob, image).await.as_deref(), Some("bob"));
     // Applying the same again changes nothing, also not the name.
     let mut spec = small();
@@ -169,7 +176,7 @@ async fn where_names_cannot_be_written_they_cannot_be_forged_and_verbs_have_thei
 
     let services = world.api::<FinService>();
     let mut service = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
-        "metadata": {"name": "app", "namespace": namespace, "annotations": {CHANGED_BY: "carol"}}, "spec": small()});
+        "metadata": {"name": "app", "namespace": namespace, "annotations": {CHANGED_BY_ANNOTATION: "carol"}}, "spec": small()});
     let team = PatchParams { dry_run: true, ..PatchParams::apply("team").force() };
     let forged = services.patch("app", &team, &Patch::Apply(&service)).await.expect_err("another's name");
     assert!(forged.to_string().contains("says who changed its spec last: leave it out"), "{forged}");
@@ -249,13 +256,13 @@ async fn the_command_line_shows_says_and_waits() {
     let answering = tokio::spawn(async move {
         loop {
             for action in actions_api.list(&ListParams::default()).await.into_iter().flatten() {
-                let Some(said) = actions::said(&action) else { continue };
+                let Some(said) = hear::said(&action) else { continue };
                 let (state, words) = match said.verb {
                     Verb::Pause => (ActionState::Done, "paused at 10 %"),
                     _ => (ActionState::Refused, "not today"),
                 };
                 let answered = Answered { id: said.id, state, words: words.to_owned() };
-                let status = actions::status(&action, &answered, jiff::Timestamp::now());
+                let status = status::status(&action, &answered, jiff::Timestamp::now());
                 let patch = Patch::Merge(json!({"status": status}));
                 actions_api
                     .patch_status(&action.name_any(), &PatchParams::default(), &patch)
@@ -297,24 +304,31 @@ async fn a_peer_is_read_with_the_operators_rights_here_and_a_peers_rights_there(
     install::apply(&admin, &[secret, site]).await.unwrap();
 
     let peers = Peers::new(here.client_operator().unwrap(), "banyan-system");
-    let (key, shutdown) = (Key::new("payments", "app"), Shutdown::new());
+    let reached = Arc::new(Mutex::new(Vec::new()));
+    peers.on_reached({
+        let reached = Arc::clone(&reached);
+        move |cluster, how| reached.lock().unwrap().push((cluster.to_owned(), how))
+    });
+    let (key, shutdown) = (Key::new("payments", "app"), CancellationToken::new());
     let running = tokio::spawn({
         let (peers, shutdown) = (peers.clone(), shutdown.clone());
         async move { peers.run(shutdown, |_| ()).await }
     });
     peers.want(&key, vec![("peer-of-a-test".to_owned(), world.namespace.clone(), "app".to_owned())]);
     let sites: Api<CloudCluster> = Api::namespaced(admin, "banyan-system");
-    let ready = async |reason: &str| {
-        let site = sites.get("peer-of-a-test").await.unwrap();
-        let conditions = site.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-        conditions.iter().any(|c| c.type_ == "Ready" && c.reason == reason).then_some(site)
+    let last = || {
+        reached.lock().unwrap().last().cloned().map(|(cluster, how)| {
+            assert_eq!(cluster, "peer-of-a-test");
+            how
+        })
     };
     until("it has no right", async || {
         let (_, answer) = peers.peers(&key).pop()?;
         answer.err().filter(|words| words.contains("bind the ClusterRole banyan-peer"))
     })
     .await;
-    until("the status of the site says so", async || ready("Forbidden").await).await;
+    until("the reconciler of sites is told so", async || last()?.err().filter(|e| e.reason() == "Forbidden"))
+        .await;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "peer-of-a-test"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "banyan-peer"},
@@ -326,9 +340,9 @@ async fn a_peer_is_read_with_the_operators_rights_here_and_a_peers_rights_there(
         answer.ok()?.release.filter(|release| release == "app:2")
     })
     .await;
-    let site = until("the status of the site says so", async || ready("Reachable").await).await;
-    assert!(site.status.unwrap().version.is_some_and(|version| version.starts_with("v1.")));
-    shutdown.trigger();
+    let version = until("the reconciler of sites is told so", async || last()?.ok()?).await;
+    assert!(version.starts_with("v1."), "{version}");
+    shutdown.cancel();
     running.await.unwrap();
     sites.delete("peer-of-a-test", &DeleteParams::default()).await.unwrap();
 }

@@ -99,8 +99,11 @@ async fn the_second_cloud_waits_for_the_first_follows_it_and_never_begins_what_w
     // It waits while the first one is on its way, says so, and goes when that one is well.
     let new = both("2", 0.1).await;
     first.at(10).await;
-    let words =
-        format!("{FIRST} goes first, and 2 is still on its way there; say skip-after to go without it");
+    let words = format!(
+        "{FIRST} goes first, and 2 is still on its way there; to go without it, run `kubectl banyan canary skip-after app \
+         -n {}`",
+        second.world.namespace
+    );
     let status = second.status("it waits", |status| waits(status, &words)).await;
     let reconciling = status.conditions.iter().find(|c| c.type_ == "Reconciling").expect("a condition");
     assert_eq!(

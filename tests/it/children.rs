@@ -1,7 +1,8 @@
 //! What the builders write is what the API server gives back: else every look at a child would find
 //! drift that nobody made.
 
-use banyan::runtime::digest::{self, MANAGER, Parts};
+use banyan::api::labels::MANAGER;
+use banyan::runtime::digest::{self, Parts};
 use banyan::sandbox::install::documents;
 use banyan::sandbox::pair;
 use k8s_openapi::api::core::v1::Namespace;

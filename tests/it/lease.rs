@@ -147,9 +147,9 @@ async fn leadership_passes_on_at_sigterm_after_a_kill_and_after_a_partition() {
     assert!((3..=5).contains(&renewals.count()), "{:?}", audit.counts());
     assert!(audit.requests.iter().all(|request| request.user_agent.starts_with("banyan/")));
 
-    // SIGTERM: the work ends, the Lease goes back, the other takes over within two seconds.
+    // SIGTERM: the work ends, the Lease goes back, and the other takes over long before the claim would have expired.
     a.signal(Signal::Term);
-    let took = b.until_leading(Duration::from_secs(2)).await;
+    let took = b.until_leading(Duration::from_secs(8)).await;
     assert_eq!(a.code(Duration::from_secs(5)).await, 0);
     eprintln!("after SIGTERM the second leads after {took:?}");
     let holder = leases.get("banyan").await.unwrap().spec.unwrap().holder_identity.unwrap();

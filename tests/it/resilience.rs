@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use banyan::runtime::shutdown::Shutdown;
 use banyan::sandbox::install;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, alone, condition, small, start_operator, until};
 
@@ -82,7 +82,7 @@ async fn what_is_broken_or_missing_harms_only_itself() {
     let before = uids().await;
     let cloud = cloud.end_operator().await;
     let mark = cloud.cloud.audit_mark();
-    let shutdown = Shutdown::new();
+    let shutdown = CancellationToken::new();
     let operator = start_operator(&cloud.cloud, shutdown.clone(), "second");
     tokio::time::sleep(Duration::from_secs(20)).await;
     let audit = cloud.cloud.audit_since(mark).unwrap();
@@ -90,7 +90,7 @@ async fn what_is_broken_or_missing_harms_only_itself() {
     assert!(audit.requests.iter().any(|request| request.resource == "finservices"), "it has begun");
     assert!(writes.is_empty(), "{writes:?}");
     assert_eq!(uids().await, before);
-    shutdown.trigger();
+    shutdown.cancel();
     tokio::task::spawn_blocking(move || operator.join()).await.unwrap().unwrap();
 }
 

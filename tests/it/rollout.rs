@@ -146,7 +146,11 @@ async fn a_bad_release_is_rolled_back_and_everybody_says_so() {
     let names = [(stage.first.as_str(), "R1"), (new.as_str(), "R2")];
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").expect("a condition");
     assert_eq!((&*stalled.status, &*stalled.reason), ("True", "RolledBack"));
-    assert!(stalled.message.contains("error-rate") && stalled.message.contains("say retry"), "{stalled:?}");
+    assert!(
+        stalled.message.contains("error-rate")
+            && stalled.message.contains("kubectl banyan canary retry app -n "),
+        "{stalled:?}"
+    );
     assert_eq!(status.history[0].outcome, Outcome::RolledBack);
     assert_eq!(status.stable.as_deref(), Some(&*stage.first));
     let shares = stage.shares(&names);
@@ -187,7 +191,11 @@ async fn people_abort_retry_and_promote() {
     let status = stage.phase("RolledBack").await;
     assert_eq!(status.history[0].outcome, Outcome::Aborted);
     let (state, words) = stage.say("promote", "2", "again").await;
-    assert_eq!((&*state, &*words), ("Refused", "2 was rolled back; say retry first"));
+    let retry = format!(
+        "2 was rolled back; run `kubectl banyan canary retry app -n {}` first",
+        stage.world.namespace
+    );
+    assert_eq!((&*state, &*words), ("Refused", &*retry));
     assert_eq!(
         stage.say("retry", "2", "it was the database").await,
         done("starts over from zero weight with fresh evidence")
@@ -202,13 +210,13 @@ async fn people_abort_retry_and_promote() {
     let who = stage.who().await;
     stage
         .events_are(
-            &[(&stage.first, "R1"), (&new, "R2"), (&who, "ann")],
+            &[(&stage.first, "R1"), (&new, "R2"), (&who, "ann"), (&stage.world.namespace, "NS")],
             &[
                 ("RolloutStarted", "2 (revision R2) begins to take over from 1"),
                 ("WeightShifted", "2 goes from 0 % to 10 %"),
                 ("ActionRefused", "promote by ann is refused: it is meant for 7, and this is 2"),
                 ("RolledBack", "2 goes from 10 % to 0 %: aborted by ann: a customer called"),
-                ("ActionRefused", "promote by ann is refused: 2 was rolled back; say retry first"),
+                ("ActionRefused", "promote by ann is refused: 2 was rolled back; run `kubectl banyan canary retry app -n NS` first"),
                 (
                     "RolloutStarted",
                     "2 (revision R2) begins once more to take over from 1, as attempt 2: retry by ann: it was the database",
@@ -320,7 +328,7 @@ async fn a_canary_rollout_that_is_deleted_leaves_all_to_stable_and_a_service_lea
         (left.items.is_empty() && routes.items.is_empty() && pods.items.is_empty()).then_some(())
     })
     .await;
-    let status = stage.phase("DoesNotHold").await;
+    let status = stage.phase("Ignored").await;
     assert!(status.problems[0].message.contains("there is no FinService app"), "{:?}", status.problems);
     let asked = stage.played.asked();
     tokio::time::sleep(Duration::from_secs(4)).await;

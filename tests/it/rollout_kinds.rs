@@ -137,7 +137,7 @@ async fn gates_wait_for_a_second_person_a_query_and_a_web_server() {
             })
             .await
     };
-    gated("the gate before 10 % waits for a person: say approve").await;
+    gated("the gate before 10 % waits for a person: run `kubectl banyan canary approve app -n ").await;
     let (state, words) = stage.say("approve", "2", "I like it").await;
     assert_eq!(state, "Refused");
     assert!(words.starts_with("approve needs a second person:"), "{words}");
@@ -216,13 +216,13 @@ async fn of_two_policies_the_older_holds_and_one_for_nobody_says_so() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await; // creation times are whole seconds
     stage.put_policy("younger", policy(&stage.played)).await;
     let status = stage
-        .status_of("younger", "it does not hold", |status| status.phase.as_deref() == Some("DoesNotHold"))
+        .status_of("younger", "it does not hold", |status| status.phase.as_deref() == Some("Ignored"))
         .await;
     let problem = &status.problems[0];
     assert_eq!(problem.source, "spec.service");
     assert_eq!(problem.message, "FinService app has a CanaryRollout already, app, which is older and holds");
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").expect("a condition");
-    assert_eq!((&*stalled.status, &*stalled.reason), ("True", "DoesNotHold"));
+    assert_eq!((&*stalled.status, &*stalled.reason), ("True", "Ignored"));
     let new = stage.deploy("2", 0.1).await;
     stage.at(10).await;
 
@@ -230,7 +230,7 @@ async fn of_two_policies_the_older_holds_and_one_for_nobody_says_so() {
     other["service"] = json!("nobody");
     stage.put_policy("other", other).await;
     let status = stage
-        .status_of("other", "it names nobody", |status| status.phase.as_deref() == Some("DoesNotHold"))
+        .status_of("other", "it names nobody", |status| status.phase.as_deref() == Some("Ignored"))
         .await;
     assert_eq!(
         status.message.as_deref(),
@@ -244,7 +244,7 @@ async fn of_two_policies_the_older_holds_and_one_for_nobody_says_so() {
     let api = stage.world.api::<banyan::api::CanaryRollout>();
     api.delete("app", &DeleteParams::default()).await.unwrap();
     let status =
-        stage.status_of("younger", "it holds", |status| status.phase.as_deref() != Some("DoesNotHold")).await;
+        stage.status_of("younger", "it holds", |status| status.phase.as_deref() != Some("Ignored")).await;
     assert!(status.problems.iter().all(|problem| problem.source != "spec.service"), "{status:?}");
     assert!(stage.weights(&new).iter().all(|weight| *weight <= 10), "{:?}", stage.weights(&new));
 }

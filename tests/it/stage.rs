@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use banyan::actions::hear;
 use banyan::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService};
-use banyan::canary::actions;
 use banyan::sandbox::Cloud;
 use futures::StreamExt;
 use k8s_openapi::api::events::v1::Event;
-use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::played_prometheus::{Flow, Played};
@@ -111,7 +111,8 @@ impl Stage {
         let first = ready.status.and_then(|s| s.revisions?.stable).expect("a revision that serves");
         played.flow(&world.namespace, "app", &first, Flow::of(MANY, 0.1));
         let shares = Arc::new(Mutex::new(Vec::new()));
-        let recorder = tokio::spawn(record(world.dynamic(ISTIO.0, ISTIO.1), Arc::clone(&shares)));
+        let route = world.dynamic(ISTIO.0, ISTIO.1);
+        let recorder = tokio::spawn(record(route, Arc::clone(&shares), Arc::clone(&played)));
         let stage = Self { world, played, first, shares, recorder };
         stage.put_policy("app", policy(&stage.played)).await;
         stage
@@ -244,7 +245,7 @@ impl Stage {
     /// Who says what is said here.
     pub async fn who(&self) -> String {
         let all = self.world.api::<Action>().list(&ListParams::default()).await.expect("Actions");
-        all.items.iter().find_map(actions::said_by).expect("a name").to_owned()
+        all.items.iter().find_map(hear::said_by).expect("a name").to_owned()
     }
 
     /// The Events of the CanaryRollout so far, in order.
@@ -346,13 +347,27 @@ fn told(status: Option<&CanaryRolloutStatus>) -> String {
 /// Group, version and kind of what shares requests.
 const ISTIO: (&str, &str) = ("networking.istio.io/v1", "VirtualService");
 
-/// Keeps the shares of every version of the route.
-async fn record(api: kube::Api<kube::api::DynamicObject>, shares: Arc<Mutex<Vec<Shares>>>) {
-    let config = watcher::Config::default().fields("metadata.name=app");
-    let mut events = std::pin::pin!(watcher(api, config));
+/// Keeps the shares of every version of the route, by which requests flow from then on.
+async fn record(
+    api: kube::Api<kube::api::DynamicObject>,
+    shares: Arc<Mutex<Vec<Shares>>>,
+    played: Arc<Played>,
+) {
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+    let mut routes: BTreeMap<String, Value> = BTreeMap::new();
     while let Some(event) = events.next().await {
-        if let Ok(watcher::Event::Apply(route) | watcher::Event::InitApply(route)) = event {
+        let Ok(watcher::Event::Apply(route) | watcher::Event::InitApply(route)) = event else { continue };
+        let name = route.name_any();
+        if name == "app" {
             shares.lock().expect("no panic").push(read(&route.data));
+        }
+        routes.insert(name, route.data);
+        // An old backend has rules of its own, for its own paths: what they share is what is judged.
+        let rules = routes.values().filter_map(|route| route.pointer("/spec/http")?.as_array()).flatten();
+        let (whole, shared): (Vec<&Value>, Vec<&Value>) =
+            rules.partition(|rule| rule["route"].as_array().is_none_or(|to| to.len() < 2));
+        for (namespace, service, percent) in whole.into_iter().chain(shared).flat_map(destinations) {
+            played.share(&namespace, &service, percent as f64 / 100.0);
         }
     }
 }
@@ -360,11 +375,17 @@ async fn record(api: kube::Api<kube::api::DynamicObject>, shares: Arc<Mutex<Vec<
 /// The shares of the rule that is for everybody: the last one.
 fn read(route: &Value) -> Shares {
     let rules = route.pointer("/spec/http").and_then(Value::as_array);
-    let last = rules.and_then(|rules| rules.last()).and_then(|rule| rule["route"].as_array());
-    let shares = last.into_iter().flatten().map(|to| {
+    let last = rules.and_then(|rules| rules.last()).map(destinations).unwrap_or_default();
+    last.into_iter().map(|(_, service, percent)| (service, percent)).collect()
+}
+
+/// Namespace, Service and share of each destination of a rule.
+fn destinations(rule: &Value) -> Vec<(String, String, i64)> {
+    let shares = rule["route"].as_array().into_iter().flatten().map(|to| {
         let host = to.pointer("/destination/host").and_then(Value::as_str).unwrap_or_default();
-        let service = host.split('.').next().unwrap_or_default().to_owned();
-        (service, to["weight"].as_i64().unwrap_or(100))
+        let mut parts = host.split('.').map(str::to_owned);
+        let (service, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        (namespace, service, to["weight"].as_i64().unwrap_or(100))
     });
     shares.collect()
 }

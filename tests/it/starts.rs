@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use banyan::finservice::children::Kind;
-use banyan::runtime::shutdown::Shutdown;
 use banyan::sandbox::{Cloud, install};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, alone, optional_definitions, start_operator, until};
 
@@ -23,16 +23,16 @@ fn meshed() -> Value {
     })
 }
 
-struct Running(Shutdown, std::thread::JoinHandle<()>);
+struct Running(CancellationToken, std::thread::JoinHandle<()>);
 
 impl Running {
     fn start(cloud: &Cloud, name: &str) -> Self {
-        let shutdown = Shutdown::new();
+        let shutdown = CancellationToken::new();
         Self(shutdown.clone(), start_operator(cloud, shutdown, name))
     }
 
     async fn end(self) {
-        self.0.trigger();
+        self.0.cancel();
         tokio::task::spawn_blocking(move || self.1.join()).await.expect("joined").expect("no panic");
     }
 }

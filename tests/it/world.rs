@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
-use banyan::canary::actions::{CHANGED_BY, SAID_BY};
+use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
+use banyan::cli::operator::Operator;
 use banyan::cli::run::{self, RunOptions};
-use banyan::runtime::shutdown::Shutdown;
 use banyan::sandbox::process::Supervisor;
 use banyan::sandbox::progress::Progress;
 use banyan::sandbox::{Cloud, CloudOptions, install, pair};
@@ -15,6 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 /// The chart as Helm renders it with its default values: what the operator may do, and no more.
 pub const CHART: &str = include_str!("../goldens/chart/rendered.yaml");
@@ -29,7 +30,7 @@ pub async fn aws() -> &'static Cloud {
     let cloud = &pair().await.expect("a pair of clouds").aws;
     AWS.get_or_init(|| async {
         prepare(cloud).await;
-        start_operator(cloud, Shutdown::new(), "shared");
+        start_operator(cloud, CancellationToken::new(), "shared");
     })
     .await;
     cloud
@@ -66,7 +67,8 @@ pub async fn prepare(cloud: &Cloud) {
 /// Waits until the policies of the chart are in force: until then, and for some seconds after definitions have
 /// changed, writes may be answered with 503.
 async fn named(client: &Client) {
-    let (services, actions) = (("FinService", small(), CHANGED_BY), ("Action", said(), SAID_BY));
+    let (services, actions) =
+        (("FinService", small(), CHANGED_BY_ANNOTATION), ("Action", said(), SAID_BY_ANNOTATION));
     for (kind, spec, key) in [services, actions] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("banyan.dev", "v1alpha1", kind));
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "banyan-system", &resource);
@@ -85,7 +87,11 @@ fn said() -> Value {
 }
 
 /// Starts an operator in this process, under the rights of the chart.
-pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std::thread::JoinHandle<()> {
+pub fn start_operator(
+    cloud: &Cloud,
+    shutdown: CancellationToken,
+    identity: &str,
+) -> std::thread::JoinHandle<()> {
     let path = cloud.dir().join(format!("kubeconfig-operator-{identity}"));
     std::fs::write(&path, cloud.kubeconfig_operator().expect("a kubeconfig")).expect("written");
     let options = RunOptions {
@@ -109,7 +115,7 @@ pub fn start_operator(cloud: &Cloud, shutdown: Shutdown, identity: &str) -> std:
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            if let Err(error) = run::operate(options, run::controllers, shutdown).await {
+            if let Err(error) = run::operate(options, Operator::new, shutdown).await {
                 eprintln!("the operator ended: {error}");
             }
         });
@@ -121,7 +127,7 @@ pub struct Alone {
     /// The cloud.
     pub cloud: Cloud,
     pair: Arc<Supervisor>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     operator: std::thread::JoinHandle<()>,
 }
 
@@ -134,7 +140,7 @@ pub async fn alone(name: &str) -> Alone {
     let progress = Progress::stderr();
     let cloud = Cloud::start(options, &dir, tools, supervisor.clone(), &progress).await.expect("a cloud");
     prepare(&cloud).await;
-    let shutdown = Shutdown::new();
+    let shutdown = CancellationToken::new();
     let operator = start_operator(&cloud, shutdown.clone(), name);
     Alone { cloud, pair: supervisor, shutdown, operator }
 }
@@ -147,7 +153,7 @@ pub async fn optional_definitions() -> Vec<Value> {
 impl Alone {
     /// Ends the operator, as a SIGTERM would.
     pub async fn end_operator(mut self) -> Self {
-        self.shutdown.trigger();
+        self.shutdown.cancel();
         let operator = std::mem::replace(&mut self.operator, std::thread::spawn(|| ()));
         tokio::task::spawn_blocking(move || operator.join()).await.expect("joined").expect("no panic");
         self
@@ -155,7 +161,7 @@ impl Alone {
 
     /// Ends the operator and the cloud.
     pub async fn stop(self) {
-        self.shutdown.trigger();
+        self.shutdown.cancel();
         let operator = self.operator;
         tokio::task::spawn_blocking(move || operator.join()).await.expect("joined").expect("no panic");
         drop((self.cloud, self.pair));

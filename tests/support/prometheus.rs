@@ -69,6 +69,8 @@ impl Flow {
 #[derive(Clone, Copy, Debug)]
 struct Counter {
     flow: Flow,
+    /// The part of it that a route sends there.
+    share: f64,
     since: Instant,
     /// What was counted until `since`: requests, failed ones, slow ones.
     counted: [f64; 3],
@@ -76,7 +78,8 @@ struct Counter {
 
 impl Counter {
     fn at(&self, moment: Instant) -> [f64; 3] {
-        let grown = moment.saturating_duration_since(self.since).as_secs_f64() * self.flow.requests;
+        let grown =
+            moment.saturating_duration_since(self.since).as_secs_f64() * self.flow.requests * self.share;
         let [requests, failed, slow] = self.counted;
         [requests + grown, failed + grown * self.flow.failing / 100.0, slow + grown * self.flow.slow / 100.0]
     }
@@ -160,8 +163,21 @@ impl Played {
     fn set(&self, of: Of, flow: Flow) {
         let mut told = lock(&self.told);
         let since = Instant::now();
-        let counted = told.counters.get(&of).map(|counter| counter.at(since)).unwrap_or_default();
-        told.counters.insert(of, Counter { flow, since, counted });
+        let known = told.counters.get(&of);
+        let counted = known.map(|counter| counter.at(since)).unwrap_or_default();
+        let share = known.map_or(1.0, |counter| counter.share);
+        told.counters.insert(of, Counter { flow, share, since, counted });
+    }
+
+    /// From here on a route sends this part of the requests to a Service. Before, all that flows is sent there.
+    pub fn share(&self, namespace: &str, service: &str, share: f64) {
+        let mut told = lock(&self.told);
+        let now = Instant::now();
+        let of = Of::Proxy(namespace.to_owned(), service.to_owned());
+        let known = told.counters.get(&of);
+        let counted = known.map(|counter| counter.at(now)).unwrap_or_default();
+        let flow = known.map(|counter| counter.flow).unwrap_or_default();
+        told.counters.insert(of, Counter { flow, share, since: now, counted });
     }
 
     /// All counters of a namespace begin at zero again, as they do when processes are started anew.

@@ -3,7 +3,8 @@
 use super::report::Line;
 use super::story::{Event, Killed};
 use super::world::{World, at, seconds, share};
-use crate::canary::facts::{Destination, Said};
+use crate::actions::Said;
+use crate::canary::facts::Destination;
 
 impl World {
     /// Something of the story happens.

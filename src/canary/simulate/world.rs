@@ -8,6 +8,7 @@ use super::cluster::{Cluster, flag_off};
 use super::random::Random;
 use super::report::{Line, Report};
 use super::story::{ControlState, GateState, Killed, PeerState, SourceState, Story};
+use crate::actions::Said;
 use crate::api::canaryrollout::From;
 use crate::api::canarystatus::Memory;
 use crate::api::finservice::Traffic;
@@ -15,13 +16,14 @@ use crate::api::network::MeshProvider;
 use crate::api::operations::Slo;
 use crate::api::units::{display, duration, percent};
 use crate::api::{CanaryRolloutStatus, Problem, Severity};
-use crate::canary::facts::{
-    Answer, Decision, Destination, Facts, Fares, GateAnswer, Peer, RevisionFacts, Role, Said, Scale, Sharing,
-};
+use crate::canary::facts::{Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::Mark;
 use crate::canary::status::{self, Seen};
-use crate::canary::{Analysis, Policy, decide};
+use crate::canary::{Policy, decide};
 use crate::evidence::Sample;
+use crate::judge::Analysis;
+use crate::judge::GateAnswer;
+use crate::signals::GateReply;
 
 /// When a simulated operator is killed beside what its story says: at a look, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,11 +220,12 @@ impl World {
         };
         if self.analysis.as_ref().is_none_or(|analysis| analysis.attempt() != sampling.attempt) {
             let known = &self.dispersion;
-            let made = Analysis::new(&self.policy, &sampling, "stable", "canary", now);
+            let made =
+                Analysis::new(&self.policy.standard(), &sampling.comparison(), "stable", "canary", now);
             self.analysis = made.ok().map(|made| made.with_dispersion(|name| known.get(name).cloned()));
         }
         let Some(analysis) = &mut self.analysis else { return };
-        analysis.follow(&sampling, now);
+        analysis.follow(&sampling.comparison(), now);
         // Proxies count; without a route, pods do.
         analysis.set_exact(!self.decision.route.by_pods);
         gone.into_iter().for_each(|pod| analysis.forget(pod));
@@ -291,8 +294,10 @@ impl World {
         let kept: CanaryRolloutStatus = serde_json::from_str(&self.kept).unwrap_or_default();
         let memory: Memory = kept.memory.unwrap_or_default();
         let facts = Facts {
+            namespace: "NAMESPACE",
+            name: "NAME",
             policy: &self.policy,
-            unread: None,
+            unreadable: None,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             sharing: self.sharing(),
             scale: self.scale(),
@@ -345,9 +350,9 @@ impl World {
         let asked = self.policy.gates.iter().enumerate();
         let answers = asked.filter_map(|(gate, policy)| {
             let answer = match self.gates.get(&policy.at)? {
-                GateState::Open => Answer::Yes,
-                GateState::Closed => Answer::No("no".to_owned()),
-                GateState::Silent => Answer::Nobody("connection refused".to_owned()),
+                GateState::Open => GateReply::Yes,
+                GateState::Closed => GateReply::No("no".to_owned()),
+                GateState::Silent => GateReply::Nobody("connection refused".to_owned()),
             };
             Some(GateAnswer { gate, answer })
         });

@@ -75,30 +75,6 @@ proptest! {
             prop_assert!(numbers.interval.0.is_finite() && numbers.interval.1.is_finite());
             prop_assert!(!judgement.to_string().contains("NaN"));
         }
-        let text = serde_json::to_string(&detector).unwrap();
-        prop_assert_eq!(serde_json::from_str::<Detector>(&text).unwrap(), detector);
-    }
-
-    #[test]
-    fn a_detector_that_was_written_down_goes_on_as_it_would_have(
-        looks in prop::collection::vec((any_tally(2_000), any::<bool>(), 0.1..30.0f64), 2..30), cut in 0usize..29,
-    ) {
-        let mut kept = detector(Policy { look_seconds: 5.0, absolute_limit: Some(0.2), ..Policy::new(0.005, ALPHA, 3) });
-        let mut resumed = kept.clone();
-        for (index, (tally, step, seconds)) in looks.into_iter().enumerate() {
-            let pods = [PodCounts { pod: 7, requests: tally.stable_requests, bad: tally.stable_bad }];
-            let look = Look { tally, stable_pods: &pods, seconds, ..Look::default() };
-            if index == cut {
-                let text = serde_json::to_string(&resumed).unwrap();
-                resumed = serde_json::from_str(&text).unwrap();
-            }
-            if step {
-                kept.begin_step();
-                resumed.begin_step();
-            }
-            prop_assert_eq!(kept.look(look), resumed.look(look));
-        }
-        prop_assert_eq!(serde_json::to_string(&kept).unwrap(), serde_json::to_string(&resumed).unwrap());
     }
 
     #[test]

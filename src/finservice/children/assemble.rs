@@ -8,9 +8,9 @@ use super::{
     http_route, kafka, network_policy, peer_authentication, prometheus_rule, request_authentication,
     rollout_route, service, service_account, service_entry, service_monitor, sidecar, virtual_service,
 };
+use crate::api::labels::MARK_ANNOTATION;
 use crate::api::network::MeshProvider;
-use crate::canary::mark::MARK_ANNOTATION;
-use crate::finservice::revision::RevisionInput;
+use crate::finservice::plan::revision::RevisionInput;
 
 /// What the children of one revision are made from.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,11 @@
 //! The copy that a revision keeps of a ConfigMap.
 
+use crate::api::labels::COPY_OF_ANNOTATION;
 use serde_json::{Value, json};
 
 use super::json::{filled, object};
 use super::{Child, Kind, Scope};
-use crate::finservice::revision::copy_name;
+use crate::finservice::plan::revision::copy_name;
 
 /// A copy of the ConfigMap `source` for one revision: a pod of the old revision that restarts still
 /// reads what it was rolled out with. `data` and `binary_data` are those of the source, as they are
@@ -29,6 +30,6 @@ pub fn copy(
         ]),
     );
     // The name of the source may be longer than a label's value.
-    child.body["metadata"]["annotations"] = json!({"banyan.dev/copy-of": source});
+    child.body["metadata"]["annotations"] = json!({COPY_OF_ANNOTATION: source});
     child
 }

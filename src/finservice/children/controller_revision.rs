@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Child, Kind, Scope};
-use crate::finservice::revision::RevisionInput;
+use crate::finservice::plan::revision::RevisionInput;
 
 /// Keeps the input and the rendered template of a revision. A later version of the operator repairs
 /// the revision from this alone, so that an upgrade restarts nobody's pods. `number` orders the

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::metric_source::MetricSource;
 use super::{Child, Kind, Scope};
-use crate::finservice::revision::letters;
+use crate::finservice::plan::revision::letters;
 
 /// The dashboard of a service that is watched, or that promises something; none for others.
 ///

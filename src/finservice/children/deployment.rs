@@ -1,16 +1,10 @@
 //! The Deployment of a revision.
 
+use crate::api::labels::SECRETS_ANNOTATION;
+use crate::canary::facts::HEARD_SECONDS;
 use serde_json::{Value, json};
 
 use super::{Child, Kind, Scope};
-
-/// Annotation of the pod template that holds the digest of the Secrets that it reads, so that a
-/// change of them restarts the pods in place.
-pub const SECRETS: &str = "banyan.dev/secrets";
-
-/// How long a pod must be Ready before requests are moved to it: EndpointSlices, and what proxies are told of them,
-/// come after its readiness by a fraction of a second, on a busy control plane by more.
-pub const HEARD_SECONDS: i64 = 2;
 
 /// The Deployment that runs `template`, which is the one that the revision's ControllerRevision
 /// keeps. `secrets_digest` is that of the Secrets with `onSecretChange: Restart`.
@@ -20,7 +14,7 @@ pub const HEARD_SECONDS: i64 = 2;
 pub fn build(scope: &Scope, hash: &str, template: &Value, secrets_digest: Option<&str>) -> Child {
     let mut template = template.clone();
     if let Some(digest) = secrets_digest {
-        template["metadata"]["annotations"][SECRETS] = digest.into();
+        template["metadata"]["annotations"][SECRETS_ANNOTATION] = digest.into();
     }
     scope.child(
         Kind::Deployment,
@@ -59,7 +53,7 @@ mod tests {
         assert_eq!(plain.body["spec"].get("replicas"), None);
         assert_eq!(plain.body["spec"]["template"], template);
         let digested = build(&scope, "bcdfghjklm", &template, Some("xyz"));
-        assert_eq!(digested.body["spec"]["template"]["metadata"]["annotations"][SECRETS], "xyz");
+        assert_eq!(digested.body["spec"]["template"]["metadata"]["annotations"][SECRETS_ANNOTATION], "xyz");
         assert_eq!(digested.body["spec"]["template"]["metadata"]["labels"]["a"], "b");
     }
 }

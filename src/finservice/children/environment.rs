@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Scope;
 use super::json::{object, text};
 use crate::api::workload::EnvVar;
-use crate::finservice::revision::{RevisionInput, copy_name};
+use crate::finservice::plan::revision::{RevisionInput, copy_name};
 
 /// Share of traces kept, in percent, unless the spec says otherwise.
 const SAMPLE_PERCENT: i32 = 10;

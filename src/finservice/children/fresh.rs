@@ -7,10 +7,8 @@
 use serde_json::Value;
 
 use super::{Child, RevisionParts, Scope, of_revision};
-use crate::finservice::revision::RevisionInput;
-
-/// Label of pods that names their revision.
-const REVISION: &str = "banyan.dev/revision";
+use crate::api::labels::REVISION_LABEL;
+use crate::finservice::plan::revision::RevisionInput;
 
 /// What ends the name of a copy; a hash has no dash.
 const ENDING: &str = "-fresh";
@@ -33,7 +31,7 @@ pub fn template(template: &Value, hash: &str) -> Value {
     let mut template = template.clone();
     let mut name_copy = |pointer: &str| {
         if let Some(Value::Object(labels)) = template.pointer_mut(pointer) {
-            labels.insert(REVISION.to_owned(), copy.clone());
+            labels.insert(REVISION_LABEL.to_owned(), copy.clone());
         }
     };
     name_copy("/metadata/labels");
@@ -146,7 +144,7 @@ mod tests {
         );
         for child in &children {
             assert_eq!(child.name, format!("{}-{HASH}-fresh", testing::NAME));
-            assert_eq!(child.body["metadata"]["labels"][REVISION], format!("{HASH}-fresh"));
+            assert_eq!(child.body["metadata"]["labels"][REVISION_LABEL], format!("{HASH}-fresh"));
         }
     }
 }

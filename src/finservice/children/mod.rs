@@ -1,4 +1,4 @@
-//! The children of a FinService: one small pure builder per kind.
+//! The children of a FinService: one small builder per kind. Pure.
 //!
 //! A builder writes only what Banyan means to own, and writes out every default that the API server
 //! would add inside of an atomic list, so that what is applied is what is read back.
@@ -41,6 +41,7 @@ mod tests;
 pub mod virtual_service;
 pub mod weights;
 
+use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use serde_json::{Value, json};
 
 pub use assemble::{RevisionParts, of_revision, of_service, ways};
@@ -91,12 +92,12 @@ impl Scope<'_> {
 
     /// Labels that all pods of the service have, and only they.
     pub fn service_labels(&self) -> Value {
-        json!({"banyan.dev/service": self.name})
+        json!({SERVICE_LABEL: self.name})
     }
 
     /// Labels that all pods of one revision have, and only they.
     pub fn revision_labels(&self, hash: &str) -> Value {
-        json!({"banyan.dev/service": self.name, "banyan.dev/revision": hash})
+        json!({SERVICE_LABEL: self.name, REVISION_LABEL: hash})
     }
 
     /// The full name in the cluster's DNS of a Service in this namespace.
@@ -149,10 +150,10 @@ impl Scope<'_> {
         let mut labels = json!({
             "app.kubernetes.io/name": self.name,
             "app.kubernetes.io/managed-by": "banyan",
-            "banyan.dev/service": self.name,
+            SERVICE_LABEL: self.name,
         });
         if let Some(revision) = revision {
-            labels["banyan.dev/revision"] = revision.into();
+            labels[REVISION_LABEL] = revision.into();
         }
         let mut body = json!({
             "apiVersion": kind.api_version(),

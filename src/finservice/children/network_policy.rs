@@ -1,6 +1,7 @@
 //! The NetworkPolicy: who may reach the pods, and what they may reach. What is not named is refused,
 //! also where a spec has no `access` at all.
 
+use crate::api::labels::SERVICE_LABEL;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -132,7 +133,7 @@ fn namespace(name: &str) -> Value {
 fn pods(namespace: &str, service: &str) -> Value {
     json!({
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "podSelector": {"matchLabels": {"banyan.dev/service": service}},
+        "podSelector": {"matchLabels": {SERVICE_LABEL: service}},
     })
 }
 

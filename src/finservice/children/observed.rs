@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Kind;
-use crate::canary::mark::MARK_ANNOTATION;
+use crate::api::labels::MARK_ANNOTATION;
 
 /// What ends the full name in the cluster's DNS of a Service.
 const CLUSTER: &str = ".svc.cluster.local";
@@ -21,7 +21,7 @@ pub struct Observed {
     pub shares: Vec<Vec<(Box<str>, u8)>>,
     /// Whether some controller that says how far it has read the route has not read its newest state: its proxies still
     /// follow an older one. Not every controller says so.
-    pub unread: bool,
+    pub behind: bool,
 }
 
 impl Observed {
@@ -68,12 +68,12 @@ pub fn observed(
             shares.push(read);
         }
     }
-    Some(Observed { mark, shares, unread: false })
+    Some(Observed { mark, shares, behind: false })
 }
 
 /// Whether somebody who says how far they have read a route has not read this generation of it: of an HTTPRoute each
 /// parent, of a VirtualService Istio, where it is told to (`PILOT_ENABLE_STATUS`).
-pub fn is_unread(object: &Value, generation: i64) -> bool {
+pub fn is_behind(object: &Value, generation: i64) -> bool {
     let status = &object["status"];
     let generation_of = |said: &Value| said["observedGeneration"].as_i64();
     let parents = status["parents"].as_array().into_iter().flatten();
@@ -129,15 +129,15 @@ mod tests {
             |name: &str, generation| json!({"parentRef": {"name": name}, "conditions": said(generation)});
         let route =
             |parents: Value| json!({"spec": {"parentRefs": [{"name": "a"}]}, "status": {"parents": parents}});
-        assert!(!is_unread(&route(json!([parent("a", 7)])), 7));
-        assert!(is_unread(&route(json!([parent("a", 6)])), 7));
+        assert!(!is_behind(&route(json!([parent("a", 7)])), 7));
+        assert!(is_behind(&route(json!([parent("a", 6)])), 7));
         assert!(
-            !is_unread(&route(json!([parent("gone", 6), parent("a", 7)])), 7),
+            !is_behind(&route(json!([parent("gone", 6), parent("a", 7)])), 7),
             "it is no parent any more"
         );
-        assert!(!is_unread(&route(json!([])), 7), "nobody says how far it has been read");
-        assert!(!is_unread(&json!({"spec": {}}), 7));
-        assert!(is_unread(&json!({"status": {"observedGeneration": 2}}), 3), "a VirtualService");
+        assert!(!is_behind(&route(json!([])), 7), "nobody says how far it has been read");
+        assert!(!is_behind(&json!({"spec": {}}), 7));
+        assert!(is_behind(&json!({"status": {"observedGeneration": 2}}), 3), "a VirtualService");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use super::routing::{LegacyBackend, legacy_backend};
 use super::tests::{defects, is_label_value};
 use super::*;
 use crate::api::canaryrollout::{Match, NameAndValue};
+use crate::api::labels::MARK_ANNOTATION;
 use crate::api::network::{MeshProvider, Mtls};
 use crate::canary::facts::{Destination, Route};
-use crate::canary::mark::{End, MARK_ANNOTATION, Mark};
+use crate::canary::mark::{End, Mark};
 use crate::canary::policy::Affinity;
 use crate::finservice::testing;
 

@@ -1,5 +1,6 @@
 //! The Prometheus operator's ServiceMonitor.
 
+use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL, VERSION_LABEL};
 use serde_json::json;
 
 use super::{Child, Kind, Scope};
@@ -26,10 +27,10 @@ pub fn build(scope: &Scope) -> Option<Child> {
             "jobLabel": "app.kubernetes.io/name",
             "selector": {
                 "matchLabels": scope.service_labels(),
-                "matchExpressions": [{"key": "banyan.dev/revision", "operator": "Exists"}],
+                "matchExpressions": [{"key": REVISION_LABEL, "operator": "Exists"}],
             },
             // They become the labels banyan_dev_service and so on, which rules and evidence use.
-            "podTargetLabels": ["banyan.dev/service", "banyan.dev/revision", "app.kubernetes.io/version"],
+            "podTargetLabels": [SERVICE_LABEL, REVISION_LABEL, VERSION_LABEL],
             "endpoints": [{
                 "port": metrics.port,
                 "path": metrics.path.as_deref().unwrap_or(PATH),

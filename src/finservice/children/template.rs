@@ -1,5 +1,6 @@
 //! The pod template of a revision.
 
+use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::{Scope, environment, quantity};
 use crate::api::finservice::Tier;
 use crate::api::units;
 use crate::api::workload::{Port, Probe, Resources, Scheduling, Spread, Toleration, Volume};
-use crate::finservice::revision::{RevisionInput, copy_name};
+use crate::finservice::plan::revision::{RevisionInput, copy_name};
 
 /// Pause before a pod is told to stop, in seconds, unless the spec says otherwise: the time in which
 /// routes forget the pod.
@@ -84,8 +85,8 @@ pub fn render(scope: &Scope, input: &RevisionInput, hash: &str) -> Value {
         "metadata": {"labels": object([
             ("app.kubernetes.io/name", text(scope.name)),
             ("app.kubernetes.io/version", text(&label_value(&input.release))),
-            ("banyan.dev/service", text(scope.name)),
-            ("banyan.dev/revision", text(hash)),
+            (SERVICE_LABEL, text(scope.name)),
+            (REVISION_LABEL, text(hash)),
         ])},
         "spec": spec,
     })

@@ -193,7 +193,7 @@ proptest! {
         let input = testing::input(&spec);
         limits::problems(&scope);
         // Read back and rendered again, a revision is the same.
-        let kept: crate::finservice::revision::RevisionInput =
+        let kept: crate::finservice::plan::revision::RevisionInput =
             serde_json::from_value(serde_json::to_value(&input).expect("JSON")).expect("an input");
         prop_assert_eq!(kept.hash(), input.hash());
         prop_assert_eq!(template::render(&scope, &kept, STABLE), template::render(&scope, &input, STABLE));

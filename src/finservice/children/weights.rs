@@ -50,13 +50,13 @@ pub struct Weights {
     pub affinity: Option<Affinity>,
     /// The host under which a revision, by hash, can be seen before it serves.
     pub preview: Option<(String, String)>,
-    /// What the route carries in [`crate::canary::mark::MARK_ANNOTATION`].
+    /// What the route carries in [`crate::api::labels::MARK_ANNOTATION`].
     pub mark: Option<String>,
     /// Whether shares are made by numbers of pods: the plain Service then selects all revisions.
     pub by_pods: bool,
     /// Revisions, by hash, that routes name although they have no share: proxies hear of routes and of Services
     /// on ways of their own, and must know a Service before it gets its first request, and until it has
-    /// answered its last ([`super::super::shift::Shift`] says which).
+    /// answered its last ([`crate::finservice::plan::traffic_split::Shift`] says which).
     pub named: BTreeSet<String>,
     /// Whether routes name the legacy backend on its paths although it has no share.
     pub names_legacy: bool,

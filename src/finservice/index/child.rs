@@ -1,32 +1,26 @@
 //! What is kept of a child: its name, eight bytes of digest, and the few facts that decisions need.
 
+use crate::api::labels::ADOPT_ANNOTATION;
+use crate::api::labels::HANDED_OVER_ANNOTATION;
+use crate::api::labels::MANAGED_BY_LABEL;
+use crate::api::labels::MANAGER;
+use crate::api::labels::PAUSE_ANNOTATION;
+use crate::api::labels::RETIRED_ANNOTATION;
+use crate::api::labels::REVISION_LABEL;
+use crate::api::labels::SCALER;
+use crate::api::labels::SERVICE_LABEL;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use crate::canary::mark::MARK_ANNOTATION;
+use crate::api::labels::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
-use crate::finservice::children::observed::{Observed as Route, is_unread, observed};
+use crate::finservice::children::observed::{Observed as Route, is_behind, observed};
 use crate::finservice::index::uid::Uid;
-use crate::finservice::version_of;
 use crate::runtime::digest::{self, Parts};
-
-/// Label that names the FinService of a child.
-pub const SERVICE_LABEL: &str = "banyan.dev/service";
-/// Label that names the revision of a child.
-pub const REVISION_LABEL: &str = "banyan.dev/revision";
-/// Label by which our own objects are watched.
-pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Annotation that stops writes to an object.
-pub const PAUSE_ANNOTATION: &str = "banyan.dev/pause";
-/// Annotation by which the owner of an existing object hands it over to a FinService.
-pub const ADOPT_ANNOTATION: &str = "banyan.dev/adopt";
-/// Annotation on what lost its traffic: since when.
-pub const RETIRED_ANNOTATION: &str = "banyan.dev/retired-at";
-/// Annotation on a pod template: digests of the Secrets that its pods have read.
-pub const SECRETS_ANNOTATION: &str = "banyan.dev/secrets";
+use crate::runtime::key::version_of;
 
 /// A child as it was last seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,8 +225,8 @@ fn newest_other_manager(object: &DynamicObject) -> Option<Arc<str>> {
         .flatten()
         .filter(|entry| {
             let manager = entry.manager.as_deref().unwrap_or_default();
-            manager != digest::MANAGER
-                && manager != digest::SCALER
+            manager != MANAGER
+                && manager != SCALER
                 && manager != "kube-controller-manager"
                 && entry.subresource.as_deref().unwrap_or_default().is_empty()
         })
@@ -285,9 +279,9 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             mark: annotation(MARK_ANNOTATION),
         })),
         Kind::VirtualService | Kind::HTTPRoute => {
-            let unread = is_unread(data, object.metadata.generation.unwrap_or_default());
+            let behind = is_behind(data, object.metadata.generation.unwrap_or_default());
             observed(kind, data, object.metadata.annotations.as_ref())
-                .map_or(Facts::None, |route| Facts::Route(Box::new(Route { unread, ..route })))
+                .map_or(Facts::None, |route| Facts::Route(Box::new(Route { behind, ..route })))
         }
         Kind::HorizontalPodAutoscaler => {
             Facts::Autoscaler(Box::new(AutoscalerFacts { min: count("/spec/minReplicas"), need: need(data) }))
@@ -331,9 +325,6 @@ pub struct Stranger {
     /// Whether we have already scaled it to zero.
     pub handed_over: bool,
 }
-
-/// Annotation that we put on a handed-over Deployment once it has been scaled to zero.
-pub const HANDED_OVER_ANNOTATION: &str = "banyan.dev/handed-over";
 
 impl Stranger {
     /// What is kept of somebody else's object.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::Key;
 use super::holders::{Holders, in_order};
 use crate::api::FinService;
 use crate::api::network::Ingress;
-use crate::finservice::placement;
+use crate::finservice::plan::placement;
+use crate::runtime::key::Key;
 
 /// A host and path at a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Key;
 use super::holders::in_order;
 use crate::api::FinService;
+use crate::runtime::key::Key;
 
 /// Who calls whom, as `access` of all FinServices says.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Key;
+use crate::runtime::key::Key;
 
 /// Each once, in order, in no more room than they need: a set of the standard library takes that of eleven for one.
 pub(super) fn in_order<T: Ord>(things: impl Iterator<Item = T>) -> Box<[T]> {

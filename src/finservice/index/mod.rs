@@ -1,58 +1,36 @@
 //! What the operator knows of its cluster, kept small: all FinServices, a few facts of each child,
 //! and who else bears a name that we might want. Synchronous, without I/O.
 
-mod answers;
+mod canary_objects;
 pub mod child;
 pub mod claims;
 pub mod graph;
 mod holders;
-mod hosts;
+mod own_writes;
 mod parsed;
 pub mod pod;
 pub mod rollouts;
-pub mod sites;
 pub mod topics;
 pub mod uid;
 
+use crate::runtime::key::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::FinService;
+use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::Kind;
-use crate::finservice::{record, revision};
+use crate::finservice::plan::{child_digests, revision};
 use crate::runtime::digest;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
-pub use parsed::Parsed;
+pub use parsed::{Parsed, Unreadable};
 use rollouts::{ObservedRollout, Rollouts};
-use sites::Sites;
 use topics::{LostTopic, Topics};
 use uid::Uid;
-
-/// Namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The namespace.
-    pub namespace: Arc<str>,
-    /// The name.
-    pub name: Arc<str>,
-}
-
-impl Key {
-    /// A key of these.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// Children that room is made for at once.
 const ROOM: usize = 4;
@@ -125,7 +103,7 @@ pub struct Index {
     topics: Topics,
     calls: CallGraph,
     calls_changed: bool,
-    gone: answers::Gone,
+    gone: own_writes::Gone,
     /// CanaryRollouts, what people said, and pods.
     pub rollouts: Rollouts,
 }
@@ -372,6 +350,13 @@ impl Index {
         self.readers.get(&(secret, key.clone())).cloned().unwrap_or_default()
     }
 
+    /// Takes in the sites. Returns whom it concerns: all, if they are news.
+    pub fn set_sites(&mut self, sites: Sites) -> BTreeSet<Key> {
+        let news = self.sites != sites;
+        self.sites = sites;
+        if news { self.keys() } else { BTreeSet::new() }
+    }
+
     /// Takes in whether the cluster has a kind. Returns whom it concerns: all, if that is news.
     pub fn kind(&mut self, kind: Kind, there: bool) -> BTreeSet<Key> {
         let news = if there { self.kinds.insert(kind) } else { self.kinds.remove(&kind) };
@@ -414,11 +399,6 @@ impl Index {
         }
     }
 
-    /// The site of this operator.
-    pub fn site(&self) -> &str {
-        &self.site
-    }
-
     /// Keys of all FinServices.
     pub fn keys(&self) -> BTreeSet<Key> {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key.clone()).collect()
@@ -429,7 +409,7 @@ impl Index {
         let Some(Parsed::Good(service)) = &self.entries.get(key)?.service else { return None };
         let record = service.status.as_ref()?.record.as_deref()?;
         let seal = digest::seal(metadata.uid.as_deref()?, metadata.generation?);
-        record::contents(record, &key.name, kind, metadata.name.as_deref()?, seal)
+        child_digests::contents(record, &key.name, kind, metadata.name.as_deref()?, seal)
     }
 
     /// The FinService of that name as it was last read.

@@ -2,15 +2,26 @@
 
 use std::sync::Arc;
 
-use crate::api::FinService;
+use crate::api::{FinService, FinServiceStatus};
 
 /// A FinService as it was last read.
 #[derive(Clone, Debug)]
 pub enum Parsed {
     /// It parses.
     Good(Arc<FinService>),
-    /// It does not: why, and the generation that does not.
-    Bad(Arc<str>, Option<i64>),
+    /// It does not.
+    Bad(Arc<Unreadable>),
+}
+
+/// A FinService that does not parse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unreadable {
+    /// Why.
+    pub why: String,
+    /// The generation that does not.
+    pub generation: Option<i64>,
+    /// What its status says, if that parses.
+    pub status: Option<FinServiceStatus>,
 }
 
 impl Parsed {
@@ -18,7 +29,7 @@ impl Parsed {
     pub fn is_news(&self, known: Option<&Self>) -> bool {
         match (known, self) {
             (Some(Self::Good(known)), Self::Good(now)) => differ(known, now),
-            (Some(Self::Bad(known, before)), Self::Bad(now, after)) => known != now || before != after,
+            (Some(Self::Bad(known)), Self::Bad(now)) => known != now,
             _ => true,
         }
     }
@@ -37,11 +48,11 @@ pub(super) fn differ(known: &FinService, now: &FinService) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::super::{Index, Key};
+    use super::super::Index;
     use super::*;
-    use crate::api::FinServiceStatus;
     use crate::finservice::children::Kind;
     use crate::finservice::index::child::ChildState;
+    use crate::runtime::key::Key;
 
     fn service(generation: i64) -> FinService {
         let service = json!({

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::Key;
-use super::child::{REVISION_LABEL, SERVICE_LABEL};
+use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use crate::canary::facts::PodFacts;
+use crate::runtime::key::Key;
 
 /// A pod as it was last seen.
 #[derive(Clone, Debug, Default, PartialEq)]

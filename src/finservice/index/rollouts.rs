@@ -1,31 +1,33 @@
 //! What the index keeps of rollouts: CanaryRollouts by the FinService that they name, what people said, and the
 //! pods of services that have a CanaryRollout. Synchronous, without I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Key;
 use super::pod::PodState;
+use crate::actions::{Answered, Said, hear};
+use crate::api::action::{Verb, command};
 use crate::api::canarystatus::{Memory, Scatter};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService, Problem};
-use crate::canary::actions;
-use crate::canary::facts::{Answered, Evidence, GateAnswer, Said};
-use crate::finservice::version_of;
+use crate::judge::hub::Known;
+use crate::judge::{Evidence, GateAnswer};
+use crate::runtime::key::Key;
+use crate::runtime::key::version_of;
 
 /// A CanaryRollout as it was last read.
 #[derive(Clone, Debug)]
-pub enum Policy {
+pub enum CanaryObject {
     /// It parses.
     Good(Arc<CanaryRollout>),
     /// It does not: what can be read of it, and what cannot.
-    Bad(Arc<CanaryRollout>, Arc<Unread>),
+    Bad(Arc<CanaryRollout>, Arc<UnreadableField>),
 }
 
 /// What cannot be read of a CanaryRollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub struct UnreadableField {
     /// The field, as far as it is known.
     pub field: String,
     /// Why.
@@ -34,13 +36,13 @@ pub struct Unread {
     pub left_out: Vec<String>,
 }
 
-impl std::fmt::Display for Unread {
+impl std::fmt::Display for UnreadableField {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.field, self.why)
     }
 }
 
-impl Policy {
+impl CanaryObject {
     /// The CanaryRollout, as far as it can be read.
     pub fn object(&self) -> &Arc<CanaryRollout> {
         match self {
@@ -49,10 +51,10 @@ impl Policy {
     }
 
     /// What cannot be read of it.
-    pub fn unread(&self) -> Option<&Arc<Unread>> {
+    pub fn unreadable(&self) -> Option<&Arc<UnreadableField>> {
         match self {
             Self::Good(_) => None,
-            Self::Bad(_, unread) => Some(unread),
+            Self::Bad(_, unreadable) => Some(unreadable),
         }
     }
 
@@ -74,11 +76,9 @@ impl Policy {
 #[derive(Clone, Debug, Default)]
 pub struct OfService {
     /// The CanaryRollout that holds: the oldest that parses; where none does, the oldest.
-    pub holds: Option<(Key, Policy)>,
+    pub holds: Option<(Key, CanaryObject)>,
     /// Those that do not hold.
-    pub others: Vec<(Key, Policy)>,
-    /// What was said to the one that holds and has not been answered yet.
-    pub actions: Vec<Arc<Action>>,
+    pub others: Vec<(Key, CanaryObject)>,
     /// Pods of the FinService.
     pub pods: Vec<PodState>,
 }
@@ -89,7 +89,7 @@ pub struct ObservedRollout {
     /// The CanaryRollout.
     pub object: Arc<CanaryRollout>,
     /// What cannot be read of it.
-    pub unread: Option<Arc<Unread>>,
+    pub unreadable: Option<Arc<UnreadableField>>,
     /// What is remembered: as its status says, or as the decision said that is being carried out.
     pub memory: Memory,
     /// Pods of the FinService.
@@ -113,6 +113,38 @@ pub struct ObservedRollout {
 }
 
 impl ObservedRollout {
+    /// Takes in what was said to it. `changed_by` is who changed the FinService last.
+    pub fn hear(&mut self, said: Vec<Arc<Action>>, changed_by: Option<&str>) {
+        (self.actions, self.refused) = hear::hear(said.iter().map(Arc::as_ref), changed_by);
+        self.objects = said;
+    }
+
+    /// Takes in what was measured.
+    pub fn measured(&mut self, known: Known) {
+        (self.evidence, self.scatter, self.answers) = (known.evidence, known.scatter, known.answers);
+        self.problems = known.silent.map(|why| self.no_evidence(&why)).into_iter().collect();
+    }
+
+    /// The source of the evidence gives no answer.
+    fn no_evidence(&self, why: &str) -> Problem {
+        let source = self.object.spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref());
+        let field = match source.is_some_and(|source| source.prometheus.is_some()) {
+            true => "spec.analysis.source.prometheus",
+            false => "spec.analysis",
+        };
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        let name = self.object.metadata.name.as_deref().unwrap_or_default();
+        Problem::warning(
+            field,
+            format!("the source of the evidence gives no answer: {why}"),
+            format!(
+                "The rollout holds until there is an answer. Look at the source; or decide without it: run `{}`, or the \
+                 same with abort.",
+                command(Verb::Promote, namespace, name)
+            ),
+        )
+    }
+
     /// Whether the evidence is against the canary.
     pub fn fails(&self) -> bool {
         self.evidence.as_ref().is_some_and(Evidence::fails)
@@ -122,32 +154,31 @@ impl ObservedRollout {
 /// What is known of all rollouts.
 #[derive(Debug, Default)]
 pub struct Rollouts {
-    policies: HashMap<Key, Policy>,
+    objects: HashMap<Key, CanaryObject>,
     of_service: HashMap<Key, BTreeSet<Key>>,
-    actions: BTreeMap<Key, Arc<Action>>,
     pods: HashMap<Key, Vec<PodState>>,
 }
 
 impl Rollouts {
     /// Whether there is any CanaryRollout at all.
     pub fn any(&self) -> bool {
-        !self.policies.is_empty()
+        !self.objects.is_empty()
     }
 
     /// The CanaryRollout of that name as it was last read.
-    pub fn policy(&self, key: &Key) -> Option<&Policy> {
-        self.policies.get(key)
+    pub fn object(&self, key: &Key) -> Option<&CanaryObject> {
+        self.objects.get(key)
     }
 
     /// Takes in a CanaryRollout. Returns the FinServices that it concerns.
-    pub fn put(&mut self, key: &Key, policy: Policy) -> BTreeSet<Key> {
-        let version = policy.version();
-        if self.policies.get(key).is_some_and(|known| version != 0 && version < known.version()) {
+    pub fn put(&mut self, key: &Key, object: CanaryObject) -> BTreeSet<Key> {
+        let version = object.version();
+        if self.objects.get(key).is_some_and(|known| version != 0 && version < known.version()) {
             return BTreeSet::new();
         }
-        let service = policy.service(key);
+        let service = object.service(key);
         let mut concerned = BTreeSet::from([service.clone()]);
-        let old = self.policies.insert(key.clone(), policy).map(|old| old.service(key));
+        let old = self.objects.insert(key.clone(), object).map(|old| old.service(key));
         if let Some(old) = old.filter(|old| *old != service) {
             self.unlink(&old, key);
             concerned.insert(old);
@@ -158,7 +189,7 @@ impl Rollouts {
 
     /// Takes in that a CanaryRollout is gone. Returns the FinServices that it concerns.
     pub fn gone(&mut self, key: &Key) -> BTreeSet<Key> {
-        let Some(old) = self.policies.remove(key) else { return BTreeSet::new() };
+        let Some(old) = self.objects.remove(key) else { return BTreeSet::new() };
         let service = old.service(key);
         self.unlink(&service, key);
         BTreeSet::from([service])
@@ -175,49 +206,13 @@ impl Rollouts {
 
     /// After a relist: forgets the CanaryRollouts that were not in it.
     pub fn retain(&mut self, seen: &HashSet<Key>) -> BTreeSet<Key> {
-        let gone: Vec<Key> = self.policies.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        let gone: Vec<Key> = self.objects.keys().filter(|key| !seen.contains(*key)).cloned().collect();
         gone.iter().flat_map(|key| self.gone(key)).collect()
     }
 
-    /// Takes in what somebody said (or that it is gone). Returns the FinServices that it concerns.
-    pub fn action(&mut self, key: &Key, action: Option<Arc<Action>>) -> BTreeSet<Key> {
-        let target = match action {
-            Some(action) => {
-                let target = target_of(key, &action);
-                self.actions.insert(key.clone(), action);
-                target
-            }
-            None => {
-                self.actions.remove(key);
-                None
-            }
-        };
-        target.and_then(|target| Some(self.policies.get(&target)?.service(&target))).into_iter().collect()
-    }
-
-    /// Whether there is an Action of that name.
-    pub fn knows_action(&self, key: &Key) -> bool {
-        self.actions.contains_key(key)
-    }
-
-    /// After a relist: forgets the Actions that were not in it.
-    pub fn retain_actions(&mut self, seen: &HashSet<Key>) {
-        self.actions.retain(|key, _| seen.contains(key));
-    }
-
-    /// Actions that are said to no CanaryRollout that is known.
-    pub fn unheard(&self) -> Vec<(Key, Arc<Action>)> {
-        let stray = |key: &Key, action: &Action| {
-            target_of(key, action).is_some_and(|target| !self.policies.contains_key(&target))
-        };
-        let all = self.actions.iter().filter(|(key, action)| !actions::is_over(action) && stray(key, action));
-        all.map(|(key, action)| (key.clone(), Arc::clone(action))).collect()
-    }
-
-    /// Actions that have been carried out or refused.
-    pub fn over(&self) -> Vec<(Key, Arc<Action>)> {
-        let all = self.actions.iter().filter(|(_, action)| actions::is_over(action));
-        all.map(|(key, action)| (key.clone(), Arc::clone(action))).collect()
+    /// The FinService that a CanaryRollout is for; none if there is no such CanaryRollout.
+    pub fn service_of(&self, key: &Key) -> Option<Key> {
+        Some(self.objects.get(key)?.service(key))
     }
 
     /// Takes in a pod. Returns the FinService, if it has a CanaryRollout and anything of the pod changed.
@@ -278,19 +273,17 @@ impl Rollouts {
         let metadata = &service.metadata;
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let of = self.of(&Key::new(namespace.unwrap_or_default(), name.unwrap_or_default()));
-        let (_, policy) = of.holds?;
-        let object = Arc::clone(policy.object());
+        let (_, canary_object) = of.holds?;
+        let object = Arc::clone(canary_object.object());
         let memory = object.status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
-        let changed_by = metadata.annotations.as_ref().and_then(actions::changed_by);
-        let (said, refused) = actions::hear(of.actions.iter().map(Arc::as_ref), changed_by);
         Some(ObservedRollout {
             object,
-            unread: policy.unread().cloned(),
+            unreadable: canary_object.unreadable().cloned(),
             memory,
             pods: of.pods,
-            actions: said,
-            refused,
-            objects: of.actions,
+            actions: Vec::new(),
+            refused: Vec::new(),
+            objects: Vec::new(),
             evidence: None,
             scatter: Vec::new(),
             answers: Vec::new(),
@@ -309,34 +302,21 @@ impl Rollouts {
     pub fn of(&self, service: &Key) -> OfService {
         let mut all = self.that_name(service).into_iter().map(|(key, policy)| (key.clone(), policy.clone()));
         let Some(holds) = all.next() else { return OfService::default() };
-        let said = self.actions.iter().filter(|(key, action)| {
-            target_of(key, action).as_ref() == Some(&holds.0) && !actions::is_over(action)
-        });
-        OfService {
-            actions: said.map(|(_, action)| Arc::clone(action)).collect(),
-            others: all.collect(),
-            pods: self.pods_of(service).to_vec(),
-            holds: Some(holds),
-        }
+        OfService { others: all.collect(), pods: self.pods_of(service).to_vec(), holds: Some(holds) }
     }
 
     /// The CanaryRollouts that name a FinService: first the one that holds, then the others by age.
-    fn that_name(&self, service: &Key) -> Vec<(&Key, &Policy)> {
+    fn that_name(&self, service: &Key) -> Vec<(&Key, &CanaryObject)> {
         let named = self.of_service.get(service).into_iter().flatten();
-        let mut all: Vec<(&Key, &Policy)> =
-            named.filter_map(|key| Some((key, self.policies.get(key)?))).collect();
+        let mut all: Vec<(&Key, &CanaryObject)> =
+            named.filter_map(|key| Some((key, self.objects.get(key)?))).collect();
         all.sort_by_key(|(key, policy)| (policy.created().is_none(), policy.created(), *key));
-        let parses = |(_, policy): &(&Key, &Policy)| policy.unread().is_none();
+        let parses = |(_, policy): &(&Key, &CanaryObject)| policy.unreadable().is_none();
         if let Some(holds) = all.iter().position(parses) {
             all[..=holds].rotate_right(1);
         }
         all
     }
-}
-
-/// The CanaryRollout that an Action speaks of.
-fn target_of(key: &Key, action: &Action) -> Option<Key> {
-    actions::rollout(action).map(|name| Key::new(&key.namespace, name))
 }
 
 #[cfg(test)]
@@ -347,14 +327,14 @@ mod tests {
 
     const AT: &str = "2026-11-25T10:00:00Z";
 
-    fn rollout(name: &str, service: &str, version: u64, created: &str) -> Policy {
+    fn rollout(name: &str, service: &str, version: u64, created: &str) -> CanaryObject {
         let object = json!({
             "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
             "metadata": {"name": name, "namespace": "pay", "resourceVersion": version.to_string(),
                 "creationTimestamp": created},
             "spec": {"service": service, "strategy": {"blueGreen": {}}},
         });
-        Policy::Good(Arc::new(serde_json::from_value(object).expect("a CanaryRollout")))
+        CanaryObject::Good(Arc::new(serde_json::from_value(object).expect("a CanaryRollout")))
     }
 
     #[test]
@@ -364,9 +344,10 @@ mod tests {
         let key = |name| Key::new("pay", name);
         rollouts.put(&key("young"), rollout("young", "app", 1, "2026-11-25T10:00:20Z"));
         rollouts.put(&key("old"), rollout("old", "app", 2, "2026-11-25T10:00:10Z"));
-        let Policy::Good(object) = rollout("bad", "app", 3, AT) else { panic!("it parses") };
-        let unread = Unread { field: "spec.via".into(), why: "no".into(), left_out: vec!["via".into()] };
-        rollouts.put(&key("bad"), Policy::Bad(object, Arc::new(unread)));
+        let CanaryObject::Good(object) = rollout("bad", "app", 3, AT) else { panic!("it parses") };
+        let unreadable =
+            UnreadableField { field: "spec.via".into(), why: "no".into(), left_out: vec!["via".into()] };
+        rollouts.put(&key("bad"), CanaryObject::Bad(object, Arc::new(unreadable)));
         let of = rollouts.of(&app);
         assert_eq!(of.holds.map(|(key, _)| key), Some(key("old")));
         let others: Vec<_> = of.others.iter().map(|(key, _)| key.name.to_string()).collect();
@@ -374,7 +355,8 @@ mod tests {
         assert_eq!(rollouts.gone(&key("old")), BTreeSet::from([app.clone()]));
         assert_eq!(rollouts.of(&app).holds.map(|(key, _)| key), Some(key("young")));
         rollouts.gone(&key("young"));
-        let seen = rollouts.of(&app).holds.map(|(key, policy)| (key, policy.unread().map(|u| u.to_string())));
+        let seen =
+            rollouts.of(&app).holds.map(|(key, policy)| (key, policy.unreadable().map(|u| u.to_string())));
         assert_eq!(seen, Some((key("bad"), Some("spec.via: no".to_owned()))), "what none replaces holds on");
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::Key;
 use super::claims::created;
 use super::holders::Holders;
 use crate::api::FinService;
 use crate::finservice::children::kafka;
-use crate::finservice::placement;
+use crate::finservice::plan::placement;
+use crate::runtime::key::Key;
 
 /// A topic that an older FinService names as its own too.
 #[derive(Clone, Debug, PartialEq, Eq)]

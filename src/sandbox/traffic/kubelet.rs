@@ -1,59 +1,55 @@
 //! What a kubelet would tell the API server of a served pod: its readiness and its restarts.
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::pods::{AGAIN, PodRunner, ServedPod, Shared};
 use crate::sandbox::error::{Context, Error, Result};
 
-impl PodRunner {
-    /// Says that a pod, by `namespace/name`, is Ready, or that its probe fails. Its server answers on as it did:
-    /// it depends on who asks whether it is asked.
-    ///
-    /// # Errors
-    /// When there is no such pod, or the API server refuses.
-    pub async fn set_ready(&self, pod: &str, is_ready: bool) -> Result<()> {
-        self.tell(pod, |pod| readiness(pod, is_ready, &now())).await
-    }
+/// Says that a pod, by `namespace/name`, is Ready, or that its probe fails.
+///
+/// # Errors
+/// When there is no such pod, or the API server refuses.
+pub async fn set_ready(client: &Client, pod: &str, is_ready: bool) -> Result<()> {
+    tell(client, pod, |pod| readiness(pod, is_ready, &now())).await
+}
 
-    /// Says that the containers of a pod, by `namespace/name`, crashed and were started again, so many times.
-    ///
-    /// # Errors
-    /// When there is no such pod, or the API server refuses.
-    pub async fn restarted(&self, pod: &str, times: i32) -> Result<()> {
-        self.tell(pod, |pod| restarts(pod, times, &now())).await
-    }
+/// Says that the containers of a pod, by `namespace/name`, crashed and were started again, so many times.
+///
+/// # Errors
+/// When there is no such pod, or the API server refuses.
+pub async fn restarted(client: &Client, pod: &str, times: i32) -> Result<()> {
+    tell(client, pod, |pod| restarts(pod, times, &now())).await
+}
 
-    async fn tell(&self, pod: &str, patch: impl Fn(&Pod) -> Value) -> Result<()> {
-        let doing = || format!("changing the status of the pod {pod}");
-        let (namespace, name) =
-            pod.split_once('/').ok_or_else(|| Error::new(format!("{pod} is no namespace/name")))?;
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), namespace);
-        let read = api.get(name).await.context(doing)?;
-        let patch = Patch::Strategic(patch(&read));
-        api.patch_status(name, &PatchParams::default(), &patch).await.map(drop).context(doing)
-    }
+async fn tell(client: &Client, pod: &str, patch: impl Fn(&Pod) -> Value) -> Result<()> {
+    let doing = || format!("changing the status of the pod {pod}");
+    let (namespace, name) =
+        pod.split_once('/').ok_or_else(|| Error::new(format!("{pod} is no namespace/name")))?;
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let read = api.get(name).await.context(doing)?;
+    let patch = Patch::Strategic(patch(&read));
+    api.patch_status(name, &PatchParams::default(), &patch).await.map(drop).context(doing)
 }
 
 fn now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-/// Says what a kubelet would whose probe has passed, until the API server has heard it or the pod is gone.
-pub(super) async fn make_ready(shared: &Shared, pod: &Pod, described: &ServedPod) {
-    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &described.namespace);
+/// Says what a kubelet would whose probe has passed. What is gone meanwhile needs nothing said of it.
+///
+/// # Errors
+/// When the API server has not heard it.
+pub async fn make_ready(client: &Client, pod: &Pod) -> kube::Result<()> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let patch = readiness(pod, true, &now());
-    loop {
-        match api.patch_status(&described.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
-            Ok(_) => return,
-            // It is gone, or another of its name is there.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
-            Err(error) => {
-                shared.problem(format!("{}: saying that it is Ready: {error}", described.key()));
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+        // It is gone, or another of its name is there.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        told => told.map(drop),
     }
 }
 

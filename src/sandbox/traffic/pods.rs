@@ -4,6 +4,7 @@
 //! closed when the pod is gone. In a cloud whose pods are [`super::super::CloudOptions::served`] a pod becomes Ready
 //! when its server listens and not before, so that no proxy hears of an address that nobody answers at.
 
+use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL, VERSION_LABEL};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ use crate::sandbox::error::{Context, Error, Result};
 use crate::sandbox::nodes::{FAIL, READY_AFTER};
 
 /// How long to wait before a port is tried again: the pod that had the address before may not be gone yet.
-pub(super) const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(100);
 /// How many problems are remembered.
 const PROBLEMS: usize = 100;
 
@@ -92,7 +93,7 @@ impl ServedPod {
     /// As Prometheus' file discovery reads it, with the labels that a ServiceMonitor of ours would give.
     fn target(&self) -> Option<Value> {
         let mut labels = json!({"namespace": self.namespace, "pod": self.name, "endpoint": "metrics"});
-        for name in ["banyan.dev/service", "banyan.dev/revision", "app.kubernetes.io/version"] {
+        for name in [SERVICE_LABEL, REVISION_LABEL, VERSION_LABEL] {
             if let Some(value) = self.labels.get(name) {
                 labels[name.replace(['.', '/'], "_")] = json!(value);
             }
@@ -116,8 +117,8 @@ struct State {
     problems: Vec<String>,
 }
 
-pub(super) struct Shared {
-    pub client: Client,
+struct Shared {
+    client: Client,
     gated: bool,
     targets: PathBuf,
     rules: Arc<RwLock<Rules>>,
@@ -126,7 +127,7 @@ pub(super) struct Shared {
 
 /// Serves the pods of one cloud; dropping it closes all their ports.
 pub struct PodRunner {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -175,6 +176,23 @@ impl PodRunner {
         let state = self.shared.lock();
         let entry = state.pods.values().find(|entry| entry.served.key == pod)?;
         Some(entry.served.metrics())
+    }
+
+    /// Says that a pod, by `namespace/name`, is Ready, or that its probe fails. Its server answers on as it did:
+    /// it depends on who asks whether it is asked.
+    ///
+    /// # Errors
+    /// When there is no such pod, or the API server refuses.
+    pub async fn set_ready(&self, pod: &str, is_ready: bool) -> Result<()> {
+        kubelet::set_ready(&self.shared.client, pod, is_ready).await
+    }
+
+    /// Says that the containers of a pod, by `namespace/name`, crashed and were started again, so many times.
+    ///
+    /// # Errors
+    /// When there is no such pod, or the API server refuses.
+    pub async fn restarted(&self, pod: &str, times: i32) -> Result<()> {
+        kubelet::restarted(&self.shared.client, pod, times).await
     }
 
     /// How the pods of a release behave from now on, whatever their environment says; `None` goes back to that.
@@ -324,7 +342,10 @@ async fn run(
         if shared.gated && pod.metadata.deletion_timestamp.is_none() {
             let after = pod.annotations().get(READY_AFTER).and_then(|after| duration(after));
             tokio::time::sleep(after.unwrap_or_default()).await;
-            kubelet::make_ready(&shared, &pod, &described).await;
+            while let Err(error) = kubelet::make_ready(&shared.client, &pod).await {
+                shared.problem(format!("{}: saying that it is Ready: {error}", described.key()));
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     };
     let mut until = gone.clone();

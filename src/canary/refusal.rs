@@ -1,0 +1,195 @@
+//! What a rollout refuses, as it stands: the operator asks before it carries an Action out, and the command line before
+//! it creates one. Pure.
+
+use crate::api::action::Verb;
+use crate::api::canarystatus::{Memory, Rollout};
+
+/// What decides about a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// What is remembered.
+    pub memory: &'a Memory,
+    /// The release that the FinService asks for, if it was rolled back.
+    pub failed: Option<&'a str>,
+    /// Gates that a person opens: their places in the spec, and the weights that they stand before.
+    pub approvals: &'a [(usize, i32)],
+    /// The command that tries again what was rolled back.
+    pub retry: &'a str,
+}
+
+/// What a person asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What.
+    pub verb: Verb,
+    /// Of which release; of the one that is there, if none is named.
+    pub release: Option<&'a str>,
+    /// Of which gate, by the weight that it stands before.
+    pub gate: Option<i32>,
+}
+
+/// What is not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The release that it is about.
+    pub release: String,
+    /// With an approval: the place of the gate in the spec, and the weight that it stands before.
+    pub gate: Option<(usize, i32)>,
+}
+
+/// Whether a rollout takes what a person asks for.
+///
+/// # Errors
+/// Why it does not, in words.
+pub fn accept(standing: &Standing<'_>, asked: &Asked<'_>) -> Result<Accepted, String> {
+    let memory = standing.memory;
+    let rollout = memory.rollout.as_ref();
+    let release = match asked.verb {
+        Verb::AssertFenced | Verb::AcceptDataLoss => {
+            return Err(format!("{} is for a Failover, not for a CanaryRollout", asked.verb.as_str()));
+        }
+        Verb::Abort => {
+            let warm = memory.warm.as_ref().map(|warm| &*warm.release);
+            let release = rollout.map(|rollout| &*rollout.release).or(warm);
+            release.ok_or("nothing is rolling out, and no rollback window is open")?
+        }
+        Verb::Retry => standing.failed.ok_or("the revision that the FinService asks for has not failed")?,
+        Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipStep | Verb::SkipAfter | Verb::Approve => {
+            &*rollout.ok_or_else(|| nothing_rolls_out(standing))?.release
+        }
+    };
+    if let Some(meant) = asked.release.filter(|meant| *meant != release) {
+        return Err(format!("it is meant for {meant}, and this is {release}"));
+    }
+    let gate = match rollout {
+        Some(rollout) => of_rollout(standing, rollout, asked)?,
+        None => None,
+    };
+    Ok(Accepted { release: release.to_owned(), gate })
+}
+
+fn nothing_rolls_out(standing: &Standing<'_>) -> String {
+    match standing.failed {
+        Some(failed) => format!("{failed} was rolled back; run `{}` first", standing.retry),
+        None => "nothing is rolling out".to_owned(),
+    }
+}
+
+/// What the rollout that is under way has against it; with an approval, the gate that it opens.
+fn of_rollout(
+    standing: &Standing<'_>,
+    rollout: &Rollout,
+    asked: &Asked<'_>,
+) -> Result<Option<(usize, i32)>, String> {
+    let words = match asked.verb {
+        Verb::Pause if rollout.paused.is_some() => "it is paused already",
+        Verb::Resume if rollout.paused.is_none() => "it is not paused",
+        Verb::SkipStep if rollout.weight == 0 => {
+            "it has no weight yet, so there is no step to skip; see what it waits for"
+        }
+        Verb::SkipAfter if rollout.weight > 0 => "it does not wait for other clusters any more",
+        Verb::Approve => return waiting_gate(standing, rollout, asked.gate).map(Some),
+        _ => return Ok(None),
+    };
+    Err(words.to_owned())
+}
+
+/// The first gate that waits for a person; of those before that weight, if one is named.
+fn waiting_gate(
+    standing: &Standing<'_>,
+    rollout: &Rollout,
+    named: Option<i32>,
+) -> Result<(usize, i32), String> {
+    let is_open = |place: usize| {
+        rollout.gates.iter().any(|memory| memory.open && usize::try_from(memory.gate) == Ok(place))
+    };
+    let mut waiting = standing.approvals.iter().filter(|(place, at)| {
+        *at > rollout.weight && named.is_none_or(|named| named == *at) && !is_open(*place)
+    });
+    waiting.next().copied().ok_or_else(|| match named {
+        Some(at) => format!("no gate before {at} % waits for a person"),
+        None => "no gate waits for a person".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const VERBS: [Verb; 10] = [
+        Verb::Promote,
+        Verb::Abort,
+        Verb::Pause,
+        Verb::Resume,
+        Verb::Retry,
+        Verb::SkipStep,
+        Verb::SkipAfter,
+        Verb::Approve,
+        Verb::AssertFenced,
+        Verb::AcceptDataLoss,
+    ];
+
+    fn rollout(weight: i32, paused: Option<&str>, open: bool) -> Memory {
+        let mut rollout = json!({
+            "canary": "b", "stable": "a", "release": "app:2", "attempt": 1, "startedAt": "2026-01-01T00:00:00Z",
+            "weight": weight,
+            "gates": [{"gate": 1, "reachedAt": "2026-01-01T00:00:00Z", "open": open}],
+        });
+        if let Some(paused) = paused {
+            rollout["paused"] = json!(paused);
+        }
+        serde_json::from_value(json!({"rollout": rollout})).expect("what is remembered")
+    }
+
+    fn say(memory: &Memory, failed: Option<&str>, verb: Verb, gate: Option<i32>) -> Result<Accepted, String> {
+        let approvals = [(1, 50), (3, 100)];
+        let standing = Standing { memory, failed, approvals: &approvals, retry: "again" };
+        accept(&standing, &Asked { verb, release: None, gate })
+    }
+
+    #[test]
+    fn while_nothing_rolls_out_only_what_failed_is_tried_again() {
+        let none = Memory::default();
+        for verb in VERBS {
+            assert!(say(&none, None, verb, None).is_err(), "{verb:?}");
+            let after_a_failure = say(&none, Some("app:2"), verb, None);
+            assert_eq!(after_a_failure.is_ok(), verb == Verb::Retry, "{verb:?}: {after_a_failure:?}");
+        }
+        let refused = say(&none, Some("app:2"), Verb::Promote, None).unwrap_err();
+        assert_eq!(refused, "app:2 was rolled back; run `again` first");
+    }
+
+    #[test]
+    fn what_has_no_weight_has_no_step_to_skip_and_what_has_one_waits_for_nobody() {
+        let refuses = |memory: &Memory| {
+            let refused = VERBS.into_iter().filter(|verb| say(memory, None, *verb, None).is_err());
+            refused.map(Verb::as_str).collect::<Vec<_>>()
+        };
+        let failover = ["assert-fenced", "accept-data-loss"];
+        let with = |more: &[&'static str]| [more, &failover].concat();
+        assert_eq!(refuses(&rollout(0, None, false)), with(&["resume", "retry", "skip-step"]));
+        assert_eq!(refuses(&rollout(10, None, false)), with(&["resume", "retry", "skip-after"]));
+        assert_eq!(refuses(&rollout(10, Some("jo"), false)), with(&["pause", "retry", "skip-after"]));
+        assert_eq!(refuses(&rollout(100, None, false)), with(&["resume", "retry", "skip-after", "approve"]));
+    }
+
+    #[test]
+    fn an_approval_opens_the_first_gate_that_waits_or_the_one_that_is_named() {
+        let gate = |open, named| say(&rollout(10, None, open), None, Verb::Approve, named).map(|it| it.gate);
+        assert_eq!(gate(false, None), Ok(Some((1, 50))));
+        assert_eq!(gate(true, None), Ok(Some((3, 100))));
+        assert_eq!(gate(false, Some(100)), Ok(Some((3, 100))));
+        assert_eq!(gate(true, Some(50)), Err("no gate before 50 % waits for a person".to_owned()));
+    }
+
+    #[test]
+    fn what_is_meant_for_another_release_is_refused() {
+        let memory = rollout(10, None, false);
+        let standing = Standing { memory: &memory, failed: None, approvals: &[], retry: "" };
+        let abort = |release| accept(&standing, &Asked { verb: Verb::Abort, release, gate: None });
+        assert_eq!(abort(Some("app:2")).map(|it| it.release), Ok("app:2".to_owned()));
+        assert_eq!(abort(Some("app:1")), Err("it is meant for app:1, and this is app:2".to_owned()));
+    }
+}

@@ -1,0 +1,132 @@
+//! Runs the reconciler of CloudClusters: watch → queue → observe → decide → act. Every replica watches; only the leader
+//! does the rest.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::watch::{Receiver, Sender, channel};
+
+use super::act::act;
+use super::decide::decide;
+use super::index::{Index, Reached};
+use super::observe::observe;
+use super::peers::Peers;
+use super::sites::Sites;
+use super::watch::watch;
+use crate::runtime::context::Context;
+use crate::runtime::http::Gate;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::metrics::Outcome;
+use crate::runtime::queue::{Lane, Next, Queue};
+
+/// The resource, as metrics and the readiness gate name it.
+pub const RESOURCE: &str = "cloudclusters";
+
+/// How many sites are worked on at once.
+const AT_ONCE: usize = 4;
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// A watch ended, which it must not.
+    #[error("the watch of CloudClusters ended")]
+    WatchEnded,
+}
+
+/// What other controllers get of this one: the view of the sites (`None` until they have been read), and how to ask
+/// peers about their rollouts.
+#[derive(Clone)]
+pub struct SitesHandle {
+    /// The sites.
+    pub sites: Receiver<Option<Sites>>,
+    /// Rollouts of other clusters.
+    pub peers: Peers,
+}
+
+/// The reconciler before it runs.
+pub struct Controller {
+    context: Context,
+    index: Arc<Mutex<Index>>,
+    queue: Queue<Key>,
+    sites: Arc<Sender<Option<Sites>>>,
+    peers: Peers,
+}
+
+impl Controller {
+    /// One that knows nothing yet, and what others get of it.
+    pub fn new(context: Context) -> (Self, SitesHandle) {
+        let index = Arc::new(Mutex::new(Index::new(&context.site)));
+        let queue: Queue<Key> = Queue::new(context.metrics.queue_depth(RESOURCE));
+        let (sites, view) = channel(None);
+        let sites = Arc::new(sites);
+        let peers = Peers::new(context.client.clone(), &context.namespace);
+        let handle = SitesHandle { sites: view, peers: peers.clone() };
+        (Self { context, index, queue, sites, peers }, handle)
+    }
+
+    /// Follows CloudClusters as long as the process lives: what every replica does.
+    /// Returns why it ended, which it must not.
+    pub fn watch(&self) -> impl Future<Output = ControllerError> + Send + use<> {
+        let Self { context, index, queue, sites, .. } = self;
+        let (context, index, queue, sites) =
+            (context.clone(), Arc::clone(index), queue.clone(), Arc::clone(sites));
+        async move {
+            watch(context, index, queue, sites).await;
+            ControllerError::WatchEnded
+        }
+    }
+
+    /// Reconciles CloudClusters until the word to stop; opens `gate` once all have been read.
+    ///
+    /// # Errors
+    /// None so far.
+    pub async fn run(self, gate: Gate) -> Result<(), ControllerError> {
+        let Self { context, index, queue, sites, peers } = self;
+        let mut read = sites.subscribe();
+        tokio::select! {
+            // The sender lives as long as `sites`, so the wait cannot fail.
+            _ = read.wait_for(Option::is_some) => {}
+            () = context.shutdown.cancelled() => return Ok(()),
+        }
+        gate.open();
+        peers.on_reached({
+            let (index, queue, namespace) =
+                (Arc::clone(&index), queue.clone(), Arc::clone(&context.namespace));
+            move |cluster: &str, reached: Reached| {
+                if lock(&index).reached(cluster, reached) {
+                    queue.add(Key::new(&namespace, cluster), Lane::Normal);
+                }
+            }
+        });
+        let work = queue.run(AT_ONCE, |key| reconcile(context.clone(), Arc::clone(&index), key));
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            () = &mut work => return Ok(()),
+            () = context.shutdown.cancelled() => queue.shut_down(),
+        }
+        work.await;
+        Ok(())
+    }
+}
+
+async fn reconcile(context: Context, index: Arc<Mutex<Index>>, key: Key) -> Next {
+    let began = Instant::now();
+    let done = async {
+        let seen = observe(&context.client, &index, &context.site, &key).await?;
+        let decided = seen.as_ref().and_then(|seen| Some((&seen.site, decide(seen)?)));
+        let Some((site, decision)) = decided else { return Ok(false) };
+        act(&context.statuses, &index, &key, site, decision).await
+    };
+    let done: Result<bool, kube::Error> = done.await;
+    let (outcome, next) = match done {
+        Ok(true) => (Outcome::Changed, Next::Idle),
+        Ok(false) => (Outcome::Unchanged, Next::Idle),
+        Err(error) => {
+            tracing::warn!(cloudcluster = %key, %error, "reconcile failed");
+            (Outcome::Error, Next::Retry)
+        }
+    };
+    context.metrics.reconciled(RESOURCE, outcome, began.elapsed());
+    next
+}

@@ -1,0 +1,72 @@
+//! What is to be said of one CloudCluster. Pure.
+
+use super::index::{Reached, Site};
+use super::observe::{Observed, Way};
+use crate::api::Problem;
+use crate::api::conditions::{Says, Standing, short};
+
+/// What is to be said of a CloudCluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// How it stands.
+    pub standing: Standing,
+    /// What is wrong, worst first.
+    pub problems: Vec<Problem>,
+    /// Version of its API server, if that is news.
+    pub version: Option<String>,
+}
+
+/// What is to be said of a CloudCluster. `None` of a peer that nobody has asked for anything, and so knows nothing of.
+pub fn decide(seen: &Observed) -> Option<Decision> {
+    match &seen.way {
+        Way::Own(version) => Some(own(&seen.site, version)),
+        Way::Peer(reached) => reached.as_ref().filter(|_| seen.site.has_kubeconfig).map(peer),
+    }
+}
+
+/// The operator's own site.
+fn own(site: &Site, version: &str) -> Decision {
+    let served: Vec<String> = site.residency.iter().map(|residency| format!("{residency:?}")).collect();
+    let message = match served.as_slice() {
+        [] => "the operator of this site follows this object; no data that must stay in a jurisdiction may be kept here"
+            .to_owned(),
+        served => format!(
+            "the operator of this site follows this object; it serves data of {}",
+            served.join(", ")
+        ),
+    };
+    let unreadable = |(field, why): &(String, String)| {
+        Problem::error(
+            field.as_str(),
+            format!("{field} cannot be read, and counts as not written: {why}"),
+            "Correct it, or run the version of Banyan that knows it.",
+        )
+    };
+    let problems: Vec<Problem> = site.unreadable.iter().map(unreadable).collect();
+    let stalled = match problems.first() {
+        Some(problem) => Says::yes("Unreadable", format!("{} {}", problem.message, problem.remedy)),
+        None => Says::no_problem(),
+    };
+    let standing =
+        Standing { ready: Says::yes("OwnSite", message), reconciling: Says::no("Settled", ""), stalled };
+    Decision { standing, problems, version: Some(version.to_owned()) }
+}
+
+/// Another site. It says nothing that moves while that stays the same.
+fn peer(reached: &Reached) -> Decision {
+    let standing = match reached {
+        Ok(_) => Standing {
+            ready: Says::yes("Reachable", "its API server answers"),
+            reconciling: Says::no("Settled", ""),
+            stalled: Says::no_problem(),
+        },
+        Err(error) if error.is_stalled() => Standing::stuck(error.reason(), &short(error.to_string())),
+        Err(error) => Standing {
+            ready: Says::no(error.reason(), short(error.to_string())),
+            reconciling: Says::yes(error.reason(), short(error.to_string())),
+            stalled: Says::no_problem(),
+        },
+    };
+    let version = reached.as_ref().ok().and_then(Clone::clone);
+    Decision { standing, problems: Vec::new(), version }
+}

@@ -1,0 +1,199 @@
+//! What is wanted against what is there: the writes that make the second the first. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::Problem;
+use crate::api::notice::Notice;
+use crate::api::notice::Reason;
+use crate::finservice::children::{Api, Child, Kind};
+use crate::finservice::index::Observed;
+use crate::finservice::index::child::ChildState;
+use crate::finservice::index::uid::Uid;
+use crate::finservice::plan::{Op, Over, Plan};
+use crate::runtime::digest;
+
+/// Repairs of one object within this time that are taken for a war.
+const WAR_WITHIN_SECONDS: i64 = 60;
+/// How long a war is given up for.
+const TRUCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Goes through what is wanted and gathers writes and problems.
+pub struct Comparison<'a> {
+    seen: &'a Observed,
+    now: Timestamp,
+    plan: &'a mut Plan,
+    /// Whether traffic may be moved away from what was handed over: the new pods are Ready.
+    may_take_traffic: bool,
+    wanted: Vec<(Kind, String)>,
+    missing: Vec<Kind>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Begins.
+    pub fn new(seen: &'a Observed, now: Timestamp, plan: &'a mut Plan, may_take_traffic: bool) -> Self {
+        Self { seen, now, plan, may_take_traffic, wanted: Vec::new(), missing: Vec::new() }
+    }
+
+    /// The state of a child, if it exists.
+    pub fn child(&self, kind: Kind, name: &str) -> Option<&'a ChildState> {
+        self.seen.children.iter().find(|child| child.kind == kind && &*child.name == name)
+    }
+
+    /// Keeps a child as it is.
+    pub fn keep(&mut self, kind: Kind, name: &str) {
+        self.wanted.push((kind, name.to_owned()));
+    }
+
+    /// Wants an object. Returns the write that it takes, if any.
+    pub fn want(&mut self, child: Child) -> Option<Op> {
+        let (digest, over) = self.judge(&child)?;
+        Some(Op::Apply { child, digest, over })
+    }
+
+    /// Wants an object whose contents are not known here; `make` gives the write.
+    pub fn want_with(&mut self, child: Child, make: impl FnOnce(Child, u64, Over) -> Op) -> Option<Op> {
+        let (digest, over) = self.judge(&child)?;
+        Some(make(child, digest, over))
+    }
+
+    fn judge(&mut self, child: &Child) -> Option<(u64, Over)> {
+        let (kind, name) = (child.kind, child.name.as_str());
+        if !self.seen.kinds.contains(&kind) {
+            self.missing.push(kind);
+            return None;
+        }
+        self.wanted.push((kind, name.to_owned()));
+        let wanted = digest::wanted(&child.body);
+        match self.child(kind, name) {
+            Some(state) => self.judge_ours(state, wanted).map(|over| (wanted, over)),
+            None => self.judge_absent(kind, name).map(|over| (wanted, over)),
+        }
+    }
+
+    fn judge_ours(&mut self, state: &ChildState, wanted: u64) -> Option<Over> {
+        let (kind, name) = (state.kind.name(), &state.name);
+        if state.deleting {
+            self.plan.reasons.push(format!("waiting for {kind} {name} to be gone, to make it anew"));
+            return None;
+        }
+        if state.is_like(wanted) {
+            return None;
+        }
+        if state.paused {
+            self.plan.problems.push(Problem::info(
+                format!("{kind} {name}"),
+                format!(
+                    "{kind} {name} differs from what is wanted and is left alone: it bears banyan.dev/pause"
+                ),
+                "Remove the annotation banyan.dev/pause from it to have it put right.",
+            ));
+            return None;
+        }
+        let written = state.written();
+        if written.applied.is_none_or(|(want, _)| want != wanted) {
+            return Some(Over::Ours);
+        }
+        let other = state.other.as_deref().unwrap_or("somebody").to_owned();
+        let [first, _, last] = written.repairs;
+        let at = |second| Timestamp::from_second(second).unwrap_or(self.now);
+        let truce_ends = at(last).saturating_add(TRUCE).unwrap_or(Timestamp::MAX);
+        if first > 0 && last - first <= WAR_WITHIN_SECONDS && self.now < truce_ends {
+            self.plan.problems.push(Problem::error(
+                format!("{kind} {name}"),
+                format!("{other} keeps changing {kind} {name}: put right three times within a minute, now left as {other} wants it"),
+                format!("Make {other} leave {kind} {name} alone, or stop Banyan's writes to it with the annotation banyan.dev/pause: \"true\". Tried again in ten minutes."),
+            ));
+            self.plan.look_again(truce_ends);
+            return None;
+        }
+        self.plan.notices.push(Notice {
+            reason: Reason::DriftRepaired,
+            note: format!("{kind} {name} was changed by {other} and is put right"),
+        });
+        Some(Over::Drifted)
+    }
+
+    fn judge_absent(&mut self, kind: Kind, name: &str) -> Option<Over> {
+        let stranger = self.seen.strangers.iter().find(|(have, bears, _)| *have == kind && bears == name);
+        let Some((_, _, stranger)) = stranger else { return Some(Over::Nothing) };
+        let service = self.seen.service.metadata.name.as_deref().unwrap_or_default();
+        if stranger.adopt.as_deref() == Some(service) {
+            let moves_traffic = matches!(kind, Kind::Service | Kind::VirtualService | Kind::HTTPRoute);
+            if moves_traffic && !self.may_take_traffic {
+                let kind = kind.name();
+                self.plan.reasons.push(format!("{kind} {name} is taken over once pods are Ready"));
+                return None;
+            }
+            self.plan.notices.push(Notice {
+                reason: Reason::Adopted,
+                note: format!(
+                    "{} {name} was handed over by {} and is taken over",
+                    kind.name(),
+                    stranger.whose
+                ),
+            });
+            return Some(Over::HandedOver);
+        }
+        let (kind, whose) = (kind.name(), &stranger.whose);
+        let namespace = self.seen.service.metadata.namespace.as_deref().unwrap_or_default();
+        self.plan.problems.push(Problem::error(
+            format!("{kind} {name}"),
+            format!("{kind} {namespace}/{name} exists already and belongs to {whose}; it is left alone"),
+            format!(
+                "Hand it over with `kubectl -n {namespace} annotate {} {name} banyan.dev/adopt={service}`, or rename one of both.",
+                kind.to_lowercase()
+            ),
+        ));
+        None
+    }
+
+    /// Ends: the deletions of what is ours and no longer wanted, autoscalers first, and a problem
+    /// for each API that is missing.
+    pub fn finish(self) -> Vec<Op> {
+        let uid = self.seen.service.metadata.uid.as_deref().map(Uid::new);
+        let mut deletions: Vec<Op> = self
+            .seen
+            .children
+            .iter()
+            // What we do not own we do not delete: a topic that is to outlive its FinService.
+            .filter(|child| child.owner == uid && !child.deleting && !child.paused)
+            .filter(|child| {
+                !self.wanted.iter().any(|(kind, name)| *kind == child.kind && **name == *child.name)
+            })
+            .map(|child| Op::Delete {
+                kind: child.kind,
+                name: child.name.to_string(),
+                uid: child.uid.clone(),
+            })
+            .collect();
+        deletions.sort_by_key(|op| match op {
+            Op::Delete { kind, name, .. } => (*kind, name.clone()),
+            _ => (Kind::ServiceAccount, String::new()),
+        });
+        let mut missing = self.missing;
+        missing.sort_unstable();
+        missing.dedup();
+        for api in [Api::Istio, Api::GatewayApi, Api::PrometheusOperator, Api::Strimzi] {
+            let kinds: Vec<_> = missing.iter().filter(|kind| kind.api() == Some(api)).collect();
+            if !kinds.is_empty() {
+                let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+                let (source, remedy) = match api {
+                    Api::Istio => ("spec.mesh.provider", "set mesh.provider to None"),
+                    Api::GatewayApi => ("spec.mesh.provider", "set mesh.provider to None"),
+                    Api::PrometheusOperator => ("spec.observability", "remove observability.metrics and slo"),
+                    Api::Strimzi => ("spec.data.topics", "remove data.topics"),
+                };
+                self.plan.problems.push(Problem::warning(
+                    source,
+                    format!(
+                        "{} is not installed in this cluster, so there is no {}",
+                        api.title(),
+                        names.join(", ")
+                    ),
+                    format!("Install the {} (it is noticed without a restart), or {remedy}.", api.title()),
+                ));
+            }
+        }
+        deletions
+    }
+}

@@ -1,0 +1,348 @@
+//! The decision about one FinService: from what is seen to what is to be done. Total, deterministic,
+//! without I/O, clock or randomness.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::api::finservice::OnSecretChange;
+use crate::api::labels::PAUSE_ANNOTATION;
+use crate::api::operations::Residency;
+use crate::api::{FinServiceSpec, Problem, Severity};
+use crate::finservice::children::{self, Kind, Scope};
+use crate::finservice::index::Observed;
+use crate::finservice::plan::compare::Comparison;
+use crate::finservice::plan::placement::{self, Placed};
+use crate::finservice::plan::revision::{References, RevisionInput};
+use crate::finservice::plan::revisions::{self, Revision};
+use crate::finservice::plan::rollout_inputs::route_behind;
+use crate::finservice::plan::stages::{Making, Reach, Stages};
+use crate::finservice::plan::traffic_split::{self, Shift};
+use crate::finservice::plan::{Op, Phase, Plan, PlannedRollout};
+use crate::finservice::plan::{warnings, what_to_measure};
+use crate::judge::hub::Follow;
+
+/// What is to be done about a FinService, and why.
+pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
+    plan(seen, now, Reach::Whole)
+}
+
+/// The weights with which the plan of [`decide`] begins, and nothing after them: for when many canaries fail at once.
+/// No other child is made for it.
+///
+/// None where numbers of pods are the weight.
+pub fn weights(seen: &Observed, now: Timestamp) -> Plan {
+    plan(seen, now, Reach::Weights)
+}
+
+fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
+    let mut plan = Plan::default();
+    let service = &seen.service;
+    let paused = service.metadata.annotations.iter().flatten();
+    if paused.into_iter().any(|(key, value)| key == PAUSE_ANNOTATION && value == "true") {
+        plan.phase = Phase::Paused;
+        plan.reasons.push(format!("nothing is written while {PAUSE_ANNOTATION} is \"true\""));
+        remember(seen, &mut plan);
+        return plan;
+    }
+    if service.metadata.deletion_timestamp.is_some() {
+        plan.reasons.push("being deleted; its children go with it".to_owned());
+        return plan;
+    }
+    warnings::of_sites(seen, &mut plan);
+    match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
+        Placed::Here => place(seen, now, &mut plan, reach),
+        Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        // Most likely a slip, which must not take a service away from where it runs.
+        Placed::Elsewhere if warnings::would_vanish(seen) => {
+            plan.phase = Phase::Blocked;
+            remember(seen, &mut plan);
+        }
+        Placed::Elsewhere => {
+            plan.reasons.push(format!("spec.placement does not name {}", seen.site));
+            withdraw(seen, now, &mut plan, Phase::NotPlaced);
+        }
+        Placed::Forbidden(residency) => {
+            let site = &seen.site;
+            plan.problems.push(Problem::error(
+                "spec.data.residency",
+                format!("its data must stay in {residency:?}, which {site} does not serve; it is not placed here"),
+                format!("Take {site} out of spec.placement, or add {residency:?} to spec.residency of CloudCluster {site} if that is true."),
+            ));
+            withdraw(seen, now, &mut plan, Phase::Blocked);
+        }
+    }
+    plan.problems.sort_by_key(|problem| problem.severity);
+    plan
+}
+
+/// The revision that serves, for the status of a FinService about which nothing is decided.
+fn remember(seen: &Observed, plan: &mut Plan) {
+    let revisions = revisions::revisions(seen);
+    if let Some(stable) = revisions::stable(seen, &revisions) {
+        plan.stable = Some(stable.to_owned());
+        describe(&revisions, plan);
+    }
+}
+
+fn describe(revisions: &BTreeMap<&str, Revision<'_>>, plan: &mut Plan) {
+    let Some(stable) = plan.stable.as_deref().and_then(|hash| revisions.get(hash)) else { return };
+    plan.release = stable.parts.as_ref().map(|(input, _)| input.release.clone());
+    plan.pods = stable.deployment.map(|facts| (facts.replicas, facts.ready));
+}
+
+/// Nobody has said what data may be kept here: nothing is begun, and what runs is left as it is. A
+/// CloudCluster that was deleted by mistake must not take its services with it.
+fn undeclared(seen: &Observed, residency: Residency, plan: &mut Plan) {
+    let site = &seen.site;
+    plan.phase = Phase::Blocked;
+    plan.problems.push(Problem::error(
+        "spec.data.residency",
+        format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; nothing is begun or changed here"),
+        format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
+    ));
+    remember(seen, plan);
+}
+
+/// Nothing of it is to be here.
+fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
+    plan.phase = phase;
+    let deletions = Comparison::new(seen, now, plan, false).finish();
+    plan.stages = Stages { delete: deletions, ..Stages::default() }.into_parts().1;
+}
+
+/// It is to run here.
+fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
+    let name = seen.service.metadata.name.as_deref().unwrap_or_default();
+    let spec = placement::effective(&seen.service.spec, &seen.site);
+    warnings::of_spec(&spec, seen, plan);
+    let scope = Scope {
+        namespace: seen.service.metadata.namespace.as_deref().unwrap_or_default(),
+        name,
+        uid: seen.service.metadata.uid.as_deref().unwrap_or_default(),
+        site: &seen.site,
+        spec: &spec,
+    };
+    let revisions = revisions::revisions(seen);
+    let current = current(&spec, seen, plan);
+    plan.problems.extend(children::limits::problems(&scope));
+
+    // Who serves, and who is on its way in.
+    let before = revisions::stable(seen, &revisions);
+    let asked = asked(&current, &revisions);
+    let shift = traffic_split::shift(&scope, seen, &revisions, before, asked, now, plan);
+    let stable = shift.stable.as_deref();
+    let ready = stable
+        .and_then(|hash| revisions.get(hash)?.deployment)
+        .is_some_and(|facts| revisions::is_ready(facts, revisions::base(&spec).min(facts.replicas.max(1))));
+
+    let comparison = Comparison::new(seen, now, plan, ready);
+    let mut making = Making::new(&scope, seen, &shift, comparison);
+    let mut again: Option<Timestamp> = None;
+    making.routes(&revisions, refused(&spec, seen), reach);
+    let (stages, follow) = match reach {
+        Reach::Weights => (making.weights(), None),
+        Reach::Whole => {
+            making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
+            let kept = std::mem::take(&mut making.kept_for_route);
+            let mut stages = making.finish();
+            gateway_behind(&kept, seen, plan);
+            stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
+            (stages, follow(&scope, seen, &shift, &revisions, &current))
+        }
+    };
+    if let Some(at) = again {
+        plan.look_again(at);
+    }
+    (plan.weights, plan.stages) = stages.into_parts();
+    let stable_pods = shift.stable.as_deref().and_then(|hash| shift.pods_of(hash));
+    let made = shift.decision.zip(shift.gathered);
+    plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
+    (plan.stable, plan.next) = (shift.stable, shift.next);
+    describe(&revisions, plan);
+    conclude(&spec, &revisions, stable_pods, plan);
+}
+
+/// What is to be counted for its rollout, and who is to be asked.
+fn follow(
+    scope: &Scope<'_>,
+    seen: &Observed,
+    shift: &Shift,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    current: &Option<(String, RevisionInput)>,
+) -> Option<Follow> {
+    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
+    let input = |hash: &str| {
+        let kept = revisions.get(hash).and_then(|revision| revision.parts.as_ref()).map(|(input, _)| input);
+        kept.or(current.as_ref().filter(|(current, _)| current == hash).map(|(_, input)| input))
+    };
+    let rollout = seen.rollout.as_ref()?;
+    what_to_measure::follow(scope, rollout, gathered, decision, shift.has_chosen(), input)
+}
+
+/// The revision that the spec asks for, with its release. While the spec cannot be followed, what was on its way
+/// in stays so.
+fn asked<'a>(
+    current: &'a Option<(String, RevisionInput)>,
+    revisions: &BTreeMap<&'a str, Revision<'a>>,
+) -> Option<(&'a str, &'a str)> {
+    match current {
+        Some((hash, input)) => Some((hash.as_str(), input.release.as_str())),
+        None => revisions::newest(revisions).map(|hash| (hash, "")),
+    }
+}
+
+/// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
+fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(String, RevisionInput)> {
+    let needed = References::of(spec);
+    let mut known = true;
+    for (name, digest) in &seen.config_maps {
+        if digest.is_none() && needed.config_maps.get(name.as_str()) == Some(&true) {
+            known = false;
+            plan.problems.push(Problem::error(
+                "spec.env, spec.envFrom, spec.files",
+                format!("ConfigMap {name} does not exist, so no new revision can begin"),
+                format!(
+                    "Create ConfigMap {name} in this namespace, or remove the reference or make it optional."
+                ),
+            ));
+        }
+    }
+    for (name, state) in &seen.secrets {
+        if state.is_none() && needed.secrets.get(name.as_str()) == Some(&true) {
+            plan.problems.push(Problem::error(
+                "spec.env, spec.envFrom, spec.files",
+                format!("Secret {name} does not exist, so pods that read it cannot start"),
+                format!(
+                    "Create Secret {name} in this namespace, or remove the reference or make it optional."
+                ),
+            ));
+        }
+    }
+    if !known {
+        return None;
+    }
+    let config_maps = seen
+        .config_maps
+        .iter()
+        .filter_map(|(name, digest)| Some((name.clone(), digest.as_deref()?.to_owned())))
+        .collect();
+    let mut digests = BTreeMap::new();
+    if spec.on_secret_change == Some(OnSecretChange::Rollout) {
+        for (name, state) in &seen.secrets {
+            match state.as_ref().map(|state| state.digest.as_deref()) {
+                Some(Some(digest)) => {
+                    digests.insert(name.clone(), digest.to_owned());
+                }
+                Some(None) => {
+                    plan.reasons.push(format!("waiting to read Secret {name}"));
+                    return None;
+                }
+                None => {}
+            }
+        }
+    }
+    let input = RevisionInput::of(spec, config_maps, digests);
+    Some((input.hash(), input))
+}
+
+/// Hosts and paths, as the spec writes them, that another FinService holds.
+fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
+    let all = vec!["/".to_owned()];
+    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
+        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+        same.map(move |path| (claim.host.clone(), path.clone()))
+    });
+    lost.collect()
+}
+
+/// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled
+/// to zero; they are never deleted.
+fn hand_over(
+    seen: &Observed,
+    now: Timestamp,
+    ready: bool,
+    plan: &mut Plan,
+    again: &mut Option<Timestamp>,
+) -> Vec<Op> {
+    let name = seen.service.metadata.name.as_deref();
+    let service_is_ours = seen.children.iter().any(|c| c.kind == Kind::Service && Some(&*c.name) == name);
+    let mut ops = Vec::new();
+    for (_, bears, stranger) in seen.strangers.iter().filter(|(kind, ..)| *kind == Kind::Deployment) {
+        if stranger.adopt.as_deref() != name || stranger.handed_over {
+            continue;
+        }
+        if !ready || !service_is_ours {
+            plan.reasons
+                .push(format!("Deployment {bears} keeps its pods until those of the FinService serve"));
+            continue;
+        }
+        let retired_at = stranger.retired_at.unwrap_or(now);
+        let until = retired_at.saturating_add(revisions::RETIRE_GRACE).unwrap_or(Timestamp::MAX);
+        let to_zero = until <= now && route_behind(seen).is_none();
+        if !to_zero && until > now {
+            *again = Some(again.map_or(until, |before| before.min(until)));
+        }
+        if to_zero || stranger.retired_at.is_none() {
+            ops.push(Op::HandOver { name: bears.clone(), retired_at, to_zero });
+        }
+    }
+    ops
+}
+
+/// That pods stay because the gateway has not read the route that takes their requests away.
+fn gateway_behind(kept: &[String], seen: &Observed, plan: &mut Plan) {
+    let (Some(route), false) = (route_behind(seen), kept.is_empty()) else { return };
+    let (kind, name) = (route.kind.name(), &route.name);
+    let revisions = kept.join(", ");
+    plan.problems.push(Problem::error(
+        "spec.ingress.gateway",
+        format!("{kind} {name} has not been read by its gateway since it was changed, so requests may still go to revision {revisions}, which keeps its pods"),
+        format!("Look at the gateway's controller, and at status.parents in `kubectl get {} {name} -o yaml`.", kind.to_lowercase()),
+    ));
+}
+
+/// Where it stands, from the pods and the problems. `stable_pods` is how many the rollout asks of stable.
+fn conclude(
+    spec: &FinServiceSpec,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    stable_pods: Option<i32>,
+    plan: &mut Plan,
+) {
+    let in_play: BTreeSet<&str> =
+        [&plan.stable, &plan.next].into_iter().flatten().map(String::as_str).collect();
+    for hash in in_play {
+        let facts = revisions.get(hash).and_then(|revision| revision.deployment);
+        if let Some(failure) = facts.and_then(|facts| facts.failure.as_deref()) {
+            plan.problems.push(Problem::error(
+                "spec.image, spec.resources, spec.probes",
+                format!("revision {hash} does not get its pods: {failure}"),
+                format!("See `kubectl describe pods -l banyan.dev/revision={hash}`; the revision before it serves on."),
+            ));
+        }
+    }
+    let facts = plan.stable.as_deref().and_then(|hash| revisions.get(hash)?.deployment);
+    let wanted = revisions::replicas_of_stable(spec, facts);
+    let ready = facts.is_some_and(|facts| revisions::is_ready(facts, wanted.unwrap_or(facts.replicas)));
+    let errors = plan.problems.iter().any(|problem| problem.severity == Severity::Error);
+    // Whoever is on its way in, what is to serve until then does not.
+    let down = plan.stable != plan.next
+        && stable_pods.or(wanted).is_some_and(|pods| pods > 0)
+        && facts.is_some_and(|facts| facts.observed && facts.ready == 0);
+    plan.phase = match (ready, plan.next.is_some()) {
+        (_, false) if plan.stable.is_none() && errors => Phase::Blocked,
+        (_, true) if down => Phase::Degraded,
+        (_, true) => Phase::RollingOut,
+        (true, false) => Phase::Serving,
+        (false, false) if facts.is_some_and(|facts| facts.ready > 0) => Phase::Degraded,
+        (false, false) => Phase::Starting,
+    };
+    if let (Phase::Degraded | Phase::Starting, Some(facts)) = (&plan.phase, facts) {
+        let wanted = wanted.unwrap_or(facts.replicas);
+        // A pod that has just become Ready does not count yet: proxies must hear of it.
+        let ready = facts.ready.min(facts.updated_and_available);
+        plan.reasons.push(format!("{ready} of {wanted} pods are Ready"));
+    }
+}

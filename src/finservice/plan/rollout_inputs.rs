@@ -1,0 +1,270 @@
+//! What a decision about a rollout is made from, gathered from what is seen. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::api::canaryrollout::From;
+use crate::api::finservice::Traffic;
+use crate::api::network::MeshProvider;
+use crate::api::units;
+use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
+use crate::canary::Policy;
+use crate::canary::facts::{Decision, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::mark::{End, Mark};
+use crate::canary::peers::fares;
+use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
+use crate::finservice::children::{Kind, Scope, fresh, rollout_route, service_monitor};
+use crate::finservice::index::Observed;
+use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
+use crate::finservice::index::pod::PodState;
+use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::plan::revisions::{self, Revision};
+use crate::finservice::watch::unreadable;
+
+/// What decisions are made from, beside what [`ObservedRollout`] holds already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gathered {
+    policy: Policy,
+    /// What is wrong with the policy.
+    pub problems: Vec<Problem>,
+    pub(crate) sharing: Sharing,
+    scale: Scale,
+    current: Option<String>,
+    release: String,
+    stable: Option<String>,
+    pub(crate) revisions: Vec<RevisionFacts>,
+    baseline: Option<RevisionFacts>,
+    routed: bool,
+    peers: Vec<Peer>,
+    role: Role,
+    /// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
+    pub(crate) legacy: Option<String>,
+    mark: Option<Mark>,
+    pub(crate) unreadable: Option<String>,
+}
+
+impl Gathered {
+    /// Gathers. `before` is the revision that serves as far as Services tell, `current` the one that the spec asks
+    /// for, with its release.
+    pub fn new(
+        scope: &Scope<'_>,
+        seen: &Observed,
+        rollout: &ObservedRollout,
+        revisions: &BTreeMap<&str, Revision<'_>>,
+        before: Option<&str>,
+        current: Option<(&str, &str)>,
+    ) -> Self {
+        let spec = scope.spec;
+        let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref(), spec.traffic());
+        // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
+        policy.after.retain(|after| after.cluster != scope.site);
+        if policy.from == From::Legacy && spec.legacy.is_none() {
+            problems.push(Problem::error(
+                "spec.from",
+                format!("from: Legacy needs spec.legacy of FinService {}, and there is none", scope.name),
+                "Write spec.legacy in the FinService, or remove from.",
+            ));
+        }
+        problems.extend(rollout.unreadable.as_deref().map(unreadable::problem));
+        problems.extend(rollout_route::problems(scope, &policy));
+        problems.extend(seen.lost_previews.iter().map(|(claim, holder)| {
+            Problem::error(
+                "spec.strategy.blueGreen.previewHost",
+                format!(
+                    "{}{} at gateway {} belongs to FinService {holder}: no preview is made there",
+                    claim.host, claim.path, claim.gateway
+                ),
+                "Choose a host that nothing else is served or shown under.",
+            )
+        }));
+        problems.extend(looks_too_short(spec, rollout, &policy));
+        let facts = |hash: &str, release: String| {
+            let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
+            let deployment = revisions.get(hash).and_then(|revision| revision.deployment);
+            let available = deployment.map_or(0, |facts| facts.ready);
+            RevisionFacts { hash: hash.to_owned(), release, pods: pods.collect(), available }
+        };
+        let mark = mark_of(seen);
+        let release = |revision: &Revision<'_>| {
+            revision.parts.as_ref().map(|(input, _)| input.release.clone()).unwrap_or_default()
+        };
+        let all = revisions.values().map(|revision| facts(revision.hash, release(revision))).collect();
+        let memory = &rollout.memory;
+        let serves = memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref()).or(before);
+        let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
+        Self {
+            peers: peers(rollout, before, current),
+            sharing: sharing(spec, seen),
+            scale: scale(spec, seen, revisions, serves),
+            current: current.map(|(hash, _)| hash.to_owned()),
+            release: current.map_or_else(|| spec.release().to_owned(), |(_, release)| release.to_owned()),
+            stable: before.map(str::to_owned),
+            revisions: all,
+            baseline: baseline.filter(|copy| !copy.pods.is_empty()),
+            routed: current.is_none_or(|(hash, _)| is_named(seen, &scope.revision_name(hash))),
+            role: role(spec, scope.site),
+            legacy: legacy_backend(scope).map(|backend| match backend {
+                LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,
+            }),
+            mark,
+            policy,
+            problems,
+            unreadable: rollout.unreadable.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// The policy, read once.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Clusters whose word is waited for, or may take the release back.
+    pub fn asks(&self, decision: &Decision) -> Vec<String> {
+        let memory = &decision.memory;
+        let waits = memory.rollout.as_ref().is_some_and(|rollout| rollout.weight == 0 && !rollout.skip_after);
+        let follows = self.role == Role::Standby && (memory.rollout.is_some() || memory.warm.is_some());
+        let after = self.policy.after.iter().filter(|_| waits || follows);
+        after.map(|after| after.cluster.clone()).collect()
+    }
+
+    /// The facts, for a decision.
+    pub fn facts<'a>(&'a self, rollout: &'a ObservedRollout) -> Facts<'a> {
+        let metadata = &rollout.object.metadata;
+        Facts {
+            namespace: metadata.namespace.as_deref().unwrap_or_default(),
+            name: metadata.name.as_deref().unwrap_or_default(),
+            policy: &self.policy,
+            policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
+            unreadable: self.unreadable.as_deref(),
+            sharing: self.sharing,
+            scale: self.scale,
+            current: self.current.as_deref(),
+            release: &self.release,
+            stable: self.stable.as_deref(),
+            revisions: &self.revisions,
+            baseline: self.baseline.as_ref(),
+            routed: self.routed,
+            evidence: rollout.evidence.as_ref(),
+            answers: &rollout.answers,
+            actions: &rollout.actions,
+            peers: &self.peers,
+            role: self.role,
+            // No Failover is carried out yet.
+            frozen: None,
+            mark: self.mark.as_ref(),
+            memory: &rollout.memory,
+        }
+    }
+}
+
+/// Looks that are shorter than the time between two scrapes: what both arms share may then seem to be one arm's alone.
+fn looks_too_short(spec: &FinServiceSpec, rollout: &ObservedRollout, policy: &Policy) -> Option<Problem> {
+    let source = rollout.object.spec.analysis.as_ref()?.source.as_ref()?;
+    source.prometheus.as_ref()?;
+    let metrics = spec.observability.as_ref()?.metrics.as_ref()?;
+    let scrape = metrics.interval.as_deref().and_then(units::duration).filter(|scrape| !scrape.is_zero());
+    let scrape = scrape.unwrap_or(service_monitor::INTERVAL);
+    let look = policy.interval.unsigned_abs();
+    (look < scrape).then(|| {
+        Problem::warning(
+            "spec.analysis.interval",
+            format!(
+                "looks of {} are shorter than the {} between two scrapes: an outage that both revisions share may seem to \
+                 be the canary's alone",
+                units::display(look),
+                units::display(scrape)
+            ),
+            "Raise it, or lower observability.metrics.interval of the FinService.",
+        )
+    })
+}
+
+/// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that
+/// serves is in its rollback window, that one. `before` is the revision that serves here.
+fn peers(rollout: &ObservedRollout, before: Option<&str>, current: Option<(&str, &str)>) -> Vec<Peer> {
+    let warm = rollout.memory.warm.as_ref();
+    let warm =
+        warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
+    let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
+    let begun = rollout.memory.rollout.as_ref();
+    let beside = match warm {
+        Some(_) => None,
+        None => begun.map_or(before, |rollout| rollout.stable.as_deref()),
+    };
+    let fares = |status: &Result<CanaryRolloutStatus, String>| match status {
+        Ok(status) => fares(status, release, beside),
+        Err(how) => Fares::Unreachable(how.clone()),
+    };
+    let known = rollout.peers.iter();
+    known.map(|(cluster, status)| Peer { cluster: cluster.clone(), fares: fares(status) }).collect()
+}
+
+/// How traffic can be shared here.
+fn sharing(spec: &FinServiceSpec, seen: &Observed) -> Sharing {
+    let has = |kind| seen.kinds.contains(&kind);
+    match spec.provider() {
+        _ if spec.traffic() == Traffic::Pulled || spec.ports.is_empty() => Sharing::Pods,
+        MeshProvider::Istio if has(Kind::VirtualService) => Sharing::Mesh,
+        MeshProvider::GatewayAPI if has(Kind::HTTPRoute) && spec.ingress.is_some() => Sharing::Ingress,
+        _ => Sharing::Pods,
+    }
+}
+
+/// How many pods are needed. An autoscaler says what the load asks for by its own formula (used over aimed at,
+/// times pods), here summed over all revisions: one alone sees only its share.
+fn scale(
+    spec: &FinServiceSpec,
+    seen: &Observed,
+    revisions: &BTreeMap<&str, Revision<'_>>,
+    stable: Option<&str>,
+) -> Scale {
+    let least = revisions::base(spec);
+    if !revisions::is_autoscaled(spec) {
+        return Scale { least, most: least, need: None };
+    }
+    let most = spec.scale.as_ref().and_then(|scale| scale.max).unwrap_or(least).max(least);
+    let known: Vec<i32> = seen
+        .children
+        .iter()
+        .filter_map(|child| match &child.facts {
+            ChildFacts::Autoscaler(facts) => facts.need,
+            _ => None,
+        })
+        .collect();
+    let standing = stable.and_then(|hash| revisions.get(hash)?.deployment).map(|facts| facts.replicas);
+    let need = if known.is_empty() { standing } else { Some(known.iter().sum()) };
+    Scale { least, most, need }
+}
+
+/// A site that `placement` gives less than the whole capacity stands by.
+fn role(spec: &FinServiceSpec, site: &str) -> Role {
+    let placed = spec.placement.iter().flatten().find(|placed| placed.cluster == site);
+    match placed.and_then(|placed| placed.capacity_percent) {
+        Some(percent) if percent < 100 => Role::Standby,
+        _ => Role::Active,
+    }
+}
+
+/// Whether all routes that share requests by chance name a Service, be it at zero.
+pub fn is_named(seen: &Observed, service: &str) -> bool {
+    let mut routes = seen.children.iter().filter_map(|child| match &child.facts {
+        ChildFacts::Route(route) if !route.shares.is_empty() => Some(route),
+        _ => None,
+    });
+    routes.all(|route| route.names(service))
+}
+
+/// The route whose newest state its gateway has not read, if there is one: requests may go where an older one says.
+pub fn route_behind(seen: &Observed) -> Option<&ChildState> {
+    seen.children.iter().find(|child| matches!(&child.facts, ChildFacts::Route(route) if route.behind))
+}
+
+/// The mark that the routes carry. Where they differ, after a crash between two writes, the one that is further
+/// on holds.
+pub fn mark_of(seen: &Observed) -> Option<Mark> {
+    let marks = seen.children.iter().filter_map(|child| match &child.facts {
+        ChildFacts::Route(facts) => facts.mark.as_deref(),
+        ChildFacts::Service(facts) => facts.mark.as_deref(),
+        _ => None,
+    });
+    marks.filter_map(Mark::parse).max_by_key(|mark| (mark.attempt, mark.end != End::Open, mark.weight))
+}

@@ -1,0 +1,247 @@
+//! What a spec says that is dangerous or cannot be had, in plain words. Pure.
+
+use crate::api::canaryrollout::From;
+use crate::api::finservice::{OnSecretChange, Traffic};
+use crate::api::network::{MeshProvider, Mtls};
+use crate::api::operations::Classification;
+use crate::api::{FinServiceSpec, Problem, units};
+use crate::finservice::index::Observed;
+use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::index::topics::LostTopic;
+use crate::finservice::plan::Plan;
+
+/// Paths and names that take writes, by the words that teams use; a retry there may do a thing
+/// twice.
+const WRITING_WORDS: [&str; 8] =
+    ["pay", "transfer", "transaction", "order", "charge", "refund", "withdraw", "booking"];
+
+/// How long a pod has to end unless the spec says otherwise: Kubernetes' own default.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Gathers the problems that a spec has by itself or with others.
+pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
+    let problems = &mut plan.problems;
+    if let Some(cycle) = &seen.cycle {
+        problems.push(Problem::warning(
+            "spec.access",
+            format!("calls go round in a ring: {cycle}; one slow member stalls them all"),
+            "Break the ring: let one member send a message instead of a call, or take the call out of access.",
+        ));
+    }
+    for (claim, holder) in &seen.lost_claims {
+        problems.push(Problem::error(
+            "spec.ingress",
+            format!(
+                "{}{} at gateway {} is claimed by FinService {holder}, which is older; it is not routed here",
+                claim.host, claim.path, claim.gateway
+            ),
+            "Choose another host or path, or remove it from the other FinService.",
+        ));
+    }
+    topics(spec, seen, problems);
+    retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
+    times(spec, problems);
+    card_data(spec, problems);
+    let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
+    if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
+        problems.push(Problem::info(
+            "spec.legacy",
+            "the old backend serves its paths in full",
+            "Nothing to do while that is wanted. A CanaryRollout with from: Legacy moves them step by step; removing spec.legacy gives its paths to the FinService all at once.",
+        ));
+    }
+    if spec.provider() == MeshProvider::GatewayAPI
+        && spec.traffic() == Traffic::Requests
+        && spec.ingress.is_none()
+    {
+        problems.push(Problem::info(
+            "spec.mesh.provider",
+            "there is no ingress, so no HTTPRoute: callers use the plain Service, which selects one revision at a time",
+            "Nothing to do, unless the outside is to reach the service: then set spec.ingress.",
+        ));
+    }
+    if seen.secrets_hidden && spec.on_secret_change != Some(OnSecretChange::Ignore) {
+        problems.push(Problem::warning(
+            "spec.onSecretChange",
+            "a changed Secret is not noticed: this operator may not read Secrets",
+            "Set onSecretChange to Ignore, or install the chart with rbac.readSecrets=true.",
+        ));
+    }
+}
+
+/// Whether it runs here, and `placement` names only sites that no CloudCluster describes.
+pub fn would_vanish(seen: &Observed) -> bool {
+    !seen.children.is_empty() && seen.sites.nowhere(&seen.site, &seen.service.spec)
+}
+
+/// Sites that the spec names and that no CloudCluster describes: most often a slip of the pen, for which a service would not run
+/// where its team believes it does.
+pub fn of_sites(seen: &Observed, plan: &mut Plan) {
+    let spec = &seen.service.spec;
+    let unknown = seen.sites.unknown(&seen.site, spec);
+    if unknown.is_empty() {
+        return;
+    }
+    let vanishes = would_vanish(seen);
+    let known: Vec<&str> =
+        [&*seen.site].into_iter().chain(seen.sites.peers.iter().map(String::as_str)).collect();
+    for (field, name) in unknown {
+        let (problem, then): (fn(_, _, _) -> _, _) = match (field, vanishes) {
+            ("spec.placement", true) => {
+                (Problem::error, "no site that is known is named, so what runs here is left as it is")
+            }
+            ("spec.placement", false) => (Problem::warning, "whether the FinService runs there is not known"),
+            _ => (Problem::warning, "what is said for it is used nowhere that is known"),
+        };
+        plan.problems.push(problem(
+            field,
+            format!("there is no CloudCluster {name} here, only {}; {then}", known.join(" and ")),
+            format!("Correct the name; or, if there is such a site, create CloudCluster {name} in the operator's namespace."),
+        ));
+    }
+}
+
+/// Topics that somebody else names as its own too.
+fn topics(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Problem>) {
+    for LostTopic { name, cluster, holder, owner, same_object, same_owner } in &seen.lost_topics {
+        let (source, remedy) =
+            ("spec.data.topics", "Take it out of data.topics of one of both, or give it another name there.");
+        if !same_owner {
+            let made = match same_object {
+                true => "that one makes it, and what is said of it here is not followed",
+                false => "if both use one Kafka cluster, they have one topic with two owners",
+            };
+            let message = format!(
+                "topic {name} of Kafka cluster {cluster} is owned by FinService {holder} of {owner} too, which is older; \
+                 {made}, and {} may read and write it",
+                spec.owner
+            );
+            problems.push(Problem::warning(source, message, remedy));
+        } else if *same_object {
+            let message = format!(
+                "topic {name} is made by FinService {holder}, which is older: what is said of it here is not followed"
+            );
+            problems.push(Problem::info(source, message, "Nothing to do if both say the same of it."));
+        }
+    }
+}
+
+fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
+    let Some(retries) = spec.mesh.as_ref().and_then(|mesh| mesh.retries.as_ref()) else { return };
+    let before_sending = retries.on.as_deref().is_none_or(|on| {
+        on.split(',').all(|word| matches!(word.trim(), "connect-failure" | "refused-stream" | ""))
+    });
+    if retries.attempts == 0 || retries.idempotent == Some(true) || before_sending {
+        return;
+    }
+    let paths = spec.ingress.iter().flat_map(|ingress| ingress.paths.iter().flatten());
+    let found =
+        paths.map(String::as_str).chain([name]).find(|text| WRITING_WORDS.iter().any(|w| text.contains(w)));
+    if let Some(found) = found {
+        problems.push(Problem::warning(
+            "spec.mesh.retries",
+            format!(
+                "{found} seems to take writes, and up to {} retries on {} may do one of them twice: a retried payment is a double payment",
+                retries.attempts,
+                retries.on.as_deref().unwrap_or_default()
+            ),
+            "Set attempts to 0, or retry only on connect-failure,refused-stream, or say idempotent: true if requests may be repeated.",
+        ));
+    }
+}
+
+/// Times that contradict each other.
+fn times(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let length = |text: Option<&String>| text.and_then(|text| units::duration(text));
+    let grace = length(spec.termination_grace_period.as_ref()).unwrap_or(GRACE);
+    let pause = length(spec.pre_stop.as_ref().and_then(|stop| stop.sleep.as_ref()));
+    if let Some(pause) = pause.filter(|pause| *pause > grace) {
+        problems.push(Problem::warning(
+            "spec.preStop.sleep",
+            format!(
+                "the pause of {} is longer than the {} that a pod has to end, and is cut to that: nothing is left for \
+                 requests that are under way",
+                units::display(pause),
+                units::display(grace)
+            ),
+            "Raise terminationGracePeriod above it, or lower it.",
+        ));
+    }
+    let Some(mesh) = &spec.mesh else { return };
+    let retries = mesh.retries.as_ref().filter(|retries| retries.attempts > 0);
+    let each = length(retries.and_then(|retries| retries.per_try_timeout.as_ref()));
+    if let (Some(each), Some(all)) = (each, length(mesh.timeout.as_ref()))
+        && each > all
+        && !all.is_zero()
+    {
+        problems.push(Problem::warning(
+            "spec.mesh.retries.perTryTimeout",
+            format!(
+                "each try may take {}, and all of them together {}: there is never a second one",
+                units::display(each),
+                units::display(all)
+            ),
+            "Lower perTryTimeout so that the tries fit into mesh.timeout, or raise that.",
+        ));
+    }
+}
+
+/// Card data that may cross the network in the clear.
+fn card_data(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let is_card_data =
+        spec.data.as_ref().is_some_and(|data| data.classification == Some(Classification::PCI));
+    let mtls = spec.mesh.as_ref().and_then(|mesh| mesh.mtls);
+    let permissive = mtls.unwrap_or(if spec.legacy.is_some() { Mtls::Permissive } else { Mtls::Strict });
+    if is_card_data && spec.provider() == MeshProvider::Istio && permissive == Mtls::Permissive {
+        problems.push(Problem::warning(
+            "spec.mesh.mtls",
+            "it holds card data (PCI), and callers may come without a certificate of the mesh: requests may cross the network in the clear",
+            "Set mesh.mtls to Strict; while spec.legacy is set, its calls must come through the mesh for that.",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(more: serde_json::Value) -> Vec<String> {
+        let mut spec = json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}]});
+        spec.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
+        let spec: FinServiceSpec = serde_json::from_value(spec).expect("a spec");
+        let mut problems = Vec::new();
+        times(&spec, &mut problems);
+        card_data(&spec, &mut problems);
+        problems.into_iter().map(|problem| problem.source).collect()
+    }
+
+    #[test]
+    fn a_pause_that_is_longer_than_the_grace_is_told() {
+        assert_eq!(found(json!({"preStop": {"sleep": "31s"}})), ["spec.preStop.sleep"]);
+        assert_eq!(found(json!({"preStop": {"sleep": "31s"}, "terminationGracePeriod": "1m"})), [""; 0]);
+        assert_eq!(found(json!({"preStop": {"sleep": "30s"}})), [""; 0]);
+    }
+
+    #[test]
+    fn tries_that_do_not_fit_into_the_timeout_are_told() {
+        let mesh = |timeout: &str, attempts: i32| {
+            json!({"mesh": {"provider": "Istio", "timeout": timeout,
+                "retries": {"attempts": attempts, "perTryTimeout": "2s"}}})
+        };
+        assert_eq!(found(mesh("1s", 2)), ["spec.mesh.retries.perTryTimeout"]);
+        assert_eq!(found(mesh("1s", 0)), [""; 0], "nothing is tried again");
+        assert_eq!(found(mesh("4s", 2)), [""; 0]);
+    }
+
+    #[test]
+    fn card_data_without_certificates_is_told() {
+        let pci = |mesh: serde_json::Value| json!({"data": {"classification": "PCI"}, "mesh": mesh});
+        assert_eq!(found(pci(json!({"provider": "Istio", "mtls": "Permissive"}))), ["spec.mesh.mtls"]);
+        assert_eq!(found(pci(json!({"provider": "Istio"}))), [""; 0]);
+        let mut legacy = pci(json!({"provider": "Istio"}));
+        legacy["legacy"] = json!({"host": "monolith", "port": 80});
+        assert_eq!(found(legacy), ["spec.mesh.mtls"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! What runs, and what it is safe to go back to, as the service reconciler carries it out. What decides is tried in
+//! `tests/simulate.rs`.
+
+use serde_json::{Value, json};
+
+use crate::api::Severity;
+use crate::finservice::children::Kind;
+use crate::finservice::index::child::Facts;
+use crate::finservice::plan::{Op, Phase, Plan};
+use crate::finservice::testing::fake::Fake;
+
+fn spec(provider: &str, replicas: i32) -> Value {
+    json!({
+        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": replicas},
+        "mesh": {"provider": provider}, "ingress": {"hosts": ["app.example"], "gateway": "edge/public"},
+    })
+}
+
+fn policy() -> Value {
+    json!({
+        "service": "app",
+        "strategy": {"canary": {"steps": [{"weight": 10}, {"weight": 50}, {"weight": 100}], "minHold": "1m"}},
+    })
+}
+
+fn ready(fake: &mut Fake) {
+    fake.pods_become_ready();
+    fake.pass(2);
+    fake.settle();
+}
+
+/// Version 1 serves.
+fn serving(spec: Value, policy: Option<Value>) -> Fake {
+    let mut fake = Fake::new(spec);
+    if policy.is_some() {
+        fake.rollout("a CanaryRollout", policy);
+    }
+    fake.settle();
+    ready(&mut fake);
+    fake
+}
+
+fn version_2(fake: &mut Fake) -> Plan {
+    fake.spec("version 2", "/version", json!("2"));
+    fake.spec("with its image", "/image", json!("registry.example/app:2"));
+    fake.settle()
+}
+
+fn condition(fake: &Fake, kind: &str) -> (String, String) {
+    let status = fake.status();
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("it is there");
+    (found.status.clone(), found.message.clone())
+}
+
+fn replicas(fake: &Fake, revision: usize) -> i32 {
+    let name = format!("app-{}", fake.hashes()[revision]);
+    fake.child(Kind::Deployment, &name).expect("it stands").deployment().expect("a Deployment").replicas
+}
+
+#[test]
+fn zero_is_zero_with_and_without_a_rollout() {
+    for (policy, provider) in [(None, "Istio"), (Some(policy()), "Istio"), (Some(policy()), "None")] {
+        let mut fake = serving(spec(provider, 0), policy);
+        let plan = version_2(&mut fake);
+        assert_eq!((replicas(&fake, 0), replicas(&fake, 1)), (0, 0), "{}", fake.log);
+        let hashes = fake.hashes();
+        assert_eq!((plan.stable.as_deref(), plan.next), (Some(hashes[1].as_str()), None), "{}", fake.log);
+        assert_eq!(condition(&fake, "Ready").0, "True");
+    }
+}
+
+#[test]
+fn a_service_whose_stable_is_down_is_not_ready_whatever_is_on_its_way() {
+    let mut fake = serving(spec("Istio", 2), Some(policy()));
+    let stable = fake.hashes()[0].clone();
+    fake.pods_fail(&stable);
+    let plan = version_2(&mut fake);
+    assert_eq!(plan.phase, Phase::Degraded);
+    let (ready_is, why) = condition(&fake, "Ready");
+    assert_eq!(ready_is, "False");
+    assert!(why.contains(&format!("no pod of revision {stable} is Ready")), "{why}");
+    // It is made in full, and takes everything.
+    assert_eq!(replicas(&fake, 1), 2);
+    ready(&mut fake);
+    fake.pods_fail(&stable);
+    fake.settle();
+    assert_eq!(fake.rollout_status().weight.map(|weight| weight.asked), Some(100), "{}", fake.log);
+}
+
+#[test]
+fn without_a_rollout_the_first_pod_of_a_fix_takes_over_from_nobody() {
+    let mut fake = serving(spec("Istio", 2), None);
+    let stable = fake.hashes()[0].clone();
+    fake.pods_fail(&stable);
+    version_2(&mut fake);
+    assert_eq!(condition(&fake, "Ready").0, "False");
+    let name = format!("app-{}", fake.hashes()[1]);
+    fake.touch("one pod is Ready", Kind::Deployment, &name, |state| {
+        if let Facts::Deployment(facts) = &mut state.facts {
+            (facts.ready, facts.updated_and_available, facts.observed) = (1, 1, true);
+        }
+    });
+    let plan = fake.settle();
+    assert_eq!(plan.stable.as_deref(), Some(fake.hashes()[1].as_str()), "{}", fake.log);
+}
+
+#[test]
+fn deleting_the_canary_rollout_does_not_send_everybody_to_where_nobody_answers() {
+    let mut fake = serving(spec("Istio", 2), Some(policy()));
+    version_2(&mut fake);
+    ready(&mut fake);
+    assert_eq!(fake.rollout_status().weight.map(|weight| weight.asked), Some(10));
+    let hashes = fake.hashes();
+    fake.pods_fail(&hashes[0]);
+    fake.rollout("the CanaryRollout is deleted", None);
+    let plan = fake.settle();
+    assert_eq!(plan.stable.as_deref(), Some(hashes[1].as_str()), "{}", fake.log);
+}
+
+/// The gateway's controller says how far it has read the route.
+fn gateway_has_read(fake: &mut Fake, all: bool) {
+    let what = if all { "the gateway reads the route" } else { "the gateway's controller is dead" };
+    fake.touch(what, Kind::HTTPRoute, "app", |state| {
+        if let Facts::Route(route) = &mut state.facts {
+            route.behind = !all;
+        }
+    });
+}
+
+#[test]
+fn pods_stay_while_the_gateway_has_not_read_that_they_have_no_requests() {
+    let mut fake = serving(spec("GatewayAPI", 2), None);
+    version_2(&mut fake);
+    ready(&mut fake);
+    gateway_has_read(&mut fake, false);
+    fake.settle();
+    fake.pass(600);
+    let plan = fake.settle();
+    assert_eq!(replicas(&fake, 0), 2, "{}", fake.log);
+    let problem = plan.problems.iter().find(|problem| problem.message.contains("has not been read"));
+    assert_eq!(problem.map(|problem| problem.severity), Some(Severity::Error), "{:?}", plan.problems);
+    gateway_has_read(&mut fake, true);
+    let plan = fake.settle();
+    assert_eq!((replicas(&fake, 0), plan.problems), (0, Vec::new()), "{}", fake.log);
+}
+
+#[test]
+fn a_handed_over_deployment_keeps_its_pods_as_well() {
+    use crate::finservice::index::child::Stranger;
+    use crate::runtime::key::Key;
+    let mut fake = serving(spec("GatewayAPI", 2), None);
+    let old = Stranger { whose: "helm".into(), adopt: Some("app".into()), ..Stranger::default() };
+    fake.event("a Deployment is handed over", |index| {
+        index.stranger(Kind::Deployment, &Key::new("pay", "app"), Some(old));
+    });
+    fake.settle();
+    gateway_has_read(&mut fake, false);
+    fake.pass(600);
+    let to_zero = |plan: &Plan| plan.ops().any(|op| matches!(op, Op::HandOver { to_zero: true, .. }));
+    let plan = fake.step();
+    assert!(!to_zero(&plan), "{}", fake.log);
+    gateway_has_read(&mut fake, true);
+    assert!(to_zero(&fake.step()), "{}", fake.log);
+}
