@@ -15,6 +15,7 @@
 //! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
+//! | [`terminal`] | what commands show: tables, JSON, progress |
 //! | [`feature_flags`] | what carries a rollout's shares outside the cluster |
 
 pub mod actions;
@@ -23,9 +24,10 @@ pub mod canary;
 pub mod cli;
 pub mod cloudcluster;
 pub mod evidence;
-pub mod feature_flags;
+pub(crate) mod feature_flags;
 pub mod finservice;
-pub mod judge;
+pub(crate) mod judge;
 pub mod runtime;
 pub mod sandbox;
 pub mod signals;
+pub mod terminal;

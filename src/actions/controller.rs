@@ -26,7 +26,7 @@ use crate::runtime::raw_object::RawObject;
 /// The resource, as metrics and the readiness gate name it.
 pub const RESOURCE: &str = "actions";
 
-/// How often it is looked for Actions that are old, or that are said to nothing. It costs no request.
+/// How often Actions are looked through for those that are old, or whose target does not exist. It costs no request.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How many Actions that cannot be read are worked on at once.
 const AT_ONCE: usize = 2;

@@ -153,7 +153,7 @@ pub fn orphan(action: &Action, now: Timestamp) -> Option<Orphan> {
     }
     let (kind, key) = target(action);
     let words = format!(
-        "there is no {kind:?} {} in namespace {}; create the Action again, beside the one that is meant",
+        "there is no {kind:?} {} in namespace {}; create the Action in the namespace of the one that is meant",
         key.name, key.namespace
     );
     Some(Orphan::Refuse(Answered { id: id(action), state: ActionState::Refused, words }))

@@ -10,9 +10,9 @@
 //! | [`index`] | what is known of them, by what they are said to |
 //! | [`controller`] | follows them, answers, refuses what nobody hears, and removes what is old |
 
-pub mod controller;
+pub(crate) mod controller;
 pub mod hear;
-pub mod index;
+pub(crate) mod index;
 pub mod status;
 
 pub use controller::{Actions, RESOURCE, Target};

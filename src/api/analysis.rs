@@ -11,7 +11,7 @@ use super::units::{DURATION_PATTERN, PERCENT_PATTERN};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.custom) || (has(self.source) && has(self.source.prometheus))")
-    .message("analysis.custom needs analysis.source.prometheus: somebody must answer the queries"))]
+    .message("analysis.custom needs analysis.source.prometheus, which answers the queries"))]
 #[x_kube(validation = Rule::new("!has(self.errorRate) || !has(self.errorRate.enabled) || self.errorRate.enabled || has(self.latency) || has(self.custom)")
     .message("analysis.errorRate.enabled is false, so nothing would be judged: set latency or custom, or leave the error rate on"))]
 pub struct Analysis {

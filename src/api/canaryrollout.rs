@@ -38,7 +38,7 @@ use super::units::DURATION_PATTERN;
 #[x_kube(validation = Rule::new("!has(self.gates) || !has(self.strategy.blueGreen) || self.gates.all(g, g.at == 100)")
     .message("gates[].at must be 100 with strategy.blueGreen: it has only one step"))]
 #[x_kube(validation = Rule::new("!has(self.gates) || self.gates.all(g, !has(g.promql)) || (has(self.analysis) && has(self.analysis.source) && has(self.analysis.source.prometheus))")
-    .message("gates[].promql needs analysis.source.prometheus: somebody must answer the query"))]
+    .message("gates[].promql needs analysis.source.prometheus, which answers the query"))]
 #[x_kube(validation = Rule::new("(has(self.via) && self.via == 'FeatureFlag') == has(self.featureFlag)")
     .message("set featureFlag together with via: FeatureFlag, and only then"))]
 #[x_kube(validation = Rule::new("!has(self.featureFlag) || has(self.strategy.canary)")
@@ -52,7 +52,7 @@ use super::units::DURATION_PATTERN;
 #[x_kube(validation = Rule::new("!has(self.from) || self.from != 'Legacy' || has(self.strategy.canary)")
     .message("from: Legacy needs strategy.canary: the old backend gives up its traffic step by step"))]
 #[x_kube(validation = Rule::new("!has(self.from) || self.from != 'Legacy' || !has(self.analysis) || !has(self.analysis.baseline) || self.analysis.baseline != 'Fresh'")
-    .message("analysis.baseline must not be Fresh with from: Legacy: nobody can copy the old backend"))]
+    .message("analysis.baseline must not be Fresh with from: Legacy: the old backend cannot be copied"))]
 #[x_kube(validation = Rule::new("!has(self.strategy.blueGreen) || (!has(self.mirrorPercent) && !has(self.sessionAffinity))")
     .message("mirrorPercent and sessionAffinity need strategy.canary: blueGreen shares no traffic"))]
 #[x_kube(validation = Rule::new("!has(self.strategy.blueGreen) || !has(self.strategy.blueGreen.scaleDownDelay) || !has(self.rollbackWindow) || !has(self.rollbackWindow.for)")

@@ -57,7 +57,7 @@ use super::workload::{
 #[x_kube(validation = Rule::new("!(has(self.legacy) && has(self.mesh) && has(self.mesh.mtls) && self.mesh.mtls == 'Strict')")
     .message("mesh.mtls must not be Strict while legacy is set: the old backend has no certificate of the mesh"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || self.traffic != 'Pulled' || (!has(self.ingress) && !has(self.legacy))")
-    .message("traffic Pulled takes no ingress and no legacy: such a service fetches its work, nobody sends it requests"))]
+    .message("traffic Pulled takes no ingress and no legacy: such a service fetches its work and is sent no requests"))]
 #[x_kube(validation = Rule::new("(has(self.traffic) && self.traffic == 'Pulled') || (has(self.ports) && self.ports.size() > 0)")
     .message("ports must not be empty unless traffic is Pulled"))]
 #[x_kube(validation = Rule::new("!has(self.sites) || !has(self.placement) || self.sites.all(s, self.placement.exists(p, p.cluster == s))")
@@ -77,7 +77,7 @@ use super::workload::{
 #[x_kube(validation = Rule::new("!has(self.legacy) || !has(self.legacy.paths) || !has(self.ingress) || !has(self.ingress.paths) || self.legacy.paths.all(l, self.ingress.paths.exists(p, l.startsWith(p)))")
     .message("each of legacy.paths must lie under one of ingress.paths: other paths do not come this way"))]
 #[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics)) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
-    .message("slo.latency needs observability.metrics or mesh.provider Istio: without either nobody measures it"))]
+    .message("slo.latency needs observability.metrics or mesh.provider Istio: without either it is not measured"))]
 pub struct FinServiceSpec {
     /// The team that answers for the service.
     #[schemars(length(min = 1, max = 63))]

@@ -5,20 +5,21 @@
 
 pub mod action;
 pub mod analysis;
-pub mod canaryrollout;
+pub(crate) mod canaryrollout;
 pub mod canarystatus;
-pub mod cloudcluster;
-pub mod conditions;
-pub mod finservice;
+pub(crate) mod cloudcluster;
+pub(crate) mod conditions;
+pub(crate) mod finservice;
 pub mod labels;
-pub mod network;
+pub(crate) mod network;
 pub mod notice;
 pub mod operations;
-pub mod patterns;
-pub mod reference;
-pub mod schema;
+pub(crate) mod patterns;
+#[cfg(test)]
+mod reference;
+pub(crate) mod schema;
 pub mod units;
-pub mod workload;
+pub(crate) mod workload;
 
 pub use action::{Action, ActionSpec, ActionStatus};
 pub use canaryrollout::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus};

@@ -136,9 +136,9 @@ fn begin(draft: &mut Draft<'_>, current: &str) {
         {
             let (next, now) = (draft.facts.release, draft.memory.rollout.as_ref());
             let now = now.map(|rollout| rollout.release.clone()).unwrap_or_default();
-            draft
-                .reasons
-                .push(format!("{next} begins as soon as {now} is stable: nobody answers in what was"));
+            draft.reasons.push(format!(
+                "{next} begins as soon as {now} is stable: no pod of the revision before it answers"
+            ));
         }
         _ => draft.begin(current),
     }
@@ -219,7 +219,8 @@ fn remember(draft: &mut Draft<'_>, verdict: Verdict) {
 
 fn take(draft: &mut Draft<'_>, why: &str) {
     if !draft.roll_back(why, false) {
-        let words = format!("{why}; but no pod of the revision before it is Ready, so nobody would answer");
+        let words =
+            format!("{why}; but no pod of the revision before it is Ready, so no request would be answered");
         draft.stalled = Some(("NoWayBack", words.clone()));
         draft.reasons.push(words);
     }
@@ -230,7 +231,8 @@ fn take(draft: &mut Draft<'_>, why: &str) {
 fn none_ready(draft: &mut Draft<'_>, canary: &str) {
     if draft.memory.rollout.is_some() && !draft.has_way_back() {
         // Nor is anybody there to go back to.
-        let words = format!("neither a pod of revision {canary} nor one of stable is Ready: nobody answers");
+        let words =
+            format!("neither a pod of revision {canary} nor one of stable is Ready: no request is answered");
         draft.stalled = Some(("NoWayBack", words.clone()));
         draft.reasons.push(words);
     } else if let Some(rollout) = draft.memory.rollout.as_mut() {

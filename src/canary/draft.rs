@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
         self.notice(
             Reason::RolloutStarted,
             format!(
-                "{release} (revision {hash}) begins once more to take over from {from}, as attempt {attempt}: retry by {by}"
+                "{release} (revision {hash}) begins again to take over from {from}, as attempt {attempt}: retry by {by}"
             ),
         );
     }
@@ -340,7 +340,8 @@ impl<'a> Draft<'a> {
                 format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
         }
         if weight == 100 && said.verdict != Verdict::Fail && !said.share.differs() {
-            said.words = "nothing runs beside it; absolute limits and the pods themselves judge".to_owned();
+            said.words = "there is nothing to compare it with; absolute limits and the pods themselves judge"
+                .to_owned();
         }
         said
     }

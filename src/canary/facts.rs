@@ -188,15 +188,34 @@ pub enum Role {
     Standby,
 }
 
-/// Where requests go.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Destination {
+/// Where requests go. Hashes are owned, or borrowed as `Destination<&str>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination<Hash = String> {
     /// A revision, by its hash.
-    Revision(String),
-    /// The fresh copy of a revision.
-    Baseline(String),
+    Revision(Hash),
+    /// The fresh copy of a revision, by that one's hash.
+    Baseline(Hash),
     /// The old backend.
     Legacy,
+}
+
+impl Destination {
+    /// The same, with a borrowed hash.
+    pub fn borrowed(&self) -> Destination<&str> {
+        match self {
+            Self::Revision(hash) => Destination::Revision(hash),
+            Self::Baseline(hash) => Destination::Baseline(hash),
+            Self::Legacy => Destination::Legacy,
+        }
+    }
+
+    /// Hash of the revision whose template it runs; none of the old backend.
+    pub fn hash(&self) -> Option<&str> {
+        match self {
+            Self::Revision(hash) | Self::Baseline(hash) => Some(hash),
+            Self::Legacy => None,
+        }
+    }
 }
 
 /// Where requests go, all of them.

@@ -97,7 +97,7 @@ fn promql(
         }
         Some(GateReply::Nobody(words)) => {
             memory.unanswered_since.get_or_insert(Time(now));
-            (false, format!("the gate before {at} %: nobody answers {query}: {words}"), None)
+            (false, format!("the gate before {at} %: no answer to {query}: {words}"), None)
         }
         None => {
             memory.unanswered_since.get_or_insert(Time(now));

@@ -18,24 +18,24 @@
 //! | [`simulate`] | whole rollouts in virtual time |
 
 mod catch_up;
-pub mod decide;
+pub(crate) mod decide;
 mod draft;
 pub mod facts;
 mod fields;
-pub mod gates;
-pub mod health;
+pub(crate) mod gates;
+pub(crate) mod health;
 mod listen;
-pub mod mark;
-pub mod peers;
-pub mod policy;
+pub(crate) mod mark;
+pub(crate) mod peers;
+pub(crate) mod policy;
 mod proceed;
-pub mod refusal;
+pub(crate) mod refusal;
 mod route;
 mod shares;
 pub mod simulate;
 
-pub mod status;
-pub mod steps;
+pub(crate) mod status;
+pub(crate) mod steps;
 
 pub use decide::decide;
 pub use facts::{Decision, Facts, Phase};

@@ -137,8 +137,7 @@ fn follows(draft: &mut Draft<'_>) -> bool {
         }
         Follow::No(why) => {
             draft.phase = Phase::Waiting;
-            let words =
-                format!("{why}; to go on all the same, run `{}`", draft.facts.command(Verb::SkipAfter));
+            let words = format!("{why}; to start anyway, run `{}`", draft.facts.command(Verb::SkipAfter));
             let note = format!("{release} does not begin: {words}");
             announce(draft, Reason::Stalled, Wait::TakenBackElsewhere, 0, &note);
             draft.reasons.push(words.clone());
@@ -403,7 +402,7 @@ pub(super) fn settle_window(draft: &mut Draft<'_>) {
     if draft.now >= warm.until.0 && share.differs() {
         draft.phase = Phase::Warm;
         draft.reasons.push(format!(
-            "the rollback window is over, but requests still reach revision {}: it keeps its pods until they cease",
+            "the rollback window is over, but requests still reach revision {}: it keeps its pods until none do",
             warm.old
         ));
         return;

@@ -1,11 +1,10 @@
-//! `banyan canary`: where rollouts stand, and what people say to them in mid-course.
+//! `banyan canary`, as a plugin `kubectl banyan canary`: where rollouts stand, and what people say to them in mid-course.
 //!
 //! It speaks to the API server alone, with the caller's own rights: what is said becomes an Action.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
@@ -13,11 +12,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::canary_table;
+use super::cluster::ClusterArgs;
 use crate::api::action::{ActionSpec, ActionState, Target as ActionTarget, TargetKind, Verb};
 use crate::api::units;
 use crate::api::{Action, CanaryRollout};
-use crate::runtime::client::{self, ClientError, Target};
+use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
+use crate::terminal::output::Output;
 
 /// How long to try to say something to an API server that cannot take it yet.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,12 +30,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub struct CanaryOptions {
     #[command(subcommand)]
     command: Command,
-    /// A kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the Pod's service account]
-    #[arg(long, global = true, env = "BANYAN_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig [default: its current context]
-    #[arg(long, global = true, env = "BANYAN_CONTEXT", value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// The namespace of the CanaryRollout [default: the context's]
     #[arg(short, long, global = true, value_name = "NS")]
     namespace: Option<String>,
@@ -99,15 +96,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).ok_or_else(|| "must be a duration such as 30s or 5m".to_owned())
 }
 
-/// How an answer is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
 /// Why it could not be shown, or is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum CanaryError {
@@ -140,7 +128,7 @@ pub enum CanaryError {
     Absent(String),
     /// Nobody has answered.
     #[error(
-        "nobody has answered the Action {action} within {within}; is the operator of this cluster running? It stays said: see `kubectl get action {action}`"
+        "no operator has answered the Action {action} within {within}; is the operator of this cluster running? The Action stays: see `kubectl get action {action}`"
     )]
     Unanswered {
         /// Its name.
@@ -169,8 +157,7 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> CanaryError {
 /// # Errors
 /// If it cannot be shown, or is not done.
 pub async fn main(options: CanaryOptions) -> Result<(), CanaryError> {
-    let target = Target { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
-    let client = client::connect(&target, Metrics::new()).await?;
+    let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
     print!("{}", run(options, client).await?);
     Ok(())
 }
@@ -256,7 +243,7 @@ impl Here {
             let found = api.get_opt(name).await.map_err(failed(format!("reading {namespace}/{name}")))?;
             return found.ok_or_else(|| {
                 CanaryError::Absent(format!(
-                    "there is no CanaryRollout {name} in namespace {namespace}; see `banyan canary list -A`"
+                    "there is no CanaryRollout {name} in namespace {namespace}; see `kubectl banyan canary list -A`"
                 ))
             });
         }

@@ -9,28 +9,13 @@ use crate::api::canaryrollout::Gate;
 use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
 use crate::canary::refusal::{self, Asked, Standing};
+use crate::terminal::table::columns;
 
 /// Shown where nothing is known.
 const NOTHING: &str = "-";
 
-/// Columns of equal width, two spaces apart; the last is not filled up.
 fn table(rows: &[Vec<String>], indent: &str) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = indent.to_owned();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    columns(rows, indent, 2)
 }
 
 fn or_nothing(text: Option<&str>) -> String {
@@ -167,7 +152,7 @@ fn gates(gates: &[Gate], status: &CanaryRolloutStatus) -> Vec<Vec<String>> {
                 None => "not reached".to_owned(),
                 Some(memory) if memory.open => "open".to_owned(),
                 Some(GateMemory { unanswered_since: Some(since), .. }) => {
-                    format!("nobody answers since {}", since.0)
+                    format!("no answer since {}", since.0)
                 }
                 Some(GateMemory { true_since: Some(since), .. }) => format!("true since {}", since.0),
                 Some(memory) => format!("waits since {}", memory.reached_at.0),

@@ -1,12 +1,13 @@
 //! The commands of `banyan`.
 
-pub mod canary;
-pub mod canary_table;
+pub(crate) mod canary;
+pub(crate) mod canary_table;
+pub mod cluster;
 pub mod crds;
 pub mod operator;
 pub mod run;
-pub mod sandbox;
-pub mod simulate;
+pub(crate) mod sandbox;
+pub(crate) mod simulate;
 
 use std::error::Error;
 

@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use super::cluster::ClusterArgs;
 use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
-use crate::runtime::client::{self, ClientError, Target};
+use crate::runtime::client::{self, ClientError};
 use crate::runtime::context::Context;
 use crate::runtime::events::Events;
 use crate::runtime::http::{self, Health, ListenError};
@@ -43,12 +43,9 @@ pub struct RunOptions {
     /// The name of this cluster, as `spec.placement[].cluster` of a FinService and its CloudCluster say it
     #[arg(long, env = "BANYAN_SITE", value_parser = site)]
     pub site: String,
-    /// A kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the Pod's service account]
-    #[arg(long, env = "BANYAN_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig [default: its current context]
-    #[arg(long, env = "BANYAN_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    /// The cluster that it works on.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// The operator's own namespace, with its Lease and the CloudClusters
     #[arg(long, env = "BANYAN_NAMESPACE", default_value = "banyan-system")]
     pub namespace: String,
@@ -96,7 +93,7 @@ pub enum RunError {
     #[error("the HTTP server ended: {0}; it is restarted with the process")]
     Http(String),
     /// The election ended.
-    #[error("{0}; the process ends so that nothing acts beside the new leader, and is restarted")]
+    #[error("{0}; the process ends, so that it does not act next to the new leader, and is restarted")]
     Leadership(Ended),
     /// A task that must not end did.
     #[error("the {task} ended: {why}; the process ends and is restarted")]
@@ -159,8 +156,7 @@ pub async fn operate<P: Program>(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let target = Target { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
-    let client = client::connect(&target, metrics.clone()).await?;
+    let client = client::connect(&options.cluster.target(), metrics.clone()).await?;
     let identity = unique_identity(&options.identity.clone().unwrap_or_else(host_name));
     let store = ApiStore::new(client.clone(), &options.namespace, LEASE);
     let (election, leadership) = Election::new(store, identity.clone(), Timing::default());

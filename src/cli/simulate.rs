@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::canary::simulate::{Story, StoryError, run};
+use crate::terminal::output::Output;
 
 /// Which story is told, and how.
 #[derive(Clone, Debug, Args)]
@@ -13,20 +14,11 @@ pub struct SimulateOptions {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// How it is printed
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Begin chance elsewhere than the story says
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-}
-
-/// How a simulation is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people
-    Text,
-    /// For programs
-    Json,
 }
 
 /// Why a story could not be told.
@@ -70,7 +62,7 @@ fn tell(options: &SimulateOptions) -> Result<String, SimulateError> {
     story.seed = options.seed.unwrap_or(story.seed);
     let report = run(story);
     Ok(match options.output {
-        Output::Text => report.to_string(),
+        Output::Table => report.to_string(),
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&report)?),
     })
 }
@@ -94,7 +86,7 @@ events: [{at: 0s, deploy: '1.1'}]
 
     #[test]
     fn json_says_the_same_as_text() {
-        let text = told(STORY, Output::Text).unwrap();
+        let text = told(STORY, Output::Table).unwrap();
         let json: serde_json::Value = serde_json::from_str(&told(STORY, Output::Json).unwrap()).unwrap();
         assert!(text.contains("end: Analysing, 1.0 serves, the canary has 10 %"), "{text}");
         assert_eq!((json["phase"].as_str(), json["weight"].as_i64()), (Some("Analysing"), Some(10)));
@@ -103,11 +95,11 @@ events: [{at: 0s, deploy: '1.1'}]
     #[test]
     fn what_is_wrong_with_a_story_is_named() {
         let wrong = STORY.replace("at: 0s", "at: soon");
-        let error = told(&wrong, Output::Text).unwrap_err().to_string();
+        let error = told(&wrong, Output::Table).unwrap_err().to_string();
         assert!(error.contains("events[0].at") && error.contains("soon"), "{error}");
-        let error = told("lasts: 1m", Output::Text).unwrap_err().to_string();
+        let error = told("lasts: 1m", Output::Table).unwrap_err().to_string();
         assert!(error.contains("rollout") && error.contains("docs/canary.md"), "{error}");
-        let error = told(&STORY.replace("lasts: 2m", "lasts: 9999d"), Output::Text).unwrap_err().to_string();
+        let error = told(&STORY.replace("lasts: 2m", "lasts: 9999d"), Output::Table).unwrap_err().to_string();
         assert!(error.contains("raise tick"), "{error}");
     }
 }

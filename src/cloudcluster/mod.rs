@@ -14,14 +14,14 @@
 //! | [`peers`] | how rollouts fare in other clusters, for those who wait for them |
 //! | [`kubeconfig`], [`peer_error`] | the way to a peer, and why there is none |
 
-pub mod act;
-pub mod controller;
-pub mod decide;
-pub mod index;
-pub mod kubeconfig;
-pub mod observe;
-pub mod peer_error;
+pub(crate) mod act;
+pub(crate) mod controller;
+pub(crate) mod decide;
+pub(crate) mod index;
+pub(crate) mod kubeconfig;
+pub(crate) mod observe;
+pub(crate) mod peer_error;
 pub mod peers;
 pub mod sites;
-pub mod status;
-pub mod watch;
+pub(crate) mod status;
+pub(crate) mod watch;

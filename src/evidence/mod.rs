@@ -22,17 +22,17 @@
 //!
 //! Restarts and lost readiness are a metric like any other: `bad` counts them, `requests` counts pods times looks.
 
-pub mod budget;
-pub mod confseq;
-pub mod counters;
-pub mod detector;
-pub mod dispersion;
-pub mod eprocess;
-pub mod outage;
-pub mod policy;
-pub mod share;
-pub mod tally;
-pub mod verdict;
+pub(crate) mod budget;
+pub(crate) mod confseq;
+pub(crate) mod counters;
+pub(crate) mod detector;
+pub(crate) mod dispersion;
+pub(crate) mod eprocess;
+pub(crate) mod outage;
+pub(crate) mod policy;
+pub(crate) mod share;
+pub(crate) mod tally;
+pub(crate) mod verdict;
 mod wire;
 
 #[cfg(test)]

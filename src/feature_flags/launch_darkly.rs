@@ -206,13 +206,13 @@ impl Flags {
             return Err(FlagError {
                 retry_at: Some(after_wait(AGAIN)),
                 ..call.wrong(
-                    "somebody else changed its default rule at the same time",
+                    "its default rule was changed at the same time",
                     "leave the default rule to the rollout while it is under way",
                 )
             });
         }
         if !environment.on && (percent > 0 || environment.off_variation == Some(new)) {
-            let message = format!("it is off, so the share of {percent} % reaches nobody");
+            let message = format!("it is off, so the share of {percent} % has no effect");
             return Err(call.wrong(&message, "turn the flag on in that environment"));
         }
         Ok(Set { written, weights })
@@ -380,9 +380,7 @@ impl Call<'_> {
                 "a change of this flag needs an approval there (405)",
                 "let the token bypass approvals for the flag in that environment",
             ),
-            409 => {
-                self.later("somebody changes it at the same time (409)", "nothing: it is tried again", AGAIN)
-            }
+            409 => self.later("it was changed at the same time (409)", "nothing: it is tried again", AGAIN),
             429 => {
                 let wait = limited_for(headers, Timestamp::now());
                 self.later(

@@ -283,7 +283,7 @@ async fn nonsense_and_silence_are_no_success() {
     for (trick, words) in [
         (("GET", Trick::Garbage), "no flag"),
         (("GET", Trick::Silence), "no answer within 5 s"),
-        (("PATCH", Trick::Forget), "somebody else changed"),
+        (("PATCH", Trick::Forget), "changed at the same time"),
     ] {
         play(&shared, [trick]);
         let error = flags.set(&flag(), "api-123", 10).await.unwrap_err();

@@ -1,3 +1,3 @@
 //! Feature flags that carry the shares of a rollout outside of the cluster.
 
-pub mod launch_darkly;
+pub(crate) mod launch_darkly;

@@ -43,7 +43,7 @@ pub enum ControllerError {
     /// A watch ended, which it must not.
     #[error("a watch of the FinService controller ended")]
     WatchEnded,
-    /// The built-in source of evidence cannot be.
+    /// The client of the built-in source of evidence cannot be made.
     #[error("--gateway-metrics: {0}")]
     Source(#[from] BuiltInError),
 }

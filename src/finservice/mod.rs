@@ -13,15 +13,15 @@
 //! | [`controller`] | runs it all |
 
 pub mod children;
-pub mod controller;
+pub(crate) mod controller;
 pub mod index;
-pub mod observe;
+pub(crate) mod observe;
 pub mod plan;
 pub mod status;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-pub mod watch;
-pub mod worker;
+pub(crate) mod watch;
+pub(crate) mod worker;
 pub mod write;

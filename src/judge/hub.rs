@@ -5,7 +5,7 @@
 //! asked about together, at the same moment, in one batch; a source that is slow or silent holds up no other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
@@ -16,6 +16,7 @@ use super::followed::{ARMS, Followed, asked_series, keep_dispersions, next_tick}
 use super::{Analysis, Evidence, GateAnswer, Question};
 use crate::api::canarystatus::Scatter;
 use crate::evidence::Dispersion;
+use crate::runtime::lock::lock;
 use crate::signals::{Ask, SourceKey, Subject};
 
 /// A web server is not asked more often than that, in seconds: a gate stands for minutes or days.
@@ -73,7 +74,7 @@ pub struct Wake<K> {
 impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         // Whole between any two of its changes, so a panic elsewhere does not spoil it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Follows the rollout of a FinService as it was just decided, or no longer.
@@ -156,11 +157,6 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         let known =
             state.followed.values().filter_map(|entry| Some((entry.key.clone(), entry.evidence.clone()?)));
         known.collect()
-    }
-
-    /// How many rollouts are followed.
-    pub fn followed(&self) -> usize {
-        self.lock().followed.len()
     }
 
     /// Asks for ever. `fill` puts the pods of now into a subject; `wake` is told who is to look again.

@@ -229,11 +229,11 @@ async fn nobody_is_asked_while_nothing_is_followed_and_then_all_of_one_source_to
         names.iter().any(|name| (name == "c") != (*source == prometheus()))
     };
     assert!(!stage.played.script().batches.iter().any(mixed));
-    assert_eq!(stage.hub.followed(), 3);
+    assert_eq!(stage.hub.lock().followed.len(), 3);
     for service in ["a", "b", "c"] {
         stage.hub.follow(&service, None);
     }
-    assert_eq!(stage.hub.followed(), 0);
+    assert_eq!(stage.hub.lock().followed.len(), 0);
     // One tick may have been under way; many ticks long there is none then.
     let (mut asked, mut since) = (0, Instant::now());
     until("nobody is asked any more", || {

@@ -7,9 +7,9 @@
 //! | [`followed`] | one comparison that the hub follows; pure |
 //! | [`hub`] | asks the sources about all of them, and wakes those whose verdict changed |
 
-pub mod analysis;
+pub(crate) mod analysis;
 mod followed;
-pub mod hub;
+pub(crate) mod hub;
 
 pub use analysis::Analysis;
 

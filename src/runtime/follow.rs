@@ -1,4 +1,5 @@
-//! Follows the objects of one kind for ever: a list, then a watch from there, and again after a fault.
+//! List and watch of one kind, what client-go calls a reflector: a list, then a watch from there, and a relist after a
+//! fault, as long as the process lives.
 //!
 //! Not kube's `watcher`, for what a cold start costs with many objects. Its streaming lists send each object as
 //! an event of its own, for which the API server encodes it twice; its pages are read from etcd, all but the first.
@@ -282,7 +283,7 @@ where
                 "this operator may not watch them, and does nothing before it can: give it the right that the chart's ClusterRole names"
             );
         } else {
-            tracing::warn!(error = %fault, what, "a watch broke and is begun anew");
+            tracing::warn!(error = %fault, what, "a watch broke; it is started again");
         }
         self.failing = true;
         tokio::time::sleep(self.backoff.next().unwrap_or(MARGIN)).await;

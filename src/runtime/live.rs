@@ -2,8 +2,9 @@
 //! otherwise. This is the one place where a metric bears the name of an object: there are as many as rollouts are
 //! under way, and none at rest.
 
+use crate::runtime::lock::lock;
 use std::fmt::{Debug, Error, Formatter};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -43,11 +44,11 @@ impl Debug for LiveNumbers {
 impl LiveNumbers {
     /// Reads them from there.
     pub fn read_from(&self, read: impl Fn() -> Vec<Live> + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(read));
+        *lock(&self.0) = Some(Box::new(read));
     }
 
     fn now(&self) -> Vec<Live> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|read| read()).unwrap_or_default()
+        lock(&self.0).as_ref().map(|read| read()).unwrap_or_default()
     }
 }
 

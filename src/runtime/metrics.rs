@@ -4,8 +4,9 @@
 //! the name of an object, so ten thousand services cost no more than ten; but for rollouts that are under way
 //! ([`super::live`]).
 
+use crate::runtime::lock::lock;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -247,7 +248,7 @@ impl Metrics {
         sources: impl IntoIterator<Item = &'a str>,
     ) {
         let now: BTreeSet<String> = sources.into_iter().map(without_indices).collect();
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = lock(&self.ledger);
         let key = (kind, name.to_owned());
         let before = if now.is_empty() { ledger.remove(&key) } else { ledger.insert(key, now.clone()) };
         let before = before.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! How much is asked of one API server at once: one budget for all controllers of the process, however many there are.
+//! Permits: how many requests go to one API server at once. One budget for all controllers of the process, however many
+//! there are, like a client-side rate limit, but of requests under way.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 

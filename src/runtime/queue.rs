@@ -1,4 +1,4 @@
-//! The work queue of a controller.
+//! The work queue of a controller: keys, requeue with back-off, urgent and normal lanes.
 //!
 //! It holds keys, not objects: who works on a key looks at the world as it is then. So it does not matter how
 //! often a key was added before its turn came, and one run answers all of them.
@@ -7,16 +7,17 @@
 //! - **Serial per key.** A key is never worked on twice at once; one that is added during its own run is run
 //!   again afterwards.
 //! - **Nothing is lost.** After every `add`, a run of that key begins (unless the queue is shut down). After
-//!   `add_at`, a run begins no later than that, as soon as a worker is free.
+//!   [`Next::At`], a run begins no later than that, as soon as a worker is free.
 //! - **Urgent first.** Keys in [`Lane::Urgent`] start before all others, so that a rollout that fails is never
 //!   held back behind thousands that are well. Nor do they wait for those at work: as many again may run.
 //! - **Bounded.** At most as many runs at once as [`Queue::run`] was told, and with urgent ones twice as many.
 //! - **Quiet.** With nothing due it sleeps, on one timer for all keys.
 
+use crate::runtime::lock::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -220,7 +221,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
         // No code under the lock can panic half-way through a change, so a poisoned state is still whole.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 
     fn change(&self, change: impl FnOnce(&mut State<K>)) {
@@ -244,44 +245,6 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
     /// Adds many keys under one lock, in order: for the first list of a watch.
     pub fn add_all(&self, keys: impl IntoIterator<Item = K>, lane: Lane) {
         self.change(|state| keys.into_iter().for_each(|key| state.add(key, lane)));
-    }
-
-    /// Run `key` at that time. Of several times the earliest wins; a run that starts before fulfils it, for it
-    /// sees the same world. A time named during a run stands.
-    pub fn add_at(&self, key: K, at: Instant, lane: Lane) {
-        self.change(|state| state.add_at(key, at, lane));
-    }
-
-    /// [`Queue::add_at`], that long from now.
-    pub fn add_after(&self, key: K, after: Duration, lane: Lane) {
-        self.add_at(key, Instant::now() + after, lane);
-    }
-
-    /// Drops the backoff of `key`, and what it waits for, for a key that is gone. A run that is ready or going
-    /// on still takes place.
-    pub fn forget(&self, key: &K) {
-        self.change(|state| {
-            let Some(entry) = state.entries.get_mut(key) else {
-                return;
-            };
-            entry.failures = 0;
-            if let Some((position, _)) = entry.waiting.take() {
-                state.waiting.remove(&position);
-            }
-            if entry.is_idle() {
-                state.entries.remove(key);
-            }
-        });
-    }
-
-    /// The number of keys whose turn it is but that have not started.
-    pub fn depth(&self) -> usize {
-        self.state().ready.len()
-    }
-
-    /// The number of keys that wait for a time.
-    pub fn waiting(&self) -> usize {
-        self.state().waiting.len()
     }
 
     /// Starts no more runs and takes no more keys. [`Queue::run`] returns when the runs in work have ended.

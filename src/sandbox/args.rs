@@ -5,15 +5,7 @@ use std::time::Duration;
 
 use super::home;
 use super::tour::Tour;
-
-/// How the result is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
+pub use crate::terminal::output::Output;
 
 /// What the sandbox is to do.
 ///

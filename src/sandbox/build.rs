@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::error::{Context, Error, Result};
 use super::install;
 use super::process::{Spec, Status, Supervisor, tail};
-use super::progress::{Progress, Step};
+use crate::terminal::progress::{Progress, Step};
 
 /// Something that is built or downloaded once and kept.
 #[derive(Debug, Clone, Copy)]

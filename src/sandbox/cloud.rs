@@ -13,8 +13,8 @@ use super::credentials::{Credentials, OPERATOR_USER, kubeconfig, write_private};
 use super::error::{Context, Error, Result};
 use super::nodes;
 use super::process::{Signal, Spec, Status, Supervisor, tail};
-use super::progress::Progress;
 use super::tools::Tools;
+use crate::terminal::progress::Progress;
 
 /// How long a control plane may take to be ready. Four seconds are usual; a loaded laptop takes longer.
 const READY: Duration = Duration::from_secs(90);

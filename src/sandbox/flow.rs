@@ -20,12 +20,12 @@ use super::operators::{Operator, OperatorOptions};
 use super::pair::{self, Install, Pair, PairOptions, without_workloads};
 use super::payload::Payload;
 use super::process::Supervisor;
-use super::progress::{Progress, seconds};
 use super::table::{self, Row};
 use super::tour::{self, Script, Stage};
 use super::traffic::session::{self, Traffic};
 use super::traffic::{Gateway, namespace};
 use super::view::{View, print};
+use crate::terminal::progress::{Progress, seconds};
 
 /// How often the FinServices are read for the table.
 const LOOK: Duration = Duration::from_millis(500);

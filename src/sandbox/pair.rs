@@ -11,8 +11,8 @@ use super::cloud::{Cloud, CloudOptions};
 use super::error::{Context, Error, Result};
 use super::install;
 use super::process::Supervisor;
-use super::progress::Progress;
 use super::tools::{self, Tools};
+use crate::terminal::progress::Progress;
 
 /// How long all processes of a pair may take to end.
 const END: Duration = Duration::from_secs(20);

@@ -280,7 +280,7 @@ impl Supervisor {
         self.wait_for(limit, |state| state.ended.then_some(())).ok_or_else(|| {
             Error::new(format!(
                 "processes still run {} after they were told to end",
-                super::progress::seconds(limit)
+                crate::terminal::progress::seconds(limit)
             ))
         })
     }

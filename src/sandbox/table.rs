@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{Context, Result};
+use crate::terminal::table::columns;
 
 /// One FinService in one cloud. Texts are empty where its status does not say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,9 +91,9 @@ pub fn render(rows: &[Row]) -> String {
         ["NAMESPACE", "NAME", "CLOUD", "READY", "REVISION", "RELEASE", "REPLICAS", "PROBLEM"];
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by_key(|row| (&row.namespace, &row.name, &row.cloud));
-    let mut lines: Vec<[&str; 8]> = vec![HEAD];
+    let mut lines: Vec<Vec<&str>> = vec![HEAD.to_vec()];
     lines.extend(rows.iter().map(|row| {
-        [
+        let cells = [
             row.namespace.as_str(),
             &row.name,
             &row.cloud,
@@ -101,22 +102,10 @@ pub fn render(rows: &[Row]) -> String {
             &row.release,
             &row.replicas,
             row.problem.lines().next().unwrap_or_default(),
-        ]
-        .map(|cell| if cell.is_empty() { "-" } else { cell })
+        ];
+        cells.map(|cell| if cell.is_empty() { "-" } else { cell }).to_vec()
     }));
-    let mut widths = [0; 8];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for line in lines {
-        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
-        out.push('\n');
-    }
-    out
+    columns(&lines, "", 3)
 }
 
 #[cfg(test)]

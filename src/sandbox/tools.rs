@@ -13,7 +13,7 @@ pub use super::build::{Source, Tool};
 use super::error::{Context, Error, Result};
 use super::install;
 use super::process::Supervisor;
-use super::progress::Progress;
+use crate::terminal::progress::Progress;
 
 /// The version of Kubernetes that the control planes run, as in `tests/controlplane/go.mod`.
 pub const KUBERNETES: &str = "v1.36.3";

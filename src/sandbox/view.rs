@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use super::args::Output;
-use super::progress::{Progress, seconds};
 use super::table::{self, Row};
+use crate::terminal::progress::{Progress, seconds};
 
 /// The table as it changes: in place on a terminal, else a line for each change on standard error.
 pub(super) struct View {

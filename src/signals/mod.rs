@@ -22,24 +22,24 @@
 //! | [`webhook`] | a web server as a gate |
 //! | [`fetch`] | one request, with a deadline and a bound |
 
-pub mod answer;
-pub mod ask;
+pub(crate) mod answer;
+pub(crate) mod ask;
 pub mod builtin;
-pub mod counts;
-pub mod exposition;
-pub mod fetch;
-pub mod gateway;
+pub(crate) mod counts;
+pub(crate) mod exposition;
+pub(crate) mod fetch;
+pub(crate) mod gateway;
 pub mod grpc;
-pub mod pods;
-pub mod prometheus;
-pub mod promql;
-pub mod series;
-pub mod sources;
-pub mod subject;
+pub(crate) mod pods;
+pub(crate) mod prometheus;
+pub(crate) mod promql;
+pub(crate) mod series;
+pub(crate) mod sources;
+pub(crate) mod subject;
 #[cfg(test)]
 mod testing;
-pub mod vector;
-pub mod webhook;
+pub(crate) mod vector;
+pub(crate) mod webhook;
 
 pub use ask::{Ask, GateReply, SourceKey};
 pub use builtin::BuiltIn;

@@ -1,9 +1,10 @@
 //! Prometheus, or what speaks its API, as a source: one question for the built-in metrics of all rollouts, and one
 //! for all metrics of services' own.
 
+use crate::runtime::lock::lock;
 use crate::signals::GateReply;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -165,7 +166,7 @@ impl Prometheus {
     /// or perhaps so, are asked alone.
     async fn ask_own<'q>(&self, queries: &BTreeSet<&'q str>) -> BTreeMap<&'q str, Result<Vec<Row>, String>> {
         let known = {
-            let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut apart = lock(&self.apart);
             apart.retain(|query| queries.contains(query.as_str()));
             apart.clone()
         };
@@ -176,7 +177,7 @@ impl Prometheus {
         let (mut answers, singly) = join(self.together(&together), self.each(alone)).await;
         answers.extend(singly);
         {
-            let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut apart = lock(&self.apart);
             for (query, rows) in &answers {
                 match rows {
                     Ok(_) => apart.remove(*query),

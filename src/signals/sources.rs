@@ -1,7 +1,7 @@
 //! All sources behind the hub, each made once: the built-in one, and every Prometheus that a CanaryRollout names.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
@@ -13,6 +13,7 @@ use super::prometheus::Prometheus;
 use super::subject::{Answer, Subject};
 use super::webhook;
 use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
+use crate::runtime::lock::lock;
 
 /// After how long a Prometheus that gives no answer is made anew: its Secrets may have changed. Secrets are not
 /// read at other times.
@@ -44,14 +45,14 @@ impl Sources {
     }
 
     async fn prometheus(&self, key: &SourceKey, namespace: &str, spec: &str) -> Made {
-        let known = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let known = lock(&self.made).get(key).cloned();
         if let Some((at, made)) = known
             && (made.is_ok() || at.elapsed() < ANEW)
         {
             return made;
         }
         let made = self.make(namespace, spec).await.map(Arc::new);
-        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.made);
         all.insert(key.clone(), (Instant::now(), made.clone()));
         made
     }
@@ -85,7 +86,7 @@ impl Sources {
 
     /// Forgets a Prometheus that gave no answer at all, once it is old enough.
     fn doubt(&self, key: &SourceKey) {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         if made.get(key).is_some_and(|(at, _)| at.elapsed() >= ANEW) {
             made.remove(key);
         }

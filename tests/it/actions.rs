@@ -210,8 +210,11 @@ async fn the_command_line_shows_says_and_waits() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(&kubeconfig, cloud.kubeconfig().unwrap()).unwrap();
+    // As kubectl calls its plugins.
+    let plugin = folder.path().join("kubectl-banyan");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_banyan"), &plugin).unwrap();
     let banyan = async |arguments: &str| -> (i32, String, String) {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_banyan"));
+        let mut command = tokio::process::Command::new(&plugin);
         command.args(["canary", "--kubeconfig"]).arg(&kubeconfig).args(["-n", &world.namespace]);
         let Output { status, stdout, stderr } =
             command.args(arguments.split_whitespace()).output().await.expect("it runs");
@@ -249,7 +252,7 @@ async fn the_command_line_shows_says_and_waits() {
     let (spec, release) = (&said.spec, said.spec.release.as_deref());
     assert_eq!((spec.verb, release, spec.words.as_deref()), (Verb::Abort, Some("app:2"), Some("it-burns")));
     let (code, _, error) = banyan("pause --wait --timeout 1s").await;
-    assert!(code == 1 && error.contains("nobody has answered the Action app-pause-"), "{error}");
+    assert!(code == 1 && error.contains("no operator has answered the Action app-pause-"), "{error}");
 
     // Somebody who answers: pause is done, promote is refused.
     let actions_api = world.api::<Action>();

@@ -27,7 +27,7 @@ async fn helm_path() -> &'static Path {
             return path.into();
         }
         let supervisor = pair().await.unwrap().supervisor().clone();
-        let progress = banyan::sandbox::progress::Progress::stderr();
+        let progress = banyan::terminal::progress::Progress::stderr();
         tokio::task::spawn_blocking(move || tools::obtain(&tools::HELM, &supervisor, &progress))
             .await
             .unwrap()

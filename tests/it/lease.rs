@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use banyan::sandbox::install::{apply, documents};
 use banyan::sandbox::process::{Signal, Spec, Status, Supervisor};
-use banyan::sandbox::progress::Progress;
 use banyan::sandbox::{Cloud, CloudOptions, Part, pair};
+use banyan::terminal::progress::Progress;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;

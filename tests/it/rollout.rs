@@ -219,7 +219,7 @@ async fn people_abort_retry_and_promote() {
                 ("ActionRefused", "promote by ann is refused: 2 was rolled back; run `kubectl banyan canary retry app -n NS` first"),
                 (
                     "RolloutStarted",
-                    "2 (revision R2) begins once more to take over from 1, as attempt 2: retry by ann: it was the database",
+                    "2 (revision R2) begins again to take over from 1, as attempt 2: retry by ann: it was the database",
                 ),
                 ("WeightShifted", "2 goes from 0 % to 10 %"),
                 ("WeightShifted", "2 goes from 10 % to 100 %"),

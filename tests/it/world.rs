@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
 use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
+use banyan::cli::cluster::ClusterArgs;
 use banyan::cli::operator::Operator;
 use banyan::cli::run::{self, RunOptions};
 use banyan::sandbox::process::Supervisor;
-use banyan::sandbox::progress::Progress;
 use banyan::sandbox::{Cloud, CloudOptions, install, pair};
+use banyan::terminal::progress::Progress;
 use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
@@ -96,8 +97,7 @@ pub fn start_operator(
     std::fs::write(&path, cloud.kubeconfig_operator().expect("a kubeconfig")).expect("written");
     let options = RunOptions {
         site: cloud.name().to_owned(),
-        kubeconfig: Some(path),
-        context: None,
+        cluster: ClusterArgs { kubeconfig: Some(path), context: None },
         namespace: "banyan-system".to_owned(),
         listen: "127.0.0.1:0".parse().expect("an address"),
         log_format: None,

@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 12] = [
+const FLOORS: [&str; 13] = [
     "cli",
     "sandbox",
     "finservice",
@@ -18,6 +18,7 @@ const FLOORS: [&str; 12] = [
     "signals",
     "actions",
     "runtime",
+    "terminal",
     "evidence",
     "api",
 ];

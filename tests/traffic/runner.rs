@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use banyan::sandbox::pair;
-use banyan::sandbox::progress::Progress;
 use banyan::sandbox::traffic::{TrafficTools, namespace};
+use banyan::terminal::progress::Progress;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 

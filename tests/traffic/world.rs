@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use banyan::sandbox::operators::{Operator, OperatorOptions};
 use banyan::sandbox::process::Supervisor;
-use banyan::sandbox::progress::Progress;
 use banyan::sandbox::traffic::gateway::Program;
 use banyan::sandbox::traffic::{
     Gateway, GatewayOptions, Load, LoadOptions, PodRunner, PrometheusOptions, PrometheusServer, ServedPod,
     TrafficTools,
 };
 use banyan::sandbox::{Cloud, CloudOptions, Part, install, pair};
+use banyan::terminal::progress::Progress;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Child, RevisionParts, Scope, of_revision};
 use crate::api::labels::REVISION_LABEL;
+use crate::canary::facts::Destination;
 use crate::finservice::plan::revision::RevisionInput;
 
 /// What ends the name of a copy; a hash has no dash.
@@ -16,6 +17,15 @@ const ENDING: &str = "-fresh";
 /// What the copy of a revision is called where a revision's hash would stand.
 pub fn revision(hash: &str) -> String {
     format!("{hash}{ENDING}")
+}
+
+/// What the children and pods of a destination bear as their revision; none of the old backend.
+pub fn label(to: &Destination) -> Option<String> {
+    match to {
+        Destination::Revision(hash) => Some(hash.clone()),
+        Destination::Baseline(hash) => Some(revision(hash)),
+        Destination::Legacy => None,
+    }
 }
 
 /// Whether that is what the copy of a revision is called.

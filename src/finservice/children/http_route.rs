@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
-use super::routing::{Routing, Target, legacy_service, split_paths};
+use super::routing::{Routing, legacy_service, split_paths};
 use super::{Child, Kind, Scope, fresh};
 use crate::api::finservice::Traffic;
 use crate::api::units;
+use crate::canary::facts::Destination;
 
 /// Most matches of one rule, by the definition of HTTPRoutes.
 const MATCHES_OF_RULE: usize = 64;
@@ -167,7 +168,7 @@ fn direct(scope: &Scope, routing: &Routing, hash: &str, port: &str) -> Option<Va
 fn backends(
     scope: &Scope,
     routing: &Routing,
-    shares: &[(Target, u8)],
+    shares: &[(Destination<&str>, u8)],
     kept: Option<&Kept>,
     port: &str,
 ) -> Option<Value> {
@@ -182,11 +183,11 @@ fn backends(
         }
         Some(backend)
     };
-    let one = |(target, share): &(Target, u8)| {
+    let one = |(target, share): &(Destination<&str>, u8)| {
         let mut backend = match target {
-            Target::Revision(hash) => of_revision(hash, hash)?,
-            Target::Fresh(hash) => of_revision(&fresh::revision(hash), hash)?,
-            Target::Legacy => {
+            Destination::Revision(hash) => of_revision(hash, hash)?,
+            Destination::Baseline(hash) => of_revision(&fresh::revision(hash), hash)?,
+            Destination::Legacy => {
                 let (namespace, name, port) = legacy_service(scope).ok()??;
                 let elsewhere = (namespace != scope.namespace).then(|| namespace.into());
                 service(name, port, elsewhere)

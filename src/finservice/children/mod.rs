@@ -3,43 +3,43 @@
 //! A builder writes only what Banyan means to own, and writes out every default that the API server
 //! would add inside of an atomic list, so that what is applied is what is read back.
 
-pub mod assemble;
-pub mod authorization_policy;
-pub mod autoscaler;
-pub mod budget;
-pub mod config_map;
-pub mod controller_revision;
-pub mod dashboard;
-pub mod deployment;
-pub mod destination_rule;
-pub mod environment;
-pub mod fresh;
-pub mod http_route;
+pub(crate) mod assemble;
+pub(crate) mod authorization_policy;
+pub(crate) mod autoscaler;
+pub(crate) mod budget;
+pub(crate) mod config_map;
+pub(crate) mod controller_revision;
+pub(crate) mod dashboard;
+pub(crate) mod deployment;
+pub(crate) mod destination_rule;
+pub(crate) mod environment;
+pub(crate) mod fresh;
+pub(crate) mod http_route;
 mod json;
-pub mod kafka;
-pub mod kind;
-pub mod limits;
-pub mod metric_source;
-pub mod network_policy;
+pub(crate) mod kafka;
+pub(crate) mod kind;
+pub(crate) mod limits;
+pub(crate) mod metric_source;
+pub(crate) mod network_policy;
 pub mod observed;
-pub mod peer_authentication;
-pub mod prometheus_rule;
-pub mod quantity;
-pub mod request_authentication;
-pub mod rollout_route;
+pub(crate) mod peer_authentication;
+pub(crate) mod prometheus_rule;
+pub(crate) mod quantity;
+pub(crate) mod request_authentication;
+pub(crate) mod rollout_route;
 #[cfg(test)]
 mod rollout_tests;
-pub mod routing;
-pub mod service;
-pub mod service_account;
-pub mod service_entry;
-pub mod service_monitor;
-pub mod sidecar;
-pub mod template;
+pub(crate) mod routing;
+pub(crate) mod service;
+pub(crate) mod service_account;
+pub(crate) mod service_entry;
+pub(crate) mod service_monitor;
+pub(crate) mod sidecar;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
-pub mod virtual_service;
-pub mod weights;
+pub(crate) mod virtual_service;
+pub(crate) mod weights;
 
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ use serde_json::{Value, json};
 pub use assemble::{RevisionParts, of_revision, of_service, ways};
 pub use kind::{Api, Kind};
 pub use routing::Routing;
-pub use weights::{Arm, Weights, weights_of};
+pub use weights::{Weights, weights_of};
 
 use crate::api::FinServiceSpec;
 use crate::api::workload::Port;

@@ -1,13 +1,14 @@
 //! What a rollout asks of routes beside weights: requests that are told by a header or a cookie, clients
 //! that are kept, a mirror and a preview. What VirtualServices and HTTPRoutes have in common of it.
 
-use super::routing::{Routing, Target, split_paths};
+use super::routing::{Routing, split_paths};
 use super::{Scope, Weights};
 use crate::api::Problem;
 use crate::api::canaryrollout::NameAndValue;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::workload::Protocol;
+use crate::canary::facts::Destination;
 use crate::canary::policy::{Affinity, Policy};
 
 /// Most matches that all rules of an HTTPRoute may have together, by its definition.
@@ -94,14 +95,14 @@ impl<'a> Kept<'a> {
     /// out no cookie, so that the revisions would drain it.
     ///
     /// A revision without a share is not among those whose clients are kept, whatever cookie they bring.
-    pub fn of(weights: &'a Weights, shares: &[(Target<'a>, u8)]) -> Option<Self> {
+    pub fn of(weights: &'a Weights, shares: &[(Destination<&'a str>, u8)]) -> Option<Self> {
         let affinity = weights.affinity.as_ref()?;
         let mut hashes: Vec<&str> = Vec::new();
         for (target, _) in shares {
             let hash = match target {
                 // A copy of stable stands for it: its clients are kept on stable.
-                Target::Revision(hash) | Target::Fresh(hash) => *hash,
-                Target::Legacy => return None,
+                Destination::Revision(hash) | Destination::Baseline(hash) => *hash,
+                Destination::Legacy => return None,
             };
             if !hashes.contains(&hash) {
                 hashes.push(hash);
@@ -126,10 +127,10 @@ impl<'a> Kept<'a> {
 
 /// The revision, by hash, that a share in percent of the requests that are shared so is mirrored to. None
 /// where the legacy backend takes part, or where nobody else answers them.
-pub fn mirror<'a>(weights: &'a Weights, shares: &[(Target<'_>, u8)]) -> Option<(&'a str, u8)> {
+pub fn mirror<'a>(weights: &'a Weights, shares: &[(Destination<&str>, u8)]) -> Option<(&'a str, u8)> {
     let (hash, percent) = weights.mirror.as_ref()?;
-    let others = shares.iter().any(|(target, _)| *target != Target::Revision(hash));
-    let legacy = shares.iter().any(|(target, _)| *target == Target::Legacy);
+    let others = shares.iter().any(|(target, _)| *target != Destination::Revision(hash));
+    let legacy = shares.iter().any(|(target, _)| *target == Destination::Legacy);
     (others && !legacy && *percent > 0).then_some((hash.as_str(), *percent))
 }
 
@@ -276,17 +277,18 @@ mod tests {
     #[test]
     fn clients_are_kept_between_those_that_have_a_share() {
         let mut weights = Weights { affinity: Some(affinity()), ..Weights::default() };
-        let both = [(Target::Revision(OLD), 90), (Target::Revision(NEW), 10)];
-        let hashes = |weights: &Weights, shares: &[(Target<'static>, u8)]| -> Option<Vec<String>> {
+        let both = [(Destination::Revision(OLD), 90), (Destination::Revision(NEW), 10)];
+        let hashes = |weights: &Weights, shares: &[(Destination<&'static str>, u8)]| -> Option<Vec<String>> {
             let kept = Kept::of(weights, shares)?;
             Some(kept.chosen().iter().map(|chosen| chosen.hash.to_owned()).collect())
         };
         assert_eq!(hashes(&weights, &both), Some(vec![OLD.to_owned(), NEW.to_owned()]));
-        let with_copy = [(Target::Fresh(OLD), 50), (Target::Revision(NEW), 50)];
+        let with_copy = [(Destination::Baseline(OLD), 50), (Destination::Revision(NEW), 50)];
         assert_eq!(hashes(&weights, &with_copy), Some(vec![OLD.to_owned(), NEW.to_owned()]));
-        let failed = [(Target::Revision(OLD), 100)];
+        let failed = [(Destination::Revision(OLD), 100)];
         assert_eq!(hashes(&weights, &failed), None, "the cookie of what has no share is not honoured");
-        let legacy = [(Target::Revision(OLD), 40), (Target::Revision(NEW), 10), (Target::Legacy, 50)];
+        let legacy =
+            [(Destination::Revision(OLD), 40), (Destination::Revision(NEW), 10), (Destination::Legacy, 50)];
         assert_eq!(hashes(&weights, &legacy), None);
         weights.affinity = None;
         assert_eq!(hashes(&weights, &both), None);
@@ -295,7 +297,7 @@ mod tests {
     #[test]
     fn both_revisions_hand_out_their_own_cookie() {
         let weights = Weights { affinity: Some(affinity()), ..Weights::default() };
-        let shares = [(Target::Revision(OLD), 90), (Target::Revision(NEW), 10)];
+        let shares = [(Destination::Revision(OLD), 90), (Destination::Revision(NEW), 10)];
         let kept = Kept::of(&weights, &shares).expect("clients are kept");
         assert_eq!(kept.cookie(NEW), format!("kept={NEW}; Path=/; Max-Age=120; HttpOnly"));
     }
@@ -303,10 +305,10 @@ mod tests {
     #[test]
     fn a_mirror_needs_somebody_else_who_answers() {
         let weights = Weights { mirror: Some((NEW.to_owned(), 5)), ..Weights::default() };
-        let old = (Target::Revision(OLD), 100);
+        let old = (Destination::Revision(OLD), 100);
         assert_eq!(mirror(&weights, &[old]), Some((NEW, 5)));
-        assert_eq!(mirror(&weights, &[(Target::Revision(NEW), 100)]), None);
-        assert_eq!(mirror(&weights, &[(Target::Legacy, 100)]), None);
+        assert_eq!(mirror(&weights, &[(Destination::Revision(NEW), 100)]), None);
+        assert_eq!(mirror(&weights, &[(Destination::Legacy, 100)]), None);
     }
 
     #[test]

@@ -368,7 +368,7 @@ proptest! {
     ) {
         let route = if everything { full(weight, fresh) } else { shared(weight, fresh) };
         let weights = weights_of(&route, Some(&mark(weight)), Some(STABLE), legacy);
-        let mut decided: BTreeSet<String> = weights.revisions.iter().map(|(arm, _)| service(&arm.revision())).collect();
+        let mut decided: BTreeSet<String> = weights.revisions.iter().filter_map(|(to, _)| Some(service(&fresh::label(to)?))).collect();
         decided.extend(weights.direct().into_iter().map(direct));
         decided.extend(legacy_backend(&testing::scope(&spec)).map(|legacy| match legacy {
             LegacyBackend::Service(namespace, name) if namespace == testing::NAMESPACE => name,
@@ -461,7 +461,7 @@ proptest! {
             let read: Vec<(String, u8)> =
                 seen.shares[0].iter().map(|(name, share)| (name.to_string(), *share)).collect();
             let written: Vec<(String, u8)> =
-                weights.revisions.iter().map(|(arm, share)| (service(&arm.revision()), *share)).collect();
+                weights.revisions.iter().filter_map(|(to, share)| Some((service(&fresh::label(to)?), *share))).collect();
             prop_assert_eq!(read, written);
         }
     }

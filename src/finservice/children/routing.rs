@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Arm, Scope, Weights};
+use super::{Scope, Weights};
 use crate::api::Problem;
 use crate::api::workload::Port;
+use crate::canary::facts::Destination;
 
 /// What the routes of a service are made from, beside its spec.
 #[derive(Clone, Debug)]
@@ -26,17 +27,6 @@ pub struct HostGroup {
     pub hosts: Vec<String>,
     /// Path prefixes.
     pub paths: Vec<String>,
-}
-
-/// Where a share of the requests goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
-    /// To a revision, by hash.
-    Revision(&'a str),
-    /// To the fresh copy of a revision, by that one's hash.
-    Fresh(&'a str),
-    /// To the legacy backend.
-    Legacy,
 }
 
 /// Where the legacy backend is.
@@ -99,28 +89,25 @@ impl<'a> Routing<'a> {
 
     /// Shares in percent, which add up to 100; empty if nothing may be sent anywhere. Zero is the share of what is
     /// only to be named. `legacy` says whether these are paths of the legacy backend.
-    pub fn shares(&self, legacy: bool) -> Vec<(Target<'a>, u8)> {
+    pub fn shares(&self, legacy: bool) -> Vec<(Destination<&'a str>, u8)> {
         let legacy_share = if legacy { self.weights.legacy.min(100) } else { 0 };
         let weights: Vec<u32> = self.weights.revisions.iter().map(|(_, weight)| u32::from(*weight)).collect();
         let rest = if weights.iter().all(|weight| *weight == 0) { 0 } else { 100 - legacy_share };
-        let mut shares: Vec<(Target<'a>, u8)> = self
+        let mut shares: Vec<(Destination<&'a str>, u8)> = self
             .weights
             .revisions
             .iter()
-            .map(|(arm, _)| match arm {
-                Arm::Revision(hash) => Target::Revision(hash),
-                Arm::Fresh(hash) => Target::Fresh(hash),
-            })
+            .map(|(to, _)| to.borrowed())
             .zip(proportional(&weights, rest))
             .collect();
         // With no revision to take the rest, the legacy backend keeps all of it.
-        shares.push((Target::Legacy, if legacy_share > 0 { 100 - rest } else { 0 }));
+        shares.push((Destination::Legacy, if legacy_share > 0 { 100 - rest } else { 0 }));
         shares.retain(|(_, share)| *share > 0);
         if shares.is_empty() {
             return shares;
         }
-        let named = self.weights.named.iter().map(|hash| Target::Revision(hash));
-        for target in named.chain((legacy && self.weights.names_legacy).then_some(Target::Legacy)) {
+        let named = self.weights.named.iter().map(|hash| Destination::Revision(hash.as_str()));
+        for target in named.chain((legacy && self.weights.names_legacy).then_some(Destination::Legacy)) {
             if !shares.iter().any(|(known, _)| *known == target) {
                 shares.push((target, 0));
             }
@@ -230,12 +217,16 @@ mod tests {
     fn shares_are_what_was_asked() {
         let canary = weights(&[("old", 90), ("new", 10)], 0);
         let shares = Routing::new(None, &canary).shares(true);
-        assert_eq!(shares, [(Target::Revision("old"), 90), (Target::Revision("new"), 10)]);
+        assert_eq!(shares, [(Destination::Revision("old"), 90), (Destination::Revision("new"), 10)]);
         let fig = weights(&[("old", 90), ("new", 10)], 70);
         let shares = Routing::new(None, &fig).shares(true);
         assert_eq!(
             shares,
-            [(Target::Revision("old"), 27), (Target::Revision("new"), 3), (Target::Legacy, 70)]
+            [
+                (Destination::Revision("old"), 27),
+                (Destination::Revision("new"), 3),
+                (Destination::Legacy, 70)
+            ]
         );
         assert_eq!(Routing::new(None, &fig).shares(false).len(), 2);
     }
@@ -243,11 +234,11 @@ mod tests {
     #[test]
     fn zero_is_none_at_all() {
         let done = weights(&[("old", 0), ("new", 100)], 0);
-        assert_eq!(Routing::new(None, &done).shares(true), [(Target::Revision("new"), 100)]);
+        assert_eq!(Routing::new(None, &done).shares(true), [(Destination::Revision("new"), 100)]);
         let nowhere = weights(&[], 0);
         assert_eq!(Routing::new(None, &nowhere).shares(true), []);
         let not_yet = weights(&[], 30);
-        assert_eq!(Routing::new(None, &not_yet).shares(true), [(Target::Legacy, 100)]);
+        assert_eq!(Routing::new(None, &not_yet).shares(true), [(Destination::Legacy, 100)]);
     }
 
     #[test]
@@ -255,10 +246,10 @@ mod tests {
         let mut weights = Weights::of_revisions(&[("old", 100)], 0);
         weights.named = ["old", "new"].map(str::to_owned).into();
         weights.names_legacy = true;
-        let old = (Target::Revision("old"), 100);
+        let old = (Destination::Revision("old"), 100);
         let routing = Routing::new(None, &weights);
-        assert_eq!(routing.shares(false), [old, (Target::Revision("new"), 0)]);
-        assert_eq!(routing.shares(true), [old, (Target::Revision("new"), 0), (Target::Legacy, 0)]);
+        assert_eq!(routing.shares(false), [old, (Destination::Revision("new"), 0)]);
+        assert_eq!(routing.shares(true), [old, (Destination::Revision("new"), 0), (Destination::Legacy, 0)]);
         weights.revisions.clear();
         assert_eq!(Routing::new(None, &weights).shares(true), []);
     }
@@ -266,7 +257,7 @@ mod tests {
     #[test]
     fn a_small_canary_beside_the_legacy_backend_is_seen() {
         let both = weights(&[("old", 99), ("new", 1)], 80);
-        assert!(Routing::new(None, &both).shares(true).contains(&(Target::Revision("new"), 1)));
+        assert!(Routing::new(None, &both).shares(true).contains(&(Destination::Revision("new"), 1)));
     }
 
     #[test]
@@ -339,7 +330,7 @@ mod tests {
             legacy in 0_u8..=100,
             on_legacy_paths: bool,
         ) {
-            let arm = |(i, w): (usize, &u8)| (Arm::Revision(format!("r{i}")), *w);
+            let arm = |(i, w): (usize, &u8)| (Destination::Revision(format!("r{i}")), *w);
             let revisions_and_weights = revisions.iter().enumerate().map(arm).collect();
             let weights = Weights { revisions: revisions_and_weights, legacy, ..Weights::default() };
             let shares = Routing::new(None, &weights).shares(on_legacy_paths);
@@ -350,12 +341,12 @@ mod tests {
             for (target, share) in shares {
                 prop_assert!(share > 0);
                 match target {
-                    Target::Revision(hash) => {
+                    Destination::Revision(hash) => {
                         let index: usize = hash[1..].parse().expect("an index");
                         prop_assert!(revisions[index] > 0, "zero means zero");
                     }
-                    Target::Fresh(hash) => prop_assert!(false, "{} has no copy", hash),
-                    Target::Legacy => prop_assert!(on_legacy_paths && legacy > 0),
+                    Destination::Baseline(hash) => prop_assert!(false, "{} has no copy", hash),
+                    Destination::Legacy => prop_assert!(on_legacy_paths && legacy > 0),
                 }
             }
         }

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::json::{list, object, text};
 use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
-use super::routing::{HostGroup, LegacyBackend, Routing, Target, legacy_backend, split_paths};
+use super::routing::{HostGroup, LegacyBackend, Routing, legacy_backend, split_paths};
 use super::{Child, Kind, Scope, fresh};
 use crate::api::finservice::Traffic;
 use crate::api::units;
 use crate::api::workload::Protocol;
+use crate::canary::facts::Destination;
 
 /// What is retried unless the spec says otherwise: failures before the request reached the service.
 const RETRY_ON: &str = "connect-failure,refused-stream";
@@ -115,7 +116,7 @@ fn by_chance(
     scope: &Scope,
     routing: &Routing,
     base: &[Value],
-    shares: &[(Target, u8)],
+    shares: &[(Destination<&str>, u8)],
     port: &str,
 ) -> Option<Vec<Value>> {
     let kept = Kept::of(routing.weights, shares);
@@ -217,7 +218,7 @@ fn direct(scope: &Scope, routing: &Routing, hash: &str, port: &str) -> Option<Va
 fn destinations(
     scope: &Scope,
     routing: &Routing,
-    shares: &[(Target, u8)],
+    shares: &[(Destination<&str>, u8)],
     kept: Option<&Kept>,
     port: &str,
 ) -> Option<Value> {
@@ -231,10 +232,10 @@ fn destinations(
             ("headers", cookie),
         ]))
     };
-    let one = |(target, share): &(Target, u8)| match target {
-        Target::Revision(hash) => of_revision(hash, hash, *share),
-        Target::Fresh(hash) => of_revision(&fresh::revision(hash), hash, *share),
-        Target::Legacy => {
+    let one = |(target, share): &(Destination<&str>, u8)| match target {
+        Destination::Revision(hash) => of_revision(hash, hash, *share),
+        Destination::Baseline(hash) => of_revision(&fresh::revision(hash), hash, *share),
+        Destination::Legacy => {
             let host = match legacy_backend(scope)? {
                 LegacyBackend::Service(namespace, name) => format!("{name}.{namespace}.svc.cluster.local"),
                 LegacyBackend::Host(host) => host,

@@ -2,44 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::fresh;
 use crate::api::canaryrollout::Match;
 use crate::canary::facts::{Destination, Route};
 use crate::canary::mark::Mark;
 use crate::canary::policy::Affinity;
 
-/// What takes a share of the requests, beside the legacy backend.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Arm {
-    /// A revision, by hash.
-    Revision(String),
-    /// The fresh copy of the revision of that hash.
-    Fresh(String),
-}
-
-impl Arm {
-    /// Hash of the revision whose template it runs.
-    pub fn hash(&self) -> &str {
-        match self {
-            Self::Revision(hash) | Self::Fresh(hash) => hash,
-        }
-    }
-
-    /// What its children and pods bear as their revision: its hash, or that of the copy.
-    pub fn revision(&self) -> String {
-        match self {
-            Self::Revision(hash) => hash.clone(),
-            Self::Fresh(hash) => fresh::revision(hash),
-        }
-    }
-}
-
 /// How requests are shared: weights in percent, which add up to 100, and what reaches a revision
 /// otherwise than by chance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Weights {
-    /// Weights of revisions and of fresh copies; those with weight zero may be left out.
-    pub revisions: Vec<(Arm, u8)>,
+    /// Weights of revisions and of fresh copies; those with weight zero may be left out, and the legacy backend's stands
+    /// in `legacy`.
+    pub revisions: Vec<(Destination, u8)>,
     /// Share of the legacy backend on its paths, in percent. The revisions share the rest.
     pub legacy: u8,
     /// Requests that always see a revision, by hash.
@@ -65,7 +39,7 @@ pub struct Weights {
 impl Weights {
     /// Weights of revisions by hash, and the share of the legacy backend on its paths.
     pub fn of_revisions(revisions: &[(&str, u8)], legacy: u8) -> Self {
-        let arm = |(hash, weight): &(&str, u8)| (Arm::Revision((*hash).to_owned()), *weight);
+        let arm = |(hash, weight): &(&str, u8)| (Destination::Revision((*hash).to_owned()), *weight);
         Self { revisions: revisions.iter().map(arm).collect(), legacy, ..Self::default() }
     }
 
@@ -77,7 +51,7 @@ impl Weights {
         hashes.extend(self.preview.iter().map(|(_, hash)| hash.as_str()));
         if self.affinity.is_some() {
             let in_play = self.revisions.iter().filter(|(_, weight)| *weight > 0);
-            hashes.extend(in_play.map(|(arm, _)| arm.hash()));
+            hashes.extend(in_play.filter_map(|(to, _)| to.hash()));
         }
         hashes
     }
@@ -107,12 +81,11 @@ pub fn weights_of(
         match destination {
             Destination::Legacy => weights.legacy = share,
             _ if share == 0 => {}
-            Destination::Revision(hash) => weights.revisions.push((Arm::Revision(hash.clone()), share)),
-            Destination::Baseline(hash) => weights.revisions.push((Arm::Fresh(hash.clone()), share)),
+            to => weights.revisions.push((to.clone(), share)),
         }
     }
     if weights.revisions.is_empty() {
-        weights.revisions.extend(stable.map(|hash| (Arm::Revision(hash.to_owned()), 100)));
+        weights.revisions.extend(stable.map(|hash| (Destination::Revision(hash.to_owned()), 100)));
     }
     // Nothing but a revision is ever chosen: a copy is there to be compared, and the legacy backend keeps
     // its paths.
@@ -142,7 +115,6 @@ mod tests {
     use crate::api::canaryrollout::NameAndValue;
     use crate::canary::mark::End;
     use crate::finservice::children::Routing;
-    use crate::finservice::children::routing::Target;
 
     const OLD: &str = "bcdfghjklm";
     const NEW: &str = "nothashhhh";
@@ -166,8 +138,11 @@ mod tests {
         let weights = weights_of(&route, None, Some(OLD), 100);
         assert_eq!(weights, Weights::of_revisions(&[(OLD, 90), (NEW, 10)], 100));
         let routing = Routing::new(Some(OLD), &weights);
-        assert_eq!(routing.shares(true), [(Target::Legacy, 100)]);
-        assert_eq!(routing.shares(false), [(Target::Revision(OLD), 90), (Target::Revision(NEW), 10)]);
+        assert_eq!(routing.shares(true), [(Destination::Legacy, 100)]);
+        assert_eq!(
+            routing.shares(false),
+            [(Destination::Revision(OLD), 90), (Destination::Revision(NEW), 10)]
+        );
     }
 
     #[test]
@@ -175,8 +150,8 @@ mod tests {
         let shares = |shares: Vec<(Destination, i32)>| {
             let weights = weights_of(&shared(shares), None, Some(NEW), 0);
             let routing = Routing::new(Some(NEW), &weights);
-            let own = |shares: Vec<(Target, u8)>| -> Vec<(bool, u8)> {
-                shares.into_iter().map(|(target, share)| (target == Target::Legacy, share)).collect()
+            let own = |shares: Vec<(Destination<&str>, u8)>| -> Vec<(bool, u8)> {
+                shares.into_iter().map(|(target, share)| (target == Destination::Legacy, share)).collect()
             };
             (own(routing.shares(true)), own(routing.shares(false)))
         };
@@ -202,7 +177,7 @@ mod tests {
             by_pods: true,
         };
         let weights = weights_of(&route, Some(&mark), Some(OLD), 0);
-        assert_eq!(weights.revisions[1], (Arm::Fresh(OLD.to_owned()), 10));
+        assert_eq!(weights.revisions[1], (Destination::Baseline(OLD.to_owned()), 10));
         assert_eq!(weights.matches, [(header(), NEW.to_owned())]);
         assert_eq!(weights.mirror, Some((NEW.to_owned(), 5)));
         assert_eq!(weights.preview, Some(("preview.example".to_owned(), NEW.to_owned())));

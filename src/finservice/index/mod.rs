@@ -1,17 +1,17 @@
-//! What the operator knows of its cluster, kept small: all FinServices, a few facts of each child,
-//! and who else bears a name that we might want. Synchronous, without I/O.
+//! The cache, what client-go calls an informer's store, kept small: all FinServices, a few facts of each child, and who
+//! else has a name that we might want. Synchronous, without I/O.
 
 mod canary_objects;
-pub mod child;
-pub mod claims;
-pub mod graph;
+pub(crate) mod child;
+pub(crate) mod claims;
+pub(crate) mod graph;
 mod holders;
 mod own_writes;
 mod parsed;
-pub mod pod;
-pub mod rollouts;
-pub mod topics;
-pub mod uid;
+pub(crate) mod pod;
+pub(crate) mod rollouts;
+pub(crate) mod topics;
+pub(crate) mod uid;
 
 use crate::runtime::key::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -73,7 +73,7 @@ impl<'a> Comparison<'a> {
     fn judge_ours(&mut self, state: &ChildState, wanted: u64) -> Option<Over> {
         let (kind, name) = (state.kind.name(), &state.name);
         if state.deleting {
-            self.plan.reasons.push(format!("waiting for {kind} {name} to be gone, to make it anew"));
+            self.plan.reasons.push(format!("waiting for {kind} {name} to be gone, to make it again"));
             return None;
         }
         if state.is_like(wanted) {
@@ -83,7 +83,7 @@ impl<'a> Comparison<'a> {
             self.plan.problems.push(Problem::info(
                 format!("{kind} {name}"),
                 format!(
-                    "{kind} {name} differs from what is wanted and is left alone: it bears banyan.dev/pause"
+                    "{kind} {name} differs from what is wanted and is left alone: it has the annotation banyan.dev/pause"
                 ),
                 "Remove the annotation banyan.dev/pause from it to have it put right.",
             ));

@@ -13,6 +13,7 @@ use crate::finservice::children::{self, Kind, Scope};
 use crate::finservice::index::Observed;
 use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::placement::{self, Placed};
+use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revision::{References, RevisionInput};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::plan::rollout_inputs::route_behind;
@@ -98,7 +99,7 @@ fn undeclared(seen: &Observed, residency: Residency, plan: &mut Plan) {
     plan.phase = Phase::Blocked;
     plan.problems.push(Problem::error(
         "spec.data.residency",
-        format!("its data must stay in {residency:?}, and nobody has said what data {site} may keep; nothing is begun or changed here"),
+        format!("its data must stay in {residency:?}, and no CloudCluster says what data {site} may keep; nothing is begun or changed here"),
         format!("Create CloudCluster {site} with spec.residency in the operator's namespace."),
     ));
     remember(seen, plan);
@@ -123,73 +124,48 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
         site: &seen.site,
         spec: &spec,
     };
-    let revisions = revisions::revisions(seen);
     let current = current(&spec, seen, plan);
     plan.problems.extend(children::limits::problems(&scope));
+    let planning = Planning::new(&scope, seen, current.as_ref(), now);
+    let revisions = &planning.revisions;
 
     // Who serves, and who is on its way in.
-    let before = revisions::stable(seen, &revisions);
-    let asked = asked(&current, &revisions);
-    let shift = traffic_split::shift(&scope, seen, &revisions, before, asked, now, plan);
+    let shift = traffic_split::shift(&planning, plan);
     let stable = shift.stable.as_deref();
     let ready = stable
         .and_then(|hash| revisions.get(hash)?.deployment)
         .is_some_and(|facts| revisions::is_ready(facts, revisions::base(&spec).min(facts.replicas.max(1))));
 
     let comparison = Comparison::new(seen, now, plan, ready);
-    let mut making = Making::new(&scope, seen, &shift, comparison);
-    let mut again: Option<Timestamp> = None;
-    making.routes(&revisions, refused(&spec, seen), reach);
+    let mut making = Making::new(&planning, &shift, comparison);
+    making.routes(refused(&spec, seen), reach);
     let (stages, follow) = match reach {
         Reach::Weights => (making.weights(), None),
         Reach::Whole => {
-            making.revisions(&revisions, &current, asked.map(|(hash, _)| hash), now, &mut again);
-            let kept = std::mem::take(&mut making.kept_for_route);
+            making.revisions();
+            let (kept, again_at) = (std::mem::take(&mut making.kept_for_route), making.again_at);
             let mut stages = making.finish();
+            again_at.into_iter().for_each(|at| plan.look_again(at));
             gateway_behind(&kept, seen, plan);
-            stages.shrink.extend(hand_over(seen, now, ready, plan, &mut again));
-            (stages, follow(&scope, seen, &shift, &revisions, &current))
+            stages.shrink.extend(hand_over(seen, now, ready, plan));
+            (stages, follow(&planning, &shift))
         }
     };
-    if let Some(at) = again {
-        plan.look_again(at);
-    }
     (plan.weights, plan.stages) = stages.into_parts();
     let stable_pods = shift.stable.as_deref().and_then(|hash| shift.pods_of(hash));
     let made = shift.decision.zip(shift.gathered);
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
-    describe(&revisions, plan);
-    conclude(&spec, &revisions, stable_pods, plan);
+    describe(revisions, plan);
+    conclude(&spec, revisions, stable_pods, plan);
 }
 
 /// What is to be counted for its rollout, and who is to be asked.
-fn follow(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    shift: &Shift,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    current: &Option<(String, RevisionInput)>,
-) -> Option<Follow> {
+fn follow(planning: &Planning<'_>, shift: &Shift) -> Option<Follow> {
     let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
-    let input = |hash: &str| {
-        let kept = revisions.get(hash).and_then(|revision| revision.parts.as_ref()).map(|(input, _)| input);
-        kept.or(current.as_ref().filter(|(current, _)| current == hash).map(|(_, input)| input))
-    };
-    let rollout = seen.rollout.as_ref()?;
-    what_to_measure::follow(scope, rollout, gathered, decision, shift.has_chosen(), input)
-}
-
-/// The revision that the spec asks for, with its release. While the spec cannot be followed, what was on its way
-/// in stays so.
-fn asked<'a>(
-    current: &'a Option<(String, RevisionInput)>,
-    revisions: &BTreeMap<&'a str, Revision<'a>>,
-) -> Option<(&'a str, &'a str)> {
-    match current {
-        Some((hash, input)) => Some((hash.as_str(), input.release.as_str())),
-        None => revisions::newest(revisions).map(|hash| (hash, "")),
-    }
+    let rollout = planning.seen.rollout.as_ref()?;
+    let input = |hash: &str| planning.input(hash);
+    what_to_measure::follow(planning.scope, rollout, gathered, decision, shift.has_chosen(), input)
 }
 
 /// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
@@ -260,13 +236,7 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
 
 /// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled
 /// to zero; they are never deleted.
-fn hand_over(
-    seen: &Observed,
-    now: Timestamp,
-    ready: bool,
-    plan: &mut Plan,
-    again: &mut Option<Timestamp>,
-) -> Vec<Op> {
+fn hand_over(seen: &Observed, now: Timestamp, ready: bool, plan: &mut Plan) -> Vec<Op> {
     let name = seen.service.metadata.name.as_deref();
     let service_is_ours = seen.children.iter().any(|c| c.kind == Kind::Service && Some(&*c.name) == name);
     let mut ops = Vec::new();
@@ -283,7 +253,7 @@ fn hand_over(
         let until = retired_at.saturating_add(revisions::RETIRE_GRACE).unwrap_or(Timestamp::MAX);
         let to_zero = until <= now && route_behind(seen).is_none();
         if !to_zero && until > now {
-            *again = Some(again.map_or(until, |before| before.min(until)));
+            plan.look_again(until);
         }
         if to_zero || stranger.retired_at.is_none() {
             ops.push(Op::HandOver { name: bears.clone(), retired_at, to_zero });

@@ -4,6 +4,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`mod@decide`] | the whole, in its order |
+//! | [`planning`] | what one plan is made from, worked out once |
 //! | [`placement`] | whether the service runs here, and what is different here |
 //! | [`revision`] | what the spec asks for, as the input of a revision and its hash |
 //! | [`revisions`] | which revisions there are, which one serves, and how many pods each is to have |
@@ -16,18 +17,19 @@
 //! | [`child_digests`] | what stands on record of children that a start need not read |
 //! | [`warnings`] | what is dangerous, or does less than it seems |
 
-pub mod child_digests;
-pub mod compare;
+pub(crate) mod child_digests;
+pub(crate) mod compare;
 pub mod decide;
-pub mod placement;
-pub mod revision;
-pub mod revisions;
-pub mod rollout_inputs;
-pub mod secrets;
-pub mod stages;
-pub mod traffic_split;
-pub mod warnings;
-pub mod what_to_measure;
+pub(crate) mod placement;
+pub(crate) mod planning;
+pub(crate) mod revision;
+pub(crate) mod revisions;
+pub(crate) mod rollout_inputs;
+pub(crate) mod secrets;
+pub(crate) mod stages;
+pub(crate) mod traffic_split;
+pub(crate) mod warnings;
+pub(crate) mod what_to_measure;
 
 use crate::api::notice::Notice;
 use jiff::Timestamp;

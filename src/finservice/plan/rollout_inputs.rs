@@ -12,11 +12,12 @@ use crate::canary::facts::{Decision, Facts, Fares, Peer, RevisionFacts, Role, Sc
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
-use crate::finservice::children::{Kind, Scope, fresh, rollout_route, service_monitor};
+use crate::finservice::children::{Kind, fresh, rollout_route, service_monitor};
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::plan::planning::{Asked, Planning};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::watch::unreadable;
 
@@ -43,16 +44,10 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Gathers. `before` is the revision that serves as far as Services tell, `current` the one that the spec asks
-    /// for, with its release.
-    pub fn new(
-        scope: &Scope<'_>,
-        seen: &Observed,
-        rollout: &ObservedRollout,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-        before: Option<&str>,
-        current: Option<(&str, &str)>,
-    ) -> Self {
+    /// Gathers.
+    pub fn new(planning: &Planning<'_>, rollout: &ObservedRollout) -> Self {
+        let Planning { scope, seen, revisions, before, asked, .. } = planning;
+        let (before, current) = (*before, *asked);
         let spec = scope.spec;
         let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref(), spec.traffic());
         // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
@@ -95,12 +90,12 @@ impl Gathered {
             peers: peers(rollout, before, current),
             sharing: sharing(spec, seen),
             scale: scale(spec, seen, revisions, serves),
-            current: current.map(|(hash, _)| hash.to_owned()),
-            release: current.map_or_else(|| spec.release().to_owned(), |(_, release)| release.to_owned()),
+            current: current.map(|asked| asked.hash.to_owned()),
+            release: current.map_or_else(|| spec.release().to_owned(), |asked| asked.release.to_owned()),
             stable: before.map(str::to_owned),
             revisions: all,
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
-            routed: current.is_none_or(|(hash, _)| is_named(seen, &scope.revision_name(hash))),
+            routed: current.is_none_or(|asked| is_named(seen, &scope.revision_name(asked.hash))),
             role: role(spec, scope.site),
             legacy: legacy_backend(scope).map(|backend| match backend {
                 LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,
@@ -180,11 +175,11 @@ fn looks_too_short(spec: &FinServiceSpec, rollout: &ObservedRollout, policy: &Po
 
 /// How the release fares in the clusters that go first: the one that the FinService asks for; while the one that
 /// serves is in its rollback window, that one. `before` is the revision that serves here.
-fn peers(rollout: &ObservedRollout, before: Option<&str>, current: Option<(&str, &str)>) -> Vec<Peer> {
+fn peers(rollout: &ObservedRollout, before: Option<&str>, current: Option<Asked<'_>>) -> Vec<Peer> {
     let warm = rollout.memory.warm.as_ref();
     let warm =
-        warm.filter(|warm| current.is_none_or(|(hash, _)| hash == warm.new)).map(|warm| &*warm.release);
-    let release = warm.or(current.map(|(_, release)| release)).unwrap_or_default();
+        warm.filter(|warm| current.is_none_or(|asked| asked.hash == warm.new)).map(|warm| &*warm.release);
+    let release = warm.or(current.map(|asked| asked.release)).unwrap_or_default();
     let begun = rollout.memory.rollout.as_ref();
     let beside = match warm {
         Some(_) => None,

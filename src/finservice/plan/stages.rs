@@ -1,6 +1,6 @@
 //! From who gets what to writes: the children of the service and of its revisions, against what is there. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use crate::finservice::children::{self, Child, Kind, RevisionParts, Routing, Sco
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, DeploymentFacts, Facts};
 use crate::finservice::plan::compare::Comparison;
+use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::revisions::{self, Retired, Revision};
 use crate::finservice::plan::rollout_inputs::route_behind;
@@ -61,14 +62,15 @@ pub enum Reach {
 
 /// Gathers the writes of one plan.
 pub struct Making<'a> {
-    scope: &'a Scope<'a>,
-    seen: &'a Observed,
+    planning: &'a Planning<'a>,
     shift: &'a Shift,
     weights: Weights,
     comparison: Comparison<'a>,
     stages: Stages,
     /// Revisions whose pods would go, had the gateway read that they have no requests any more.
     pub kept_for_route: Vec<String>,
+    /// When pods may go although nothing changes until then.
+    pub again_at: Option<Timestamp>,
 }
 
 /// Pods of a revision, and what they are for.
@@ -101,40 +103,32 @@ fn has_pods(revision: &Revision<'_>) -> bool {
 
 impl<'a> Making<'a> {
     /// Begins.
-    pub fn new(
-        scope: &'a Scope<'a>,
-        seen: &'a Observed,
-        shift: &'a Shift,
-        comparison: Comparison<'a>,
-    ) -> Self {
+    pub fn new(planning: &'a Planning<'a>, shift: &'a Shift, comparison: Comparison<'a>) -> Self {
+        let Planning { scope, seen, .. } = planning;
         let stable = shift.stable.as_deref();
         let mut weights = weights_of(&shift.route, shift.mark.as_ref(), stable, shift.legacy);
         weights.by_pods = shift.selects_all();
         weights.named = named(scope, seen, shift);
         weights.names_legacy = scope.spec.legacy.is_some();
         let (stages, kept_for_route) = (Stages::default(), Vec::new());
-        Self { scope, seen, shift, weights, comparison, stages, kept_for_route }
+        Self { planning, shift, weights, comparison, stages, kept_for_route, again_at: None }
     }
 
     /// What the service has once, with its routes; or only those and the plain Service.
-    pub fn routes(
-        &mut self,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-        refused: BTreeSet<(String, String)>,
-        reach: Reach,
-    ) {
+    pub fn routes(&mut self, refused: BTreeSet<(String, String)>, reach: Reach) {
+        let Planning { scope, seen, revisions, .. } = self.planning;
         let weights = self.weights.clone();
         let mut routing = Routing::new(self.shift.stable.as_deref(), &weights);
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
         routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
         routing.refused = refused;
         let stands = self.shift.decision.is_some() && self.all_stands();
-        let lost = self.seen.lost_topics.iter().filter(|lost| lost.same_object);
+        let lost = seen.lost_topics.iter().filter(|lost| lost.same_object);
         let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
         let children = match reach {
-            Reach::Whole => children::of_service(self.scope, &routing),
+            Reach::Whole => children::of_service(scope, &routing),
             Reach::Weights => {
-                let (plain, routes) = children::ways(self.scope, &routing);
+                let (plain, routes) = children::ways(scope, &routing);
                 std::iter::once(plain).chain(routes).collect()
             }
         };
@@ -158,27 +152,27 @@ impl<'a> Making<'a> {
 
     /// Whether all Services that the routes name stand.
     fn all_stands(&self) -> bool {
-        let shared = self.weights.revisions.iter().map(|(arm, _)| self.scope.revision_name(&arm.revision()));
-        let direct = self.weights.direct().into_iter().map(|hash| self.scope.direct_name(hash));
+        let shared = self
+            .weights
+            .revisions
+            .iter()
+            .filter_map(|(to, _)| fresh::label(to))
+            .map(|label| self.planning.scope.revision_name(&label));
+        let direct = self.weights.direct().into_iter().map(|hash| self.planning.scope.direct_name(hash));
         shared.chain(direct).all(|name: String| {
             self.comparison.child(Kind::Service, &name).is_some_and(|child| !child.deleting)
         })
     }
 
     /// The revisions: the one that the spec asks for, if it is new, and those that exist.
-    pub fn revisions(
-        &mut self,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-        current: &Option<(String, RevisionInput)>,
-        asked: Option<&str>,
-        now: Timestamp,
-        again: &mut Option<Timestamp>,
-    ) {
+    pub fn revisions(&mut self) {
+        let Planning { scope, seen, revisions, current, now, .. } = self.planning;
+        let (asked, now) = (self.planning.asked_hash(), *now);
         let newest = revisions.values().map(|revision| revision.facts.number).max().unwrap_or(0);
         if let Some((hash, input)) = current
             && !revisions.contains_key(hash.as_str())
         {
-            self.begin(hash, input, newest + 1, revisions);
+            self.begin(hash, input, newest + 1);
         }
         let stable = self.shift.stable.as_deref();
         let kept = revisions::kept(revisions, &[stable, self.shift.next.as_deref(), asked]);
@@ -202,21 +196,21 @@ impl<'a> Making<'a> {
             let retired_at = (!serves && !enters).then(|| revision.facts.retired_at.unwrap_or(now));
             let wanted = match retired_at {
                 Some(_) if self.shift.route.by_pods => Some(0),
-                Some(since) => match revisions::retired(self.scope.spec, since, now) {
-                    Retired::Zero if has_pods(revision) && route_behind(self.seen).is_some() => {
+                Some(since) => match revisions::retired(scope.spec, since, now) {
+                    Retired::Zero if has_pods(revision) && route_behind(seen).is_some() => {
                         self.kept_for_route.push(hash.to_owned());
                         None
                     }
                     Retired::Zero => Some(0),
                     Retired::Until(at) => {
-                        *again = Some(again.map_or(at, |before: Timestamp| before.min(at)));
+                        self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
                         None
                     }
                 },
-                None => self.pods(hash, revision.deployment, revisions, serves),
+                None => self.pods(hash, revision.deployment, serves),
             };
             if number != revision.facts.number || retired_at != revision.facts.retired_at {
-                let name = self.scope.revision_name(hash);
+                let name = self.planning.scope.revision_name(hash);
                 self.stages.record.push(Op::Mark { name, number, retired_at });
             }
             self.keep(revision, Pods { wanted, serves });
@@ -225,21 +219,14 @@ impl<'a> Making<'a> {
     }
 
     /// Pods that a revision in play is scaled to; `None` leaves them to its autoscaler.
-    fn pods(
-        &self,
-        hash: &str,
-        facts: Option<&DeploymentFacts>,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-        serves: bool,
-    ) -> Option<i32> {
-        let spec = self.scope.spec;
+    fn pods(&self, hash: &str, facts: Option<&DeploymentFacts>, serves: bool) -> Option<i32> {
+        let spec = self.planning.scope.spec;
         let is_stable = self.shift.stable.as_deref() == Some(hash);
         let Some(wanted) = self.shift.pods_of(hash).filter(|_| !is_stable || self.shift.is_moving()) else {
             if serves {
                 return revisions::replicas_of_stable(spec, facts);
             }
-            let stable = self.shift.stable.as_deref().and_then(|stable| revisions.get(stable)?.deployment);
-            return Some(revisions::replicas_of_next(spec, stable));
+            return Some(revisions::replicas_of_next(spec, self.stable_deployment()));
         };
         let have = facts.map_or(0, |facts| facts.replicas);
         if !revisions::is_autoscaled(spec) || have < wanted || wanted == 0 {
@@ -256,7 +243,7 @@ impl<'a> Making<'a> {
         if have == Some(pods) || (have.is_none() && pods == 0) {
             return;
         }
-        let op = Op::Scale { name: self.scope.revision_name(hash), replicas: pods };
+        let op = Op::Scale { name: self.planning.scope.revision_name(hash), replicas: pods };
         let less = have.is_some_and(|have| pods < have);
         match less {
             // Where numbers of pods are the weight, fewer pods are less weight, which waits for nothing.
@@ -268,16 +255,18 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// The Deployment of the revision that serves.
+    fn stable_deployment(&self) -> Option<&DeploymentFacts> {
+        let stable = self.shift.stable.as_deref()?;
+        self.planning.revisions.get(stable)?.deployment
+    }
+
     /// Makes a revision that is new.
-    fn begin(
-        &mut self,
-        hash: &str,
-        input: &RevisionInput,
-        number: i64,
-        revisions: &BTreeMap<&str, Revision<'_>>,
-    ) {
-        let template = children::template::render(self.scope, input, hash);
-        let record = children::controller_revision::build(self.scope, hash, number, input, &template);
+    fn begin(&mut self, hash: &str, input: &RevisionInput, number: i64) {
+        let scope = self.planning.scope;
+        let template = children::template::render(self.planning.scope, input, hash);
+        let record =
+            children::controller_revision::build(self.planning.scope, hash, number, input, &template);
         let digests: Vec<_> = input.config_maps.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         self.stages.record.extend(self.comparison.want_with(record, |child, digest, over| match over {
             Over::Nothing => Op::Record { child, config_maps: digests },
@@ -286,15 +275,11 @@ impl<'a> Making<'a> {
         let serves = self.shift.stable.as_deref() == Some(hash);
         let pods = match &self.shift.decision {
             Some(_) => self.shift.pods_of(hash).unwrap_or(0),
-            None if serves => revisions::base(self.scope.spec),
-            None => {
-                let stable =
-                    self.shift.stable.as_deref().and_then(|stable| revisions.get(stable)?.deployment);
-                revisions::replicas_of_next(self.scope.spec, stable)
-            }
+            None if serves => revisions::base(self.planning.scope.spec),
+            None => revisions::replicas_of_next(scope.spec, self.stable_deployment()),
         };
         self.revision(hash, input, &template, None, (pods, serves));
-        self.stages.scale.push(Op::Scale { name: self.scope.revision_name(hash), replicas: pods });
+        self.stages.scale.push(Op::Scale { name: self.planning.scope.revision_name(hash), replicas: pods });
     }
 
     /// Keeps a revision that exists as it was made.
@@ -302,7 +287,7 @@ impl<'a> Making<'a> {
         let hash = revision.hash;
         let Some((input, template)) = &revision.parts else {
             // Written by a version that knew more than this one: it is left as it is.
-            for child in &self.seen.children {
+            for child in &self.planning.seen.children {
                 if child.name.contains(hash) {
                     self.comparison.keep(child.kind, &child.name);
                 }
@@ -310,7 +295,7 @@ impl<'a> Making<'a> {
             return;
         };
         let number = revision.facts.number;
-        let record = children::controller_revision::build(self.scope, hash, number, input, template);
+        let record = children::controller_revision::build(self.planning.scope, hash, number, input, template);
         self.stages.record.extend(self.comparison.want(record));
         let replicas = pods.wanted.or(revision.deployment.map(|facts| facts.replicas)).unwrap_or(0);
         let recorded = revision.deployment.and_then(|facts| facts.secrets.as_deref());
@@ -327,13 +312,13 @@ impl<'a> Making<'a> {
         (replicas, serves): (i32, bool),
     ) {
         for name in input.config_maps.keys() {
-            let child: Child = children::config_map::copy(self.scope, hash, name, None, None);
+            let child: Child = children::config_map::copy(self.planning.scope, hash, name, None, None);
             let (revision, of) = (hash.to_owned(), name.clone());
             let copy = |child, digest, over| Op::CopyConfigMap { child, revision, of, digest, over };
             self.stages.make.extend(self.comparison.want_with(child, copy));
         }
-        let digest = match self.scope.spec.on_secret_change.unwrap_or_default() {
-            OnSecretChange::Restart => secrets::annotation(secrets_recorded, &self.seen.secrets),
+        let digest = match self.planning.scope.spec.on_secret_change.unwrap_or_default() {
+            OnSecretChange::Restart => secrets::annotation(secrets_recorded, &self.planning.seen.secrets),
             // What stands in the template stays: taking it away would restart pods.
             OnSecretChange::Rollout | OnSecretChange::Ignore => secrets_recorded.map(str::to_owned),
         };
@@ -347,7 +332,7 @@ impl<'a> Making<'a> {
             least: self.least(hash, serves),
             direct: self.direct(hash),
         };
-        for child in children::of_revision(self.scope, &parts) {
+        for child in children::of_revision(self.planning.scope, &parts) {
             self.stages.make.extend(self.comparison.want(child));
         }
         let is_stable = self.shift.stable.as_deref() == Some(hash);
@@ -373,9 +358,9 @@ impl<'a> Making<'a> {
     /// The fresh copy of stable.
     fn fresh(&mut self, parts: &RevisionParts<'_>) {
         let pods = self.shift.fresh_pods;
-        let name = self.scope.revision_name(&fresh::revision(parts.hash));
+        let name = self.planning.scope.revision_name(&fresh::revision(parts.hash));
         let RevisionParts { hash, input, template, secrets_digest, .. } = *parts;
-        for child in fresh::build(self.scope, hash, input, template, pods, secrets_digest) {
+        for child in fresh::build(self.planning.scope, hash, input, template, pods, secrets_digest) {
             self.stages.make.extend(self.comparison.want(child));
         }
         let have = self.comparison.child(Kind::Deployment, &name).and_then(|child| child.deployment());
@@ -387,11 +372,11 @@ impl<'a> Making<'a> {
     /// The least number of pods of a revision's autoscaler while something rolls out: it never falls before the
     /// end, since each change is a write, and too much room does no harm. `None` is the spec's.
     fn least(&self, hash: &str, serves: bool) -> Option<i32> {
-        if !serves || !self.shift.is_moving() || !revisions::is_autoscaled(self.scope.spec) {
+        if !serves || !self.shift.is_moving() || !revisions::is_autoscaled(self.planning.scope.spec) {
             return None;
         }
         let wanted = self.shift.pods_of(hash)?;
-        let name = self.scope.revision_name(hash);
+        let name = self.planning.scope.revision_name(hash);
         let stands = match &self.comparison.child(Kind::HorizontalPodAutoscaler, &name)?.facts {
             Facts::Autoscaler(facts) => facts.min,
             _ => 0,

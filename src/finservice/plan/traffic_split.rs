@@ -1,10 +1,6 @@
 //! Who gets which share of the requests, and how many pods: by the FinService's CanaryRollout, or without one by
 //! the simplest policy, in which a new revision takes over once it is Ready. Pure.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
-
 use crate::api::Problem;
 use crate::api::action::{self, Verb};
 use crate::api::canaryrollout::From;
@@ -14,10 +10,10 @@ use crate::canary::decide;
 use crate::canary::facts::{Decision, Destination, Phase, Route};
 use crate::canary::mark::{End, Mark};
 use crate::finservice::children::Scope;
-use crate::finservice::index::Observed;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::plan::Plan;
-use crate::finservice::plan::revisions::{self, Revision};
+use crate::finservice::plan::planning::Planning;
+use crate::finservice::plan::revisions;
 use crate::finservice::plan::rollout_inputs::{Gathered, is_named, mark_of};
 
 /// Who gets what.
@@ -81,32 +77,26 @@ impl Shift {
     }
 }
 
-/// Who gets what. `current` is the revision that the spec asks for, `before` the one that serves.
-pub fn shift(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    before: Option<&str>,
-    current: Option<(&str, &str)>,
-    now: Timestamp,
-    plan: &mut Plan,
-) -> Shift {
+/// Who gets what.
+pub fn shift(planning: &Planning<'_>, plan: &mut Plan) -> Shift {
+    let Planning { scope, seen, now, .. } = planning;
+    let current = planning.asked_hash();
     match &seen.rollout {
         Some(rollout) => {
-            let gathered = Gathered::new(scope, seen, rollout, revisions, before, current);
-            let mut decision = decide(&gathered.facts(rollout), now);
+            let gathered = Gathered::new(planning, rollout);
+            let mut decision = decide(&gathered.facts(rollout), *now);
             tell(&decision, plan);
-            plan.problems.extend(unreadable(rollout, &decision, current.map(|(hash, _)| hash)));
+            plan.problems.extend(unreadable(rollout, &decision, current));
             let mut route = std::mem::take(&mut decision.route);
             let legacy = legacy_share(scope, rollout.object.spec.from.unwrap_or_default(), &route);
             if route.shares.iter().all(|(to, _)| *to == Destination::Legacy) {
                 // On paths that are not the old backend's, somebody must answer.
-                let serves = decision.stable.clone().or(current.map(|(hash, _)| hash.to_owned()));
+                let serves = decision.stable.clone().or(current.map(str::to_owned));
                 route.shares = serves.map(|hash| (Destination::Revision(hash), 100)).into_iter().collect();
             }
             route.shares.retain(|(to, _)| *to != Destination::Legacy);
             Shift {
-                stable: decision.stable.clone().or(current.map(|(hash, _)| hash.to_owned())),
+                stable: decision.stable.clone().or(current.map(str::to_owned)),
                 next: decision.canary.clone(),
                 legacy,
                 mark: decision.mark.clone(),
@@ -116,7 +106,7 @@ pub fn shift(
                 gathered: Some(gathered),
             }
         }
-        None => simple(scope, seen, revisions, before, current.map(|(hash, _)| hash), plan),
+        None => simple(planning, plan),
     }
 }
 
@@ -179,16 +169,10 @@ fn unreadable(rollout: &ObservedRollout, decision: &Decision, current: Option<&s
 }
 
 /// Without a CanaryRollout a new revision takes over once it is Ready.
-fn simple(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    before: Option<&str>,
-    current: Option<&str>,
-    plan: &mut Plan,
-) -> Shift {
+fn simple(planning: &Planning<'_>, plan: &mut Plan) -> Shift {
+    let Planning { scope, seen, .. } = planning;
     let mut shift = Shift { legacy: if scope.spec.legacy.is_some() { 100 } else { 0 }, ..Shift::default() };
-    let held = mark_of(seen).and_then(|mark| held(mark, revisions, current));
+    let held = mark_of(seen).and_then(|mark| held(planning, mark));
     let (stable, next) = match &held {
         Some(mark) => {
             plan.reasons.push(format!("revision {} serves: {}", mark.stable, why(mark)));
@@ -202,7 +186,7 @@ fn simple(
             ));
             (Some(mark.stable.clone()), None)
         }
-        None => takeover(scope, seen, revisions, before, current, plan),
+        None => takeover(planning, plan),
     };
     shift.route.shares = stable.clone().map(|hash| (Destination::Revision(hash), 100)).into_iter().collect();
     (shift.stable, shift.next, shift.mark) = (stable, next, held);
@@ -212,13 +196,14 @@ fn simple(
 fn why(mark: &Mark) -> String {
     match &mark.end {
         End::Failed(why) | End::Aborted(why) => why.clone(),
-        End::Open | End::Settled => "nobody says why".to_owned(),
+        End::Open | End::Settled => "it is not known why".to_owned(),
     }
 }
 
 /// The mark of a rollout whose CanaryRollout is gone: what it had not let pass does not take over by itself.
-fn held(mark: Mark, revisions: &BTreeMap<&str, Revision<'_>>, current: Option<&str>) -> Option<Mark> {
-    let of_current = current == Some(mark.canary.as_str()) && mark.stable != mark.canary;
+fn held(planning: &Planning<'_>, mark: Mark) -> Option<Mark> {
+    let revisions = &planning.revisions;
+    let of_current = planning.asked_hash() == Some(mark.canary.as_str()) && mark.stable != mark.canary;
     if !of_current || !revisions.contains_key(mark.stable.as_str()) {
         return None;
     }
@@ -238,17 +223,11 @@ fn held(mark: Mark, revisions: &BTreeMap<&str, Revision<'_>>, current: Option<&s
 }
 
 /// Who serves and who is on its way in. A new revision takes over once it is Ready.
-fn takeover(
-    scope: &Scope<'_>,
-    seen: &Observed,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    before: Option<&str>,
-    current: Option<&str>,
-    plan: &mut Plan,
-) -> (Option<String>, Option<String>) {
+fn takeover(planning: &Planning<'_>, plan: &mut Plan) -> (Option<String>, Option<String>) {
+    let Planning { scope, seen, revisions, before, .. } = planning;
     let owned = |hash: &str| Some(hash.to_owned());
-    let (Some(stable), Some(current)) = (before, current) else {
-        return (before.or(current).and_then(owned), None);
+    let (Some(stable), Some(current)) = (*before, planning.asked_hash()) else {
+        return (before.or(planning.asked_hash()).and_then(owned), None);
     };
     if stable == current {
         return (owned(stable), None);

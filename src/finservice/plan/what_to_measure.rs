@@ -66,7 +66,7 @@ pub fn follow<'a>(
         speaks: scope.speaks(),
         chosen,
     };
-    let labels = arms.map(|arms| arms.map(label)).unwrap_or_default();
+    let labels = arms.map(|arms| arms.map(|to| fresh::label(to).unwrap_or_default())).unwrap_or_default();
     let policy = gathered.policy();
     let gates =
         decision.ask.iter().filter_map(|gate| Some((*gate, question(&policy.gates.get(*gate)?.kind)?)));
@@ -148,14 +148,6 @@ fn metrics(gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
     metrics.map(|metric| Counted { name: metric.name.clone(), what: what(&metric.name) }).collect()
 }
 
-fn label(to: &Destination) -> String {
-    match to {
-        Destination::Revision(hash) => hash.clone(),
-        Destination::Baseline(hash) => fresh::revision(hash),
-        Destination::Legacy => String::new(),
-    }
-}
-
 /// The Service to which the route sends an arm's share.
 fn arm<'a>(
     scope: &Scope<'_>,
@@ -176,7 +168,7 @@ fn arm<'a>(
     let name = scope.ingress_port().map(|port| port.name.as_str());
     let ports = input_of(hash).map_or(scope.spec.ports.as_slice(), |input| input.ports.as_slice());
     let port = ports.iter().find(|port| Some(port.name.as_str()) == name).or(ports.first());
-    let revision = label(to);
+    let revision = fresh::label(to).unwrap_or_default();
     Arm {
         namespace: scope.namespace.to_owned(),
         service: scope.revision_name(&revision),

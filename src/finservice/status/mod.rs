@@ -1,6 +1,6 @@
 //! The status of a FinService, from the plan and from what came of it. Pure.
 
-pub mod rollout;
+pub(crate) mod rollout;
 
 use jiff::Timestamp;
 

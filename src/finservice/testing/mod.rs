@@ -1,8 +1,8 @@
 //! FinServices for tests: a minimal one, one that has everything, and arbitrary ones.
 
 mod arbitrary;
-pub mod fake;
-pub mod in_memory;
+pub(crate) mod fake;
+pub(crate) mod in_memory;
 
 pub use arbitrary::spec;
 

@@ -1,8 +1,8 @@
-//! Fills the index from watches: FinServices, their children, objects of others that bear our names,
+//! Fills the index from lists and watches: FinServices, their children, objects of others that have our names,
 //! what pods read, and which optional APIs there are.
 
 mod rollouts;
-pub mod unreadable;
+pub(crate) mod unreadable;
 
 use crate::runtime::permits::Permits;
 use std::collections::{BTreeSet, HashSet};
@@ -40,7 +40,7 @@ pub struct Watches {
     pub client: Client,
     /// What is filled.
     pub index: Arc<Mutex<Index>>,
-    /// Who is to look again.
+    /// The work queue: keys of FinServices to reconcile.
     pub queue: Queue<Key>,
     /// Told whenever calls may have changed.
     pub calls_changed: Arc<tokio::sync::Notify>,

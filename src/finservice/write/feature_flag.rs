@@ -2,7 +2,7 @@
 //! a start.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +13,7 @@ use crate::api::Problem;
 use crate::api::canaryrollout::LaunchDarkly;
 use crate::feature_flags::launch_darkly::Flags;
 use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
 
 /// After how long a flag that could not be set is tried again, unless the server says when.
 const AGAIN: SignedDuration = SignedDuration::from_secs(10);
@@ -46,7 +47,7 @@ impl FlagSetter {
 
     /// Whether a percentage is less than what stands: such a write waits for nothing. What is not known may be more.
     pub fn falls(&self, key: &Key, percent: i32) -> bool {
-        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = lock(&self.set);
         set.get(key).is_none_or(|(_, before)| percent < *before)
     }
 
@@ -62,7 +63,7 @@ impl FlagSetter {
         now: Timestamp,
     ) -> Result<(), NotSet> {
         let is_so = |(known, before): &(LaunchDarkly, i32)| known == flag && *before == percent;
-        if self.set.lock().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(is_so) {
+        if lock(&self.set).get(key).is_some_and(is_so) {
             return Ok(());
         }
         let later = now.saturating_add(AGAIN).unwrap_or(Timestamp::MAX);
@@ -76,14 +77,14 @@ impl FlagSetter {
             problem: Problem::error(FIELD, format!("{}: {}", error.flag, error.message), error.remedy),
             again_at: error.retry_at.unwrap_or(later),
         })?;
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = lock(&self.set);
         set.insert(key.clone(), (flag.clone(), percent));
         Ok(())
     }
 
     /// Forgets what a FinService's flag was set to: its rollout is over, and the flag is the team's again.
     pub fn forget(&self, key: &Key) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        lock(&self.set).remove(key);
     }
 
     async fn token(&self, key: &Key, flag: &LaunchDarkly) -> Result<String, (String, &'static str)> {

@@ -9,7 +9,7 @@
 //! | [`rollout_status`] | statuses of CanaryRollouts and of Actions |
 
 pub mod act;
-pub mod adopt;
-pub mod effects;
-pub mod feature_flag;
-pub mod rollout_status;
+pub(crate) mod adopt;
+pub(crate) mod effects;
+pub(crate) mod feature_flag;
+pub(crate) mod rollout_status;

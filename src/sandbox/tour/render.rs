@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::event::{Act, Event, Moment, Seen, Sum};
-use crate::sandbox::progress::seconds;
+use crate::terminal::progress::seconds;
 
 /// Widest line of explanations.
 const WIDTH: usize = 100;

@@ -18,7 +18,7 @@ use crate::sandbox::cloud::Cloud;
 use crate::sandbox::error::{Context, Error, Result};
 use crate::sandbox::install;
 use crate::sandbox::process::{Signal, Spec, Status, Supervisor, tail};
-use crate::sandbox::progress::Progress;
+use crate::terminal::progress::Progress;
 
 /// The namespace of the Gateway.
 pub const NAMESPACE: &str = "projectcontour";

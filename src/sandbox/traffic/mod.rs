@@ -16,19 +16,19 @@
 //! Pods have addresses that no machine has, so they are reachable only where the kernel is told that they are its
 //! own: in a network namespace ([`namespace::enter`]) that has nothing else. There no request can go astray.
 
-pub mod answer;
-pub mod behaviour;
+pub(crate) mod answer;
+pub(crate) mod behaviour;
 pub mod gateway;
-pub mod kubelet;
-pub mod load;
+pub(crate) mod kubelet;
+pub(crate) mod load;
 pub mod metrics;
 pub mod namespace;
-pub mod pods;
-pub mod prometheus;
+pub(crate) mod pods;
+pub(crate) mod prometheus;
 pub mod relay;
-pub mod session;
-pub mod tally;
-pub mod tools;
+pub(crate) mod session;
+pub(crate) mod tally;
+pub(crate) mod tools;
 
 pub use behaviour::Behaviour;
 pub use gateway::{Gateway, GatewayOptions};

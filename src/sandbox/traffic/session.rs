@@ -9,7 +9,7 @@ use super::{Gateway, GatewayOptions, PodRunner, TrafficTools};
 use crate::sandbox::cloud::{Cloud, CloudOptions};
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::pair::{self, Pair};
-use crate::sandbox::progress::Progress;
+use crate::terminal::progress::Progress;
 
 /// How long the processes that built something may take to end.
 const END: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::sandbox::error::{Context, Error, Result};
 use crate::sandbox::process::Supervisor;
-use crate::sandbox::progress::Progress;
 use crate::sandbox::tools::{Source, Tool, obtain_all};
+use crate::terminal::progress::Progress;
 
 /// The version of Contour.
 const CONTOUR_VERSION: &str = "v1.33.8";

@@ -1,0 +1,11 @@
+//! What commands show: tables, JSON, and the progress of what takes long.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`output`] | for people or for programs |
+//! | [`table`] | columns of equal width |
+//! | [`progress`] | steps that run side by side, and how long they take |
+
+pub(crate) mod output;
+pub mod progress;
+pub(crate) mod table;
