@@ -3,7 +3,7 @@
 use super::index::{Reached, Site};
 use super::observe::{Observed, Way};
 use crate::api::Problem;
-use crate::api::conditions::{Says, Standing, short};
+use crate::api::conditions::{Says, Standing, State, short};
 
 /// What is to be said of a CloudCluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,34 @@ pub struct Decision {
     pub version: Option<String>,
 }
 
-/// What is to be said of a CloudCluster. `None` of a peer that nobody has asked for anything, and so knows nothing of.
+/// What is to be said of a CloudCluster. `None` of a peer that can be read and was never asked anything.
 pub fn decide(seen: &Observed) -> Option<Decision> {
-    match &seen.way {
+    let said = match &seen.way {
         Way::Own(version) => Some(own(&seen.site, version)),
         Way::Peer(reached) => reached.as_ref().filter(|_| seen.site.has_kubeconfig).map(peer),
+    };
+    let unreadable: Vec<Problem> = seen.site.unreadable.iter().map(unreadable).collect();
+    let Some(first) = unreadable.first() else { return said };
+    let words = format!("{}. {}", first.message, first.remedy);
+    let mut decision = said.unwrap_or_else(|| Decision {
+        standing: Standing::stuck("Unreadable", &words),
+        problems: Vec::new(),
+        version: None,
+    });
+    if decision.standing.stalled.state == State::False {
+        decision.standing.stalled = Says::yes("Unreadable", words);
     }
+    decision.problems.extend(unreadable);
+    Some(decision)
+}
+
+/// A field that this version cannot read.
+fn unreadable((field, why): &(String, String)) -> Problem {
+    Problem::error(
+        field.as_str(),
+        format!("{field} cannot be read, and counts as not written: {why}"),
+        "Correct it, or run the version of Banyan that knows it.",
+    )
 }
 
 /// The operator's own site.
@@ -35,21 +57,9 @@ fn own(site: &Site, version: &str) -> Decision {
             served.join(", ")
         ),
     };
-    let unreadable = |(field, why): &(String, String)| {
-        Problem::error(
-            field.as_str(),
-            format!("{field} cannot be read, and counts as not written: {why}"),
-            "Correct it, or run the version of Banyan that knows it.",
-        )
-    };
-    let problems: Vec<Problem> = site.unreadable.iter().map(unreadable).collect();
-    let stalled = match problems.first() {
-        Some(problem) => Says::yes("Unreadable", format!("{} {}", problem.message, problem.remedy)),
-        None => Says::no_problem(),
-    };
-    let standing =
-        Standing { ready: Says::yes("OwnSite", message), reconciling: Says::no("Settled", ""), stalled };
-    Decision { standing, problems, version: Some(version.to_owned()) }
+    let ready = Says::yes("OwnSite", message);
+    let standing = Standing { ready, reconciling: Says::no("Settled", ""), stalled: Says::no_problem() };
+    Decision { standing, problems: Vec::new(), version: Some(version.to_owned()) }
 }
 
 /// Another site. It says nothing that moves while that stays the same.

@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_of_a_peer_is_told_too() {
+        let spec = json!({"residency": ["US", "APAC"], "kubeconfig": {"secretRef": {"name": "gcp"}}});
+        let peer = |reached| words(&after(spec.clone(), Way::Peer(reached), None, 100));
+        assert_eq!(peer(None)[2], "Stalled=True Unreadable");
+        assert_eq!(
+            peer(Some(Ok(Some("v1.36.3".to_owned())))),
+            ["Ready=True Reachable", "Reconciling=False Settled", "Stalled=True Unreadable"]
+        );
+        // Who cannot be reached at all is told of first.
+        assert_eq!(peer(Some(Err(PeerError::NoWay("gcp".into()))))[2], "Stalled=True NoKubeconfig");
+    }
+
+    #[test]
     fn of_a_peer_that_nobody_asked_nothing_is_said() {
         let site = site(json!({"kubeconfig": {"secretRef": {"name": "gcp"}}}), None);
         assert_eq!(decide(&Observed { site, way: Way::Peer(None) }), None);

@@ -222,6 +222,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         /// Objects from a few bytes to longer than the buffer, in pieces of any length.
         #[test]
         fn all_items_are_read_however_they_arrive(

@@ -331,6 +331,15 @@ impl Cloud {
         self.supervisor.signal(&self.process(part), signal)
     }
 
+    /// Ends all its processes at once: what it held is gone.
+    ///
+    /// # Errors
+    /// When the supervisor is gone.
+    pub fn kill(&self) -> Result<()> {
+        // The store last, which all others ask.
+        Part::ALL.iter().rev().try_for_each(|part| self.signal(*part, Signal::Kill))
+    }
+
     /// The process id of a part; `None` where it does not run.
     pub fn pid(&self, part: Part) -> Option<u32> {
         match self.supervisor.status(&self.process(part)) {

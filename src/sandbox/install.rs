@@ -18,7 +18,7 @@ use super::error::{Context, Error, Result};
 /// Who the API server is told applies this.
 pub const FIELD_MANAGER: &str = "banyan-sandbox";
 /// How long a definition may take until its resources are served.
-const ESTABLISHED: Duration = Duration::from_secs(30);
+const ESTABLISHED: Duration = Duration::from_secs(120);
 /// How long an object may wait for what it needs and what was applied a moment ago: its kind, its namespace.
 const SETTLE: Duration = Duration::from_secs(20);
 /// How often either is asked for.
@@ -99,7 +99,7 @@ pub fn read_folder(path: &Path) -> Result<Vec<Value>> {
 /// One that is there already is brought to what is wanted.
 ///
 /// # Errors
-/// When the API server refuses one, or one is not served after 30 s.
+/// When the API server refuses one, or one is not served after two minutes.
 pub async fn definitions(client: &Client, definitions: &[Value]) -> Result<Vec<Applied>> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let resource = ApiResource::erase::<CustomResourceDefinition>(&());

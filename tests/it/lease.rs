@@ -11,7 +11,10 @@ use banyan::sandbox::{Cloud, CloudOptions, Part, pair};
 use banyan::terminal::progress::Progress;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use serde_json::json;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::{Value, json};
+
+use crate::world::until;
 
 /// One process of `banyan run`.
 struct Replica {
@@ -116,9 +119,41 @@ async fn cloud() -> Cloud {
             object["kind"] = "CustomResourceDefinition".into();
         }
     }
+    // The definitions of these kinds are lax, as those of a newer version might be.
+    for object in &mut objects {
+        if ["CloudCluster", "Action"].map(Value::from).contains(&object["spec"]["names"]["kind"]) {
+            object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] =
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        }
+    }
     objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "banyan-system"}}));
     apply(&cloud.client_admin().unwrap(), &objects).await.unwrap();
+    // What this version does not know: an own site, a peer, and what a person says.
+    let site = |name: &str| {
+        json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
+            "metadata": {"name": name, "namespace": "banyan-system"},
+            "spec": {"residency": ["US", "MARS"]}})
+    };
+    let action = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "Action",
+        "metadata": {"name": "newer", "namespace": "banyan-system"},
+        "spec": {"target": {"kind": "CanaryRollout", "name": "app"}, "verb": "leap"}});
+    apply(&cloud.client_admin().unwrap(), &[site("lease-test"), site("peer"), action]).await.unwrap();
     cloud
+}
+
+/// That it is told of what this version cannot read.
+async fn unreadable_is_told(cloud: &Cloud, kind: &str, name: &str, words: &str) {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("banyan.dev", "v1alpha1", kind));
+    let client = cloud.client_admin().unwrap();
+    let api: Api<DynamicObject> = Api::namespaced_with(client, "banyan-system", &resource);
+    until(&format!("{kind} {name} says that it cannot be read"), async || {
+        let object = api.get(name).await.ok()?;
+        let conditions = object.data.pointer("/status/conditions")?.as_array()?.clone();
+        let stalled = conditions.into_iter().find(|condition| condition["type"] == "Stalled")?;
+        let told = stalled["reason"] == "Unreadable" && stalled["message"].as_str()?.contains(words);
+        told.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -131,10 +166,21 @@ async fn leadership_passes_on_at_sigterm_after_a_kill_and_after_a_partition() {
     a.until_leading(Duration::from_secs(20)).await;
     let b = Replica::start(&cloud, "b");
     b.until_standing_by().await;
+    // A value that it does not know keeps no operator from becoming ready.
     a.until("ready", Duration::from_secs(20), async || {
         a.get("/readyz").await == Some((200, "leading\n".into()))
     })
     .await;
+    for (kind, name, words) in [
+        ("CloudCluster", "lease-test", "MARS"),
+        ("CloudCluster", "peer", "MARS"),
+        ("Action", "newer", "leap"),
+    ] {
+        unreadable_is_told(&cloud, kind, name, words).await;
+    }
+    // Every replica answers what the command line asks of sites.
+    let sites = b.get("/sites").await.expect("an answer");
+    assert!(sites.0 == 200 && sites.1.contains("lease-test"), "{sites:?}");
 
     // Idle: the leader's renewals, and nothing else but watches.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -178,6 +224,7 @@ async fn leadership_passes_on_at_sigterm_after_a_kill_and_after_a_partition() {
     d.signal(Signal::Term);
     assert_eq!(d.code(Duration::from_secs(5)).await, 0);
     assert_eq!(leases.get("banyan").await.unwrap().spec.unwrap().holder_identity, None);
+    cloud.kill().unwrap();
 }
 
 #[tokio::test]

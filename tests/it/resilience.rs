@@ -92,6 +92,7 @@ async fn what_is_broken_or_missing_harms_only_itself() {
     assert_eq!(uids().await, before);
     shutdown.cancel();
     tokio::task::spawn_blocking(move || operator.join()).await.unwrap().unwrap();
+    cloud.stop().await;
 }
 
 fn strip(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {

@@ -362,10 +362,11 @@ async fn record(
             shares.lock().expect("no panic").push(read(&route.data));
         }
         routes.insert(name, route.data);
-        // An old backend has rules of its own, for its own paths: what they share is what is judged.
+        // An old backend has rules of its own, for its own paths: what they share is what is judged. Elsewhere all
+        // requests have one destination, though what is retired may still be named at zero.
         let rules = routes.values().filter_map(|route| route.pointer("/spec/http")?.as_array()).flatten();
-        let (whole, shared): (Vec<&Value>, Vec<&Value>) =
-            rules.partition(|rule| rule["route"].as_array().is_none_or(|to| to.len() < 2));
+        let (whole, shared): (Vec<&Value>, Vec<&Value>) = rules
+            .partition(|rule| destinations(rule).iter().filter(|(.., percent)| *percent > 0).count() < 2);
         for (namespace, service, percent) in whole.into_iter().chain(shared).flat_map(destinations) {
             played.share(&namespace, &service, percent as f64 / 100.0);
         }

@@ -1,6 +1,5 @@
 //! A namespace of its own in a cloud whose operator runs: what most tests begin with.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
@@ -8,7 +7,6 @@ use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
 use banyan::cli::cluster::ClusterArgs;
 use banyan::cli::operator::Operator;
 use banyan::cli::run::{self, RunOptions};
-use banyan::sandbox::process::Supervisor;
 use banyan::sandbox::{Cloud, CloudOptions, install, pair};
 use banyan::terminal::progress::Progress;
 use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
@@ -126,7 +124,6 @@ pub fn start_operator(
 pub struct Alone {
     /// The cloud.
     pub cloud: Cloud,
-    pair: Arc<Supervisor>,
     shutdown: CancellationToken,
     operator: std::thread::JoinHandle<()>,
 }
@@ -142,7 +139,7 @@ pub async fn alone(name: &str) -> Alone {
     prepare(&cloud).await;
     let shutdown = CancellationToken::new();
     let operator = start_operator(&cloud, shutdown.clone(), name);
-    Alone { cloud, pair: supervisor, shutdown, operator }
+    Alone { cloud, shutdown, operator }
 }
 
 /// The definitions of the optional APIs.
@@ -164,7 +161,7 @@ impl Alone {
         self.shutdown.cancel();
         let operator = self.operator;
         tokio::task::spawn_blocking(move || operator.join()).await.expect("joined").expect("no panic");
-        drop((self.cloud, self.pair));
+        self.cloud.kill().expect("an end");
     }
 }
 

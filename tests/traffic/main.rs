@@ -1,6 +1,7 @@
 //! Tests with real requests: Contour and Envoy before served pods, inside a network namespace.
 //!
-//! All scenarios share one cloud and run one after the other; each has a namespace of its own in it.
+//! All scenarios share one cloud, and each has a namespace of its own in it. Those that do not disturb each other run
+//! side by side.
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod operator;
@@ -16,11 +17,12 @@ mod world;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut scenarios = routes::scenarios();
-    scenarios.extend(sources::scenarios());
-    scenarios.extend(readers::scenarios());
-    scenarios.extend(operator::scenarios());
-    scenarios.extend(rollouts::scenarios());
+    // The longest first.
+    let mut scenarios = rollouts::scenarios();
     scenarios.extend(outages::scenarios());
+    scenarios.extend(operator::scenarios());
+    scenarios.extend(readers::scenarios());
+    scenarios.extend(sources::scenarios());
+    scenarios.extend(routes::scenarios());
     runner::main(&scenarios)
 }

@@ -13,7 +13,7 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![
+    scenarios![Gateway:
         a_door_leads_to_the_api_server,
         a_new_release_of_a_finservice_costs_no_request,
         rules_and_dashboards_speak_of_what_was_sent
@@ -62,7 +62,6 @@ async fn a_door_leads_to_the_api_server(world: &World) {
 }
 
 async fn a_new_release_of_a_finservice_costs_no_request(world: &World) {
-    let operator = world.operator(&[]).await;
     let space = world.space("release").await;
     space.finservice("app:1", 2).await;
     space.hears_of("app:1").await;
@@ -81,15 +80,12 @@ async fn a_new_release_of_a_finservice_costs_no_request(world: &World) {
     println!("{tally}");
     assert_eq!(tally.failed(), 0, "{tally}");
     assert!(tally.of(&space.release("app:1")).total() > 0, "{tally}");
-    operator.check().expect("an operator that runs");
-    operator.stop().await.expect("an end");
 }
 
 /// Whatever a service speaks, a real Prometheus takes each expression of its rules and its dashboard, its objective
 /// sees the fifth of the requests that failed, and the alert of that objective fires, alone.
 async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
     let Some(prometheus) = world.prometheus_or_skip() else { return };
-    let operator = world.operator(&[]).await;
     for (name, protocol, more) in
         [("speaks-http", "HTTP", None), ("speaks-grpc", "GRPC", None), ("speaks-both", "GRPC", Some("HTTP"))]
     {
@@ -158,8 +154,6 @@ async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
         load.stop().await.expect("answers");
         world.pods.behave(&space.release("app:1"), None);
     }
-    operator.check().expect("an operator that runs");
-    operator.stop().await.expect("an end");
 }
 
 /// All expressions in rules or panels.

@@ -18,7 +18,7 @@ use crate::world::{World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![pods_are_read_alike_by_both_readers]
+    scenarios![Gateway: pods_are_read_alike_by_both_readers]
 }
 
 /// Requests, most of which say what they ask for, probes among them.

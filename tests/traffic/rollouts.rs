@@ -11,20 +11,24 @@ use crate::world::{World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![
+    let mut scenarios = scenarios![Gateway:
         shifts_cost_no_request_through_promotion_rollback_abort_and_kill,
-        a_bad_canary_is_found_by_what_the_gateway_counts,
-        a_bad_canary_is_found_by_what_its_pods_count,
-        a_bad_canary_is_found_by_prometheus,
-        a_bad_canary_of_grpc_is_found_behind_the_status_200,
         an_outage_that_both_share_is_held_and_goes_on_afterwards,
         pods_that_fail_while_they_warm_up_are_not_counted,
+        a_bad_canary_is_found_by_what_the_gateway_counts,
+        a_bad_canary_of_grpc_is_found_by_what_the_gateway_counts,
+    ];
+    scenarios.extend(scenarios![Pods:
         a_blip_of_one_pod_does_not_roll_back,
-    ]
+        a_bad_canary_is_found_by_what_its_pods_count,
+        a_bad_canary_of_grpc_is_found_by_what_its_pods_count,
+        a_bad_canary_is_found_by_prometheus,
+    ]);
+    scenarios
 }
 
 async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world: &World) {
-    let mut stage = Stage::start(world, "shifts", Source::Gateway, json!({})).await;
+    let stage = Stage::start(world, "shifts", Source::BuiltIn, json!({})).await;
     let load = Load::start(stage.space.load().at(400.0)).expect("a load");
 
     stage.release("app:2").await;
@@ -47,8 +51,7 @@ async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world:
     stage.release("app:5").await;
     for weight in [10, 50] {
         stage.weight("app:5", weight).await;
-        stage.kill().await;
-        stage.begin().await;
+        world.kill().await;
     }
     stage.phase_of("app:5", "the last one is promoted", &["Warm", "Settled"]).await;
     stage.alone("app:5").await;
@@ -60,7 +63,6 @@ async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world:
     assert!(tally.sent >= 20_000, "{tally}");
     assert_eq!(lost(&tally, &stage.space, &["app:3"]), 0, "{tally}");
     assert_eq!(tally.of(&stage.space.release("app:2")).failed(), 0, "{tally}");
-    stage.end().await;
 }
 
 /// A canary at 10 % of 200 requests a second turns bad, 20 % of its answers fail: how many do users see?
@@ -85,15 +87,14 @@ async fn found(world: &World, name: &str, source: Source, protocol: &'static str
     );
     assert_eq!(lost(&tally, &stage.space, &["app:2"]), 0, "{tally}");
     assert!(failed > 0 && seen < tally.sent / 2, "{tally}");
-    stage.end().await;
 }
 
 async fn a_bad_canary_is_found_by_what_the_gateway_counts(world: &World) {
-    found(world, "by-gateway", Source::Gateway, "HTTP").await;
+    found(world, "by-gateway", Source::BuiltIn, "HTTP").await;
 }
 
 async fn a_bad_canary_is_found_by_what_its_pods_count(world: &World) {
-    found(world, "by-pods", Source::Pods, "HTTP").await;
+    found(world, "by-pods", Source::BuiltIn, "HTTP").await;
 }
 
 async fn a_bad_canary_is_found_by_prometheus(world: &World) {
@@ -103,19 +104,28 @@ async fn a_bad_canary_is_found_by_prometheus(world: &World) {
     found(world, "by-prometheus", Source::Prometheus, "HTTP").await;
 }
 
-async fn a_bad_canary_of_grpc_is_found_behind_the_status_200(world: &World) {
-    found(world, "grpc-by-gateway", Source::Gateway, "GRPC").await;
-    found(world, "grpc-by-pods", Source::Pods, "GRPC").await;
+/// Behind the status 200.
+async fn a_bad_canary_of_grpc_is_found_by_what_the_gateway_counts(world: &World) {
+    found(world, "grpc-by-gateway", Source::BuiltIn, "GRPC").await;
+}
+
+async fn a_bad_canary_of_grpc_is_found_by_what_its_pods_count(world: &World) {
+    found(world, "grpc-by-pods", Source::BuiltIn, "GRPC").await;
 }
 
 async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World) {
-    let stage = Stage::start(world, "outage", Source::Gateway, json!({})).await;
+    let stage = Stage::start(world, "outage", Source::BuiltIn, json!({})).await;
     let load = Load::start(stage.space.load().at(300.0)).expect("a load");
     stage.release("app:2").await;
     stage.weight("app:2", 10).await;
     // Stable is known to be well before anything breaks.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    world.pods.outage(Some(Behaviour::failing(30.0)));
+    let both = |behaviour: Option<Behaviour>| {
+        for release in ["app:1", "app:2"] {
+            world.pods.behave(&stage.space.release(release), behaviour.clone());
+        }
+    };
+    both(Some(Behaviour::failing(30.0)));
     let (began, mut worst) = (Instant::now(), String::new());
     while began.elapsed() < Duration::from_secs(12) {
         let status = stage.rollout().await.status.unwrap_or_default();
@@ -123,18 +133,17 @@ async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World)
         worst = status.message.unwrap_or(worst);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    world.pods.outage(None);
+    both(None);
     println!("in the outage: {worst}");
     stage.phase_of("app:2", "it is promoted after the outage", &["Warm", "Settled"]).await;
     let tally = load.stop().await.expect("answers");
     let failed = tally.of(&stage.space.release("app:2")).failed();
     assert!(failed > 0, "the canary failed as well, as a fixed threshold would see it: {tally}");
-    stage.end().await;
 }
 
 async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
     let policy = json!({"analysis": {"warmup": "12s"}});
-    let stage = Stage::start(world, "warm-up", Source::Gateway, policy).await;
+    let stage = Stage::start(world, "warm-up", Source::BuiltIn, policy).await;
     let load = Load::start(stage.space.load().at(300.0)).expect("a load");
     let new = stage.space.release("app:2");
     world.pods.behave(&new, Some(Behaviour::failing(10.0)));
@@ -146,11 +155,10 @@ async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
     assert!(failed > 0, "it failed while it warmed up");
     stage.phase_of("app:2", "it is promoted", &["Promoting", "Warm", "Settled"]).await;
     load.stop().await.expect("answers");
-    stage.end().await;
 }
 
 async fn a_blip_of_one_pod_does_not_roll_back(world: &World) {
-    let stage = Stage::start(world, "blip", Source::Pods, json!({})).await;
+    let stage = Stage::start(world, "blip", Source::BuiltIn, json!({})).await;
     let load = Load::start(stage.space.load().at(900.0)).expect("a load");
     stage.release("app:2").await;
     stage.weight("app:2", 10).await;
@@ -173,5 +181,4 @@ async fn a_blip_of_one_pod_does_not_roll_back(world: &World) {
     assert_ne!(status.phase.as_deref(), Some("RolledBack"), "{status:#?}");
     let tally = load.stop().await.expect("answers");
     assert!(tally.of(&stage.space.release("app:2")).failed() > 0, "{tally}");
-    stage.end().await;
 }

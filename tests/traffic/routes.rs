@@ -3,39 +3,18 @@
 use banyan::sandbox::traffic::{Load, Tally};
 
 use crate::runner::{Scenario, scenarios};
-use crate::world::{Space, World, assert_share, until};
+use crate::world::{World, assert_share, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![
+    scenarios![Gateway:
         weights_are_shares_of_requests,
         a_weight_of_zero_is_none_at_all,
         moving_weights_under_load_costs_no_request,
         a_service_named_at_zero_before_and_after_costs_no_request,
         pods_without_weight_go_without_cost,
         pods_that_go_under_load_cost_no_request,
-        how_much_it_carries,
     ]
-}
-
-async fn pair<'a>(world: &'a World, name: &str, weights: [u32; 2]) -> Space<'a> {
-    let space = world.space(name).await;
-    let pods = [("stable", 3), ("canary", 1)];
-    for (name, count) in pods {
-        space.deploy(name, count).await;
-    }
-    space.route(&[("stable", weights[0]), ("canary", weights[1])]).await;
-    // One at zero as well: its first request may come with the next route.
-    for (name, count) in pods {
-        let knows = async || (world.known(&space.cluster(name)).await == count as u64).then_some(());
-        until("Envoy knows the pods", knows).await;
-    }
-    for (name, weight) in ["stable", "canary"].into_iter().zip(weights) {
-        if weight > 0 {
-            space.hears_of(name).await;
-        }
-    }
-    space
 }
 
 fn assert_no_failure(tally: &Tally) {
@@ -44,7 +23,7 @@ fn assert_no_failure(tally: &Tally) {
 }
 
 async fn weights_are_shares_of_requests(world: &World) {
-    let space = pair(world, "shares", [90, 10]).await;
+    let space = world.pair("shares", [90, 10]).await;
     let tally = Load::exactly(space.load().at(2000.0), 4000).await.expect("a load");
     assert_no_failure(&tally);
     assert_eq!(tally.sent, 4000);
@@ -57,7 +36,7 @@ async fn weights_are_shares_of_requests(world: &World) {
 }
 
 async fn a_weight_of_zero_is_none_at_all(world: &World) {
-    let space = pair(world, "zero", [50, 50]).await;
+    let space = world.pair("zero", [50, 50]).await;
     space.route(&[("stable", 100), ("canary", 0)]).await;
     space.hears_nothing_of("canary").await;
     let tally = Load::exactly(space.load().at(2000.0), 3000).await.expect("a load");
@@ -66,7 +45,7 @@ async fn a_weight_of_zero_is_none_at_all(world: &World) {
 }
 
 async fn moving_weights_under_load_costs_no_request(world: &World) {
-    let space = pair(world, "moves", [100, 0]).await;
+    let space = world.pair("moves", [100, 0]).await;
     let load = Load::start(space.load().at(500.0)).expect("a load");
     for weights in [[99, 1], [50, 50], [0, 100], [50, 50], [100, 0], [0, 100], [100, 0]] {
         space.route(&[("stable", weights[0]), ("canary", weights[1])]).await;
@@ -112,7 +91,7 @@ async fn a_service_named_at_zero_before_and_after_costs_no_request(world: &World
 }
 
 async fn pods_without_weight_go_without_cost(world: &World) {
-    let space = pair(world, "leaves", [50, 50]).await;
+    let space = world.pair("leaves", [50, 50]).await;
     let load = Load::start(space.load().at(500.0)).expect("a load");
     until("the load reaches both", async || {
         let tally = load.tally();
@@ -129,7 +108,7 @@ async fn pods_without_weight_go_without_cost(world: &World) {
 }
 
 async fn pods_that_go_under_load_cost_no_request(world: &World) {
-    let space = pair(world, "scales", [100, 0]).await;
+    let space = world.pair("scales", [100, 0]).await;
     let load = Load::start(space.load().at(500.0)).expect("a load");
     let all_take_part = async |number: usize| {
         until(&format!("{number} pods take part"), async || {
@@ -147,17 +126,4 @@ async fn pods_that_go_under_load_cost_no_request(world: &World) {
     // Those that are gone had their part, too.
     assert_eq!(tally.pods.len(), 6, "{:?}", tally.pods);
     assert_no_failure(&load.stop().await.expect("answers"));
-}
-
-async fn how_much_it_carries(world: &World) {
-    let space = pair(world, "carries", [90, 10]).await;
-    // As fast as they are answered, so many at once. The number is printed and not asserted: it is the machine's.
-    let began = std::time::Instant::now();
-    let options = banyan::sandbox::traffic::LoadOptions { at_once: 64, ..space.load().at(1e9) };
-    let tally = Load::exactly(options, 10_000).await.expect("a load");
-    assert_no_failure(&tally);
-    println!("{:.0} requests/s: {tally}", 10_000.0 / began.elapsed().as_secs_f64());
-    for (name, megabytes) in world.memory() {
-        println!("{name}: {megabytes} MB");
-    }
 }

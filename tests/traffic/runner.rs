@@ -7,26 +7,45 @@ use std::time::{Duration, Instant};
 use banyan::sandbox::pair;
 use banyan::sandbox::traffic::{TrafficTools, namespace};
 use banyan::terminal::progress::Progress;
-use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt};
 
 use crate::world::World;
 
 /// How long one scenario may take. It only ends what hangs.
 const LIMIT: Duration = Duration::from_secs(300);
+/// How many scenarios run side by side where they do not disturb each other: most of their time they wait.
+const AT_ONCE: usize = 5;
 
 /// A test that wants real requests.
 pub struct Scenario {
     /// Its name, which says what is so.
     pub name: &'static str,
+    /// What it runs beside.
+    pub group: Group,
     /// What it does; it panics where that is not so.
     pub run: for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>,
 }
 
-/// Scenarios out of async functions that take a `&World`.
+/// Scenarios of a group share an operator, since only one may lead. One group runs after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The operator reads what the gateway counts. Scenarios that need no operator are here, too.
+    Gateway,
+    /// The operator reads what pods count.
+    Pods,
+    /// A scenario that stops what others need. The operator reads what the gateway counts.
+    Alone,
+}
+
+/// Scenarios of a group out of async functions that take a `&World`.
 macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {
-        vec![$($crate::runner::Scenario { name: stringify!($name), run: |world| Box::pin($name(world)) }),+]
+    ($group:ident: $($name:ident),+ $(,)?) => {
+        vec![$($crate::runner::Scenario {
+            name: stringify!($name),
+            group: $crate::runner::Group::$group,
+            run: |world| Box::pin($name(world)),
+        }),+]
     };
 }
 pub(crate) use scenarios;
@@ -119,20 +138,19 @@ async fn all(wanted: &[&Scenario], left_out: usize) -> ExitCode {
     let world = World::start().await;
     println!("(a cloud, a gateway and a Prometheus in {:.1} s)", began.elapsed().as_secs_f64());
     let mut failed = Vec::new();
-    for scenario in wanted {
-        let began = Instant::now();
-        let run = AssertUnwindSafe((scenario.run)(&world)).catch_unwind();
-        // A panic has told of itself on standard error.
-        let result = match tokio::time::timeout(LIMIT, run).await {
-            Ok(Ok(())) => "ok",
-            Ok(Err(_)) => "FAILED",
-            Err(_) => "FAILED: it takes too long",
-        };
-        println!("test {} ... {result} ({:.1} s)", scenario.name, began.elapsed().as_secs_f64());
-        if result != "ok" {
-            failed.push(scenario.name);
+    for group in [Group::Gateway, Group::Pods, Group::Alone] {
+        let of_group: Vec<&Scenario> =
+            wanted.iter().copied().filter(|scenario| scenario.group == group).collect();
+        if of_group.is_empty() {
+            continue;
         }
-        world.calm();
+        world.begin(group != Group::Pods).await;
+        let at_once = if group == Group::Alone { 1 } else { AT_ONCE };
+        let runs = futures::stream::iter(of_group).map(|scenario| run(scenario, &world));
+        failed.extend(
+            runs.buffer_unordered(at_once).filter_map(async |failed| failed).collect::<Vec<_>>().await,
+        );
+        world.end().await;
     }
     if !failed.is_empty() {
         println!("\nfailures:");
@@ -142,6 +160,23 @@ async fn all(wanted: &[&Scenario], left_out: usize) -> ExitCode {
     println!("\n{}\n", summary(wanted.len() - failed.len(), failed.len(), left_out, began.elapsed()));
     world.stop().await;
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one scenario; its name if it fails.
+async fn run(scenario: &Scenario, world: &World) -> Option<&'static str> {
+    let began = Instant::now();
+    let run = AssertUnwindSafe((scenario.run)(world)).catch_unwind();
+    // A panic has told of itself on standard error.
+    let result = match tokio::time::timeout(LIMIT, run).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(_)) => "FAILED",
+        Err(_) => "FAILED: it takes too long",
+    };
+    println!("test {} ... {result} ({:.1} s)", scenario.name, began.elapsed().as_secs_f64());
+    if scenario.group == Group::Alone {
+        world.calm();
+    }
+    (result != "ok").then_some(scenario.name)
 }
 
 fn summary(passed: usize, failed: usize, left_out: usize, took: Duration) -> String {

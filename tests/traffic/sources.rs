@@ -14,13 +14,17 @@ use crate::world::{Space, World, assert_share, fetch, sum, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![
+    let mut scenarios = scenarios![Gateway:
         envoy_pods_and_prometheus_count_what_was_sent,
-        a_real_prometheus_answers_what_rollouts_ask,
         calls_of_grpc_are_counted_by_what_became_of_them,
+        who_is_not_ready_gets_no_request,
+    ];
+    // They stop the Prometheus, and fail the requests of all pods.
+    scenarios.extend(scenarios![Alone:
+        a_real_prometheus_answers_what_rollouts_ask,
         pods_behave_as_they_are_told,
-        who_is_not_ready_gets_no_request
-    ]
+    ]);
+    scenarios
 }
 
 async fn envoy_pods_and_prometheus_count_what_was_sent(world: &World) {

@@ -1,10 +1,9 @@
-//! A FinService under a CanaryRollout, with an operator and a load: what scenarios about rollouts begin with.
+//! A FinService under a CanaryRollout: what scenarios about rollouts begin with.
 
 use std::time::{Duration, Instant};
 
 use banyan::api::{Action, CanaryRollout, CanaryRolloutStatus};
 use banyan::sandbox::install;
-use banyan::sandbox::process::Signal;
 use banyan::sandbox::traffic::{Load, Tally};
 use kube::Api;
 use serde_json::{Value, json};
@@ -14,20 +13,16 @@ use crate::world::{Space, World, until};
 /// Where a scenario's evidence comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// What the gateway counts.
-    Gateway,
-    /// What pods count.
-    Pods,
+    /// The built-in source: what the gateway counts or what pods count, as its group says.
+    BuiltIn,
     /// A Prometheus that scrapes both.
     Prometheus,
 }
 
-/// A space with a FinService under a CanaryRollout, its operator and its load.
+/// A space with a FinService under a CanaryRollout.
 pub struct Stage<'a> {
     /// Its namespace.
     pub space: Space<'a>,
-    operator: Option<banyan::sandbox::operators::Operator>,
-    args: Vec<String>,
     protocol: &'static str,
 }
 
@@ -45,10 +40,6 @@ impl<'a> Stage<'a> {
         source: Source,
         policy: Value,
     ) -> Self {
-        let args = match source {
-            Source::Gateway => vec!["--gateway-metrics".to_owned(), world.gateway.stats_url()],
-            Source::Pods | Source::Prometheus => Vec::new(),
-        };
         let space = world.space(name).await;
         let mut spec = json!({
             "service": "app",
@@ -68,8 +59,7 @@ impl<'a> Stage<'a> {
             "metadata": {"name": "app", "namespace": space.namespace}, "spec": spec,
         });
         install::apply(&world.client, &[rollout]).await.expect("a CanaryRollout");
-        let mut stage = Self { space, operator: None, args, protocol };
-        stage.begin().await;
+        let stage = Self { space, protocol };
         stage.release("app:1").await;
         stage.space.hears_of("app:1").await;
         stage.phase("it is settled", &["Settled"]).await;
@@ -79,26 +69,6 @@ impl<'a> Stage<'a> {
     /// Applies the FinService with a release and four pods.
     pub async fn release(&self, release: &str) {
         self.space.finservice_speaking(release, 4, self.protocol).await;
-    }
-
-    /// Starts an operator.
-    pub async fn begin(&mut self) {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        self.operator = Some(self.space.world.operator(&args).await);
-    }
-
-    /// Ends the operator as a crash would.
-    pub async fn kill(&mut self) {
-        let operator = self.operator.take().expect("an operator");
-        operator.signal(Signal::Kill).expect("a kill");
-        operator.stop().await.expect("an end");
-    }
-
-    pub async fn end(mut self) {
-        self.space.world.calm();
-        let operator = self.operator.take().expect("an operator");
-        operator.check().expect("an operator that runs");
-        operator.stop().await.expect("an end");
     }
 
     fn rollouts(&self) -> Api<CanaryRollout> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banyan::sandbox::operators::{Operator, OperatorOptions};
-use banyan::sandbox::process::Supervisor;
+use banyan::sandbox::process::{Signal, Supervisor};
 use banyan::sandbox::traffic::gateway::Program;
 use banyan::sandbox::traffic::{
     Gateway, GatewayOptions, Load, LoadOptions, PodRunner, PrometheusOptions, PrometheusServer, ServedPod,
     TrafficTools,
 };
-use banyan::sandbox::{Cloud, CloudOptions, Part, install, pair};
+use banyan::sandbox::{Cloud, CloudOptions, install, pair};
 use banyan::terminal::progress::Progress;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -39,7 +39,15 @@ pub struct World {
     pub prometheus: Option<PrometheusServer>,
     /// Names what that one scrapes beside them.
     more_targets: PathBuf,
+    /// The operator of the scenarios that run at the moment.
+    operator: tokio::sync::Mutex<Option<Running>>,
     supervisor: Arc<Supervisor>,
+}
+
+/// An operator, and the arguments that it was started with.
+struct Running {
+    operator: Operator,
+    args: Vec<String>,
 }
 
 impl World {
@@ -87,7 +95,8 @@ impl World {
             }
             None => None,
         };
-        Self { cloud, client, gateway, pods, prometheus, more_targets, supervisor }
+        let operator = tokio::sync::Mutex::default();
+        Self { cloud, client, gateway, pods, prometheus, more_targets, operator, supervisor }
     }
 
     /// The Prometheus, for a scenario that is skipped without one; in CI it fails then.
@@ -115,21 +124,69 @@ impl World {
         Space { world: self, namespace: made.name_any() }
     }
 
+    /// Starts the operator, which reads what the gateway counts or what pods count.
+    pub async fn begin(&self, of_gateway: bool) {
+        let args = match of_gateway {
+            true => vec!["--gateway-metrics".to_owned(), self.gateway.stats_url()],
+            false => Vec::new(),
+        };
+        let operator = self.start_operator(&args).await;
+        *self.operator.lock().await = Some(Running { operator, args });
+    }
+
+    /// Ends the operator as a crash would, and starts it again.
+    pub async fn kill(&self) {
+        let mut place = self.operator.lock().await;
+        let Running { operator, args } = place.take().expect("an operator");
+        operator.signal(Signal::Kill).expect("a kill");
+        operator.stop().await.expect("an end");
+        let operator = self.start_operator(&args).await;
+        *place = Some(Running { operator, args });
+    }
+
+    /// Ends the operator, which has to run until then.
+    pub async fn end(&self) {
+        let running = self.operator.lock().await.take().expect("an operator");
+        running.operator.check().expect("an operator that runs");
+        running.operator.stop().await.expect("an end");
+    }
+
     /// Starts an operator of this cloud as a process of its own, with more arguments for `banyan run`, and waits until
     /// it is ready. Its cloud is one of the CloudClusters already.
-    pub async fn operator(&self, args: &[&str]) -> Operator {
+    async fn start_operator(&self, args: &[String]) -> Operator {
         let options = OperatorOptions {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
             site: self.cloud.name().to_owned(),
             kubeconfig: self.cloud.kubeconfig_operator().expect("a kubeconfig"),
             dir: self.cloud.dir().join("operators"),
             replica: 0,
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            args: args.to_vec(),
             env: Vec::new(),
         };
         let operator = Operator::start(&options, self.supervisor.clone()).expect("an operator");
         operator.ready().await.expect("an operator that is ready");
         operator
+    }
+
+    /// A namespace in which `stable` with three pods and `canary` with one share its host by weight.
+    pub async fn pair(&self, name: &str, weights: [u32; 2]) -> Space<'_> {
+        let space = self.space(name).await;
+        let pods = [("stable", 3), ("canary", 1)];
+        for (name, count) in pods {
+            space.deploy(name, count).await;
+        }
+        space.route(&[("stable", weights[0]), ("canary", weights[1])]).await;
+        // One at zero as well: its first request may come with the next route.
+        for (name, count) in pods {
+            let knows = async || (self.known(&space.cluster(name)).await == count as u64).then_some(());
+            until("Envoy knows the pods", knows).await;
+        }
+        for (name, weight) in ["stable", "canary"].into_iter().zip(weights) {
+            if weight > 0 {
+                space.hears_of(name).await;
+            }
+        }
+        space
     }
 
     /// Ends every behaviour that a scenario asked of all pods.
@@ -170,23 +227,6 @@ impl World {
         own.take(10).for_each(|line| println!("    {line}"));
         let log = banyan::sandbox::process::tail(&self.gateway.log(Program::Contour), 10);
         println!("the end of Contour's log:\n{log}");
-    }
-
-    /// Memory of the processes, in megabytes: what runs beside the tests.
-    pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let resident = |pid: Option<u32>| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.unwrap_or_default()));
-            let status = status.unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() / 1024
-        };
-        vec![
-            ("kube-apiserver", resident(self.cloud.pid(Part::ApiServer))),
-            ("contour", resident(self.gateway.pid(Program::Contour))),
-            ("envoy", resident(self.gateway.pid(Program::Envoy))),
-            ("prometheus", resident(self.prometheus.as_ref().and_then(PrometheusServer::pid))),
-            ("load and pods", resident(Some(std::process::id()))),
-        ]
     }
 
     /// Ends all.

@@ -43,8 +43,8 @@ pub(super) struct World {
     pub(super) problems: Vec<Problem>,
     pub(super) cluster: Cluster,
     pub(super) random: Random,
-    /// What the API server holds: the status, as JSON.
-    pub(super) kept: String,
+    /// What the next reconcile reads in the status that the API server holds.
+    pub(super) memory: Memory,
     pub(super) status: CanaryRolloutStatus,
     pub(super) mark: Option<String>,
     pub(super) selector: Option<String>,
@@ -127,7 +127,7 @@ impl World {
             problems: Vec::new(),
             cluster: Cluster::default(),
             random: Random::new(story.seed),
-            kept: "{}".to_owned(),
+            memory: Memory::default(),
             status: CanaryRolloutStatus::default(),
             mark: None,
             selector: story.release.clone(),
@@ -290,9 +290,6 @@ impl World {
         let answers = self.answers();
         let peers = self.fares();
         let mark = self.mark.as_deref().and_then(Mark::parse);
-        // The status is read back from what was written: whatever it does not say is lost.
-        let kept: CanaryRolloutStatus = serde_json::from_str(&self.kept).unwrap_or_default();
-        let memory: Memory = kept.memory.unwrap_or_default();
         let facts = Facts {
             namespace: "NAMESPACE",
             name: "NAME",
@@ -314,7 +311,7 @@ impl World {
             role: if self.standby { Role::Standby } else { Role::Active },
             frozen: self.frozen.as_deref(),
             mark: mark.as_ref(),
-            memory: &memory,
+            memory: &self.memory,
         };
         let decision = decide(&facts, at(now));
         watch(now, &decision);
@@ -338,8 +335,8 @@ impl World {
             self.analysis = None;
             return;
         }
-        if status.memory.as_ref() != Some(&memory) {
-            self.kept = serde_json::to_string(&status).unwrap_or_default();
+        if status.memory.as_ref() != Some(&self.memory) {
+            self.memory = read_back(&status);
         }
         self.status = status;
         let answered = &self.decision.answered;
@@ -450,4 +447,11 @@ fn route(decision: &Decision) -> String {
     }
     parts.extend(route.preview.as_ref().map(|(host, to)| format!("{host} shows {}", name(to))));
     parts.join(", ")
+}
+
+/// What is read in a status after it was written as JSON: whatever JSON does not say is lost.
+fn read_back(status: &CanaryRolloutStatus) -> Memory {
+    let written = serde_json::to_string(status).unwrap_or_default();
+    let read: CanaryRolloutStatus = serde_json::from_str(&written).unwrap_or_default();
+    read.memory.unwrap_or_default()
 }
