@@ -1,7 +1,7 @@
 //! Tests with real requests: Contour and Envoy before served pods, inside a network namespace.
 //!
-//! All scenarios share one cloud, and each has a namespace of its own in it. Those that do not disturb each other run
-//! side by side.
+//! Scenarios share two clouds, and each has a namespace of its own in one of them. Those that do not disturb each other
+//! run side by side.
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod operator;

@@ -51,8 +51,8 @@ struct Running {
 }
 
 impl World {
-    /// Starts all, except an operator.
-    pub async fn start() -> Self {
+    /// Starts all, except an operator, in a cloud of its own.
+    pub async fn start(options: CloudOptions) -> Self {
         let progress = Progress::stderr();
         let supervisor = pair::supervisor(progress.clone()).await.expect("a supervisor");
         let tools = pair::prepare(supervisor.clone(), progress.clone()).await.expect("tools");
@@ -61,11 +61,12 @@ impl World {
             tokio::task::spawn_blocking(move || TrafficTools::obtain(&supervisor, &progress))
         };
         let traffic = traffic.await.expect("no panic").expect("traffic's tools");
-        let dir = std::env::temp_dir().join(format!("banyan-traffic-{}", std::process::id()));
+        let name = options.name.clone();
+        let dir = std::env::temp_dir().join(format!("banyan-traffic-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a folder");
         supervisor.remove_at_end(&dir).expect("a supervisor");
-        let options = CloudOptions { served: true, ..CloudOptions::aws() };
-        let folder = dir.join("aws");
+        let options = CloudOptions { served: true, ..options };
+        let folder = dir.join("cloud");
         let cloud = Cloud::start(options, &folder, &tools, supervisor.clone(), &progress);
         let cloud = cloud.await.expect("a cloud");
         let client = cloud.client_admin().expect("a client");
@@ -86,7 +87,7 @@ impl World {
                 let options = PrometheusOptions {
                     program,
                     dir: dir.join("prometheus"),
-                    name: "aws".into(),
+                    name,
                     targets: vec![pods.targets().to_owned(), more_targets.clone()],
                     gateways: vec![stats],
                     interval: SCRAPE,
