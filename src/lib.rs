@@ -4,15 +4,15 @@
 //!
 //! | folder | what it holds |
 //! |---|---|
-//! | [`api`] | the CRD types, nothing else |
+//! | [`api`] | the custom resources, their conditions and labels, and the reasons of Events |
 //! | [`actions`] | what people say in mid-course, to any kind of object |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
-//! | [`cloudcluster`] | the sites: what the operator of each says of its own |
+//! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
-//! | [`runtime`] | what every controller shares: index, queue, lease, events, metrics, telemetry, http |
+//! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
 //! | [`terminal`] | what commands show: tables, JSON, progress |

@@ -67,7 +67,8 @@ impl Ground {
         std::fs::create_dir_all(&dir)?;
         supervisor.remove_at_end(&dir)?;
         let nodes_per_zone = if whole { 2 } else { 0 };
-        let options = CloudOptions { nodes_per_zone, ..CloudOptions::aws() };
+        // As Kubernetes runs them.
+        let options = CloudOptions { nodes_per_zone, gogc: 100, ..CloudOptions::aws() };
         let cloud =
             Cloud::start(options, &dir.join("cloud"), &tools, Arc::clone(&supervisor), &progress).await?;
         for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok].into_iter().filter(|_| !whole) {

@@ -187,9 +187,10 @@ impl Actions {
             let now = Timestamp::now();
             let open = lock(&self.index).open();
             for ((kind, key), said) in open {
-                let stray = self.target(kind).is_some_and(|target| !target.exists(&key));
+                let target = self.target(kind);
+                let stray = target.as_ref().is_none_or(|target| !target.exists(&key));
                 for action in said.iter().filter(|_| stray) {
-                    if let Some(Orphan::Refuse(answered)) = hear::orphan(action, now) {
+                    if let Some(Orphan::Refuse(answered)) = hear::orphan(action, target.is_some(), now) {
                         tell(action, self.answer(action, &answered, now).await);
                     }
                 }

@@ -142,8 +142,9 @@ pub enum Orphan {
     Refuse(Answered),
 }
 
-/// What becomes of an Action that is said to what does not exist. `None` if it is over.
-pub fn orphan(action: &Action, now: Timestamp) -> Option<Orphan> {
+/// What becomes of an Action that is said to what does not exist, or whose kind no controller of this version listens
+/// to (`heard` is false). `None` if it is over.
+pub fn orphan(action: &Action, heard: bool, now: Timestamp) -> Option<Orphan> {
     if is_over(action) {
         return None;
     }
@@ -152,10 +153,18 @@ pub fn orphan(action: &Action, now: Timestamp) -> Option<Orphan> {
         return Some(Orphan::Wait(until));
     }
     let (kind, key) = target(action);
-    let words = format!(
-        "there is no {kind:?} {} in namespace {}; create the Action in the namespace of the one that is meant",
-        key.name, key.namespace
-    );
+    let words = match heard {
+        true => format!(
+            "there is no {kind:?} {} in namespace {}; create the Action in the namespace of the one that is meant",
+            key.name, key.namespace
+        ),
+        false => format!(
+            "this version of Banyan does nothing that is said to a {kind:?}; run `kubectl delete action {} -n {}`, and \
+             upgrade Banyan with `helm upgrade`",
+            action.name_any(),
+            key.namespace
+        ),
+    };
     Some(Orphan::Refuse(Answered { id: id(action), state: ActionState::Refused, words }))
 }
 
@@ -251,8 +260,8 @@ mod tests {
 
     #[test]
     fn an_action_without_its_rollout_waits_a_minute_and_is_refused() {
-        assert_eq!(orphan(&action("pause", None), at(159)), Some(Orphan::Wait(at(160))));
-        let Some(Orphan::Refuse(refused)) = orphan(&action("pause", None), at(160)) else {
+        assert_eq!(orphan(&action("pause", None), true, at(159)), Some(Orphan::Wait(at(160))));
+        let Some(Orphan::Refuse(refused)) = orphan(&action("pause", None), true, at(160)) else {
             panic!("it waited long enough")
         };
         assert_eq!(refused.state, ActionState::Refused);
@@ -260,7 +269,15 @@ mod tests {
             refused.words.starts_with("there is no CanaryRollout app in namespace payments"),
             "{refused:?}"
         );
-        assert_eq!(orphan(&over("pause", ActionState::Done), at(999)), None);
+        assert_eq!(orphan(&over("pause", ActionState::Done), true, at(999)), None);
+    }
+
+    #[test]
+    fn what_is_said_to_a_kind_that_nothing_listens_to_is_refused() {
+        let Some(Orphan::Refuse(refused)) = orphan(&action("pause", None), false, at(160)) else {
+            panic!("it waited long enough")
+        };
+        assert!(refused.words.contains("kubectl delete action"), "{refused:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use super::hear::{is_over, target};
 use crate::api::action::TargetKind;
 use crate::api::{Action, ActionStatus};
-use crate::runtime::key::Key;
+use crate::runtime::key::{Key, version_of};
 use crate::runtime::raw_object;
 
 /// An Action as it was last read.
@@ -62,6 +62,13 @@ pub struct Index {
 impl Index {
     /// Takes in an Action. Returns what it is said to, if somebody is to hear of it.
     pub fn put(&mut self, key: &Key, known: Known) -> Option<To> {
+        // The watch may tell of a state from before an answer of ours: it must not open what was answered.
+        if let (Known::Good(new), Some(Known::Good(old))) = (&known, self.all.get(key))
+            && new.metadata.uid == old.metadata.uid
+            && version_of(&new.metadata) < version_of(&old.metadata)
+        {
+            return None;
+        }
         self.close(key);
         let to = match &known {
             Known::Good(action) => Some(target(action)),
@@ -182,6 +189,21 @@ mod tests {
         assert!(index.said_to(&to("app")).is_empty(), "no answer brings back what is gone");
         index.retain(&HashSet::new());
         assert!(index.open().is_empty() && index.over().is_empty());
+    }
+
+    #[test]
+    fn an_older_state_opens_nothing_that_was_answered() {
+        let at = |version: &str, status| {
+            let Known::Good(action) = read("one", "app", status) else { panic!("it parses") };
+            let mut action = Arc::unwrap_or_clone(action);
+            action.metadata.resource_version = Some(version.to_owned());
+            Known::Good(Arc::new(action))
+        };
+        let mut index = Index::default();
+        index.put(&key("one"), at("5", Value::Null));
+        index.answered(&key("one"), at("7", json!({"state": "Done"})));
+        assert_eq!(index.put(&key("one"), at("6", Value::Null)), None);
+        assert!(index.said_to(&to("app")).is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The custom resources: types, bounds and validation rules, nothing else.
+//! The custom resources: types, bounds and rules; conditions, labels, and the reasons of Events.
 //!
 //! Optional fields stay `Option`: a default in the schema would be written into specs by the API
 //! server, and ArgoCD would see a difference that nobody made.

@@ -118,8 +118,7 @@ fn give_up(draft: &mut Draft<'_>) {
         rollout.stable.as_deref().unwrap_or_default()
     );
     draft.unwanted = true;
-    draft.reasons.push(words.clone());
-    draft.stalled = Some(("NoWayBack", words));
+    draft.no_way_back(words, true);
 }
 
 /// A rollout begins. While nobody can read by which policy, none does; but one that is under way gives way to
@@ -221,8 +220,7 @@ fn take(draft: &mut Draft<'_>, why: &str) {
     if !draft.roll_back(why, false) {
         let words =
             format!("{why}; but no pod of the revision before it is Ready, so no request would be answered");
-        draft.stalled = Some(("NoWayBack", words.clone()));
-        draft.reasons.push(words);
+        draft.no_way_back(words, true);
     }
 }
 
@@ -233,8 +231,7 @@ fn none_ready(draft: &mut Draft<'_>, canary: &str) {
         // Nor is anybody there to go back to.
         let words =
             format!("neither a pod of revision {canary} nor one of stable is Ready: no request is answered");
-        draft.stalled = Some(("NoWayBack", words.clone()));
-        draft.reasons.push(words);
+        draft.no_way_back(words, false);
     } else if let Some(rollout) = draft.memory.rollout.as_mut() {
         let note = format!(
             "no pod of revision {canary} is Ready: {} goes from {} % to 0 % until there is one",
@@ -260,8 +257,7 @@ fn freeze(draft: &mut Draft<'_>, why: &str) {
             rollout.release
         );
         draft.unwanted = true;
-        draft.stalled = Some(("NoWayBack", words.clone()));
-        draft.reasons.push(words);
+        draft.no_way_back(words, true);
         proceed(draft);
         return;
     }

@@ -9,6 +9,7 @@ use super::mark::{End, Mark};
 use super::steps::{self, Said};
 use crate::actions::Answered;
 use crate::api::Problem;
+use crate::api::action::Verb;
 use crate::api::canaryrollout::{From, Via};
 use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
 use crate::api::conditions::cut;
@@ -238,6 +239,30 @@ impl<'a> Draft<'a> {
         );
         self.end(&rollout, Outcome::Superseded, &note);
         self.notice(Reason::RolloutCancelled, note);
+    }
+
+    /// Says that nothing can be taken back, and what a person can do about it. `force` where to go back all the same
+    /// would help anybody.
+    pub fn no_way_back(&mut self, words: String, force: bool) {
+        let back = match (&self.memory.rollout, &self.memory.warm) {
+            (Some(rollout), _) => rollout.stable.as_deref(),
+            (None, warm) => warm.as_ref().map(|warm| warm.old.as_str()),
+        };
+        let mut remedy = match back {
+            Some(back) => {
+                format!(
+                    "see `kubectl -n {} describe pods -l banyan.dev/revision={back}`",
+                    self.facts.namespace
+                )
+            }
+            None => format!("see `kubectl -n {} get pods`", self.facts.namespace),
+        };
+        if force {
+            let command = self.facts.command(Verb::Abort);
+            remedy.push_str(&format!(", or run `{command}` twice to go back all the same"));
+        }
+        self.stalled = Some(("NoWayBack", format!("{words}; {remedy}")));
+        self.reasons.push(words);
     }
 
     /// All weight leaves the canary in this decision, and the revision is not tried again without a command.

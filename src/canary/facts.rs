@@ -49,7 +49,8 @@ pub struct Facts<'a> {
     /// The fresh copy of stable, with `baseline: Fresh`.
     pub baseline: Option<&'a RevisionFacts>,
     /// Whether the routes name the revision that the FinService asks for, be it at zero: only then do proxies
-    /// know where to send its first request. True where there are no routes.
+    /// know where to send its first request. And no gateway says that it has yet to read them. True where there are no
+    /// routes.
     pub routed: bool,
     /// What the evidence says.
     pub evidence: Option<&'a Evidence>,

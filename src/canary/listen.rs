@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::draft::Draft;
 use super::policy::GateKind;
+use super::proceed::close_window;
 use super::refusal::{self, Accepted, Asked, Standing};
+use super::shares;
 use crate::actions::{Answered, Said};
 use crate::api::action::{ActionState, Verb};
 use crate::api::canarystatus::{GateMemory, Rollout};
@@ -89,6 +91,12 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
         _ => {}
     }
     let now = draft.time();
+    let differs = shares::observed(draft).differs();
+    if let (Verb::SkipStep, None, Some(warm)) = (said.verb, &draft.memory.rollout, &draft.memory.warm) {
+        let old = warm.old.clone();
+        close_window(draft);
+        return Ok(format!("revision {old} is not kept warm any more"));
+    }
     let Some(rollout) = draft.memory.rollout.as_mut() else {
         return Err("nothing is rolling out".to_owned());
     };
@@ -108,7 +116,15 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
         Verb::Promote => {
             rollout.promote = true;
             rollout.paused = None;
-            Ok("what is left of holds, verdicts and gates is skipped".to_owned())
+            let skipped = "what is left of holds, verdicts and gates is skipped";
+            Ok(match differs {
+                true => format!(
+                    "{skipped}; but the weight does not follow yet, and that is waited for: to go on all the same, run \
+                     `{}`",
+                    draft.facts.command(Verb::SkipStep)
+                ),
+                false => skipped.to_owned(),
+            })
         }
         Verb::SkipStep => {
             rollout.skip = weight;
@@ -131,9 +147,11 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
 }
 
 fn abort(draft: &mut Draft<'_>, said: &Said, release: &str) -> Result<String, String> {
-    let warned =
-        draft.memory.warned_at.take().filter(|warned| draft.now.duration_since(warned.0) < SAID_AGAIN);
-    if draft.has_way_back() || warned.is_some() {
+    // Only what was answered before counts as a warning: two people may say the same at once.
+    let warned = draft.facts.memory.warned_at.as_ref();
+    let warned = warned.is_some_and(|warned| draft.now.duration_since(warned.0) < SAID_AGAIN);
+    if draft.has_way_back() || warned {
+        draft.memory.warned_at = None;
         draft.roll_back_anyway(&format!("aborted by {}", by(said)), true);
         return Ok(format!("{release} has no weight any more"));
     }

@@ -5,6 +5,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`policy`] | the CanaryRollout's spec, read once: [`Policy`] |
+//! | `fields` | durations and shares in a spec, and what is wrong with them |
 //! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
 //! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
 //! | [`refusal`] | what people say that makes no sense as the rollout stands |

@@ -138,6 +138,8 @@ impl Reader {
         // A flag's variants are answered by the same pods, and what fetches its work has no requests to count: there the
         // service's own metrics stand for it.
         let replaced = spec.via == Some(Via::FeatureFlag) || traffic == Traffic::Pulled;
+        // Both variants of a flag are answered by the same pods, so what these count is not shared by the flag.
+        let counts_requests = spec.via != Some(Via::FeatureFlag);
         let by_default = !replaced || (analysis.latency.is_none() && analysis.custom.is_none());
         if errors.map_or(by_default, |errors| errors.enabled.unwrap_or(true)) {
             let field = "spec.analysis.errorRate.maxIncrease";
@@ -153,18 +155,13 @@ impl Reader {
                     self.problems.push(Problem::warning(field, over.to_string(), remedy));
                 }
             }
-            metrics.push(Metric {
-                name: "error-rate".to_owned(),
-                max_increase,
-                limit,
-                counts_requests: true,
-            });
+            metrics.push(Metric { name: "error-rate".to_owned(), max_increase, limit, counts_requests });
         }
         if let Some(latency) = &analysis.latency {
             let field = "spec.analysis.latency.maxIncrease";
             let max_increase = self.share(field, latency.max_increase.as_ref(), 0.01);
             let limit = latency.limit.as_deref().and_then(percent).map(|p| p / 100.0);
-            metrics.push(Metric { name: "latency".to_owned(), max_increase, limit, counts_requests: true });
+            metrics.push(Metric { name: "latency".to_owned(), max_increase, limit, counts_requests });
         }
         for custom in analysis.custom.iter().flatten() {
             let field = format!("spec.analysis.custom[{}].maxIncrease", custom.name);
@@ -273,7 +270,7 @@ impl Policy {
                     display(SHORTEST_INTERVAL.unsigned_abs()),
                     display(LONGEST_INTERVAL.unsigned_abs())
                 ),
-                "5s is usual, with Prometheus the time between two scrapes.",
+                "Set it to 5s; with Prometheus to the time between two scrapes, such as 15s.",
             ));
         }
         let policy = Self {
@@ -427,6 +424,15 @@ mod tests {
         assert_eq!(requests(json!({"latency": latency, "errorRate": {}})), ["error-rate limited", "latency"]);
         let flag = json!({"via": "FeatureFlag"});
         assert_eq!(names(json!({"custom": custom}), flag, Traffic::Requests), ["double"]);
+        // The pods of a flag answer both variants: what they count tells nothing of its percentage.
+        let spec = json!({
+            "service": "a", "strategy": {"blueGreen": {}}, "via": "FeatureFlag",
+            "analysis": {"custom": custom, "errorRate": {"limit": "5"}, "latency": latency},
+        });
+        let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
+        let metrics = Policy::of(&spec, None, Traffic::Requests).0.metrics;
+        let shared = metrics.iter().map(|metric| (metric.name.as_str(), metric.counts_requests));
+        assert_eq!(shared.collect::<Vec<_>>(), [("error-rate", false), ("latency", false), ("double", true)]);
         assert_eq!(names(json!({"custom": custom}), json!({}), Traffic::Pulled), ["double"]);
         assert_eq!(names(json!({}), json!({}), Traffic::Pulled), ["error-rate limited"]);
     }

@@ -193,8 +193,13 @@ fn leave(draft: &mut Draft<'_>) -> Option<Next> {
             draft.look_again(again_at);
             too_slow(draft, &said);
             if phase == Phase::Inconclusive {
-                let promote = draft.facts.command(Verb::Promote);
-                let words = format!("{reason}; run `{promote}`, or the same with skip-step or abort");
+                // While the weight does not follow, only skip-step goes on.
+                let (verb, others) = match said.share.differs() {
+                    true => (Verb::SkipStep, "abort"),
+                    false => (Verb::Promote, "skip-step or abort"),
+                };
+                let words =
+                    format!("{reason}; run `{}`, or the same with {others}", draft.facts.command(verb));
                 draft.stalled = Some(("Inconclusive", words));
                 announce(draft, Reason::RolloutHeld, Wait::Hold, weight, &reason);
             }
@@ -314,7 +319,7 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
     } else if fresh && copies < wanted {
         (true, format!("{copies} of {wanted} pods of the fresh copy of stable are Ready"))
     } else if !facts.routed {
-        (true, format!("the routes do not name revision {canary} yet"))
+        (true, format!("the routes do not name revision {canary} yet, or the gateway has not read them"))
     } else {
         (false, String::new())
     };
@@ -395,6 +400,15 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
     draft.look_again(draft.now.saturating_add(hold).ok());
 }
 
+/// The rollback window is over: the revision before is not kept warm any more.
+pub(super) fn close_window(draft: &mut Draft<'_>) {
+    let Some(warm) = draft.memory.warm.take() else { return };
+    let note =
+        format!("the rollback window of {} is over; {} is not kept warm any more", warm.release, warm.old);
+    draft.phase = Phase::Settled;
+    draft.notice(Reason::WindowClosed, note);
+}
+
 /// The rollback window after a promotion.
 pub(super) fn settle_window(draft: &mut Draft<'_>) {
     let share = shares::observed(draft);
@@ -402,19 +416,15 @@ pub(super) fn settle_window(draft: &mut Draft<'_>) {
     if draft.now >= warm.until.0 && share.differs() {
         draft.phase = Phase::Warm;
         draft.reasons.push(format!(
-            "the rollback window is over, but requests still reach revision {}: it keeps its pods until none do",
-            warm.old
+            "the rollback window is over, but requests still reach revision {}: it keeps its pods until none do, or \
+             until you run `{}`, after which nothing answers these requests",
+            warm.old,
+            draft.facts.command(Verb::SkipStep)
         ));
         return;
     }
     if draft.now >= warm.until.0 {
-        let note = format!(
-            "the rollback window of {} is over; {} is not kept warm any more",
-            warm.release, warm.old
-        );
-        draft.memory.warm = None;
-        draft.phase = Phase::Settled;
-        draft.notice(Reason::WindowClosed, note);
+        close_window(draft);
         return;
     }
     draft.phase = Phase::Warm;

@@ -53,6 +53,10 @@ pub fn accept(standing: &Standing<'_>, asked: &Asked<'_>) -> Result<Accepted, St
             let release = rollout.map(|rollout| &*rollout.release).or(warm);
             release.ok_or("nothing is rolling out, and no rollback window is open")?
         }
+        // After a promotion it ends the rollback window.
+        Verb::SkipStep if rollout.is_none() && memory.warm.is_some() => {
+            memory.warm.as_ref().map(|warm| &*warm.release).ok_or("no rollback window is open")?
+        }
         Verb::Retry => standing.failed.ok_or("the revision that the FinService asks for has not failed")?,
         Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipStep | Verb::SkipAfter | Verb::Approve => {
             &*rollout.ok_or_else(|| nothing_rolls_out(standing))?.release

@@ -5,7 +5,7 @@ use super::facts::{Decision, Destination, Phase, Role, Route, Sampling, Sharing}
 use super::{shares, steps};
 use crate::api::analysis::Baseline;
 use crate::api::canarystatus::{Failed, Rollout};
-use crate::evidence::Asked;
+use crate::evidence::{Asked, Bypass};
 
 /// The decision that the draft comes to.
 pub(super) fn finish(draft: Draft<'_>) -> Decision {
@@ -75,7 +75,7 @@ fn settled(draft: &Draft<'_>, decision: &mut Decision) {
         decision.pods.push((warm.old.clone(), pods));
         let (stable, canary) = (to(&warm.old), to(&warm.new));
         // The plain Service selects the new one: nobody has another way to the old one.
-        let share = Some(Asked { canary: 100, beside: 0, whole: true });
+        let share = Some(Asked { canary: 100, beside: 0, bypass: Bypass::None });
         decision.sampling =
             Some(Sampling { attempt: draft.memory.attempt, weight: 100, stable, canary, share });
     }
@@ -106,7 +106,7 @@ fn leaving(draft: &Draft<'_>, stable: &str, failed: &Failed, decision: &mut Deci
         weight: 0,
         stable: beside,
         canary: to(&failed.revision),
-        share: Some(Asked { canary: 0, beside: 100, whole: true }),
+        share: Some(Asked { canary: 0, beside: 100, bypass: Bypass::None }),
     });
 }
 
@@ -148,7 +148,8 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
         let attempt = draft.memory.attempt;
         // Who is kept by a cookie does not follow the weight, and connections that stay do not follow numbers of pods.
         let follows = facts.sharing != Sharing::Pods && policy.affinity.is_none();
-        let share = follows.then_some(Asked { canary: weight, beside, whole: false });
+        let bypass = if facts.sharing == Sharing::Mesh { Bypass::Some } else { Bypass::Any };
+        let share = follows.then_some(Asked { canary: weight, beside, bypass });
         decision.sampling = Some(Sampling { attempt, weight, stable: compared, canary, share });
     }
 }
@@ -173,8 +174,10 @@ fn from_legacy(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut
     decision.route.shares = vec![(Destination::Legacy, 100 - weight), (canary.clone(), weight)];
     if weight > 0 {
         let attempt = draft.memory.attempt;
-        let share = Some(Asked { canary: weight, beside: 100 - weight, whole: false });
-        decision.sampling = Some(Sampling { attempt, weight, stable: Destination::Legacy, canary, share });
+        // The old backend serves other paths and other callers too, and proxies count it as a whole: what it has says
+        // nothing of the weight.
+        decision.sampling =
+            Some(Sampling { attempt, weight, stable: Destination::Legacy, canary, share: None });
     }
 }
 
@@ -193,7 +196,7 @@ fn by_flag(draft: &Draft<'_>, rollout: Option<&Rollout>, decision: &mut Decision
     if rollout.weight > 0 {
         let canary = to(&rollout.canary);
         let (attempt, weight) = (draft.memory.attempt, rollout.weight);
-        let share = Some(Asked { canary: weight, beside: 100 - weight, whole: false });
+        let share = Some(Asked { canary: weight, beside: 100 - weight, bypass: Bypass::Some });
         decision.sampling = Some(Sampling { attempt, weight, stable: canary.clone(), canary, share });
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::draft::Draft;
 use super::facts::Sharing;
 use crate::api::Problem;
+use crate::api::action::Verb;
 use crate::evidence::{Percent, Share};
 
 /// How long a mesh may take to hear of a weight before anything is said: Istio pushes what changes together, in a busy
@@ -47,17 +48,21 @@ pub(super) fn tell(draft: &mut Draft<'_>) {
     }
     let (who, remedy) = match draft.facts.sharing {
         _ if draft.by_flag() => {
-            ("the feature flag", "Look at the flag in LaunchDarkly, and at what the pods count by variant.")
+            ("the feature flag", "Look at the flag in LaunchDarkly, and at what the pods count by variant.".to_owned())
         }
         Sharing::Mesh => (
             "the mesh",
             "Look at Istio's control plane (`kubectl -n istio-system get pods`), and for another VirtualService of the \
-             same host.",
+             same host."
+                .to_owned(),
         ),
         Sharing::Ingress | Sharing::Pods => (
             "the gateway",
-            "Look at the gateway's controller, at `status.parents` of the HTTPRoute, and for another route of the same \
-             host.",
+            format!(
+                "Look at the logs of the gateway's controller, at `status.parents` in `kubectl -n {} get httproute -o \
+                 yaml`, and for another route of the same host.",
+                draft.facts.namespace
+            ),
         ),
     };
     let words = format!(
@@ -65,5 +70,11 @@ pub(super) fn tell(draft: &mut Draft<'_>) {
         Percent(observed)
     );
     draft.stalled.get_or_insert(("WeightNotFollowed", words.clone()));
+    let remedy = match draft.memory.rollout {
+        Some(_) => {
+            format!("{remedy} To go on all the same, run `{}`.", draft.facts.command(Verb::SkipStep))
+        }
+        None => remedy,
+    };
     draft.problems.push(Problem::error("spec.strategy", words, remedy));
 }

@@ -64,7 +64,7 @@ impl Program for Operator {
             // One that ends by itself ends all: without it the others would only seem to work.
             ended??;
             if !context.shutdown.is_cancelled() {
-                return Err("a controller ended, and nobody told it to".into());
+                return Err("a controller ended without being told to".into());
             }
         }
         Ok(())

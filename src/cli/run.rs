@@ -49,7 +49,7 @@ pub struct RunOptions {
     /// The operator's own namespace, with its Lease and the CloudClusters
     #[arg(long, env = "BANYAN_NAMESPACE", default_value = "banyan-system")]
     pub namespace: String,
-    /// Where to serve /healthz, /readyz and /metrics
+    /// Where to serve /healthz, /readyz, /metrics and /sites
     #[arg(long, env = "BANYAN_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// How log lines look [default: text on a terminal, else json]
@@ -173,7 +173,7 @@ pub async fn operate<P: Program>(
     let release = CancellationToken::new();
     let served = CancellationToken::new();
     let mut election = tokio::spawn(election.run(release.clone()));
-    let (events, publishing) = Events::new(client.clone(), &identity, metrics.clone());
+    let (events, publishing) = Events::new(client.clone(), &identity, leadership.clone(), metrics.clone());
     tokio::spawn(publishing);
     let permits = Arc::new(Permits::new(options.concurrency.into()));
     let context = Context {
@@ -274,7 +274,7 @@ async fn lead(
     tokio::select! {
         ended = &mut work => return Err(match ended {
             Ok(Ok(())) if shutdown.is_cancelled() => return Ok(()),
-            Ok(Ok(())) => RunError::Task { task: "controllers", why: "nobody told them to".into() },
+            Ok(Ok(())) => RunError::Task { task: "controllers", why: "they ended without being told to".into() },
             Ok(Err(error)) => RunError::Task { task: "controllers", why: error.to_string() },
             Err(error) => task_ended("controllers", &error),
         }),

@@ -27,8 +27,8 @@ fn bench() -> Bench {
     let client = kube::Client::new(service, "default");
     let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
     let (_, heartbeat) = tokio::sync::watch::channel(tokio::time::Instant::now());
-    let (events, _) = Events::new(client.clone(), "test", metrics.clone());
     let leadership = Leadership::always();
+    let (events, _) = Events::new(client.clone(), "test", leadership.clone(), metrics.clone());
     let permits = std::sync::Arc::new(Permits::new(1));
     let context = Context {
         statuses: StatusWriter::new(client.clone(), permits.clone(), leadership.clone()),

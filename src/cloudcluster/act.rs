@@ -26,6 +26,6 @@ pub async fn act(
     let wanted = status::status(site, decision, Timestamp::now());
     let written = statuses.write::<CloudCluster, _>(key, site.status.as_ref(), &wanted, status::same).await?;
     let Some(written) = written else { return Ok(false) };
-    lock(index).put(&key.name, Site::read(written.0));
+    lock(index).answered(&key.name, Site::read(written.0));
     Ok(true)
 }

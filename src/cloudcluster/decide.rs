@@ -42,7 +42,9 @@ fn unreadable((field, why): &(String, String)) -> Problem {
     Problem::error(
         field.as_str(),
         format!("{field} cannot be read, and counts as not written: {why}"),
-        "Correct it, or run the version of Banyan that knows it.",
+        format!(
+            "Set {field} to what `kubectl explain cloudcluster.spec` lists, or upgrade Banyan with `helm upgrade`."
+        ),
     )
 }
 

@@ -12,7 +12,7 @@ use super::peer_error::PeerError;
 use super::sites::Sites;
 use crate::api::CloudClusterStatus;
 use crate::api::operations::Residency;
-use crate::runtime::key::version_of;
+use crate::runtime::key::{asks_the_same, version_of};
 
 /// A CloudCluster as far as it can be read: what one part says that this version does not know hides no other.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,6 +89,14 @@ impl Index {
         news
     }
 
+    /// Takes in the object with which the write of its status was answered. If it has gone meanwhile, or a person has
+    /// changed it, that is left to the watch, which wakes whom it concerns.
+    pub fn answered(&mut self, name: &str, site: Site) {
+        if self.sites.get(name).is_some_and(|known| asks_the_same(&known.metadata, &site.metadata)) {
+            self.put(name, site);
+        }
+    }
+
     /// Takes in that an object is gone.
     pub fn gone(&mut self, name: &str) {
         self.sites.remove(name);
@@ -140,6 +148,18 @@ mod tests {
         assert_eq!(fields, ["spec.residency[1]"]);
         assert_eq!(site(1, json!({"residency": "US"})).unreadable.len(), 1);
         assert_eq!(site(1, json!({})).unreadable, []);
+    }
+
+    #[test]
+    fn an_answer_brings_nothing_back_and_hides_no_change() {
+        let mut index = Index::new("here");
+        index.answered("there", site(1, json!({})));
+        assert_eq!(index.observe("there"), None, "it is gone");
+        index.put("there", site(1, json!({"residency": ["EU"]})));
+        let mut changed = site(3, json!({"residency": ["US"]}));
+        changed.metadata.generation = Some(2);
+        index.answered("there", changed.clone());
+        assert!(index.put("there", changed), "the watch has news");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | [`eprocess`] | the evidence that the canary is worse, over the whole rollout: [`EProcess`] |
 //! | [`confseq`] | the interval of the increase, in one step: [`ConfidenceSequence`] |
 //! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
+//! | `wire` | how what is kept of the dispersion is written down |
 //! | [`outage`] | outages that both arms share, and the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
 //! | [`tally`] | what both arms have counted |
@@ -46,6 +47,6 @@ pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts};
 pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
 pub use policy::{Policy, PolicyError, shared_alpha};
-pub use share::{Asked, Share, ShareWatch};
+pub use share::{Asked, Bypass, Share, ShareWatch};
 pub use tally::Tally;
 pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};

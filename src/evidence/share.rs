@@ -34,9 +34,19 @@ pub struct Asked {
     pub canary: i32,
     /// The weight of the arm that it is compared with, in percent.
     pub beside: i32,
-    /// Whether every request goes by these weights, whichever way it comes; else the arm beside may have callers of
-    /// its own.
-    pub whole: bool,
+    /// How many requests may reach the arm beside without going by these weights, where all callers are counted.
+    pub bypass: Bypass,
+}
+
+/// How many requests may reach the arm beside without going by the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// None: whichever way a request comes, it goes by the weights.
+    None,
+    /// Some: in a mesh a few callers have no proxy.
+    Some,
+    /// Any number: only what comes through a gateway goes by the weights, and other callers may be most of all.
+    Any,
 }
 
 impl Asked {
@@ -100,7 +110,8 @@ impl ShareWatch {
         let Some(observed) = tally.share().filter(|_| requests >= LEAST_REQUESTS) else {
             return Share::Unknown;
         };
-        let (low, high) = bounds(asked, exact || asked.whole);
+        let bypass = if exact { Bypass::None } else { asked.bypass };
+        let (low, high) = bounds(asked, bypass);
         let (count, requests) = (tally.canary_requests as f64, requests as f64);
         let chance = |share: f64| DEVIATIONS * (requests * share * (1.0 - share)).sqrt();
         let too_few = count + chance(low) < requests * low;
@@ -110,19 +121,21 @@ impl ShareWatch {
 }
 
 /// The lowest and the highest share that fit.
-fn bounds(asked: Asked, exact: bool) -> (f64, f64) {
+fn bounds(asked: Asked, bypass: Bypass) -> (f64, f64) {
     let share = asked.share();
-    let factor = if exact { EXACT } else { LOOSE };
     let times = |factor: f64| {
         let odds = factor * share / (1.0 - share);
         odds / (1.0 + odds)
     };
-    match (asked.canary > 0, asked.beside > 0) {
-        (false, _) => (0.0, REST),
-        (true, false) if exact => (1.0 - REST, 1.0),
+    match (asked.canary > 0, asked.beside > 0, bypass) {
+        (false, ..) => (0.0, REST),
+        (true, false, Bypass::None) => (1.0 - REST, 1.0),
         // Who does not pass the proxies reaches the arm beside until the promotion, and may be most of the callers.
-        (true, false) => (1.0 / LOOSE, 1.0),
-        (true, true) => (times(1.0 / factor), times(factor)),
+        (true, false, Bypass::Some) => (1.0 / LOOSE, 1.0),
+        (true, false, Bypass::Any) => (0.0, 1.0),
+        (true, true, Bypass::None) => (times(1.0 / EXACT), times(EXACT)),
+        (true, true, Bypass::Some) => (times(1.0 / LOOSE), times(LOOSE)),
+        (true, true, Bypass::Any) => (0.0, times(LOOSE)),
     }
 }
 
@@ -131,7 +144,7 @@ mod tests {
     use super::*;
 
     fn asked(canary: i32, beside: i32) -> Asked {
-        Asked { canary, beside, whole: false }
+        Asked { canary, beside, bypass: Bypass::Some }
     }
 
     fn seen(canary: u64, stable: u64) -> ShareWatch {
@@ -163,9 +176,24 @@ mod tests {
             assert!(!seen(canary, stable).judge(now, false).differs(), "{weight}");
         }
         assert!(seen(1000, 1000).judge(asked(100, 0), true).differs());
-        let whole = Asked { whole: true, ..asked(100, 0) };
+        let whole = Asked { bypass: Bypass::None, ..asked(100, 0) };
         assert!(seen(1000, 1000).judge(whole, false).differs(), "after the promotion there is no other way");
         assert!(seen(100, 900).judge(asked(100, 0), false).differs(), "so much is no way of its own");
+    }
+
+    #[test]
+    fn callers_that_pass_no_gateway_make_a_share_small_and_never_large() {
+        // One call in ten comes through the gateway, which alone shares by weight; the pods count all of them.
+        for (canary, stable, weight) in [(10, 990, 10), (50, 950, 50), (100, 900, 100)] {
+            let now = Asked { bypass: Bypass::Any, ..asked(weight, 100 - weight) };
+            assert!(!seen(10 * canary, 10 * stable).judge(now, false).differs(), "{weight}");
+            assert!(
+                seen(10 * canary, 10 * stable).judge(now, true).differs(),
+                "a gateway counts its own alone"
+            );
+        }
+        let ten = Asked { bypass: Bypass::Any, ..asked(10, 90) };
+        assert!(seen(900, 100).judge(ten, false).differs());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! FinService: observe (I/O) → decide (pure) → act (I/O) → status (pure).
 //!
-//! | room | what it is for |
+//! | module | what it is for |
 //! |---|---|
 //! | [`watch`] | fills the index from the API server |
 //! | [`index`] | what is known, kept small |

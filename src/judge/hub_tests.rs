@@ -4,8 +4,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
-use crate::evidence::Verdict;
-use crate::evidence::pod_id;
+use crate::evidence::{Asked, Bypass, Share, Verdict, pod_id};
 use crate::judge::{Comparison, Metric, Standard};
 use crate::signals::{Answer, Arm, Counted, GateReply, Pod, Reading, What};
 
@@ -348,6 +347,25 @@ async fn a_pass_is_of_its_own_weight() {
     assert_eq!(judged.verdict, Verdict::Insufficient, "{judged:?}");
     stage.played.script().still = None;
     stage.says("app", Verdict::Pass).await;
+}
+
+/// After a promotion the weight stays, and the share that is asked for is another one.
+#[tokio::test]
+async fn another_share_at_the_same_weight_is_judged_by() {
+    let stage = start();
+    stage.flow("a", 0.0);
+    // Both arms have as many requests.
+    let asked = |canary, beside| {
+        let mut follow = follow("a", 1, 100);
+        let share = Some(Asked { canary, beside, bypass: Bypass::Some });
+        follow.comparison = follow.comparison.map(|comparison| Comparison { share, ..comparison });
+        follow
+    };
+    let share = || stage.hub.known(&"a").evidence.map(|evidence| evidence.share).unwrap_or_default();
+    stage.hub.follow(&"a", Some(asked(50, 50)));
+    until("it fits", || matches!(share(), Share::Fits(_))).await;
+    stage.hub.follow(&"a", Some(asked(100, 0)));
+    until("it differs", || share().differs()).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! An Event is a courtesy: what matters stands in status. So publishing never slows a reconcile down and never
 //! fails one: Events go through a bounded channel to one task, at a bounded rate, and are dropped and counted when
-//! there are too many. One that says the same of the same object again within [`REPEAT_AFTER`] is left out.
+//! there are too many. One that says the same of the same object again within [`REPEAT_AFTER`] is left out. Whoever
+//! does not lead publishes none.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,6 +15,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::lease::Leadership;
 use super::metrics::Metrics;
 use crate::api::notice::Reason;
 
@@ -56,6 +58,7 @@ impl Events {
     pub fn new(
         client: Client,
         identity: &str,
+        leadership: Leadership,
         metrics: Metrics,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(WAITING);
@@ -66,7 +69,7 @@ impl Events {
             let recorder = Recorder::new(client.clone(), reporter.clone());
             async move { recorder.publish(&event(&waiting), &waiting.about).await }
         };
-        let work = publish(receiver, metrics.clone(), send);
+        let work = publish(receiver, leadership, metrics.clone(), send);
         (Self { sender, metrics }, work)
     }
 
@@ -147,8 +150,12 @@ impl Pace {
     }
 }
 
-async fn publish<F, S, E>(mut receiver: mpsc::Receiver<Waiting>, metrics: Metrics, send: F)
-where
+async fn publish<F, S, E>(
+    mut receiver: mpsc::Receiver<Waiting>,
+    leadership: Leadership,
+    metrics: Metrics,
+    send: F,
+) where
     F: Fn(Waiting) -> S,
     S: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -161,6 +168,10 @@ where
             continue;
         }
         tokio::time::sleep(pace.next(Instant::now())).await;
+        if !leadership.is_leader() {
+            metrics.event("dropped");
+            continue;
+        }
         let reason = waiting.reason.as_str();
         match send(waiting).await {
             Ok(()) => metrics.event("published"),
@@ -181,10 +192,14 @@ mod tests {
     type Sent = Arc<Mutex<Vec<(Instant, String)>>>;
 
     fn publisher(fail: bool) -> (Events, Sent, Metrics) {
+        publisher_that(Leadership::always(), fail)
+    }
+
+    fn publisher_that(leadership: Leadership, fail: bool) -> (Events, Sent, Metrics) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (metrics, sent) = (Metrics::new(), Sent::default());
         let log = sent.clone();
-        tokio::spawn(publish(receiver, metrics.clone(), move |waiting: Waiting| {
+        tokio::spawn(publish(receiver, leadership, metrics.clone(), move |waiting: Waiting| {
             let event = event(&waiting);
             log.lock().unwrap().push((Instant::now(), format!("{} {}", event.reason, event.note.unwrap())));
             async move { if fail { Err("no") } else { Ok(()) } }
@@ -244,6 +259,14 @@ mod tests {
         events.publish(about("a"), Reason::Stalled, "Deployment a belongs to helm");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((count(&metrics, "failed"), count(&metrics, "published")), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_lead_publishes_nothing() {
+        let (events, sent, metrics) = publisher_that(Leadership::never(), false);
+        events.publish(about("a"), Reason::Stalled, "no image");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((sent.lock().unwrap().len(), count(&metrics, "dropped")), (0, 1));
     }
 
     #[test]

@@ -31,6 +31,15 @@ pub fn key_of(metadata: &ObjectMeta) -> Key {
     Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
+/// Whether two versions of an object ask for the same: nothing that people write differs, so what is new is its status.
+pub fn asks_the_same(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    one.uid == other.uid
+        && one.generation == other.generation
+        && one.deletion_timestamp == other.deletion_timestamp
+        && one.annotations == other.annotations
+        && one.labels == other.labels
+}
+
 /// The version of an object as a number, so that an older one is not taken for newer: versions of one resource grow
 /// (KEP-5504, and what every API server has done before it). Zero where there is none.
 pub fn version_of(metadata: &ObjectMeta) -> u64 {

@@ -20,7 +20,9 @@
 //! | [`process`] | memory and CPU of this process, for `/metrics` |
 //! | [`http`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`telemetry`] | logs, and traces on demand |
-//! | [`context`] | all of the above in one value, as a controller gets it |
+//! | [`digest`] | the digest of the fields that we own: whether a child has drifted |
+//! | [`live`] | numbers of rollouts under way, for `/metrics` |
+//! | [`context`] | what a controller gets: the client, the site, permits, statuses, Events, metrics, leadership, shutdown |
 
 pub mod client;
 pub(crate) mod context;

@@ -23,6 +23,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Two clouds at once may pick the same free port; then the start is repeated with others.
 const ATTEMPTS: usize = 3;
 
+/// A fifth less time than with Go's default of 100, for 300 MB more memory of each API server that holds little.
+const GOGC: u32 = 300;
+
 /// What a cloud is like.
 #[derive(Debug, Clone)]
 pub struct CloudOptions {
@@ -43,6 +46,8 @@ pub struct CloudOptions {
     pub served: bool,
     /// More flags for its API server.
     pub apiserver_flags: Vec<String>,
+    /// By how many percent its processes, which are written in Go, may grow before garbage is collected (`GOGC`).
+    pub gogc: u32,
 }
 
 impl CloudOptions {
@@ -57,6 +62,7 @@ impl CloudOptions {
             subnet: 1,
             served: false,
             apiserver_flags: Vec::new(),
+            gogc: GOGC,
         }
     }
 
@@ -71,6 +77,7 @@ impl CloudOptions {
             subnet: 2,
             served: false,
             apiserver_flags: Vec::new(),
+            gogc: GOGC,
         }
     }
 }
@@ -371,7 +378,7 @@ impl Cloud {
         let spec = Spec {
             name: self.process(part),
             argv,
-            env: Vec::new(),
+            env: vec![("GOGC".into(), self.options.gogc.to_string())],
             dir: Some(self.dir.clone()),
             log: self.log(part),
             stage: match part {

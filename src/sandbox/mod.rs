@@ -8,7 +8,7 @@
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
 //! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
-//! | `process`, `progress` | processes that never outlive this one, and how far a step is |
+//! | `process`, `error` | processes that never outlive this one; errors as people read them |
 //!
 //! A test that needs clouds asks [`pair`] for the one that its binary shares and takes namespaces of its own;
 //! one that breaks a cloud starts a [`Pair`] for itself.

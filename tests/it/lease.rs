@@ -178,7 +178,7 @@ async fn leadership_passes_on_at_sigterm_after_a_kill_and_after_a_partition() {
     ] {
         unreadable_is_told(&cloud, kind, name, words).await;
     }
-    // Every replica answers what the command line asks of sites.
+    // Every replica answers /sites.
     let sites = b.get("/sites").await.expect("an answer");
     assert!(sites.0 == 200 && sites.1.contains("lease-test"), "{sites:?}");
 

@@ -1,4 +1,4 @@
-//! The order of the house: which top-level module may import which, and that no two files import each other.
+//! Layers: which top-level module may import which, and that no two files import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -172,6 +172,14 @@ impl Cluster {
         }
     }
 
+    /// Callers past the service's routes send requests to the old backend, which answers them well.
+    pub fn serve_others(&mut self, requests: f64) {
+        let pods = self.arms.get_mut(&Destination::Legacy).map(|arm| arm.pods.as_mut_slice());
+        if let Some(pod) = pods.and_then(<[Pod]>::first_mut) {
+            pod.counters[0] += requests.round().max(0.0) as u64;
+        }
+    }
+
     fn by_pods(&self) -> Vec<(Destination, i32)> {
         let ready = |arm: &Arm| arm.pods.iter().filter(|pod| pod.ready_since.is_some()).count() as i32;
         self.arms.iter().map(|(to, arm)| (to.clone(), ready(arm))).filter(|(_, share)| *share > 0).collect()

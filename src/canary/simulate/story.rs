@@ -36,6 +36,9 @@ pub struct Story {
     /// Requests a second at the beginning.
     #[serde(default)]
     pub requests: f64,
+    /// Requests a second that others send to the old backend, past this service's routes.
+    #[serde(default)]
+    pub legacy_requests: f64,
     /// What happens, in the order of time.
     pub events: Vec<Event>,
 }

@@ -205,6 +205,7 @@ impl World {
                 self.in_force = self.decision.clone();
             }
             self.cluster.serve(&self.in_force, requests, now, &mut self.random);
+            self.cluster.serve_others(self.story.legacy_requests * tick);
         }
     }
 

@@ -82,10 +82,17 @@ pub fn is_behind(object: &Value, generation: i64) -> bool {
         let refs = object["spec"]["parentRefs"].as_array().into_iter().flatten();
         refs.into_iter().any(|named| named["name"] == parent["parentRef"]["name"])
     };
-    let parents = parents.filter(named).filter_map(|parent| {
-        parent["conditions"].as_array().into_iter().flatten().filter_map(generation_of).max()
-    });
-    parents.chain(generation_of(status)).any(|read| read < generation)
+    // There is an entry for each controller too: whoever served the parent before may have left its own.
+    let mut newest: BTreeMap<[&str; 2], i64> = BTreeMap::new();
+    for parent in parents.filter(named) {
+        let read = parent["conditions"].as_array().into_iter().flatten().filter_map(generation_of).max();
+        let Some(read) = read else { continue };
+        let reference =
+            ["name", "sectionName"].map(|field| parent["parentRef"][field].as_str().unwrap_or_default());
+        let newest = newest.entry(reference).or_insert(read);
+        *newest = read.max(*newest);
+    }
+    newest.into_values().chain(generation_of(status)).any(|read| read < generation)
 }
 
 /// Names and shares of the destinations of a rule; none if it is for requests that are chosen.
@@ -135,6 +142,13 @@ mod tests {
             !is_behind(&route(json!([parent("gone", 6), parent("a", 7)])), 7),
             "it is no parent any more"
         );
+        let by = |controller: &str, generation: i64| {
+            let mut parent = parent("a", generation);
+            parent["controllerName"] = json!(controller);
+            parent
+        };
+        let moved = json!([by("example.org/before", 6), by("example.org/now", 7)]);
+        assert!(!is_behind(&route(moved), 7), "the Gateway has another controller by now");
         assert!(!is_behind(&route(json!([])), 7), "nobody says how far it has been read");
         assert!(!is_behind(&json!({"spec": {}}), 7));
         assert!(is_behind(&json!({"status": {"observedGeneration": 2}}), 3), "a VirtualService");

@@ -1,5 +1,6 @@
 //! What writes are answered with. An answer may be handled after the watch has told that the object is gone: then it
-//! must not bring it back, since nobody would ever tell again that it is gone.
+//! must not bring it back, since no watch would ever tell again that it is gone. And it may hold what a person has
+//! changed meanwhile: then it is left to the watch, which wakes whom that concerns.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -7,7 +8,7 @@ use crate::finservice::index::child::ChildState;
 use crate::finservice::index::rollouts::CanaryObject;
 use crate::finservice::index::uid::Uid;
 use crate::finservice::index::{Index, Parsed};
-use crate::runtime::key::Key;
+use crate::runtime::key::{Key, asks_the_same};
 
 /// How many children that are gone are remembered. An answer is handled within seconds; no more go meanwhile.
 const REMEMBERED: usize = 1024;
@@ -46,18 +47,21 @@ impl Index {
 
     /// Takes in the FinService with which the write of its status was answered.
     pub fn service_answered(&mut self, key: &Key, version: u64, parsed: Parsed) -> BTreeSet<Key> {
-        match self.parsed(key) {
-            Some(_) => self.service(key, version, Some(parsed)),
-            None => BTreeSet::new(),
-        }
+        let asks_the_same = match (self.parsed(key), &parsed) {
+            (Some(Parsed::Good(known)), Parsed::Good(answer)) => {
+                asks_the_same(&known.metadata, &answer.metadata)
+            }
+            (Some(Parsed::Bad(known)), Parsed::Bad(answer)) => known.generation == answer.generation,
+            _ => false,
+        };
+        if asks_the_same { self.service(key, version, Some(parsed)) } else { BTreeSet::new() }
     }
 
     /// Takes in the CanaryRollout with which the write of its status was answered.
     pub fn canary_answered(&mut self, key: &Key, object: CanaryObject) -> BTreeSet<Key> {
-        match self.rollouts.object(key) {
-            Some(_) => self.canary(key, object),
-            None => BTreeSet::new(),
-        }
+        let known = self.rollouts.object(key);
+        let same = known.is_some_and(|known| asks_the_same(known.metadata(), object.metadata()));
+        if same { self.canary(key, object) } else { BTreeSet::new() }
     }
 }
 
@@ -124,6 +128,31 @@ mod tests {
         index.service(&key(), 0, None);
         assert_eq!(index.service_answered(&key(), 7, service()), BTreeSet::new());
         assert!(index.observe(&key()).is_none(), "it is gone");
+    }
+
+    /// A person changed the spec in the moment in which the status was written. The answer held the new spec, the watch
+    /// had no news after that, and the new spec waited until something else happened.
+    #[test]
+    fn what_a_person_changed_meanwhile_is_left_to_the_watch() {
+        let changed = || {
+            let Parsed::Good(service) = service() else { panic!("it parses") };
+            let mut service = Arc::unwrap_or_clone(service);
+            service.metadata.generation = Some(2);
+            Parsed::Good(Arc::new(service))
+        };
+        let mut index = Index::new("here");
+        index.service(&key(), 5, Some(service()));
+        assert_eq!(index.service_answered(&key(), 7, changed()), BTreeSet::new());
+        assert!(index.service(&key(), 6, Some(changed())).contains(&key()), "the watch wakes it");
+        assert!(index.service_answered(&key(), 8, changed()).contains(&key()));
+
+        index.canary(&key(), policy());
+        let CanaryObject::Good(object) = policy() else { panic!("it parses") };
+        let mut object = Arc::unwrap_or_clone(object);
+        object.metadata.generation = Some(2);
+        let changed = || CanaryObject::Good(Arc::new(object.clone()));
+        assert_eq!(index.canary_answered(&key(), changed()), BTreeSet::new());
+        assert!(index.canary(&key(), changed()).contains(&key()));
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(revisions, plan);
-    conclude(&spec, revisions, stable_pods, plan);
+    conclude(&scope, revisions, stable_pods, plan);
 }
 
 /// What is to be counted for its rollout, and who is to be asked.
@@ -276,7 +276,7 @@ fn gateway_behind(kept: &[String], seen: &Observed, plan: &mut Plan) {
 
 /// Where it stands, from the pods and the problems. `stable_pods` is how many the rollout asks of stable.
 fn conclude(
-    spec: &FinServiceSpec,
+    scope: &Scope<'_>,
     revisions: &BTreeMap<&str, Revision<'_>>,
     stable_pods: Option<i32>,
     plan: &mut Plan,
@@ -286,15 +286,23 @@ fn conclude(
     for hash in in_play {
         let facts = revisions.get(hash).and_then(|revision| revision.deployment);
         if let Some(failure) = facts.and_then(|facts| facts.failure.as_deref()) {
+            let Scope { namespace, name, .. } = scope;
+            let serves_on = match &plan.stable {
+                Some(stable) if stable != hash => format!(" Revision {stable} serves on."),
+                _ => String::new(),
+            };
             plan.problems.push(Problem::error(
                 "spec.image, spec.resources, spec.probes",
                 format!("revision {hash} does not get its pods: {failure}"),
-                format!("See `kubectl describe pods -l banyan.dev/revision={hash}`; the revision before it serves on."),
+                format!(
+                    "See `kubectl -n {namespace} describe deployment {name}-{hash}` and `kubectl -n {namespace} \
+                     describe pods -l banyan.dev/revision={hash}`.{serves_on}"
+                ),
             ));
         }
     }
     let facts = plan.stable.as_deref().and_then(|hash| revisions.get(hash)?.deployment);
-    let wanted = revisions::replicas_of_stable(spec, facts);
+    let wanted = revisions::replicas_of_stable(scope.spec, facts);
     let ready = facts.is_some_and(|facts| revisions::is_ready(facts, wanted.unwrap_or(facts.replicas)));
     let errors = plan.problems.iter().any(|problem| problem.severity == Severity::Error);
     // Whoever is on its way in, what is to serve until then does not.

@@ -95,7 +95,8 @@ impl Gathered {
             stable: before.map(str::to_owned),
             revisions: all,
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
-            routed: current.is_none_or(|asked| is_named(seen, &scope.revision_name(asked.hash))),
+            routed: route_behind(seen).is_none()
+                && current.is_none_or(|asked| is_named(seen, &scope.revision_name(asked.hash))),
             role: role(spec, scope.site),
             legacy: legacy_backend(scope).map(|backend| match backend {
                 LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,

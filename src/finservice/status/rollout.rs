@@ -1,4 +1,5 @@
-//! The status of a CanaryRollout, as its FinService knows it. Pure.
+//! Which status a CanaryRollout gets: of a rollout under way (made by `canary::status`), at rest, ignored, or unreadable.
+//! Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -160,7 +160,7 @@ impl Effects for Cluster {
         for (own, object) in of.others {
             let problem = Problem::error(
                 "spec.service",
-                format!("FinService {name} has a CanaryRollout already, {holder}, which is older and holds"),
+                format!("FinService {name} has a CanaryRollout already, {holder}, which is older and counts"),
                 format!("Delete this one or CanaryRollout {holder}: a FinService has at most one."),
             );
             idle.push((own, object, problem));

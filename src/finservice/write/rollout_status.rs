@@ -8,7 +8,8 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::Value;
 
-use crate::actions::{Actions, hear};
+use crate::actions::{Actions, Answered, hear};
+use crate::api::action::ActionState;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, Problem};
 use crate::canary::status;
 use crate::finservice::index::rollouts::{CanaryObject, ObservedRollout};
@@ -52,10 +53,26 @@ impl RolloutStatuses {
     ) -> Result<(), kube::Error> {
         let numbers_at = lock(&self.numbers_at).get(key).copied();
         let status = wanted::under_way(seen, rollout, planned, failed, numbers_at, now);
+        // What was refused is answered before the status remembers that it was heard: after a crash in between it is
+        // refused again. What was carried out is remembered first: it must not be carried out again.
+        let answered = planned.decision.answered.iter().chain(&rollout.refused);
+        let (refused, done): (Vec<&Answered>, Vec<&Answered>) =
+            answered.partition(|answered| answered.state == ActionState::Refused);
+        self.answer(rollout, refused, now).await?;
         if self.write(&rollout.object, status).await? {
             lock(&self.numbers_at).insert(key.clone(), now);
         }
-        for answered in planned.decision.answered.iter().chain(&rollout.refused) {
+        self.answer(rollout, done, now).await
+    }
+
+    /// Writes what became of what was said.
+    async fn answer(
+        &self,
+        rollout: &ObservedRollout,
+        answered: Vec<&Answered>,
+        now: Timestamp,
+    ) -> Result<(), kube::Error> {
+        for answered in answered {
             let said = rollout.objects.iter().find(|action| hear::id(action) == answered.id);
             if let Some(action) = said {
                 self.actions.answer(action, answered, now).await?;

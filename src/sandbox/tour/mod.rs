@@ -6,6 +6,7 @@
 //! | `words` | what is explained; pure |
 //! | `event` | what happens, as programs read it; pure |
 //! | `render` | the same as people read it; pure |
+//! | `voice` | where it is told: a terminal, lines, JSON |
 //! | `look` | what is read: the rollout's status, its route, the gateway's counters |
 //! | `play` | the acts, one after the other |
 //! | `simulated` | the same in virtual time, where no request can be sent |

@@ -2,8 +2,8 @@
 //!
 //! What cannot be crossed by an address can be crossed by a file: outside, a relay listens on a loopback port and
 //! passes on to a Unix socket in the sandbox's folder; inside, another one passes on from there to the API server.
-//! Each is a process of its own (`banyan relay`, which nobody calls by hand), so that they go on when the sandbox
-//! is kept. The one outside ends when the socket does.
+//! Each is a process of its own (`banyan relay`, which the sandbox starts): the one outside has to stay outside of the
+//! namespace that this program enters. It ends when the socket does.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
