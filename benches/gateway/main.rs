@@ -19,7 +19,8 @@ use runner::scenarios;
 use world::World;
 
 fn main() -> ExitCode {
-    runner::main(&scenarios![Alone: how_much_it_carries])
+    let scenarios = scenarios![Alone: how_much_it_carries];
+    runner::main(&scenarios)
 }
 
 async fn how_much_it_carries(world: &World) {

@@ -32,7 +32,8 @@ impl Port {
     }
 }
 
-/// An application protocol.
+/// An application protocol, as manifests write it.
+#[allow(clippy::upper_case_acronyms)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// HTTP/1.1.

@@ -122,7 +122,7 @@ async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World)
     tokio::time::sleep(Duration::from_secs(4)).await;
     let both = |behaviour: Option<Behaviour>| {
         for release in ["app:1", "app:2"] {
-            world.pods.behave(&stage.space.release(release), behaviour.clone());
+            world.pods.behave(&stage.space.release(release), behaviour);
         }
     };
     both(Some(Behaviour::failing(30.0)));
