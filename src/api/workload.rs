@@ -32,7 +32,7 @@ impl Port {
     }
 }
 
-/// An application protocol, as manifests write it.
+/// An application protocol.
 #[allow(clippy::upper_case_acronyms)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
