@@ -220,7 +220,7 @@ async fn of_two_policies_the_older_holds_and_one_for_nobody_says_so() {
         .await;
     let problem = &status.problems[0];
     assert_eq!(problem.source, "spec.service");
-    assert_eq!(problem.message, "FinService app has a CanaryRollout already, app, which is older and holds");
+    assert_eq!(problem.message, "FinService app has a CanaryRollout already, app, which is older and counts");
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").expect("a condition");
     assert_eq!((&*stalled.status, &*stalled.reason), ("True", "Ignored"));
     let new = stage.deploy("2", 0.1).await;
