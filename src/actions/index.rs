@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use super::hear::{is_over, target};
 use crate::api::action::TargetKind;
 use crate::api::{Action, ActionStatus};
-use crate::runtime::key::{Key, version_of};
+use crate::runtime::key::{Key, is_older};
 use crate::runtime::raw_object;
 
 /// An Action as it was last read.
@@ -64,8 +64,7 @@ impl Index {
     pub fn put(&mut self, key: &Key, known: Known) -> Option<To> {
         // The watch may tell of a state from before an answer of ours: it must not open what was answered.
         if let (Known::Good(new), Some(Known::Good(old))) = (&known, self.all.get(key))
-            && new.metadata.uid == old.metadata.uid
-            && version_of(&new.metadata) < version_of(&old.metadata)
+            && is_older(&new.metadata, &old.metadata)
         {
             return None;
         }

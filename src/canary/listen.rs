@@ -91,7 +91,6 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
         _ => {}
     }
     let now = draft.time();
-    let differs = shares::observed(draft).differs();
     if let (Verb::SkipStep, None, Some(warm)) = (said.verb, &draft.memory.rollout, &draft.memory.warm) {
         let old = warm.old.clone();
         close_window(draft);
@@ -117,7 +116,7 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
             rollout.promote = true;
             rollout.paused = None;
             let skipped = "what is left of holds, verdicts and gates is skipped";
-            Ok(match differs {
+            Ok(match shares::observed(draft).differs() {
                 true => format!(
                     "{skipped}; but the weight does not follow yet, and that is waited for: to go on all the same, run \
                      `{}`",

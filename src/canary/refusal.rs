@@ -44,22 +44,18 @@ pub struct Accepted {
 pub fn accept(standing: &Standing<'_>, asked: &Asked<'_>) -> Result<Accepted, String> {
     let memory = standing.memory;
     let rollout = memory.rollout.as_ref();
+    let rolling = rollout.map(|rollout| &*rollout.release);
+    let warm = memory.warm.as_ref().map(|warm| &*warm.release);
     let release = match asked.verb {
         Verb::AssertFenced | Verb::AcceptDataLoss => {
             return Err(format!("{} is for a Failover, not for a CanaryRollout", asked.verb.as_str()));
         }
-        Verb::Abort => {
-            let warm = memory.warm.as_ref().map(|warm| &*warm.release);
-            let release = rollout.map(|rollout| &*rollout.release).or(warm);
-            release.ok_or("nothing is rolling out, and no rollback window is open")?
-        }
+        Verb::Abort => rolling.or(warm).ok_or("nothing is rolling out, and no rollback window is open")?,
         // After a promotion it ends the rollback window.
-        Verb::SkipStep if rollout.is_none() && memory.warm.is_some() => {
-            memory.warm.as_ref().map(|warm| &*warm.release).ok_or("no rollback window is open")?
-        }
+        Verb::SkipStep => rolling.or(warm).ok_or_else(|| nothing_rolls_out(standing))?,
         Verb::Retry => standing.failed.ok_or("the revision that the FinService asks for has not failed")?,
-        Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipStep | Verb::SkipAfter | Verb::Approve => {
-            &*rollout.ok_or_else(|| nothing_rolls_out(standing))?.release
+        Verb::Promote | Verb::Pause | Verb::Resume | Verb::SkipAfter | Verb::Approve => {
+            rolling.ok_or_else(|| nothing_rolls_out(standing))?
         }
     };
     if let Some(meant) = asked.release.filter(|meant| *meant != release) {

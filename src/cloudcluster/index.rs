@@ -12,7 +12,7 @@ use super::peer_error::PeerError;
 use super::sites::Sites;
 use crate::api::CloudClusterStatus;
 use crate::api::operations::Residency;
-use crate::runtime::key::{asks_the_same, version_of};
+use crate::runtime::key::{asks_the_same, is_older};
 
 /// A CloudCluster as far as it can be read: what one part says that this version does not know hides no other.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,10 +73,7 @@ impl Index {
     /// Takes in an object. Returns whether it is news.
     pub fn put(&mut self, name: &str, site: Site) -> bool {
         let known = self.sites.get(name);
-        if known.is_some_and(|known| {
-            known.metadata.uid == site.metadata.uid
-                && version_of(&site.metadata) < version_of(&known.metadata)
-        }) {
+        if known.is_some_and(|known| is_older(&site.metadata, &known.metadata)) {
             return false;
         }
         let same = |known: &Arc<Site>| {

@@ -121,11 +121,11 @@ impl Analysis {
     }
 
     /// Follows to another weight: a Pass will be judged on what is seen from here on, and a look is never of
-    /// two weights.
-    pub fn follow(&mut self, comparison: &Comparison, now: f64) {
+    /// two weights. Returns whether it is another. At the same one, after a promotion, another share may be asked for.
+    pub fn follow(&mut self, comparison: &Comparison, now: f64) -> bool {
         self.share = comparison.share;
         if comparison.weight == self.weight {
-            return;
+            return false;
         }
         self.weight = comparison.weight;
         self.started = now;
@@ -136,6 +136,7 @@ impl Analysis {
             metric.watch = metric.watch.take().map(|_| ShareWatch::default());
             metric.differed = false;
         }
+        true
     }
 
     /// Takes in one sample of a metric; samples of a metric that is not asked for are passed over.

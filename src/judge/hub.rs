@@ -119,13 +119,11 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
                     };
                     entry.analysis = made.ok().map(|analysis| analysis.with_dispersion(known));
                     at_once = true;
-                } else if let Some(analysis) = &mut entry.analysis {
-                    // Also at the same weight, after a promotion, another share may be asked for.
-                    analysis.follow(comparison, now);
-                    if before.comparison.as_ref().is_some_and(|old| old.weight != comparison.weight) {
-                        entry.series.clear();
-                        at_once = true;
-                    }
+                } else if let Some(analysis) = &mut entry.analysis
+                    && analysis.follow(comparison, now)
+                {
+                    entry.series.clear();
+                    at_once = true;
                 }
             }
         }

@@ -31,6 +31,11 @@ pub fn key_of(metadata: &ObjectMeta) -> Key {
     Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
+/// Whether that is an earlier version of the same object than the one that is known.
+pub fn is_older(metadata: &ObjectMeta, known: &ObjectMeta) -> bool {
+    metadata.uid == known.uid && version_of(metadata) < version_of(known)
+}
+
 /// Whether two versions of an object ask for the same: nothing that people write differs, so what is new is its status.
 pub fn asks_the_same(one: &ObjectMeta, other: &ObjectMeta) -> bool {
     one.uid == other.uid

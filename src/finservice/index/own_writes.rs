@@ -60,7 +60,8 @@ impl Index {
     /// Takes in the CanaryRollout with which the write of its status was answered.
     pub fn canary_answered(&mut self, key: &Key, object: CanaryObject) -> BTreeSet<Key> {
         let known = self.rollouts.object(key);
-        let same = known.is_some_and(|known| asks_the_same(known.metadata(), object.metadata()));
+        let same =
+            known.is_some_and(|known| asks_the_same(&known.object().metadata, &object.object().metadata));
         if same { self.canary(key, object) } else { BTreeSet::new() }
     }
 }

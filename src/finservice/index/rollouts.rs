@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pod::PodState;
 use crate::actions::{Answered, Said, hear};
@@ -24,14 +23,6 @@ pub enum CanaryObject {
     Good(Arc<CanaryRollout>),
     /// It does not: what can be read of it, and what cannot.
     Bad(Arc<CanaryRollout>, Arc<UnreadableField>),
-}
-
-impl CanaryObject {
-    /// Its metadata.
-    pub fn metadata(&self) -> &ObjectMeta {
-        let (Self::Good(object) | Self::Bad(object, _)) = self;
-        &object.metadata
-    }
 }
 
 /// What cannot be read of a CanaryRollout.
