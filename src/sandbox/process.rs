@@ -236,12 +236,25 @@ impl Supervisor {
         .is_some()
     }
 
-    /// Sends a signal to a process and all that it started.
+    /// Sends a signal to a process and all that it started. After [`Signal::Stop`] each of its threads is suspended
+    /// when this returns: until the first of them was scheduled, the others would go on for as long as the machine is
+    /// busy, and could still answer. Blocks this thread for that long.
     ///
     /// # Errors
-    /// When the supervisor is gone.
+    /// When the supervisor is gone, or the process is not suspended within ten seconds.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        self.order(&Order { op: "signal", name, signal: signal.number(), ..Order::default() })
+        self.order(&Order { op: "signal", name, signal: signal.number(), ..Order::default() })?;
+        let Some(Status::Running(pid)) = self.status(name).filter(|_| signal == Signal::Stop) else {
+            return Ok(());
+        };
+        let end = Instant::now() + ANSWER;
+        while !suspended(pid) {
+            if Instant::now() > end {
+                return Err(Error::new(format!("{name} is not suspended")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Ends a process: SIGTERM, then SIGKILL when its time of grace is up. Blocks this thread until it is gone.
@@ -309,6 +322,19 @@ impl Supervisor {
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// Whether no thread of it runs any more: all are suspended, or it has ended. Only Linux tells; elsewhere it is believed.
+fn suspended(pid: u32) -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state is the first letter after the program's name, which stands in brackets and may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
 
 impl Shared {
