@@ -12,6 +12,7 @@
 //! | [`items`] | a list read one by one while its text arrives |
 //! | [`key`] | what an object is known by |
 //! | [`lock`] | locks that a panic elsewhere does not spoil |
+//! | [`remote`] | calls to what is outside of this cluster: a deadline, and what a failure means |
 //! | [`raw_object`] | objects of any kind, read in one pass |
 //! | [`patch`] | how this operator writes |
 //! | [`permits`] | how much is asked of an API server at once |
@@ -42,6 +43,7 @@ pub mod permits;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod raw_object;
+pub(crate) mod remote;
 pub(crate) mod request;
 pub(crate) mod status_writer;
 pub(crate) mod telemetry;

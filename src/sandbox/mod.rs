@@ -8,6 +8,7 @@
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
 //! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
+//! | `ends` | played ends of what cannot be had on one machine, such as a cloud's API |
 //! | `process`, `error` | processes that never outlive this one; errors as people read them |
 //!
 //! A test that needs clouds asks [`pair`] for the one that its binary shares and takes namespaces of its own;
@@ -19,6 +20,7 @@ mod build;
 pub(crate) mod cloud;
 mod contexts;
 pub(crate) mod credentials;
+pub mod ends;
 pub(crate) mod error;
 pub(crate) mod flow;
 mod home;
