@@ -1,0 +1,294 @@
+//! Scenarios of authority: who takes it first, what is copied, and what proves nothing.
+
+use super::*;
+use crate::api::failovergroup::{Active, FailoverGroupSpec};
+
+const NOW: i64 = 1_795_000_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).expect("a time")
+}
+
+fn group() -> FailoverGroupSpec {
+    FailoverGroupSpec {
+        sites: vec!["a".to_owned(), "b".to_owned()],
+        initial_site: Some("a".to_owned()),
+        ..FailoverGroupSpec::default()
+    }
+}
+
+fn names(all: &[&str]) -> Vec<String> {
+    all.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn spec(epoch: i64, follows: i64, holders: &[&str]) -> AuthoritySpec {
+    let since = Some(Time(now()));
+    AuthoritySpec { epoch, follows, holders: names(holders), since, ..AuthoritySpec::default() }
+}
+
+fn open_primary() -> StoreShows {
+    StoreShows { primary: true, open: true, ..StoreShows::default() }
+}
+
+/// Everybody was read, and knows of none.
+fn nobody_knows() -> Knowledge {
+    Knowledge {
+        own: Some(AuthoritySpec::default()),
+        peers: vec![("b".to_owned(), Known::Read(None))],
+        witness: None,
+        stores: vec![("ledger".to_owned(), Known::Read(open_primary()))],
+        record: None,
+    }
+}
+
+fn unread<T>() -> Known<T> {
+    Known::NotYet("no answer within 5 s".to_owned())
+}
+
+fn decided(known: &Knowledge) -> Decision {
+    decide("a", &group(), known, now())
+}
+
+/// Carries out what is decided until nothing is left to do.
+fn settled(site: &str, group: &FailoverGroupSpec, known: &mut Knowledge) -> Decision {
+    for _ in 0..4 {
+        let decision = decide(site, group, known, now());
+        let Some(write) = decision.write.clone() else { return decision };
+        known.own = Some(write);
+    }
+    panic!("it does not settle: {known:?}");
+}
+
+#[test]
+fn the_initial_site_claims_once_everybody_was_read_and_knows_of_none() {
+    let mut known = nobody_knows();
+    let decision = decided(&known);
+    assert!(decision.first_claim);
+    let write = decision.write.expect("a claim");
+    assert_eq!((write.epoch, write.follows, write.promoted), (16, 0, Some(16)));
+    assert_eq!(write.holders, ["a"]);
+    assert_eq!(settled("a", &group(), &mut known).state, AuthorityState::Held);
+    let there = decide("b", &group(), &Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(write)))], ..nobody_knows() }, now());
+    assert_eq!(there.state, AuthorityState::Standby);
+    assert_eq!(there.write.map(|spec| (spec.epoch, spec.promoted)), Some((16, None)));
+}
+
+#[test]
+fn what_is_not_known_is_waited_for_and_named() {
+    let cases: [(&str, Box<dyn Fn(&mut Knowledge)>); 8] = [
+        ("site b has not been read: no answer", Box::new(|known| known.peers[0].1 = unread())),
+        ("the witness has not been read", Box::new(|known| known.witness = Some(unread()))),
+        ("store ledger has not been read", Box::new(|known| known.stores[0].1 = unread())),
+        (
+            "store ledger is no primary here",
+            Box::new(|known| known.stores[0].1 = Known::Read(StoreShows::default())),
+        ),
+        (
+            "does not let applications in",
+            Box::new(|known| known.stores[0].1 = Known::Read(StoreShows { open: false, ..open_primary() })),
+        ),
+        (
+            "has been ordered by ballot 17",
+            Box::new(|known| {
+                known.stores[0].1 = Known::Read(StoreShows { ballot: Some(17), ..open_primary() });
+            }),
+        ),
+        (
+            "b has claim 17 under way",
+            Box::new(|known| {
+                let claim = Claim { site: "b".to_owned(), ballot: 17, ..Claim::default() };
+                let spec = AuthoritySpec { claims: vec![claim], ..AuthoritySpec::default() };
+                known.peers[0].1 = Known::Read(Some(spec));
+            }),
+        ),
+        (
+            "store ledger shows epoch 17",
+            Box::new(|known| {
+                let shows = StoreShows { opened_at: Some(17), ballot: Some(17), ..StoreShows::default() };
+                known.stores[0].1 = Known::Read(shows);
+            }),
+        ),
+    ];
+    for (words, change) in cases {
+        let mut known = nobody_knows();
+        change(&mut known);
+        let decision = decided(&known);
+        assert!(decision.message.contains(words), "{words}: {}", decision.message);
+        assert!(!decision.first_claim, "{words}");
+        assert!(decision.ask_witness.is_none(), "{words}");
+        assert!(decision.write.is_none_or(|spec| spec.epoch == 0), "{words}");
+    }
+}
+
+#[test]
+fn another_site_and_a_group_without_an_initial_site_only_wait() {
+    let there = decide("b", &group(), &Knowledge { peers: vec![("a".to_owned(), Known::Read(None))], ..nobody_knows() }, now());
+    assert_eq!((there.state, there.write), (AuthorityState::Unclaimed, None));
+    assert_eq!(there.message, "nobody ever had authority; a is to take it");
+    let nobody = FailoverGroupSpec { initial_site: None, ..group() };
+    let decision = decide("a", &nobody, &nobody_knows(), now());
+    assert!(decision.message.contains("set spec.initialSite"), "{}", decision.message);
+    assert_eq!(decision.write, None);
+}
+
+#[test]
+fn with_a_witness_it_is_decided_there_first() {
+    let mut known = Knowledge { witness: Some(Known::Read(Vec::new())), ..nobody_knows() };
+    let decision = decided(&known);
+    let asked = Decided { after: 0, epoch: 16, holders: names(&["a"]) };
+    assert_eq!(decision.ask_witness.as_ref(), Some(&asked));
+    assert_eq!(decision.write, None, "nothing before that");
+    known.witness = Some(Known::Read(vec![asked]));
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Held);
+    assert_eq!(known.own.map(|own| own.promoted), Some(Some(16)));
+}
+
+#[test]
+fn a_group_that_is_active_everywhere_is_claimed_for_all_by_the_first_site() {
+    let group = FailoverGroupSpec { active: Some(Active::All), initial_site: None, ..group() };
+    let mut here = Knowledge { stores: Vec::new(), ..nobody_knows() };
+    assert_eq!(settled("a", &group, &mut here).state, AuthorityState::Held);
+    let own = here.own.expect("an Authority");
+    assert_eq!(own.holders, ["a", "b"]);
+    let mut there = Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(own)))], ..here_without(&nobody_knows()) };
+    assert_eq!(settled("b", &group, &mut there).state, AuthorityState::Held);
+    assert_eq!(there.own.map(|own| own.promoted), Some(Some(16)), "nothing is to be opened");
+}
+
+fn here_without(known: &Knowledge) -> Knowledge {
+    Knowledge { stores: Vec::new(), ..known.clone() }
+}
+
+#[test]
+fn a_lost_object_is_rebuilt_from_the_peer_and_serves_again() {
+    let mut known = Knowledge {
+        own: None,
+        peers: vec![("b".to_owned(), Known::Read(Some(spec(16, 0, &["a"]))))],
+        ..nobody_knows()
+    };
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Held);
+    assert_eq!(known.own.map(|own| (own.epoch, own.promoted)), Some((16, Some(16))));
+}
+
+#[test]
+fn a_lost_object_proves_nothing_while_the_peer_is_silent() {
+    let mut known = Knowledge { own: None, peers: vec![("b".to_owned(), unread())], ..nobody_knows() };
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Unclaimed);
+    assert!(decision.message.contains("site b has not been read"), "{}", decision.message);
+    assert_eq!(decision.stores_open, Some(true), "it goes on serving");
+}
+
+#[test]
+fn an_old_backup_is_rebuilt_from_the_own_primary() {
+    let shows = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
+    let mut known = Knowledge {
+        own: Some(spec(16, 0, &["a"])),
+        peers: vec![("b".to_owned(), unread())],
+        stores: vec![("ledger".to_owned(), Known::Read(shows))],
+        ..nobody_knows()
+    };
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Held);
+    let own = known.own.expect("an Authority");
+    assert_eq!((own.epoch, own.holders, own.promoted), (32, names(&["a"]), Some(32)));
+}
+
+#[test]
+fn a_greater_epoch_that_cannot_be_copied_is_lost_and_nothing_is_claimed() {
+    // The standby's row was replicated from a primary that was opened for an epoch of the other site.
+    let row = StoreShows { opened_at: Some(33), ballot: Some(33), ..StoreShows::default() };
+    let by_row = Knowledge {
+        own: Some(spec(16, 0, &["a"])),
+        peers: vec![("b".to_owned(), unread())],
+        stores: vec![("ledger".to_owned(), Known::Read(row))],
+        ..nobody_knows()
+    };
+    let by_record = Knowledge { record: Some(Known::Read(33)), stores: Vec::new(), ..by_row.clone() };
+    for known in [by_row, by_record] {
+        let decision = decided(&known);
+        assert_eq!(decision.state, AuthorityState::Lost);
+        assert_eq!(decision.write, None);
+        assert!(decision.message.contains("shows epoch 33"), "{}", decision.message);
+    }
+}
+
+#[test]
+fn the_witness_is_believed_where_the_peer_is_silent() {
+    let decided = vec![
+        Decided { after: 0, epoch: 16, holders: names(&["a"]) },
+        Decided { after: 16, epoch: 33, holders: names(&["b"]) },
+    ];
+    let mut known = Knowledge {
+        own: Some(spec(16, 0, &["a"])),
+        peers: vec![("b".to_owned(), unread())],
+        witness: Some(Known::Read(decided)),
+        ..nobody_knows()
+    };
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Standby);
+    let own = known.own.expect("an Authority");
+    assert_eq!((own.epoch, own.follows, own.holders), (33, 16, names(&["b"])));
+}
+
+#[test]
+fn claims_and_their_ends_are_copied_and_never_undone() {
+    let claim = |ballot, state| Claim { site: "b".to_owned(), ballot, follows: 16, state, ..Claim::default() };
+    let there = |claim| AuthoritySpec { claims: vec![claim], ..spec(16, 0, &["a"]) };
+    let with = |own: AuthoritySpec, there: AuthoritySpec| Knowledge {
+        own: Some(own),
+        peers: vec![("b".to_owned(), Known::Read(Some(there)))],
+        ..nobody_knows()
+    };
+    let copied = |known: &Knowledge| decided(known).write.map(|own| own.claims);
+    let open = there(claim(17, ClaimState::Open));
+    assert_eq!(copied(&with(spec(16, 0, &["a"]), open.clone())), Some(vec![claim(17, ClaimState::Open)]));
+    let ended = there(claim(17, ClaimState::Withdrawn));
+    assert_eq!(copied(&with(AuthoritySpec { promoted: Some(16), ..open.clone() }, ended.clone())), Some(vec![claim(17, ClaimState::Withdrawn)]));
+    // An old backup of the other site shows the claim open again.
+    let known = with(AuthoritySpec { promoted: Some(16), ..ended }, open);
+    assert_eq!(decided(&known).write, None);
+    assert_eq!(known.greatest_ballot(), 17);
+}
+
+proptest::proptest! {
+    /// What is written never breaks the transition rules of the definition, whatever is shown; and it settles.
+    #[test]
+    fn epochs_only_rise_and_it_settles(
+        own in proptest::option::of(0i64..70),
+        peer in proptest::option::of(proptest::option::of(0i64..70)),
+        opened in proptest::option::of(16i64..70),
+        primary: bool,
+        witness in proptest::option::of(0i64..70),
+        record in proptest::option::of(0i64..70),
+        site in 0usize..2,
+    ) {
+        let of = |epoch: i64| match epoch {
+            ..16 => AuthoritySpec::default(),
+            epoch => spec(epoch, epoch - 16, &[if epoch % 2 == 0 { "a" } else { "b" }]),
+        };
+        let (here, there) = [("a", "b"), ("b", "a")][site];
+        let shows = StoreShows { primary, open: primary, opened_at: opened, ballot: opened };
+        let decided = |epoch: i64| Decided { after: 0, epoch, holders: of(epoch).holders };
+        let mut known = Knowledge {
+            own: own.map(of),
+            peers: vec![(there.to_owned(), peer.map_or_else(unread, |peer| Known::Read(peer.map(of))))],
+            witness: witness.map(|epoch| Known::Read(if epoch < 16 { Vec::new() } else { vec![decided(epoch)] })),
+            stores: vec![("ledger".to_owned(), Known::Read(shows))],
+            record: record.map(Known::Read),
+        };
+        let before = known.own.clone().unwrap_or_default();
+        for _ in 0..4 {
+            let decision = decide(here, &group(), &known, now());
+            let Some(next) = decision.write else { return Ok(()) };
+            proptest::prop_assert!(next.epoch >= before.epoch);
+            proptest::prop_assert!(next.epoch != before.epoch || next.holders == before.holders);
+            proptest::prop_assert!(next.promoted.unwrap_or(0) <= next.epoch);
+            proptest::prop_assert_eq!(next.epoch == 0, next.holders.is_empty());
+            known.own = Some(next);
+        }
+        proptest::prop_assert!(false, "it does not settle: {known:?}");
+    }
+}

@@ -1,0 +1,17 @@
+//! Authority: who may write, for each FailoverGroup, as this site knows it.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`known`] | what one site, the witness and the stores show; pure |
+//! | [`decide`] | what this site is to believe, and how it stands: lines 1 to 5 of the protocol; pure |
+//! | [`answer`] | what `/authority/GROUP` says: line 15 of the protocol; pure |
+//! | [`server`] | `banyan authority`, which says it, without a leader and from its last knowledge |
+//! | [`view`] | the small view that other reconcilers get: does this site have authority over that service? |
+//!
+//! [The protocol](../../docs/protocol.md) has the numbers of these lines.
+
+pub mod answer;
+pub mod decide;
+pub mod known;
+pub mod server;
+pub mod view;
