@@ -32,6 +32,19 @@ pub const TOKEN: &str = "^[A-Za-z0-9_-]+$";
 pub const TOKEN_VALUE: &str = "^[A-Za-z0-9_.:/=@ -]+$";
 /// A path of a request.
 pub const PATH: &str = "^/";
+/// A path of a request, of printable characters.
+pub const REQUEST_PATH: &str = r"^/[!-~]*$";
+/// The id of something at Cloudflare.
+pub const CLOUDFLARE_ID: &str = "^[0-9a-f]{32}$";
+/// The id of a hosted zone of Route 53, without `/hostedzone/`.
+pub const ROUTE53_ID: &str = "^[A-Z0-9]{1,32}$";
+/// The id of a health check of Route 53.
+pub const HEALTH_CHECK_ID: &str = "^[0-9a-z][-0-9a-z]*$";
+/// An IPv4 address.
+pub const IPV4: &str =
+    "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";
+/// An IPv6 address, roughly.
+pub const IPV6: &str = "^[0-9a-f]*:[0-9a-f:]*:[0-9a-f.:]*$";
 /// A URL.
 pub const URL: &str = r"^https?://[^\s/]+";
 /// A gateway, in another namespace or in the service's own.
@@ -76,6 +89,16 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         TOKEN => "must be letters, digits, underscores and dashes, such as x-canary",
         TOKEN_VALUE => "must be letters, digits, spaces and any of _ . : / = @ -",
         PATH => "must begin with a slash, such as /metrics",
+        REQUEST_PATH => "must begin with a slash and hold no space, such as /healthz",
+        CLOUDFLARE_ID => {
+            "must be an id of Cloudflare: 32 lower-case hexadecimal digits, as the dashboard shows them"
+        }
+        ROUTE53_ID => "must be the id of a hosted zone, such as Z0123456789ABC, without /hostedzone/",
+        HEALTH_CHECK_ID => {
+            "must be the id of a health check, such as 1a2b3c4d-0000-1111-2222-333344445555"
+        }
+        IPV4 => "must be an IPv4 address, such as 192.0.2.10",
+        IPV6 => "must be an IPv6 address in lower case, such as 2001:db8::10",
         URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",
         GATEWAY => "must be namespace/name, or name alone for a gateway in the service's own namespace",
         AWS_ROLE => "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/transaction",
