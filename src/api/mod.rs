@@ -19,6 +19,7 @@ pub(crate) mod patterns;
 mod reference;
 pub(crate) mod schema;
 pub mod units;
+pub mod witness;
 pub(crate) mod workload;
 
 pub use action::{Action, ActionSpec, ActionStatus};

@@ -45,6 +45,13 @@ pub const FIELD_PATH: &str = r"^(metadata\.(name|namespace|uid|(labels|annotatio
 /// A resource of a container that a variable may hold.
 pub const CONTAINER_RESOURCE: &str =
     "^(limits|requests)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)$";
+/// A place in object storage, or a folder.
+pub const WITNESS_URL: &str = "^((s3|gs|az)://[a-z0-9][-._a-z0-9]{1,61}[a-z0-9]|file:///[A-Za-z0-9][-A-Za-z0-9._=]*)(/[A-Za-z0-9][-A-Za-z0-9._=]*)*/?$";
+/// The region of a bucket.
+pub const WITNESS_REGION: &str = "^[a-z0-9]+(-[a-z0-9]+)*$";
+/// Where an object store answers: TLS, except to the machine itself.
+pub const WITNESS_ENDPOINT: &str =
+    r"^(https://[^\s/@?#]+|http://(localhost|127([.][0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?)(/[^\s?#]*)?$";
 
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
@@ -86,6 +93,13 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be a field that a pod can tell its containers, such as metadata.name, spec.nodeName or status.podIP"
         }
         CONTAINER_RESOURCE => "must be limits or requests and a resource, such as limits.memory",
+        WITNESS_URL => {
+            "must be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder, each part of the prefix with a letter or digit first"
+        }
+        WITNESS_REGION => "must be a cloud's region, such as us-east-2",
+        WITNESS_ENDPOINT => {
+            "must begin with https:// and name a host, such as https://objects.example; http:// is for this machine alone (localhost, 127.0.0.1, [::1])"
+        }
         _ => return None,
     })
 }
