@@ -18,7 +18,9 @@ pub(crate) mod patterns;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod traffic;
 pub mod units;
+pub mod witness;
 pub(crate) mod workload;
 
 pub use action::{Action, ActionSpec, ActionStatus};

@@ -32,6 +32,19 @@ pub const TOKEN: &str = "^[A-Za-z0-9_-]+$";
 pub const TOKEN_VALUE: &str = "^[A-Za-z0-9_.:/=@ -]+$";
 /// A path of a request.
 pub const PATH: &str = "^/";
+/// A path of a request, of printable characters.
+pub const REQUEST_PATH: &str = r"^/[!-~]*$";
+/// The id of something at Cloudflare.
+pub const CLOUDFLARE_ID: &str = "^[0-9a-f]{32}$";
+/// The id of a hosted zone of Route 53, without `/hostedzone/`.
+pub const ROUTE53_ID: &str = "^[A-Z0-9]{1,32}$";
+/// The id of a health check of Route 53.
+pub const HEALTH_CHECK_ID: &str = "^[0-9a-z][-0-9a-z]*$";
+/// An IPv4 address.
+pub const IPV4: &str =
+    "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";
+/// An IPv6 address, roughly.
+pub const IPV6: &str = "^[0-9a-f]*:[0-9a-f:]*:[0-9a-f.:]*$";
 /// A URL.
 pub const URL: &str = r"^https?://[^\s/]+";
 /// A gateway, in another namespace or in the service's own.
@@ -45,6 +58,13 @@ pub const FIELD_PATH: &str = r"^(metadata\.(name|namespace|uid|(labels|annotatio
 /// A resource of a container that a variable may hold.
 pub const CONTAINER_RESOURCE: &str =
     "^(limits|requests)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)$";
+/// A place in object storage, or a folder.
+pub const WITNESS_URL: &str = "^((s3|gs|az)://[a-z0-9][-._a-z0-9]{1,61}[a-z0-9]|file:///[A-Za-z0-9][-A-Za-z0-9._=]*)(/[A-Za-z0-9][-A-Za-z0-9._=]*)*/?$";
+/// The region of a bucket.
+pub const WITNESS_REGION: &str = "^[a-z0-9]+(-[a-z0-9]+)*$";
+/// Where an object store answers: TLS, except to the machine itself.
+pub const WITNESS_ENDPOINT: &str =
+    r"^(https://[^\s/@?#]+|http://(localhost|127([.][0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?)(/[^\s?#]*)?$";
 
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
@@ -76,6 +96,16 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         TOKEN => "must be letters, digits, underscores and dashes, such as x-canary",
         TOKEN_VALUE => "must be letters, digits, spaces and any of _ . : / = @ -",
         PATH => "must begin with a slash, such as /metrics",
+        REQUEST_PATH => "must begin with a slash and hold no space, such as /healthz",
+        CLOUDFLARE_ID => {
+            "must be an id of Cloudflare: 32 lower-case hexadecimal digits, as the dashboard shows them"
+        }
+        ROUTE53_ID => "must be the id of a hosted zone, such as Z0123456789ABC, without /hostedzone/",
+        HEALTH_CHECK_ID => {
+            "must be the id of a health check, such as 1a2b3c4d-0000-1111-2222-333344445555"
+        }
+        IPV4 => "must be an IPv4 address, such as 192.0.2.10",
+        IPV6 => "must be an IPv6 address in lower case, such as 2001:db8::10",
         URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",
         GATEWAY => "must be namespace/name, or name alone for a gateway in the service's own namespace",
         AWS_ROLE => "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/transaction",
@@ -86,6 +116,13 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be a field that a pod can tell its containers, such as metadata.name, spec.nodeName or status.podIP"
         }
         CONTAINER_RESOURCE => "must be limits or requests and a resource, such as limits.memory",
+        WITNESS_URL => {
+            "must be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder, each part of the prefix with a letter or digit first"
+        }
+        WITNESS_REGION => "must be a cloud's region, such as us-east-2",
+        WITNESS_ENDPOINT => {
+            "must begin with https:// and name a host, such as https://objects.example; http:// is for this machine alone (localhost, 127.0.0.1, [::1])"
+        }
         _ => return None,
     })
 }
