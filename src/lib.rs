@@ -8,6 +8,7 @@
 //! | [`actions`] | what people say in mid-course, to any kind of object |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
+//! | [`authority`] | who may write, for each group: what a site believes, and what it answers |
 //! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
@@ -20,6 +21,7 @@
 
 pub mod actions;
 pub mod api;
+pub mod authority;
 pub mod canary;
 pub mod cli;
 pub mod cloudcluster;

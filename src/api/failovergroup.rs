@@ -122,7 +122,7 @@ pub enum Active {
 }
 
 /// The FinServices that move.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Services {
     /// Their namespaces.

@@ -58,6 +58,8 @@ use super::workload::{
     .message("mesh.mtls must not be Strict while legacy is set: the old backend has no certificate of the mesh"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || self.traffic != 'Pulled' || (!has(self.ingress) && !has(self.legacy))")
     .message("traffic Pulled takes no ingress and no legacy: such a service fetches its work and is sent no requests"))]
+#[x_kube(validation = Rule::new("!has(self.standby) || (has(self.traffic) && self.traffic == 'Pulled')")
+    .message("standby is for traffic Pulled: a service that is sent requests keeps the pods that placement[].capacityPercent asks for"))]
 #[x_kube(validation = Rule::new("(has(self.traffic) && self.traffic == 'Pulled') || (has(self.ports) && self.ports.size() > 0)")
     .message("ports must not be empty unless traffic is Pulled"))]
 #[x_kube(validation = Rule::new("!has(self.sites) || !has(self.placement) || self.sites.all(s, self.placement.exists(p, p.cluster == s))")
@@ -156,6 +158,9 @@ pub struct FinServiceSpec {
     /// How work reaches the service. Defaults to Requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// What a service with `traffic: Pulled` does at a site without authority over its FailoverGroup. Defaults to Cold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby: Option<Standby>,
     /// Requests and limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -262,6 +267,16 @@ pub enum Traffic {
     /// It fetches its work, as a Kafka consumer does; a weight is a share of pods, and zero is no
     /// pods.
     Pulled,
+}
+
+/// What a service that fetches its work does at a site without authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Standby {
+    /// It has no pods: MirrorMaker writes no offsets into a group that has members.
+    #[default]
+    Cold,
+    /// Its pods stay. They must not consume by themselves.
+    Warm,
 }
 
 /// The bound of `status.record`. What does not fit is left out of it, and read when an operator starts: sixty-four

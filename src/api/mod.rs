@@ -5,10 +5,12 @@
 
 pub mod action;
 pub mod analysis;
+pub mod authority;
 pub(crate) mod canaryrollout;
 pub mod canarystatus;
 pub(crate) mod cloudcluster;
 pub(crate) mod conditions;
+pub mod failovergroup;
 pub(crate) mod finservice;
 pub mod labels;
 pub(crate) mod network;
@@ -18,15 +20,18 @@ pub(crate) mod patterns;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod store;
 pub mod traffic;
 pub mod units;
 pub mod witness;
 pub(crate) mod workload;
 
 pub use action::{Action, ActionSpec, ActionStatus};
+pub use authority::{Authority, AuthoritySpec, AuthorityStatus};
 pub use canaryrollout::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus};
 pub use cloudcluster::{CloudCluster, CloudClusterSpec, CloudClusterStatus};
 pub use conditions::{Problem, Severity};
+pub use failovergroup::{FailoverGroup, FailoverGroupSpec, FailoverGroupStatus};
 pub use finservice::{FinService, FinServiceSpec, FinServiceStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -37,8 +42,15 @@ pub const GROUP: &str = "banyan.dev";
 
 /// The definitions of the resources, as they are to be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [FinService::crd(), CanaryRollout::crd(), Action::crd(), CloudCluster::crd()]
-        .into_iter()
-        .map(schema::bounded)
-        .collect()
+    [
+        FinService::crd(),
+        CanaryRollout::crd(),
+        Action::crd(),
+        CloudCluster::crd(),
+        FailoverGroup::crd(),
+        Authority::crd(),
+    ]
+    .into_iter()
+    .map(schema::bounded)
+    .collect()
 }

@@ -61,16 +61,27 @@ fn decide(asked: &Asked<'_>) -> (bool, String) {
     }
     if spec.epoch == 0 {
         return match status.and_then(|status| status.stores_open) {
-            Some(true) => with(application, "nobody ever had authority, and this site serves as before".to_owned()),
-            Some(false) => (false, "nobody ever had authority, and a store of the group is no open primary here".to_owned()),
-            None => (false, "nobody ever had authority, and the stores of the group have not been read yet".to_owned()),
+            Some(true) => {
+                with(application, "nobody ever had authority, and this site serves as before".to_owned())
+            }
+            Some(false) => (
+                false,
+                "nobody ever had authority, and a store of the group is no open primary here".to_owned(),
+            ),
+            None => (
+                false,
+                "nobody ever had authority, and the stores of the group have not been read yet".to_owned(),
+            ),
         };
     }
     if !spec.holders.iter().any(|holder| holder == site) {
         return (false, format!("{} has authority in epoch {}", spec.holders.join(", "), spec.epoch));
     }
     if spec.promoted != Some(spec.epoch) {
-        return (false, format!("this site has authority in epoch {}, and its stores are not open yet", spec.epoch));
+        return (
+            false,
+            format!("this site has authority in epoch {}, and its stores are not open yet", spec.epoch),
+        );
     }
     with(application, format!("this site has authority in epoch {}", spec.epoch))
 }
@@ -78,7 +89,9 @@ fn decide(asked: &Asked<'_>) -> (bool, String) {
 /// Yes, unless the application says otherwise.
 fn with(application: Option<&Result<(), String>>, why: String) -> (bool, String) {
     match application {
-        Some(Err(error)) => (false, format!("{why}, but the application does not answer through the gateway: {error}")),
+        Some(Err(error)) => {
+            (false, format!("{why}, but the application does not answer through the gateway: {error}"))
+        }
         _ => (true, why),
     }
 }
@@ -96,7 +109,12 @@ mod tests {
         AuthorityStatus { state: Some(state), stores_open, ..AuthorityStatus::default() }
     }
 
-    fn ask(spec: &AuthoritySpec, status: Option<&AuthorityStatus>, peers: &[Answer], app: Option<Result<(), String>>) -> (bool, String) {
+    fn ask(
+        spec: &AuthoritySpec,
+        status: Option<&AuthorityStatus>,
+        peers: &[Answer],
+        app: Option<Result<(), String>>,
+    ) -> (bool, String) {
         let asked = Asked { site: "a", group: "pay", spec, status, peers, application: app.as_ref() };
         let said = answer(&asked);
         (said.active, said.why)
@@ -105,14 +123,18 @@ mod tests {
     #[test]
     fn exactly_the_holder_whose_stores_are_open_is_active() {
         assert!(ask(&spec(16, &["a"]), None, &[], None).0);
-        assert_eq!(ask(&spec(17, &["b"]), None, &[], None), (false, "b has authority in epoch 17".to_owned()));
+        assert_eq!(
+            ask(&spec(17, &["b"]), None, &[], None),
+            (false, "b has authority in epoch 17".to_owned())
+        );
         let closed = AuthoritySpec { promoted: Some(0), ..spec(32, &["a"]) };
         assert!(ask(&closed, None, &[], None).1.contains("not open yet"));
     }
 
     #[test]
     fn while_nobody_ever_had_authority_all_serve_as_before() {
-        let unclaimed = |open| ask(&spec(0, &[]), Some(&status(AuthorityState::Unclaimed, open)), &[], None).0;
+        let unclaimed =
+            |open| ask(&spec(0, &[]), Some(&status(AuthorityState::Unclaimed, open)), &[], None).0;
         assert!(unclaimed(Some(true)));
         assert!(!unclaimed(Some(false)), "a standby never was active");
         assert!(!unclaimed(None));
@@ -120,7 +142,14 @@ mod tests {
 
     #[test]
     fn a_greater_epoch_elsewhere_ends_it_without_the_api_server() {
-        let there = answer(&Asked { site: "b", group: "pay", spec: &spec(33, &["b"]), status: None, peers: &[], application: None });
+        let there = answer(&Asked {
+            site: "b",
+            group: "pay",
+            spec: &spec(33, &["b"]),
+            status: None,
+            peers: &[],
+            application: None,
+        });
         assert!(there.active);
         let (active, why) = ask(&spec(16, &["a"]), None, &[there.clone()], None);
         assert_eq!((active, why.as_str()), (false, "b says that b has authority in epoch 33"));

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::known::{Decided, Knowledge, Known, StoreShows, further};
 use crate::api::FailoverGroupSpec;
-use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, Claim, ClaimState, next_ballot};
+use crate::api::authority::{
+    AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, Claim, ClaimState, next_ballot,
+};
 
 /// What is to be done about an Authority.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +47,8 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
 
 /// Whether each store is an open primary here.
 fn stores_open(known: &Knowledge) -> Option<bool> {
-    let open = |(_, store): &(String, Known<StoreShows>)| {
-        store.read().map(|shows| shows.primary && shows.open)
-    };
+    let open =
+        |(_, store): &(String, Known<StoreShows>)| store.read().map(|shows| shows.primary && shows.open);
     // One that is known to be closed decides, whatever is not known of others.
     let all: Vec<Option<bool>> = known.stores.iter().map(open).collect();
     if all.contains(&Some(false)) {
@@ -165,9 +166,10 @@ fn claim_first(
     let everywhere = group.is_active_everywhere();
     let claimant = if everywhere { group.sites.first() } else { group.initial_site.as_ref() };
     let Some(claimant) = claimant else {
-        decision.message = "nobody ever had authority; set spec.initialSite of the FailoverGroup to the site that is \
+        decision.message =
+            "nobody ever had authority; set spec.initialSite of the FailoverGroup to the site that is \
                             active now"
-            .to_owned();
+                .to_owned();
         return;
     };
     if claimant != site {
@@ -175,7 +177,8 @@ fn claim_first(
         return;
     }
     if let Some(why) = waits_for(known) {
-        decision.message = format!("nobody ever had authority; this site takes it once that is certain: {why}");
+        decision.message =
+            format!("nobody ever had authority; this site takes it once that is certain: {why}");
         return;
     }
     let place = group.sites.iter().position(|named| named == site).unwrap_or_default();

@@ -68,7 +68,12 @@ fn the_initial_site_claims_once_everybody_was_read_and_knows_of_none() {
     assert_eq!((write.epoch, write.follows, write.promoted), (16, 0, Some(16)));
     assert_eq!(write.holders, ["a"]);
     assert_eq!(settled("a", &group(), &mut known).state, AuthorityState::Held);
-    let there = decide("b", &group(), &Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(write)))], ..nobody_knows() }, now());
+    let there = decide(
+        "b",
+        &group(),
+        &Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(write)))], ..nobody_knows() },
+        now(),
+    );
     assert_eq!(there.state, AuthorityState::Standby);
     assert_eq!(there.write.map(|spec| (spec.epoch, spec.promoted)), Some((16, None)));
 }
@@ -122,7 +127,12 @@ fn what_is_not_known_is_waited_for_and_named() {
 
 #[test]
 fn another_site_and_a_group_without_an_initial_site_only_wait() {
-    let there = decide("b", &group(), &Knowledge { peers: vec![("a".to_owned(), Known::Read(None))], ..nobody_knows() }, now());
+    let there = decide(
+        "b",
+        &group(),
+        &Knowledge { peers: vec![("a".to_owned(), Known::Read(None))], ..nobody_knows() },
+        now(),
+    );
     assert_eq!((there.state, there.write), (AuthorityState::Unclaimed, None));
     assert_eq!(there.message, "nobody ever had authority; a is to take it");
     let nobody = FailoverGroupSpec { initial_site: None, ..group() };
@@ -151,7 +161,8 @@ fn a_group_that_is_active_everywhere_is_claimed_for_all_by_the_first_site() {
     assert_eq!(settled("a", &group, &mut here).state, AuthorityState::Held);
     let own = here.own.expect("an Authority");
     assert_eq!(own.holders, ["a", "b"]);
-    let mut there = Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(own)))], ..here_without(&nobody_knows()) };
+    let mut there =
+        Knowledge { peers: vec![("a".to_owned(), Known::Read(Some(own)))], ..here_without(&nobody_knows()) };
     assert_eq!(settled("b", &group, &mut there).state, AuthorityState::Held);
     assert_eq!(there.own.map(|own| own.promoted), Some(Some(16)), "nothing is to be opened");
 }
@@ -235,7 +246,8 @@ fn the_witness_is_believed_where_the_peer_is_silent() {
 
 #[test]
 fn claims_and_their_ends_are_copied_and_never_undone() {
-    let claim = |ballot, state| Claim { site: "b".to_owned(), ballot, follows: 16, state, ..Claim::default() };
+    let claim =
+        |ballot, state| Claim { site: "b".to_owned(), ballot, follows: 16, state, ..Claim::default() };
     let there = |claim| AuthoritySpec { claims: vec![claim], ..spec(16, 0, &["a"]) };
     let with = |own: AuthoritySpec, there: AuthoritySpec| Knowledge {
         own: Some(own),
@@ -246,7 +258,10 @@ fn claims_and_their_ends_are_copied_and_never_undone() {
     let open = there(claim(17, ClaimState::Open));
     assert_eq!(copied(&with(spec(16, 0, &["a"]), open.clone())), Some(vec![claim(17, ClaimState::Open)]));
     let ended = there(claim(17, ClaimState::Withdrawn));
-    assert_eq!(copied(&with(AuthoritySpec { promoted: Some(16), ..open.clone() }, ended.clone())), Some(vec![claim(17, ClaimState::Withdrawn)]));
+    assert_eq!(
+        copied(&with(AuthoritySpec { promoted: Some(16), ..open.clone() }, ended.clone())),
+        Some(vec![claim(17, ClaimState::Withdrawn)])
+    );
     // An old backup of the other site shows the claim open again.
     let known = with(AuthoritySpec { promoted: Some(16), ..ended }, open);
     assert_eq!(decided(&known).write, None);

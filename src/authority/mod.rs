@@ -5,12 +5,14 @@
 //! | [`known`] | what one site, the witness and the stores show; pure |
 //! | [`decide`] | what this site is to believe, and how it stands: lines 1 to 5 of the protocol; pure |
 //! | [`answer`] | what `/authority/GROUP` says: line 15 of the protocol; pure |
+//! | [`book`] | what `banyan authority` knows |
 //! | [`server`] | `banyan authority`, which says it, without a leader and from its last knowledge |
 //! | [`view`] | the small view that other reconcilers get: does this site have authority over that service? |
 //!
 //! [The protocol](../../docs/protocol.md) has the numbers of these lines.
 
 pub mod answer;
+pub(crate) mod book;
 pub mod decide;
 pub mod known;
 pub mod server;

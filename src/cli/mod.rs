@@ -1,5 +1,6 @@
 //! The commands of `banyan`.
 
+pub mod authority;
 pub(crate) mod canary;
 pub(crate) mod canary_table;
 pub mod cluster;
@@ -27,6 +28,8 @@ pub struct Cli {
 enum Command {
     /// Runs the operator of one cluster
     Run(run::RunOptions),
+    /// Says to load balancers whether this site has authority over a FailoverGroup
+    Authority(authority::AuthorityOptions),
     /// Shows where rollouts stand, and speaks to them in mid-course
     Canary(canary::CanaryOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
@@ -49,6 +52,7 @@ enum Command {
 pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
     match cli.command {
         Command::Run(options) => Ok(run::run(options, operator::Operator::new).await?),
+        Command::Authority(options) => Ok(authority::main(options).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,

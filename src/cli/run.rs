@@ -310,7 +310,7 @@ fn task_ended(task: &'static str, error: &tokio::task::JoinError) -> RunError {
 }
 
 /// Triggers `shutdown` at the first SIGTERM or SIGINT; ends the process at the second.
-fn hear_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+pub(crate) fn hear_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -338,7 +338,7 @@ fn host_name() -> String {
 }
 
 /// Checks the name of a site: it is the name of a CloudCluster, and a label's value.
-fn site(value: &str) -> Result<String, String> {
+pub(crate) fn site(value: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let edges = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if (1..=63).contains(&value.len())

@@ -16,6 +16,7 @@ use super::write::feature_flag::FlagSetter;
 use super::write::rollout_status::RolloutStatuses;
 use crate::actions::{Actions, Target};
 use crate::api::action::TargetKind;
+use crate::authority::view::Authorities;
 use crate::cloudcluster::controller::SitesHandle;
 use crate::cloudcluster::sites::Sites;
 use crate::judge::hub::{Follow, Hub, Wake};
@@ -48,6 +49,14 @@ pub enum ControllerError {
     Source(#[from] BuiltInError),
 }
 
+/// What this controller has to do with FailoverGroups.
+pub struct Groups {
+    /// The index, from which their controller reads FinServices.
+    pub(crate) index: Arc<Mutex<Index>>,
+    /// How this site stands for each group; `None` until that is known.
+    pub authorities: watch::Receiver<Option<Authorities>>,
+}
+
 /// What this controller alone needs to be told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -64,12 +73,13 @@ pub struct Options {
 pub async fn run(
     context: Context,
     options: Options,
+    groups: Groups,
     sites: SitesHandle,
     actions: Actions,
     gate: Gate,
 ) -> Result<(), ControllerError> {
     let SitesHandle { mut sites, peers } = sites;
-    let index = Arc::new(Mutex::new(Index::new(&context.site)));
+    let Groups { index, mut authorities } = groups;
     let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
     let calls_changed = Arc::new(tokio::sync::Notify::new());
     let watches = Watches {
@@ -101,9 +111,14 @@ pub async fn run(
         known = sites.wait_for(Option::is_some) => known.map(|known| known.clone()),
         () = context.shutdown.cancelled() => return Ok(()),
     };
+    let standing = tokio::select! {
+        known = authorities.wait_for(Option::is_some) => known.map(|known| known.clone()),
+        () = context.shutdown.cancelled() => return Ok(()),
+    };
     let keys = {
         let mut index = lock(&index);
         index.set_sites(known.ok().flatten().ok_or(ControllerError::WatchEnded)?);
+        index.set_authorities(standing.ok().flatten().ok_or(ControllerError::WatchEnded)?);
         index.refresh_cycles();
         index.keys()
     };
@@ -111,6 +126,7 @@ pub async fn run(
     queue.add_all(keys, Lane::Normal);
     gate.open();
     tasks.spawn(follow_sites(sites, Arc::clone(&index), queue.clone()));
+    tasks.spawn(follow_authorities(authorities, Arc::clone(&index), queue.clone()));
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
     let hub = Arc::new(Hub::default());
     let sources = Arc::new(Sources::new(context.client.clone(), &options.proxies)?);
@@ -155,6 +171,19 @@ async fn follow_sites(
     while sites.changed().await.is_ok() {
         let now = sites.borrow_and_update().clone().unwrap_or_default();
         let concerned = lock(&index).set_sites(now);
+        queue.add_all(concerned, Lane::Normal);
+    }
+}
+
+/// Takes over how this site stands for each FailoverGroup, for ever.
+async fn follow_authorities(
+    mut authorities: watch::Receiver<Option<Authorities>>,
+    index: Arc<Mutex<Index>>,
+    queue: Queue<Key>,
+) {
+    while authorities.changed().await.is_ok() {
+        let now = authorities.borrow_and_update().clone().unwrap_or_default();
+        let concerned = lock(&index).set_authorities(now);
         queue.add_all(concerned, Lane::Normal);
     }
 }

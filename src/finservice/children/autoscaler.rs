@@ -78,7 +78,7 @@ mod tests {
         let placement =
             |cluster: &str, capacity_percent| Placement { cluster: cluster.to_owned(), capacity_percent };
         spec.placement = Some(vec![placement(testing::SITE, Some(50)), placement("elsewhere", None)]);
-        let spec = crate::finservice::plan::placement::effective(&spec, testing::SITE);
+        let spec = crate::finservice::plan::placement::effective(&spec, testing::SITE, None);
         let child = build(&testing::scope(&spec), "bcdfghjklm", None).expect("an autoscaler");
         assert_eq!(
             (&child.body["spec"]["minReplicas"], &child.body["spec"]["maxReplicas"]),

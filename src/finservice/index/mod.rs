@@ -20,6 +20,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::FinService;
+use crate::authority::view::{Authorities, Standing};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::Kind;
 use crate::finservice::plan::{child_digests, revision};
@@ -60,6 +61,8 @@ pub struct Observed {
     pub site: Arc<str>,
     /// The sites that are described here.
     pub sites: Sites,
+    /// How this site stands for its FailoverGroup; `None` if it is in none.
+    pub authority: Option<Standing>,
     /// The FinService.
     pub service: Arc<FinService>,
     /// Its children.
@@ -91,6 +94,7 @@ pub struct Observed {
 pub struct Index {
     site: Arc<str>,
     sites: Sites,
+    authorities: Authorities,
     entries: HashMap<Key, Entry>,
     strangers: BTreeMap<Key, Vec<(Kind, Stranger)>>,
     handed_over: HashMap<Key, BTreeSet<Key>>,
@@ -357,6 +361,29 @@ impl Index {
         if news { self.keys() } else { BTreeSet::new() }
     }
 
+    /// Takes in how this site stands for each FailoverGroup. Returns whom it concerns: the FinServices of the groups that
+    /// are news.
+    pub fn set_authorities(&mut self, authorities: Authorities) -> BTreeSet<Key> {
+        let before = std::mem::replace(&mut self.authorities, authorities);
+        let changed: Vec<_> = self.authorities.changed(&before).collect();
+        if changed.is_empty() {
+            return BTreeSet::new();
+        }
+        let concerned = self.services().filter(|(key, service)| {
+            let labels = service.metadata.labels.as_ref();
+            changed.iter().any(|group| group.services.contains(&key.namespace, labels))
+        });
+        concerned.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// All FinServices that can be read.
+    pub fn services(&self) -> impl Iterator<Item = (&Key, &Arc<FinService>)> {
+        self.entries.iter().filter_map(|(key, entry)| match &entry.service {
+            Some(Parsed::Good(service)) => Some((key, service)),
+            _ => None,
+        })
+    }
+
     /// Takes in whether the cluster has a kind. Returns whom it concerns: all, if that is news.
     pub fn kind(&mut self, kind: Kind, there: bool) -> BTreeSet<Key> {
         let news = if there { self.kinds.insert(kind) } else { self.kinds.remove(&kind) };
@@ -454,6 +481,7 @@ impl Index {
         Some(Observed {
             site: Arc::clone(&self.site),
             sites: self.sites.clone(),
+            authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
             service: Arc::clone(service),
             children: entry.children.clone(),
             strangers,

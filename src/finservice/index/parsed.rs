@@ -40,6 +40,8 @@ pub(super) fn differ(known: &FinService, now: &FinService) -> bool {
     known.metadata.generation != now.metadata.generation
         || known.metadata.uid != now.metadata.uid
         || known.metadata.annotations != now.metadata.annotations
+        // By its labels a FailoverGroup has it, or has it not.
+        || known.metadata.labels != now.metadata.labels
         || known.metadata.deletion_timestamp != now.metadata.deletion_timestamp
         || known.status != now.status
 }

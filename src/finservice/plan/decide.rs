@@ -115,7 +115,12 @@ fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
 /// It is to run here.
 fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
-    let spec = placement::effective(&seen.service.spec, &seen.site);
+    let spec = placement::effective(&seen.service.spec, &seen.site, seen.authority.as_ref());
+    if let Some(standing) = seen.authority.as_ref().filter(|standing| standing.stands_by) {
+        let holders = standing.holders.join(", ");
+        plan.reasons
+            .push(format!("stands by: {holders} has authority over FailoverGroup {}", standing.group));
+    }
     warnings::of_spec(&spec, seen, plan);
     let scope = Scope {
         namespace: seen.service.metadata.namespace.as_deref().unwrap_or_default(),

@@ -1,8 +1,10 @@
 //! Where a FinService runs, and what is different there. Pure.
 
 use crate::api::FinServiceSpec;
+use crate::api::finservice::{Standby, Traffic};
 use crate::api::operations::Residency;
 use crate::api::workload::{EnvVar, Scale};
+use crate::authority::view::Standing;
 
 /// Whether a FinService runs on this site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,10 @@ pub fn decide(spec: &FinServiceSpec, site: &str, served: Option<&[Residency]>) -
 /// The spec as it holds on this site: overrides merged, the number of pods taken in the percentage
 /// that `placement` asks for. An autoscaler keeps its `max`: a standby site must be able to grow to
 /// the whole load in a failover.
-pub fn effective(spec: &FinServiceSpec, site: &str) -> FinServiceSpec {
+///
+/// A site that has authority over the service's FailoverGroup has all pods, whatever the percentage. Where another has it,
+/// a service that fetches its work has none.
+pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> FinServiceSpec {
     let mut spec = spec.clone();
     if let Some(site) = spec.sites.as_ref().and_then(|sites| sites.get(site)).cloned() {
         if let Some(env) = site.env {
@@ -48,19 +53,29 @@ pub fn effective(spec: &FinServiceSpec, site: &str) -> FinServiceSpec {
         spec.resources = site.resources.or(spec.resources);
         spec.scale = site.scale.or(spec.scale);
     }
+    if standing.is_some_and(|standing| standing.stands_by) && is_cold(&spec) {
+        spec.scale = Some(Scale { replicas: Some(0), ..Scale::default() });
+        return spec;
+    }
     let percent = spec
         .placement
         .iter()
         .flatten()
         .find(|placed| placed.cluster == site)
         .and_then(|placed| placed.capacity_percent);
-    if let Some(percent) = percent.filter(|percent| *percent < 100) {
+    let held = standing.is_some_and(|standing| standing.held);
+    if let Some(percent) = percent.filter(|percent| *percent < 100 && !held) {
         let scale = spec.scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
         for count in [&mut scale.replicas, &mut scale.min].into_iter().flatten() {
             *count = share(*count, percent);
         }
     }
     spec
+}
+
+/// Whether it has no pods while it stands by.
+pub fn is_cold(spec: &FinServiceSpec) -> bool {
+    spec.traffic() == Traffic::Pulled && spec.standby.unwrap_or_default() == Standby::Cold
 }
 
 /// Pods of a service that says nothing of its scale: the least that survives the loss of a node.
@@ -111,11 +126,32 @@ mod tests {
             "placement": [{"cluster": "a"}, {"cluster": "b", "capacityPercent": 50}],
             "sites": {"b": {"env": [{"name": "B", "value": "2"}, {"name": "C", "value": "2"}]}}
         }));
-        let (a, b) = (effective(&spec, "a"), effective(&spec, "b"));
+        let (a, b) = (effective(&spec, "a", None), effective(&spec, "b", None));
         assert_eq!(a, spec);
         let env: Vec<_> = b.env.iter().flatten().map(|e| (e.name.as_str(), e.value.as_deref())).collect();
         assert_eq!(env, [("A", Some("1")), ("B", Some("2")), ("C", Some("2"))]);
         assert_eq!(b.scale.map(|s| (s.min, s.max)), Some((Some(2), Some(30))));
+    }
+
+    #[test]
+    fn authority_decides_about_the_size_and_about_consumers() {
+        let standing =
+            |held: bool| Standing { group: "pay".into(), stands_by: !held, held, holders: Vec::new().into() };
+        let pods = |spec: &FinServiceSpec, standing: Option<&Standing>| {
+            effective(spec, "b", standing).scale.map(|scale| (scale.replicas, scale.min))
+        };
+        let half = spec(
+            json!({"scale": {"min": 4, "max": 9}, "placement": [{"cluster": "b", "capacityPercent": 50}]}),
+        );
+        assert_eq!(pods(&half, None), Some((None, Some(2))));
+        assert_eq!(pods(&half, Some(&standing(false))), Some((None, Some(2))));
+        assert_eq!(pods(&half, Some(&standing(true))), Some((None, Some(4))));
+        let pulled = spec(json!({"scale": {"replicas": 4}, "traffic": "Pulled"}));
+        assert_eq!(pods(&pulled, None), Some((Some(4), None)));
+        assert_eq!(pods(&pulled, Some(&standing(false))), Some((Some(0), None)));
+        assert_eq!(pods(&pulled, Some(&standing(true))), Some((Some(4), None)));
+        let warm = spec(json!({"scale": {"replicas": 4}, "traffic": "Pulled", "standby": "Warm"}));
+        assert_eq!(pods(&warm, Some(&standing(false))), Some((Some(4), None)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
 use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
+use crate::authority::view::Standing;
 use crate::canary::Policy;
 use crate::canary::facts::{Decision, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
@@ -52,6 +53,7 @@ impl Gathered {
         let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref(), spec.traffic());
         // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
         policy.after.retain(|after| after.cluster != scope.site);
+        skip_those_without_authority(&mut policy, seen.authority.as_ref(), &mut problems);
         if policy.from == From::Legacy && spec.legacy.is_none() {
             problems.push(Problem::error(
                 "spec.from",
@@ -97,7 +99,7 @@ impl Gathered {
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
             routed: route_behind(seen).is_none()
                 && current.is_none_or(|asked| is_named(seen, &scope.revision_name(asked.hash))),
-            role: role(spec, scope.site),
+            role: role(spec, scope.site, seen.authority.as_ref()),
             legacy: legacy_backend(scope).map(|backend| match backend {
                 LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,
             }),
@@ -150,6 +152,29 @@ impl Gathered {
             memory: &rollout.memory,
         }
     }
+}
+
+/// A site without authority over the group has no requests by which a release could be judged: nothing is waited for there.
+fn skip_those_without_authority(
+    policy: &mut Policy,
+    standing: Option<&Standing>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(standing) = standing.filter(|standing| !standing.holders.is_empty()) else { return };
+    policy.after.retain(|after| {
+        let holds = standing.holders.contains(&after.cluster);
+        if !holds {
+            problems.push(Problem::info(
+                "spec.after",
+                format!(
+                    "{} has no authority over FailoverGroup {}, so nothing is waited for there",
+                    after.cluster, standing.group
+                ),
+                "Nothing is to be done: it counts again once it has authority.",
+            ));
+        }
+        holds
+    });
 }
 
 /// Looks that are shorter than the time between two scrapes: what both arms share may then seem to be one arm's alone.
@@ -232,7 +257,12 @@ fn scale(
 }
 
 /// A site that `placement` gives less than the whole capacity stands by.
-fn role(spec: &FinServiceSpec, site: &str) -> Role {
+fn role(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> Role {
+    match standing {
+        Some(standing) if standing.held => return Role::Active,
+        Some(standing) if standing.stands_by => return Role::Standby,
+        _ => {}
+    }
     let placed = spec.placement.iter().flatten().find(|placed| placed.cluster == site);
     match placed.and_then(|placed| placed.capacity_percent) {
         Some(percent) if percent < 100 => Role::Standby,

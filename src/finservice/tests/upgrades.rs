@@ -85,7 +85,7 @@ proptest! {
                 let name = format!("app-{stable}");
                 for op in plan.ops() {
                     if let Op::Scale { name: scaled, replicas } = op {
-                        let asked = crate::finservice::plan::revisions::base(&crate::finservice::plan::placement::effective(&fake.seen().service.spec, "here"));
+                        let asked = crate::finservice::plan::revisions::base(&crate::finservice::plan::placement::effective(&fake.seen().service.spec, "here", None));
                         prop_assert!(*scaled != name || *replicas >= asked, "{op:?}");
                     }
                 }

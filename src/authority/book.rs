@@ -1,0 +1,234 @@
+//! What `banyan authority` knows: the last state of each Authority, group and site, and what other sites answered.
+//! Synchronous, without I/O.
+
+use std::collections::BTreeMap;
+
+use kube::api::DynamicObject;
+use serde::Deserialize;
+
+use super::answer::{Answer, Asked, answer};
+use crate::api::authority::{AuthoritySpec, AuthorityStatus};
+use crate::api::traffic::Probe;
+use crate::runtime::key::Key;
+
+/// A request to the application, through the gateway of this site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// The URL.
+    pub url: String,
+    /// The host that is asked for.
+    pub host: String,
+}
+
+/// What of a group matters here.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Group {
+    sites: Vec<String>,
+    /// Path and host of the request to the application.
+    probe: Option<(String, String)>,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Book {
+    site: String,
+    authorities: BTreeMap<String, (AuthoritySpec, Option<AuthorityStatus>)>,
+    groups: BTreeMap<String, Group>,
+    gateways: BTreeMap<String, String>,
+    peers: BTreeMap<String, Vec<Answer>>,
+}
+
+impl Book {
+    /// An empty one of that site.
+    pub fn new(site: &str) -> Self {
+        Self { site: site.to_owned(), ..Self::default() }
+    }
+
+    /// Takes in an Authority. One that cannot be read, which a newer version may have written, changes nothing: the last
+    /// answer stands. Returns whether it could be read.
+    pub fn authority(&mut self, name: &str, object: &DynamicObject) -> bool {
+        let Ok(spec) = AuthoritySpec::deserialize(&object.data["spec"]) else { return false };
+        let status = AuthorityStatus::deserialize(&object.data["status"]).ok();
+        let known = self.authorities.get(name).map_or(0, |(spec, _)| spec.epoch);
+        // An older backup of the API server takes nothing back.
+        if spec.epoch >= known {
+            self.authorities.insert(name.to_owned(), (spec, status));
+        }
+        true
+    }
+
+    /// Takes in a group: how its application is asked.
+    pub fn group(&mut self, name: &str, object: &DynamicObject) {
+        let spec = &object.data["spec"];
+        let sites = Vec::<String>::deserialize(&spec["sites"]).unwrap_or_default();
+        let probe = Probe::deserialize(&spec["traffic"]["probe"]).ok();
+        let first = spec["traffic"]["hosts"][0].as_str();
+        let probe = probe.and_then(|probe| {
+            let host = probe.host.clone().or_else(|| first.map(str::to_owned))?;
+            Some((probe.path, host))
+        });
+        self.groups.insert(name.to_owned(), Group { sites, probe });
+    }
+
+    /// Takes in a site: the address of its gateway.
+    pub fn site(&mut self, name: &str, object: &DynamicObject) {
+        match object.data["spec"]["gateway"]["address"].as_str() {
+            Some(address) => {
+                self.gateways.insert(name.to_owned(), address.trim_end_matches('/').to_owned());
+            }
+            None => self.site_gone(name),
+        }
+    }
+
+    /// A site is gone.
+    pub fn site_gone(&mut self, name: &str) {
+        self.gateways.remove(name);
+        self.peers.remove(name);
+    }
+
+    /// A group is gone: its application is asked no more. What its Authority says stands until that is gone too.
+    pub fn group_gone(&mut self, name: &str) {
+        self.groups.remove(name);
+    }
+
+    /// An Authority is gone. If its group still stands it was lost, and the last answer stands: whoever deletes it, moves
+    /// no traffic.
+    pub fn authority_gone(&mut self, name: &str) {
+        if !self.groups.contains_key(name) {
+            self.authorities.remove(name);
+        }
+    }
+
+    /// After a new list of Authorities.
+    pub fn only_authorities(&mut self, seen: &std::collections::HashSet<Key>) {
+        let gone = self.authorities.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
+        for name in gone.cloned().collect::<Vec<_>>() {
+            self.authority_gone(&name);
+        }
+    }
+
+    /// After a new list of groups.
+    pub fn only_groups(&mut self, seen: &std::collections::HashSet<Key>) {
+        self.groups.retain(|name, _| seen.iter().any(|key| *key.name == **name));
+    }
+
+    /// After a new list of sites.
+    pub fn only_sites(&mut self, seen: &std::collections::HashSet<Key>) {
+        self.gateways.retain(|name, _| seen.iter().any(|key| *key.name == **name));
+    }
+
+    /// Takes in what another site answered. Its last answer stands while it is silent.
+    pub fn peer(&mut self, site: &str, answers: Vec<Answer>) {
+        self.peers.insert(site.to_owned(), answers);
+    }
+
+    /// Which sites are to be asked, and where: those that share a group with this one for which it would answer that
+    /// traffic is to come here. Who stands by learns nothing by asking.
+    pub fn whom_to_ask(&self) -> Vec<(String, String)> {
+        let active =
+            self.groups.iter().filter(|(name, _)| self.answer(name, None).is_some_and(|said| said.active));
+        let mut sites: Vec<&String> = active.flat_map(|(_, group)| &group.sites).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let others = sites.into_iter().filter(|site| **site != self.site);
+        others.filter_map(|site| Some((site.clone(), self.gateways.get(site)?.clone()))).collect()
+    }
+
+    /// How the application of a group is asked; `None` if it is not.
+    pub fn application(&self, group: &str) -> Option<Application> {
+        let (path, host) = self.groups.get(group)?.probe.as_ref()?;
+        let gateway = self.gateways.get(&self.site)?;
+        Some(Application { url: format!("{gateway}{path}"), host: host.clone() })
+    }
+
+    /// The answer about a group; `None` if no Authority of that name is known.
+    pub fn answer(&self, group: &str, application: Option<&Result<(), String>>) -> Option<Answer> {
+        let (spec, status) = self.authorities.get(group)?;
+        let peers =
+            self.peers.values().flatten().filter(|peer| peer.group == group && peer.site != self.site);
+        let peers: Vec<Answer> = peers.cloned().collect();
+        let (site, status) = (self.site.as_str(), status.as_ref());
+        Some(answer(&Asked { site, group, spec, status, peers: &peers, application }))
+    }
+
+    /// The answers about all groups, without their applications: what other sites ask for.
+    pub fn all(&self) -> Vec<Answer> {
+        self.authorities.keys().filter_map(|group| self.answer(group, None)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: serde_json::Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    fn authority(epoch: i64, holder: &str) -> DynamicObject {
+        object(json!({"metadata": {"name": "pay"}, "spec":
+            {"epoch": epoch, "follows": 0, "holders": [holder], "promoted": epoch}}))
+    }
+
+    fn book() -> Book {
+        let mut book = Book::new("a");
+        let probe = json!({"path": "/healthz"});
+        let spec = json!({"sites": ["a", "b"], "traffic": {"hosts": ["api.example"], "probe": probe}});
+        book.group("pay", &object(json!({"metadata": {}, "spec": spec})));
+        for site in ["a", "b"] {
+            let address = format!("https://gw.{site}.example/");
+            book.site(site, &object(json!({"metadata": {}, "spec": {"gateway": {"address": address}}})));
+        }
+        assert!(book.authority("pay", &authority(16, "a")));
+        book
+    }
+
+    fn active(book: &Book) -> Option<bool> {
+        book.answer("pay", None).map(|said| said.active)
+    }
+
+    #[test]
+    fn what_is_lost_or_older_or_unreadable_moves_nothing() {
+        let mut book = book();
+        assert_eq!(active(&book), Some(true));
+        book.authority_gone("pay");
+        assert_eq!(active(&book), Some(true), "its group stands");
+        assert!(!book.authority("pay", &object(json!({"metadata": {}, "spec": {"epoch": "many"}}))));
+        assert_eq!(active(&book), Some(true));
+        assert!(book.authority("pay", &authority(33, "b")));
+        assert!(book.authority("pay", &authority(16, "a")));
+        assert_eq!(active(&book), Some(false), "an older backup takes nothing back");
+        book.group_gone("pay");
+        book.authority_gone("pay");
+        assert_eq!(active(&book), None);
+    }
+
+    #[test]
+    fn the_application_is_asked_at_this_sites_gateway() {
+        let asked = book().application("pay").expect("an application");
+        assert_eq!(
+            (asked.url.as_str(), asked.host.as_str()),
+            ("https://gw.a.example/healthz", "api.example")
+        );
+        assert_eq!(book().application("other"), None);
+    }
+
+    #[test]
+    fn only_who_would_say_yes_asks_others() {
+        let mut book = book();
+        assert_eq!(book.whom_to_ask(), [("b".to_owned(), "https://gw.b.example".to_owned())]);
+        let there = Answer {
+            group: "pay".into(),
+            site: "b".into(),
+            active: true,
+            epoch: 33,
+            holders: vec!["b".into()],
+            why: String::new(),
+        };
+        book.peer("b", vec![there]);
+        assert_eq!(active(&book), Some(false));
+        assert_eq!(book.whom_to_ask(), []);
+    }
+}

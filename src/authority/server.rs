@@ -1,0 +1,271 @@
+//! `banyan authority`: answers `/authority/GROUP` for load balancers and their health checks.
+//!
+//! It is a Deployment of its own, without a leader: an operator that is away, crashes or is upgraded moves no traffic. It
+//! answers from what it knew last, also while its API server is away. Before it knows anything it is not Ready.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::future::join_all;
+use http::{StatusCode, header};
+use kube::api::ApiResource;
+use kube::{Api, Client, CustomResourceExt, Resource};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex as Turn, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::Answer;
+use super::book::{Application, Book};
+use crate::api::{Authority, CloudCluster, FailoverGroup};
+use crate::runtime::follow::{Change, Selection, follow};
+use crate::runtime::http::serve;
+use crate::runtime::key::{Key, key_of};
+use crate::runtime::lock::lock;
+use crate::runtime::permits::Permits;
+use crate::runtime::raw_object::RawObject;
+use crate::runtime::remote::{RemoteError, within};
+
+/// How often other sites are asked, by a site that would say that traffic is to come there. Health checks take some ten
+/// seconds to believe an answer; asking more often would make none of them sooner.
+const PEERS_EVERY: Duration = Duration::from_secs(10);
+/// How long another site, and the application, may take. Cloudflare's and Route 53's checks wait 5 s and 4 s by default.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// For how long an answer of the application stands: health checks come from many places at once.
+const APPLICATION_STANDS: Duration = Duration::from_secs(2);
+/// How long it goes on answering after the word to end, so that nobody is sent here meanwhile.
+const LINGER: Duration = Duration::from_secs(3);
+/// Up to so many bytes of another site's answer are read.
+const LONGEST: usize = 256 * 1024;
+
+type Checked = Arc<Turn<Option<(Instant, Result<(), String>)>>>;
+
+/// What it answers from. Cheap to clone.
+#[derive(Clone)]
+struct Desk {
+    book: Arc<Mutex<Book>>,
+    http: reqwest::Client,
+    applications: Arc<Mutex<BTreeMap<String, Checked>>>,
+    ready: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+}
+
+/// Answers until `shutdown`. Authorities, groups and sites are those in `namespace`.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn run(
+    client: Client,
+    site: &str,
+    namespace: &str,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let book = Arc::new(Mutex::new(Book::new(site)));
+    let http = reqwest::Client::builder()
+        .timeout(DEADLINE)
+        // An answer is about the site that was asked, and not about one that it names.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(crate::runtime::client::USER_AGENT)
+        .build()
+        .map_err(std::io::Error::other)?;
+    let (knows, ready) = watch::channel(false);
+    let desk = Desk { book, http, applications: Arc::default(), ready, shutdown: shutdown.clone() };
+    let ended = CancellationToken::new();
+    let watched = tokio::spawn(read(client, namespace.to_owned(), Arc::clone(&desk.book), knows));
+    let asking = tokio::spawn(ask_peers(desk.clone()));
+    let served = serve(listener, routes(desk), ended.clone());
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = &mut served => result,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => {
+            ended.cancel();
+            served.await
+        }
+    };
+    watched.abort();
+    asking.abort();
+    result
+}
+
+/// Follows all that it needs to know, for ever. `knows` is told once all has been read.
+async fn read(client: Client, namespace: String, book: Arc<Mutex<Book>>, knows: watch::Sender<bool>) {
+    let permits = Permits::new(1);
+    let authorities = follow_kind::<Authority>(&client, &namespace, &permits, "authorities", {
+        let book = Arc::clone(&book);
+        move |change| {
+            let mut book = lock(&book);
+            match change {
+                Change::Is(RawObject(object)) => {
+                    let name = key_of(&object.metadata).name;
+                    if !book.authority(&name, &object) {
+                        tracing::warn!(group = %name, "its Authority cannot be read; the last answer stands");
+                    }
+                }
+                Change::Gone(object) => book.authority_gone(&key_of(&object.0.metadata).name),
+                Change::Relisted(seen) => book.only_authorities(&seen),
+            }
+        }
+    });
+    let groups = follow_kind::<FailoverGroup>(&client, &namespace, &permits, "failovergroups", {
+        let book = Arc::clone(&book);
+        keep(book, Book::group, Book::group_gone, Book::only_groups)
+    });
+    let sites = follow_kind::<CloudCluster>(&client, &namespace, &permits, "cloudclusters", {
+        keep(Arc::clone(&book), Book::site, Book::site_gone, Book::only_sites)
+    });
+    let [(authorities, one), (groups, two), (sites, three)] = [authorities, groups, sites];
+    let all_read = async {
+        if one.await.is_ok() && two.await.is_ok() && three.await.is_ok() {
+            knows.send_replace(true);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(authorities, groups, sites, all_read);
+}
+
+/// Passes changes on to the book.
+fn keep(
+    book: Arc<Mutex<Book>>,
+    is: impl Fn(&mut Book, &str, &kube::api::DynamicObject) + Send + 'static,
+    gone: impl Fn(&mut Book, &str) + Send + 'static,
+    only: impl Fn(&mut Book, &HashSet<Key>) + Send + 'static,
+) -> impl FnMut(Change<RawObject>) + Send + 'static {
+    move |change| {
+        let mut book = lock(&book);
+        match change {
+            Change::Is(RawObject(object)) => is(&mut book, &key_of(&object.metadata).name, &object),
+            Change::Gone(object) => gone(&mut book, &key_of(&object.0.metadata).name),
+            Change::Relisted(seen) => only(&mut book, &seen),
+        }
+    }
+}
+
+type Following<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+fn follow_kind<'a, K: Resource<DynamicType = ()> + CustomResourceExt>(
+    client: &Client,
+    namespace: &str,
+    permits: &'a Permits,
+    what: &'static str,
+    on: impl FnMut(Change<RawObject>) + Send + 'a,
+) -> (Following<'a>, oneshot::Receiver<()>) {
+    let api: Api<RawObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()));
+    let (first, read) = oneshot::channel();
+    (Box::pin(follow(api, Selection::default(), permits, what, first, on)), read)
+}
+
+fn routes(desk: Desk) -> Router {
+    Router::new()
+        .route("/authority", get(all))
+        .route("/authority/{group}", get(one))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(desk)
+}
+
+async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
+    if desk.shutdown.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    } else if *desk.ready.borrow() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "Authorities have not been read yet\n")
+    }
+}
+
+async fn all(State(desk): State<Desk>) -> Json<Vec<Answer>> {
+    let all = lock(&desk.book).all();
+    Json(all)
+}
+
+async fn one(State(desk): State<Desk>, Path(group): Path<String>) -> Response {
+    let known = lock(&desk.book).answer(&group, None);
+    let Some(known) = known else {
+        return if *desk.ready.borrow() {
+            let words =
+                format!("there is no Authority {group} at this site; create the FailoverGroup {group}\n");
+            (StatusCode::NOT_FOUND, words).into_response()
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "Authorities have not been read yet\n").into_response()
+        };
+    };
+    let application = lock(&desk.book).application(&group).filter(|_| known.active);
+    let said = match application {
+        None => known,
+        Some(application) => {
+            let checked = desk.check(&group, &application).await;
+            // What is known may have changed meanwhile.
+            lock(&desk.book).answer(&group, Some(&checked)).unwrap_or(known)
+        }
+    };
+    let status = if said.active { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // Whoever is told to go elsewhere is not to keep its connection here.
+    let connection = if said.active { "keep-alive" } else { "close" };
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONNECTION, connection)];
+    (status, headers, Json(said)).into_response()
+}
+
+impl Desk {
+    /// Asks the application of a group, one request at a time; an answer stands for two seconds.
+    async fn check(&self, group: &str, application: &Application) -> Result<(), String> {
+        let turn = Arc::clone(lock(&self.applications).entry(group.to_owned()).or_default());
+        let mut last = turn.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < APPLICATION_STANDS
+        {
+            return answer.clone();
+        }
+        let asked = within(DEADLINE, async {
+            let request = self.http.get(&application.url).header(header::HOST, &application.host);
+            let answer = request.send().await.map_err(|error| RemoteError::of_connection(&error))?;
+            match answer.status().as_u16() {
+                ..400 => Ok(()),
+                code => Err(RemoteError::of_status(code, answer.headers(), "")),
+            }
+        });
+        let answer = asked.await.map_err(|error| error.to_string());
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}
+
+/// Asks the other sites, as long as this one would say that traffic is to come here.
+async fn ask_peers(desk: Desk) {
+    loop {
+        tokio::time::sleep(PEERS_EVERY).await;
+        let whom = lock(&desk.book).whom_to_ask();
+        let asked = whom.iter().map(|(_, gateway)| ask(&desk.http, gateway));
+        let answers = join_all(asked).await;
+        for ((site, _), answer) in whom.into_iter().zip(answers) {
+            match answer {
+                Ok(answers) => lock(&desk.book).peer(&site, answers),
+                Err(error) => tracing::debug!(site, %error, "its /authority does not answer"),
+            }
+        }
+    }
+}
+
+async fn ask(http: &reqwest::Client, gateway: &str) -> Result<Vec<Answer>, RemoteError> {
+    within(DEADLINE, async {
+        let answer = http.get(format!("{gateway}/authority")).send().await;
+        let mut answer = answer.map_err(|error| RemoteError::of_connection(&error))?;
+        if !answer.status().is_success() {
+            return Err(RemoteError::of_status(answer.status().as_u16(), answer.headers(), ""));
+        }
+        let mut text = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| RemoteError::of_connection(&error))? {
+            text.extend_from_slice(&chunk);
+            if text.len() > LONGEST {
+                return Err(RemoteError::Unreadable(format!("it is longer than {LONGEST} bytes")));
+            }
+        }
+        serde_json::from_slice(&text).map_err(|error| RemoteError::Unreadable(error.to_string()))
+    })
+    .await
+}
