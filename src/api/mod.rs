@@ -7,7 +7,7 @@ pub mod action;
 pub mod analysis;
 pub(crate) mod canaryrollout;
 pub mod canarystatus;
-pub(crate) mod cloudcluster;
+pub mod cloudcluster;
 pub(crate) mod conditions;
 pub(crate) mod finservice;
 pub mod labels;
@@ -15,6 +15,7 @@ pub(crate) mod network;
 pub mod notice;
 pub mod operations;
 pub(crate) mod patterns;
+pub(crate) mod quantity;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;

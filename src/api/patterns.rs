@@ -45,6 +45,20 @@ pub const FIELD_PATH: &str = r"^(metadata\.(name|namespace|uid|(labels|annotatio
 /// A resource of a container that a variable may hold.
 pub const CONTAINER_RESOURCE: &str =
     "^(limits|requests)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)$";
+/// An address that shows who it is.
+pub const HTTPS_URL: &str = r"^https://[^\s/]+";
+/// Certificates in PEM.
+pub const CERTIFICATES: &str = r"^\s*-----BEGIN CERTIFICATE-----";
+/// The name of an EKS cluster.
+pub const EKS_NAME: &str = "^[0-9A-Za-z][A-Za-z0-9_-]*$";
+/// A region of AWS.
+pub const AWS_REGION: &str = "^[a-z]{2}(-[a-z]+)+-[0-9]+$";
+/// The ID of a Google Cloud project.
+pub const GCP_PROJECT: &str = "^([a-z0-9.-]+:)?[a-z][-a-z0-9]*[a-z0-9]$";
+/// A region or zone of Google Cloud.
+pub const GCP_LOCATION: &str = "^[a-z]+-[a-z]+[0-9]+(-[a-z])?$";
+/// The name of a GKE cluster.
+pub const GKE_NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
@@ -86,6 +100,17 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be a field that a pod can tell its containers, such as metadata.name, spec.nodeName or status.podIP"
         }
         CONTAINER_RESOURCE => "must be limits or requests and a resource, such as limits.memory",
+        HTTPS_URL => "must begin with https:// and name a host, such as https://10.0.0.1",
+        CERTIFICATES => "must be certificates in PEM, beginning with -----BEGIN CERTIFICATE-----",
+        EKS_NAME => {
+            "must be the name of an EKS cluster: letters, digits, dashes and underscores, with a letter or digit first"
+        }
+        AWS_REGION => "must be a region of AWS, such as us-east-1",
+        GCP_PROJECT => "must be the ID of a Google Cloud project, such as finflow-prod, and not its number",
+        GCP_LOCATION => "must be a region or zone of Google Cloud, such as us-central1 or us-central1-a",
+        GKE_NAME => {
+            "must be the name of a GKE cluster: lower-case letters, digits and dashes, with a letter first"
+        }
         _ => return None,
     })
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod canary;
 pub(crate) mod canary_table;
+pub mod clouds;
 pub mod cluster;
 pub mod crds;
 pub mod operator;
