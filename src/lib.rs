@@ -10,6 +10,7 @@
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
 //! | [`authority`] | who may write, for each group: what a site believes, and what it answers |
 //! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
+//! | [`clouds`] | clusters in clouds: where they are, and tokens for them |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
@@ -25,6 +26,7 @@ pub mod authority;
 pub mod canary;
 pub mod cli;
 pub mod cloudcluster;
+pub mod clouds;
 pub mod evidence;
 pub(crate) mod feature_flags;
 pub mod finservice;

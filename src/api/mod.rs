@@ -8,7 +8,7 @@ pub mod analysis;
 pub mod authority;
 pub(crate) mod canaryrollout;
 pub mod canarystatus;
-pub(crate) mod cloudcluster;
+pub mod cloudcluster;
 pub(crate) mod conditions;
 pub mod failovergroup;
 pub(crate) mod finservice;
@@ -17,6 +17,7 @@ pub(crate) mod network;
 pub mod notice;
 pub mod operations;
 pub(crate) mod patterns;
+pub(crate) mod quantity;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;

@@ -75,6 +75,20 @@ pub const HOST: &str = "^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$|^[0-9a-fA-F:]*
 pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
 /// The name of a consumer group of Kafka.
 pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
+/// An address that shows who it is.
+pub const HTTPS_URL: &str = r"^https://[^\s/]+";
+/// Certificates in PEM.
+pub const CERTIFICATES: &str = r"^\s*-----BEGIN CERTIFICATE-----";
+/// The name of an EKS cluster.
+pub const EKS_NAME: &str = "^[0-9A-Za-z][A-Za-z0-9_-]*$";
+/// A region of AWS.
+pub const AWS_REGION: &str = "^[a-z]{2}(-[a-z]+)+-[0-9]+$";
+/// The ID of a Google Cloud project.
+pub const GCP_PROJECT: &str = "^([a-z0-9.-]+:)?[a-z][-a-z0-9]*[a-z0-9]$";
+/// A region or zone of Google Cloud.
+pub const GCP_LOCATION: &str = "^[a-z]+-[a-z]+[0-9]+(-[a-z])?$";
+/// The name of a GKE cluster.
+pub const GKE_NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
@@ -137,6 +151,17 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be a name of PostgreSQL: letters, digits and any of _ - $ . @, with a letter or _ first, such as app"
         }
         CONSUMER_GROUP => "must be letters, digits, dots, underscores and dashes, such as fraud",
+        HTTPS_URL => "must begin with https:// and name a host, such as https://10.0.0.1",
+        CERTIFICATES => "must be certificates in PEM, beginning with -----BEGIN CERTIFICATE-----",
+        EKS_NAME => {
+            "must be the name of an EKS cluster: letters, digits, dashes and underscores, with a letter or digit first"
+        }
+        AWS_REGION => "must be a region of AWS, such as us-east-1",
+        GCP_PROJECT => "must be the ID of a Google Cloud project, such as finflow-prod, and not its number",
+        GCP_LOCATION => "must be a region or zone of Google Cloud, such as us-central1 or us-central1-a",
+        GKE_NAME => {
+            "must be the name of a GKE cluster: lower-case letters, digits and dashes, with a letter first"
+        }
         _ => return None,
     })
 }

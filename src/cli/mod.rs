@@ -3,6 +3,7 @@
 pub mod authority;
 pub(crate) mod canary;
 pub(crate) mod canary_table;
+pub mod clouds;
 pub mod cluster;
 pub mod crds;
 pub mod operator;

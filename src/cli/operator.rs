@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use super::run::{Ending, Failure, Program, RunOptions};
 use crate::actions::{self, Actions};
 use crate::cloudcluster;
-use crate::cloudcluster::controller::{Controller as CloudClusters, SitesHandle};
+use crate::cloudcluster::controller::Controller as CloudClusters;
+use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
 use crate::finservice;
 use crate::runtime::context::Context;
@@ -32,7 +33,7 @@ impl Operator {
             proxies: options.gateway_metrics.clone(),
             launch_darkly: options.launch_darkly_url.clone(),
         };
-        let (sites, sites_handle) = CloudClusters::new(context.clone());
+        let (sites, sites_handle) = CloudClusters::new(context.clone(), options.clouds.addresses());
         Self { context, services, sites, sites_handle }
     }
 }

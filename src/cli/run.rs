@@ -16,6 +16,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use super::clouds::CloudArgs;
 use super::cluster::ClusterArgs;
 use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
 use crate::runtime::client::{self, ClientError};
@@ -69,6 +70,9 @@ pub struct RunOptions {
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,
+    /// Where the clouds' own APIs are.
+    #[command(flatten)]
+    pub clouds: CloudArgs,
     /// What this replica is called in the Lease and in Events [default: the host's name]
     #[arg(long, env = "BANYAN_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,

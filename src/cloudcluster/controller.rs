@@ -4,19 +4,22 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::sync::watch::{Sender, channel};
 
 use super::act::act;
 use super::decide::decide;
-use super::index::{Index, Reached};
+use super::handle::SitesHandle;
+use super::index::Index;
+use super::links::Links;
 use super::observe::observe;
 use super::peers::Peers;
 use super::sites::Sites;
 use super::watch::watch;
+use super::way::Pace;
+use crate::clouds::Addresses;
 use crate::runtime::context::Context;
 use crate::runtime::http::Gate;
 use crate::runtime::key::Key;
-use crate::runtime::lock::lock;
 use crate::runtime::metrics::Outcome;
 use crate::runtime::queue::{Lane, Next, Queue};
 
@@ -34,45 +37,36 @@ pub enum ControllerError {
     WatchEnded,
 }
 
-/// What other controllers get of this one: the view of the sites (`None` until they have been read), and how to ask
-/// peers about their rollouts.
-#[derive(Clone)]
-pub struct SitesHandle {
-    /// The sites.
-    pub sites: Receiver<Option<Sites>>,
-    /// Rollouts of other clusters.
-    pub peers: Peers,
-}
-
 /// The reconciler before it runs.
 pub struct Controller {
     context: Context,
     index: Arc<Mutex<Index>>,
     queue: Queue<Key>,
     sites: Arc<Sender<Option<Sites>>>,
-    peers: Peers,
+    links: Links,
 }
 
 impl Controller {
     /// One that knows nothing yet, and what others get of it.
-    pub fn new(context: Context) -> (Self, SitesHandle) {
+    /// `addresses` says where the clouds' own APIs are.
+    pub fn new(context: Context, addresses: Addresses) -> (Self, SitesHandle) {
         let index = Arc::new(Mutex::new(Index::new(&context.site)));
         let queue: Queue<Key> = Queue::new(context.metrics.queue_depth(RESOURCE));
         let (sites, view) = channel(None);
         let sites = Arc::new(sites);
-        let peers = Peers::new(context.client.clone(), &context.namespace);
-        let handle = SitesHandle { sites: view, peers: peers.clone() };
-        (Self { context, index, queue, sites, peers }, handle)
+        let links = Links::new(context.client.clone(), &context.namespace, addresses, Pace::default());
+        let handle = SitesHandle::new(view, Peers::new(links.clone()), links.clone());
+        (Self { context, index, queue, sites, links }, handle)
     }
 
     /// Follows CloudClusters as long as the process lives: what every replica does.
     /// Returns why it ended, which it must not.
     pub fn watch(&self) -> impl Future<Output = ControllerError> + Send + use<> {
-        let Self { context, index, queue, sites, .. } = self;
-        let (context, index, queue, sites) =
-            (context.clone(), Arc::clone(index), queue.clone(), Arc::clone(sites));
+        let Self { context, index, queue, sites, links } = self;
+        let (context, index, queue, sites, links) =
+            (context.clone(), Arc::clone(index), queue.clone(), Arc::clone(sites), links.clone());
         async move {
-            watch(context, index, queue, sites).await;
+            watch(context, index, queue, sites, links).await;
             ControllerError::WatchEnded
         }
     }
@@ -82,7 +76,7 @@ impl Controller {
     /// # Errors
     /// None so far.
     pub async fn run(self, gate: Gate) -> Result<(), ControllerError> {
-        let Self { context, index, queue, sites, peers } = self;
+        let Self { context, index, queue, sites, links } = self;
         let mut read = sites.subscribe();
         tokio::select! {
             // The sender lives as long as `sites`, so the wait cannot fail.
@@ -90,16 +84,13 @@ impl Controller {
             () = context.shutdown.cancelled() => return Ok(()),
         }
         gate.open();
-        peers.on_reached({
-            let (index, queue, namespace) =
-                (Arc::clone(&index), queue.clone(), Arc::clone(&context.namespace));
-            move |cluster: &str, reached: Reached| {
-                if lock(&index).reached(cluster, reached) {
-                    queue.add(Key::new(&namespace, cluster), Lane::Normal);
-                }
-            }
+        links.on_change({
+            let (queue, namespace) = (queue.clone(), Arc::clone(&context.namespace));
+            move |peer: &str| queue.add(Key::new(&namespace, peer), Lane::Normal)
         });
-        let work = queue.run(AT_ONCE, |key| reconcile(context.clone(), Arc::clone(&index), key));
+        let work =
+            queue.run(AT_ONCE, |key| reconcile(context.clone(), Arc::clone(&index), links.clone(), key));
+        let work = async { tokio::join!(work, links.run(context.shutdown.clone())).0 };
         let mut work = std::pin::pin!(work);
         tokio::select! {
             () = &mut work => return Ok(()),
@@ -110,10 +101,10 @@ impl Controller {
     }
 }
 
-async fn reconcile(context: Context, index: Arc<Mutex<Index>>, key: Key) -> Next {
+async fn reconcile(context: Context, index: Arc<Mutex<Index>>, links: Links, key: Key) -> Next {
     let began = Instant::now();
     let done = async {
-        let seen = observe(&context.client, &index, &context.site, &key).await?;
+        let seen = observe(&context.client, &index, &links, &context.site, &key).await?;
         let decided = seen.as_ref().and_then(|seen| Some((&seen.site, decide(seen)?)));
         let Some((site, decision)) = decided else { return Ok(false) };
         act(&context.statuses, &index, &key, site, decision).await

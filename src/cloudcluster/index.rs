@@ -1,16 +1,16 @@
-//! What is known of CloudClusters: the objects as they were last read, and how their API servers were last reached.
-//! Synchronous, without I/O.
+//! What is known of CloudClusters: the objects as they were last read. Synchronous, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::peer_error::PeerError;
 use super::sites::Sites;
 use crate::api::CloudClusterStatus;
+use crate::api::cloudcluster::{Access, KubeconfigSource};
 use crate::api::operations::Residency;
 use crate::runtime::key::{asks_the_same, is_older};
 
@@ -21,8 +21,10 @@ pub struct Site {
     pub metadata: ObjectMeta,
     /// Jurisdictions whose data may be kept there, of those that this version knows.
     pub residency: Vec<Residency>,
-    /// Whether others need a way to it: it has a kubeconfig.
-    pub has_kubeconfig: bool,
+    /// Ways to its API server, of those that this version knows, each with its place in `spec.access`.
+    pub access: Vec<(usize, Access)>,
+    /// Whether the way is said by the older `spec.kubeconfig`.
+    pub is_older: bool,
     /// What cannot be read of its spec: the field, and why.
     pub unreadable: Vec<(String, String)>,
     /// Its status; none where another version wrote it in another form.
@@ -47,21 +49,45 @@ impl Site {
         if !matches!(spec["residency"], Value::Null | Value::Array(_)) {
             unreadable.push(("spec.residency".to_owned(), "it is no list".to_owned()));
         }
-        let has_kubeconfig = spec["kubeconfig"].is_object();
+        let mut access = ways(&spec["access"], &mut unreadable);
+        let is_older = access.is_empty() && !spec["kubeconfig"].is_null();
+        if is_older {
+            match KubeconfigSource::deserialize(&spec["kubeconfig"]) {
+                Ok(kubeconfig) => {
+                    access.push((0, Access { kubeconfig: Some(kubeconfig), ..Access::default() }))
+                }
+                Err(error) => unreadable.push(("spec.kubeconfig".to_owned(), error.to_string())),
+            }
+        }
         let status = serde_json::from_value(data["status"].take()).ok();
-        Self { metadata, residency, has_kubeconfig, unreadable, status }
+        Self { metadata, residency, access, is_older, unreadable, status }
     }
 }
 
-/// How a peer's API server was last reached: its version if it was asked for that, or why there was no answer.
-pub type Reached = Result<Option<String>, PeerError>;
+/// Reads `spec.access`, way by way.
+fn ways(access: &Value, unreadable: &mut Vec<(String, String)>) -> Vec<(usize, Access)> {
+    let mut ways = Vec::new();
+    for (place, value) in access.as_array().into_iter().flatten().enumerate() {
+        let field = || format!("spec.access[{place}]");
+        match Access::deserialize(value) {
+            Ok(way) if way.kind().is_some() => ways.push((place, way)),
+            Ok(_) => {
+                unreadable.push((field(), "it is a way of a kind that this version does not know".to_owned()))
+            }
+            Err(error) => unreadable.push((field(), error.to_string())),
+        }
+    }
+    if !matches!(access, Value::Null | Value::Array(_)) {
+        unreadable.push(("spec.access".to_owned(), "it is no list".to_owned()));
+    }
+    ways
+}
 
 /// What is known of CloudClusters, by name.
 #[derive(Debug, Default)]
 pub struct Index {
     own: Arc<str>,
     sites: BTreeMap<String, Arc<Site>>,
-    reached: BTreeMap<String, Reached>,
 }
 
 impl Index {
@@ -97,23 +123,23 @@ impl Index {
     /// Takes in that an object is gone.
     pub fn gone(&mut self, name: &str) {
         self.sites.remove(name);
-        self.reached.remove(name);
     }
 
     /// After a relist: forgets the objects that were not in it.
     pub fn retain(&mut self, seen: &BTreeSet<&str>) {
         self.sites.retain(|name, _| seen.contains(name.as_str()));
-        self.reached.retain(|name, _| seen.contains(name.as_str()));
     }
 
-    /// Takes in how a peer was reached. Returns whether that is news.
-    pub fn reached(&mut self, name: &str, reached: Reached) -> bool {
-        self.reached.insert(name.to_owned(), reached.clone()).as_ref() != Some(&reached)
+    /// An object; `None` if there is none of that name.
+    pub fn observe(&self, name: &str) -> Option<Arc<Site>> {
+        self.sites.get(name).map(Arc::clone)
     }
 
-    /// An object, and how its API server was last reached; `None` if there is none of that name.
-    pub fn observe(&self, name: &str) -> Option<(Arc<Site>, Option<Reached>)> {
-        Some((Arc::clone(self.sites.get(name)?), self.reached.get(name).cloned()))
+    /// The ways to each peer.
+    pub fn ways(&self) -> BTreeMap<String, Vec<Access>> {
+        let peers = self.sites.iter().filter(|(name, _)| **name != *self.own);
+        let ways = |site: &Site| site.access.iter().map(|(_, access)| access.clone()).collect();
+        peers.map(|(name, site)| (name.clone(), ways(site))).collect()
     }
 
     /// The view of the sites that other reconcilers get.
@@ -140,7 +166,7 @@ mod tests {
         let read =
             site(1, json!({"residency": ["US", "APAC", "EU"], "kubeconfig": {"secretRef": {"name": "a"}}}));
         assert_eq!(read.residency, [Residency::US, Residency::EU]);
-        assert!(read.has_kubeconfig);
+        assert!(read.is_older && read.access.len() == 1);
         let fields: Vec<&str> = read.unreadable.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["spec.residency[1]"]);
         assert_eq!(site(1, json!({"residency": "US"})).unreadable.len(), 1);
@@ -178,10 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn how_a_peer_is_reached_is_news_only_when_it_changes() {
+    fn a_way_that_this_version_does_not_know_hides_no_other() {
+        let secret = json!({"secretRef": {"name": "a"}});
+        let eks = json!({"name": "prod", "region": "us-east-1"});
+        let access = json!([{"aks": {"name": "x"}}, {"kubeconfig": secret}, {"eks": 7}, {"eks": eks}]);
+        let read = site(1, json!({"access": access, "kubeconfig": secret}));
+        assert!(!read.is_older, "the newer words count");
+        assert_eq!(read.access.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 3]);
+        let fields: Vec<&str> = read.unreadable.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["spec.access[0]", "spec.access[2]"]);
         let mut index = Index::new("here");
-        assert!(index.reached("there", Ok(None)));
-        assert!(!index.reached("there", Ok(None)));
-        assert!(index.reached("there", Err(PeerError::NotYet)));
+        index.put("here", site(1, json!({"access": access})));
+        index.put("there", read);
+        assert_eq!(index.ways().keys().collect::<Vec<_>>(), ["there"], "nobody is linked to itself");
+        assert_eq!(index.ways()["there"].len(), 2);
     }
 }

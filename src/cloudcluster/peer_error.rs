@@ -1,10 +1,14 @@
 //! Why a peer says nothing, in words that stay the same while the reason does.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::api::Problem;
+use crate::api::cloudcluster::WayKind;
+use crate::clouds::CloudError;
+use crate::runtime::remote::{DEADLINE, RemoteError};
 
 /// Why a peer says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +17,7 @@ pub enum PeerError {
     #[error("it has not been asked yet")]
     NotYet,
     /// There is no CloudCluster of that name.
-    #[error("there is no CloudCluster {cluster} in namespace {namespace}; create it, with spec.kubeconfig")]
+    #[error("there is no CloudCluster {cluster} in namespace {namespace}; create it, with spec.access")]
     NoSite {
         /// The cluster.
         cluster: String,
@@ -21,14 +25,14 @@ pub enum PeerError {
         namespace: String,
     },
     /// The CloudCluster does not say how to reach it.
-    #[error("the CloudCluster {0} does not say how to reach it; set spec.kubeconfig")]
+    #[error("the CloudCluster {0} does not say how to reach it; set spec.access")]
     NoWay(String),
     /// The Secret, or the key in it, is missing.
-    #[error("there is no {what}; put the kubeconfig of {cluster} there")]
+    #[error("there is no {missing}; put {what} there")]
     NoSecret {
-        /// The cluster.
-        cluster: String,
         /// What is missing.
+        missing: String,
+        /// What is to be put there.
         what: String,
     },
     /// The kubeconfig cannot be used.
@@ -42,15 +46,16 @@ pub enum PeerError {
     /// This cluster's own API server gives no answer about the peer.
     #[error("this cluster's own API server: {0}")]
     Own(String),
+    /// The cloud does not tell where the peer is, or gives no token for it. It says nothing about the peer itself.
+    #[error("{0}")]
+    Cloud(CloudError),
     /// The peer gives no answer, or another one.
     #[error("{words}")]
     Answer {
-        /// The word for a condition.
-        reason: &'static str,
-        /// What it says.
+        /// What it is.
+        error: RemoteError,
+        /// In words, with the remedy where there is one.
         words: String,
-        /// Whether a person must act.
-        stalled: bool,
     },
 }
 
@@ -63,11 +68,12 @@ impl From<Problem> for PeerError {
 impl PeerError {
     /// No answer in time.
     pub fn timeout(deadline: Duration) -> Self {
-        Self::answer("NoAnswer", format!("no answer within {} s", deadline.as_secs()), false)
+        Self::from(RemoteError::NoAnswer(deadline))
     }
 
-    fn answer(reason: &'static str, words: impl Into<String>, stalled: bool) -> Self {
-        Self::Answer { reason, words: words.into(), stalled }
+    /// A peer that answered so, in those words.
+    pub fn answered(error: RemoteError, words: impl Into<String>) -> Self {
+        Self::Answer { error, words: words.into() }
     }
 
     /// The word for a condition.
@@ -75,11 +81,12 @@ impl PeerError {
         match self {
             Self::NotYet => "NotAsked",
             Self::NoSite { .. } => "NoCloudCluster",
-            Self::NoWay(_) => "NoKubeconfig",
+            Self::NoWay(_) => "NoAccess",
             Self::NoSecret { .. } => "NoSecret",
             Self::Kubeconfig { .. } => "BadKubeconfig",
             Self::Own(_) => "Unknown",
-            Self::Answer { reason, .. } => reason,
+            Self::Cloud(error) => error.reason(),
+            Self::Answer { error, .. } => error.reason(),
         }
     }
 
@@ -88,48 +95,97 @@ impl PeerError {
         match self {
             Self::NoSite { .. } | Self::NoWay(_) | Self::NoSecret { .. } | Self::Kubeconfig { .. } => true,
             Self::NotYet | Self::Own(_) => false,
-            Self::Answer { stalled, .. } => *stalled,
+            Self::Cloud(error) => error.is_stalled(),
+            Self::Answer { error, .. } => error.is_stalled() || matches!(error, RemoteError::Unreadable(_)),
         }
     }
 
-    /// What an API server answered instead of a CanaryRollout.
-    pub fn of(error: &kube::Error) -> Self {
-        if let kube::Error::Api(status) = error {
-            return match status.code {
-                401 => Self::answer(
-                    "Unauthorized",
-                    "its API server does not accept the credentials (401); renew the kubeconfig in the Secret",
-                    true,
-                ),
-                403 => Self::answer(
-                    "Forbidden",
-                    "the user of the kubeconfig may not read CanaryRollouts there (403); bind the ClusterRole \
-                     banyan-peer to it in that cluster",
-                    true,
-                ),
-                404 => Self::answer(
-                    "NotInstalled",
-                    "CanaryRollouts are not installed there (404); install Banyan",
-                    true,
-                ),
-                429 => Self::answer("Busy", "its API server has too much to do (429)", false),
-                code => Self::answer("Failing", format!("its API server answers with {code}"), false),
-            };
+    /// Whether the peer itself was asked and gave no sign of life.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Answer { error, .. } if error.is_silence())
+    }
+
+    /// Whether the peer itself was asked and answered, if only to refuse us.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Answer { error, .. } if !error.is_silence())
+    }
+
+    /// Whether it is certain, and about what people here have written: no time heals it.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::NoSite { .. } | Self::NoWay(_) | Self::NoSecret { .. } | Self::Kubeconfig { .. } => true,
+            Self::Cloud(error) => matches!(error, CloudError::Credentials { .. }),
+            Self::NotYet | Self::Own(_) | Self::Answer { .. } => false,
         }
-        let mut deepest: &dyn Error = error;
-        let mut refused = false;
-        loop {
-            if let Some(error) = deepest.downcast_ref::<io::Error>() {
-                refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+    }
+
+    /// What an API server answered by a way of that kind.
+    pub fn of(error: &kube::Error, way: WayKind) -> Self {
+        let error = remote(error);
+        let words = match (&error, way) {
+            (RemoteError::Unauthorized, WayKind::Kubeconfig) => {
+                "its API server does not accept the credentials (401); renew the kubeconfig in the Secret"
             }
-            match deepest.source() {
-                Some(source) => deepest = source,
-                None => break,
+            (RemoteError::Unauthorized, WayKind::Eks) => {
+                "its API server does not accept the token of AWS (401); give that role an access entry of the EKS cluster"
             }
+            (RemoteError::Unauthorized, WayKind::Gke) => {
+                "its API server does not accept Google's access token (401); give that account the role \
+                 roles/container.clusterViewer in the project"
+            }
+            (RemoteError::Forbidden, _) => {
+                "the user that we are there may not read this (403); bind the ClusterRole banyan-peer to it in that \
+                 cluster"
+            }
+            (RemoteError::NotFound, _) => "this kind of object is not installed there (404); install Banyan",
+            (RemoteError::Busy { .. }, _) => "its API server has too much to do (429)",
+            (RemoteError::Failing(code), _) => {
+                return Self::answered(error.clone(), format!("its API server answers with {code}"));
+            }
+            _ => return Self::from(error),
+        };
+        Self::answered(error, words)
+    }
+}
+
+impl From<RemoteError> for PeerError {
+    fn from(error: RemoteError) -> Self {
+        let words = error.to_string();
+        Self::Answer { error, words }
+    }
+}
+
+impl From<CloudError> for PeerError {
+    fn from(error: CloudError) -> Self {
+        Self::Cloud(error)
+    }
+}
+
+/// The peer did not begin to answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", DEADLINE.as_secs())]
+pub struct NoAnswer;
+
+/// There is no token that lives, so nobody was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no token that has not ended")]
+pub struct NoToken;
+
+/// What an error of a client of Kubernetes means.
+pub fn remote(error: &kube::Error) -> RemoteError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<NoAnswer>() {
+            return RemoteError::NoAnswer(DEADLINE);
         }
-        if refused {
-            return Self::answer("Refused", "the connection is refused", false);
+        if error.is::<NoToken>() {
+            return RemoteError::Unauthorized;
         }
-        Self::answer("Unreachable", deepest.to_string(), false)
+        cause = error.source();
+    }
+    match error {
+        kube::Error::Api(status) => RemoteError::of_status(status.code, &HeaderMap::new(), &status.message),
+        kube::Error::SerdeError(error) => RemoteError::Unreadable(error.to_string()),
+        error => RemoteError::of_connection(error),
     }
 }

@@ -12,8 +12,11 @@ use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::CloudClusterSpec;
-use crate::api::cloudcluster::{KubeconfigSecret, KubeconfigSource};
+use crate::api::cloudcluster::{Access, KubeconfigSecret, KubeconfigSource};
+use crate::cloudcluster::way::Pace;
+use crate::clouds::Addresses;
+use crate::runtime::remote::DEADLINE;
+use kube::{Client, Config};
 
 /// What a server has by path; `None` is silence.
 type Answers = HashMap<String, Option<(u16, Value)>>;
@@ -83,9 +86,8 @@ async fn here() -> Here {
 }
 
 impl Here {
-    /// A CloudCluster with a kubeconfig in a Secret.
-    fn site(&self, name: &str, kubeconfig: &str) {
-        self.site_without_secret(name);
+    /// A kubeconfig in a Secret.
+    fn secret(&self, name: &str, kubeconfig: &str) {
         let data = BTreeMap::from([("kubeconfig".to_owned(), ByteString(kubeconfig.as_bytes().to_vec()))]);
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let secret = Secret { metadata, data: Some(data), ..Secret::default() };
@@ -96,27 +98,45 @@ impl Here {
         );
     }
 
-    fn site_without_secret(&self, name: &str) {
-        let secret_ref = KubeconfigSecret { name: name.to_owned(), key: None };
-        let kubeconfig = Some(KubeconfigSource { secret_ref });
-        let site = CloudCluster::new(name, CloudClusterSpec { kubeconfig, ..CloudClusterSpec::default() });
-        let mut site = serde_json::to_value(site).unwrap();
-        site["metadata"]["namespace"] = "sys".into();
-        let path = format!("{GROUP}/namespaces/sys/cloudclusters/{name}");
-        self.server.set(format!("{path}/status"), 200, site.clone());
-        self.server.set(path, 200, site);
-    }
-
-    /// The peers, asked as often as it goes.
-    fn peers(&self) -> (Peers, Arc<Mutex<Vec<Key>>>, CancellationToken) {
-        let peers = Peers::every(self.client.clone(), "sys", Duration::from_millis(20));
+    /// The peers with those names, each with a kubeconfig in the Secret of its name, asked as often as it goes.
+    fn peers(&self, names: &[&str]) -> Asked {
+        let short = Duration::from_millis(20);
+        let pace = Pace {
+            used: short,
+            unsettled: short,
+            least: short,
+            secret: Duration::ZERO,
+            nodes: Duration::from_secs(3600),
+            ..Pace::default()
+        };
+        let links = Links::new(self.client.clone(), "sys", Addresses::default(), pace);
+        links.set(names.iter().map(|name| ((*name).to_owned(), vec![way(name)])).collect());
+        let peers = Peers::every(links.clone(), short);
         let (news, shutdown) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+        tokio::spawn({
+            let (links, shutdown) = (links.clone(), shutdown.clone());
+            async move { links.run(shutdown).await }
+        });
         tokio::spawn({
             let (peers, news, shutdown) = (peers.clone(), news.clone(), shutdown.clone());
             async move { peers.run(shutdown, |key| news.lock().unwrap().push(key.clone())).await }
         });
-        (peers, news, shutdown)
+        Asked { peers, links, news, _ends: shutdown.drop_guard() }
     }
+}
+
+/// Peers that are asked.
+struct Asked {
+    peers: Peers,
+    links: Links,
+    news: Arc<Mutex<Vec<Key>>>,
+    _ends: tokio_util::sync::DropGuard,
+}
+
+/// By a kubeconfig in the Secret of that name.
+fn way(name: &str) -> Access {
+    let secret_ref = KubeconfigSecret { name: name.to_owned(), key: None };
+    Access { kubeconfig: Some(KubeconfigSource { secret_ref }), ..Access::default() }
 }
 
 fn kubeconfig(server: &str) -> String {
@@ -157,14 +177,14 @@ fn release(peers: &Peers, key: &Key) -> Option<String> {
 }
 
 #[tokio::test]
-async fn only_news_is_told_and_nothing_is_asked_when_nobody_waits() {
+async fn only_news_is_told_and_no_rollout_is_asked_for_when_nobody_waits() {
     let (here, there) = (here().await, Server::default());
-    here.site("gcp", &kubeconfig(&there.start().await));
+    here.secret("gcp", &kubeconfig(&there.start().await));
+    there.set("/readyz", 200, json!("ok"));
     there.set("/version", 200, json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3"}));
     there.set(rollout_path("app"), 200, rollout("app", "app:1"));
-    let (peers, news, _shutdown) = here.peers();
+    let Asked { peers, news, links, _ends } = here.peers(&["gcp"]);
     let key = Key::new("pay", "app");
-    assert!(here.server.asked().is_empty() && there.asked().is_empty(), "nobody waits yet");
 
     peers.want(&key, vec![wanted("gcp", "app")]);
     assert_eq!(peers.peers(&key), [("gcp".to_owned(), Err("it has not been asked yet".to_owned()))]);
@@ -174,6 +194,7 @@ async fn only_news_is_told_and_nothing_is_asked_when_nobody_waits() {
     assert_eq!(*news.lock().unwrap(), std::slice::from_ref(&key), "the same answer is no news");
     let versions = there.asked().iter().filter(|asked| asked.ends_with("/version")).count();
     assert_eq!(versions, 1, "the version is asked for once");
+    assert_eq!(links.view("gcp").and_then(|view| view.version).as_deref(), Some("v1.36.3"));
 
     let mut same = rollout("app", "app:1");
     same["status"]["message"] = "another number".into();
@@ -189,39 +210,40 @@ async fn only_news_is_told_and_nothing_is_asked_when_nobody_waits() {
     assert_eq!(peers.peers(&key), []);
     // What was under way may still end; then there is silence.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = (here.server.asked().len(), there.asked().len());
+    let before = asked();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!((here.server.asked().len(), there.asked().len()), before);
+    assert_eq!(asked(), before);
 }
 
 #[tokio::test]
 async fn a_dead_peer_delays_no_other_and_is_told_of() {
     let (here, there, dead) = (here().await, Server::default(), Server::default());
-    here.site("gcp", &kubeconfig(&there.start().await));
-    here.site("aws", &kubeconfig(&dead.start().await));
-    dead.0.lock().unwrap().answers.insert("/version".into(), None);
+    here.secret("gcp", &kubeconfig(&there.start().await));
+    here.secret("aws", &kubeconfig(&dead.start().await));
+    for path in ["/readyz".to_owned(), rollout_path("app")] {
+        dead.0.lock().unwrap().answers.insert(path, None);
+    }
+    there.set("/readyz", 200, json!("ok"));
     there.set(rollout_path("app"), 200, rollout("app", "app:1"));
-    let (peers, _news, _shutdown) = here.peers();
-    let told = Arc::new(Mutex::new(BTreeMap::new()));
-    peers.on_reached({
-        let told = Arc::clone(&told);
-        move |cluster, reached| drop(told.lock().unwrap().insert(cluster.to_owned(), reached))
-    });
+    let Asked { peers, links, .. } = &here.peers(&["aws", "gcp"]);
     let key = Key::new("pay", "app");
     peers.want(&key, vec![wanted("aws", "app"), wanted("gcp", "app")]);
-    until("the other answers", || release(&peers, &key).is_some()).await;
+    let began = Instant::now();
+    until("the other answers", || release(peers, &key).is_some()).await;
+    assert!(began.elapsed() < DEADLINE, "it waited for the dead one");
     until("the dead one is given up", || peers.peers(&key)[0].1 == Err("no answer within 5 s".to_owned()))
         .await;
-    until("both are told", || told.lock().unwrap().len() == 2).await;
-    assert_eq!(told.lock().unwrap()["aws"], Err(PeerError::timeout(DEADLINE)));
-    assert_eq!(told.lock().unwrap()["gcp"], Ok(None), "it keeps its version to itself");
+    assert_eq!(links.view("gcp").and_then(|view| view.reachable), Some(true));
+    assert_eq!(links.view("aws").and_then(|view| view.reachable), None, "it is given half a minute");
 }
 
 #[tokio::test]
 async fn every_way_to_fail_has_its_sentence() {
     let (here, there) = (here().await, Server::default());
     let address = there.start().await;
-    let (peers, _news, _shutdown) = here.peers();
+    there.set("/readyz", 200, json!("ok"));
+    let asked = here.peers(&[]);
+    let (peers, links) = (&asked.peers, &asked.links);
     let key = Key::new("pay", "app");
     peers.want(&key, vec![wanted("gcp", "app")]);
     let says = async |words: &str| {
@@ -229,7 +251,9 @@ async fn every_way_to_fail_has_its_sentence() {
         until(&format!("{words:?} and not {:?}", last()), || last().contains(words)).await;
     };
     says("there is no CloudCluster gcp in namespace sys; create it").await;
-    here.site_without_secret("gcp");
+    links.set([("gcp".to_owned(), Vec::new())].into());
+    says("the CloudCluster gcp does not say how to reach it; set spec.access").await;
+    links.set([("gcp".to_owned(), vec![way("gcp")])].into());
     says("there is no Secret gcp in namespace sys; put the kubeconfig of gcp there").await;
     let secret = "/api/v1/namespaces/sys/secrets/gcp";
     here.server.set(secret, 200, json!({"metadata": {"name": "gcp"}, "data": {"config": "YQ=="}}));
@@ -240,11 +264,11 @@ async fn every_way_to_fail_has_its_sentence() {
         json!({"kind": "Status", "code": 403, "message": "no right", "reason": "Forbidden"}),
     );
     says("this cluster's own API server: the Secret gcp cannot be read (403): no right").await;
-    here.site("gcp", &kubeconfig(&address).replace("\"token\":\"t\"", "\"exec\":{\"command\":\"aws\"}"));
+    here.secret("gcp", &kubeconfig(&address).replace("\"token\":\"t\"", "\"exec\":{\"command\":\"aws\"}"));
     says("users[u].user.exec would run a program").await;
-    here.site("gcp", &kubeconfig("http://127.0.0.1:1"));
+    here.secret("gcp", &kubeconfig("http://127.0.0.1:1"));
     says("the connection is refused").await;
-    here.site("gcp", &kubeconfig(&address));
+    here.secret("gcp", &kubeconfig(&address));
     let refusal = |code: u16| json!({"kind": "Status", "code": code, "message": "no", "reason": "No"});
     for (code, words) in [
         (401, "renew the kubeconfig in the Secret"),
@@ -261,7 +285,7 @@ async fn every_way_to_fail_has_its_sentence() {
     there.set(rollout_path("app"), 200, odd);
     says("run one version of Banyan in all clusters").await;
     there.set(rollout_path("app"), 200, rollout("app", "app:1"));
-    until("it recovers", || release(&peers, &key).is_some()).await;
+    until("it recovers", || release(peers, &key).is_some()).await;
     there.0.lock().unwrap().answers.remove(&rollout_path("app"));
     until("what is not there is empty", || {
         peers.peers(&key).pop().unwrap().1 == Ok(CanaryRolloutStatus::default())
@@ -272,16 +296,17 @@ async fn every_way_to_fail_has_its_sentence() {
 #[tokio::test]
 async fn many_rollouts_are_asked_for_by_one_list() {
     let (here, there) = (here().await, Server::default());
-    here.site("gcp", &kubeconfig(&there.start().await));
+    here.secret("gcp", &kubeconfig(&there.start().await));
+    there.set("/readyz", 200, json!("ok"));
     let names: Vec<String> = (0..ONE_BY_ONE + 2).map(|number| format!("app-{number}")).collect();
     let items: Vec<Value> = names.iter().skip(1).map(|name| rollout(name, "app:1")).collect();
     let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items});
     there.set(format!("{GROUP}/canaryrollouts"), 200, list);
-    let (peers, news, _shutdown) = here.peers();
+    let Asked { peers, news, .. } = &here.peers(&["gcp"]);
     for name in &names {
         peers.want(&Key::new("pay", name), vec![wanted("gcp", name)]);
     }
-    let all = || names.iter().skip(1).all(|name| release(&peers, &Key::new("pay", name)).is_some());
+    let all = || names.iter().skip(1).all(|name| release(peers, &Key::new("pay", name)).is_some());
     until("all are answered", all).await;
     let first = peers.peers(&Key::new("pay", &names[0])).pop().unwrap().1;
     assert_eq!(first, Ok(CanaryRolloutStatus::default()), "it is not there");

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
 
 use super::index::{Index, Site};
+use super::links::Links;
 use super::sites::Sites;
 use crate::api::CloudCluster;
 use crate::runtime::context::Context;
@@ -17,12 +18,14 @@ use crate::runtime::lock::lock;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::raw_object::RawObject;
 
-/// Follows them for ever. Each view of the sites is told in `sites`, the first one once all have been read.
+/// Follows them for ever. Each view of the sites is told in `sites`, and the ways to peers to `links`: the first time
+/// once all have been read.
 pub async fn watch(
     context: Context,
     index: Arc<Mutex<Index>>,
     queue: Queue<Key>,
     sites: Arc<Sender<Option<Sites>>>,
+    links: Links,
 ) {
     let resource = ApiResource::erase::<CloudCluster>(&());
     let api: Api<RawObject> = Api::namespaced_with(context.client.clone(), &context.namespace, &resource);
@@ -44,6 +47,7 @@ pub async fn watch(
         }
         // Not before the first list is complete: what is not known yet is not absent.
         if listed {
+            links.set(index.ways());
             let now = index.sites();
             sites.send_if_modified(|known| {
                 let news = known.as_ref() != Some(&now);

@@ -17,7 +17,7 @@ use super::write::rollout_status::RolloutStatuses;
 use crate::actions::{Actions, Target};
 use crate::api::action::TargetKind;
 use crate::authority::view::Authorities;
-use crate::cloudcluster::controller::SitesHandle;
+use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
 use crate::judge::hub::{Follow, Hub, Wake};
 use crate::runtime::context::Context;
@@ -78,7 +78,7 @@ pub async fn run(
     actions: Actions,
     gate: Gate,
 ) -> Result<(), ControllerError> {
-    let SitesHandle { mut sites, peers } = sites;
+    let SitesHandle { mut sites, peers, .. } = sites;
     let Groups { index, mut authorities } = groups;
     let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
     let calls_changed = Arc::new(tokio::sync::Notify::new());

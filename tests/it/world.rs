@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use banyan::api::FinService;
 use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
+use banyan::cli::clouds::CloudArgs;
 use banyan::cli::cluster::ClusterArgs;
 use banyan::cli::operator::Operator;
 use banyan::cli::run::{self, RunOptions};
@@ -103,6 +104,7 @@ pub fn start_operator(
         gateway_metrics: Vec::new(),
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
+        clouds: CloudArgs::default(),
         identity: Some(identity.to_owned()),
     };
     // A runtime of its own: each test has one that ends with it, the operator outlives them all.

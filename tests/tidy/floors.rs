@@ -14,6 +14,7 @@ const FLOORS: [&str; 14] = [
     "feature_flags",
     "cloudcluster",
     "authority",
+    "clouds",
     "canary",
     "judge",
     "signals",

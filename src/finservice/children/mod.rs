@@ -24,7 +24,6 @@ pub(crate) mod network_policy;
 pub mod observed;
 pub(crate) mod peer_authentication;
 pub(crate) mod prometheus_rule;
-pub(crate) mod quantity;
 pub(crate) mod request_authentication;
 pub(crate) mod rollout_route;
 #[cfg(test)]

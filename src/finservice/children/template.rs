@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::json::{filled, list, number, object, strings, text};
-use super::{Scope, environment, quantity};
+use super::{Scope, environment};
 use crate::api::finservice::Tier;
+use crate::api::quantity;
 use crate::api::units;
 use crate::api::workload::{Port, Probe, Resources, Scheduling, Spread, Toleration, Volume};
 use crate::finservice::plan::revision::{RevisionInput, copy_name};

@@ -21,6 +21,20 @@ pub fn canonical(text: &str) -> String {
         .unwrap_or_else(|| text.to_owned())
 }
 
+/// The value in thousandths, rounded up, such as 1500 for `1500m` or 1024000 for `1Ki`. `None` where it is no quantity, or
+/// too large to be computed.
+pub fn thousandths(text: &str) -> Option<i128> {
+    let (mantissa, exponent, _) = parse(text.trim())?;
+    let exponent = exponent + 3;
+    match u32::try_from(exponent) {
+        Ok(up) => mantissa.checked_mul(10_i128.checked_pow(up)?),
+        Err(_) => {
+            let unit = 10_i128.checked_pow(exponent.unsigned_abs())?;
+            Some(mantissa.div_euclid(unit) + i128::from(mantissa.rem_euclid(unit) != 0))
+        }
+    }
+}
+
 /// The value as `mantissa × 10^exponent`, and how it was written.
 fn parse(text: &str) -> Option<(i128, i32, Format)> {
     let (negative, rest) = match text.as_bytes().first()? {
@@ -147,6 +161,16 @@ mod tests {
         ] {
             assert_eq!(canonical(given), canonical_form, "{given}");
         }
+    }
+
+    #[test]
+    fn a_value_in_thousandths_is_rounded_up() {
+        let cases =
+            [("1500m", 1500), ("2", 2000), ("1Ki", 1_024_000), ("1n", 1), ("0", 0), ("1.5e3", 1_500_000)];
+        for (text, value) in cases {
+            assert_eq!(thousandths(text), Some(value), "{text}");
+        }
+        assert_eq!((thousandths("much"), thousandths("99999999999999999999.1Ei")), (None, None));
     }
 
     proptest! {

@@ -1,0 +1,32 @@
+//! Where the clouds' own APIs are, where they are not in their usual places: private links, and ends on this machine.
+
+use clap::Args;
+
+use crate::clouds::Addresses;
+
+/// The addresses of the clouds' own APIs.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CloudArgs {
+    /// The address of Amazon EKS for all regions [default: the one of each region]
+    #[arg(long, env = "BANYAN_EKS_URL", value_name = "URL")]
+    pub eks_url: Option<String>,
+    /// The address of AWS STS for all regions [default: the one of each region]
+    #[arg(long, env = "BANYAN_STS_URL", value_name = "URL")]
+    pub sts_url: Option<String>,
+    /// The address of Google Kubernetes Engine [default: https://container.googleapis.com]
+    #[arg(long, env = "BANYAN_GKE_URL", value_name = "URL")]
+    pub gke_url: Option<String>,
+}
+
+impl CloudArgs {
+    /// The same for those who ask there. An empty address counts as none, as an unset value of the chart is.
+    pub fn addresses(&self) -> Addresses {
+        let set = |url: &Option<String>| {
+            url.as_deref()
+                .map(|url| url.trim_end_matches('/'))
+                .filter(|url| !url.is_empty())
+                .map(str::to_owned)
+        };
+        Addresses { eks: set(&self.eks_url), sts: set(&self.sts_url), gke: set(&self.gke_url) }
+    }
+}

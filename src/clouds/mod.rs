@@ -1,0 +1,134 @@
+//! Clouds, as far as a cluster in them must be found and entered: where its API server is, and a token for it.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`tokens`] | keeps a token fresh |
+
+//! | [`gke`], [`google`] | Google Kubernetes Engine, and Google's access tokens |
+//!
+//! Nothing here runs a program, whatever credentials ask for. What holds a secret hides it from `Debug`.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::runtime::remote::RemoteError;
+
+pub mod tokens;
+
+/// Where a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The address of its API server, such as `https://10.0.0.1`.
+    pub server: String,
+    /// The certificates that vouch for it, in PEM; those of public authorities where it is `None`.
+    pub ca: Option<String>,
+    /// The version of Kubernetes, as the cloud writes it, such as `1.36`.
+    pub version: String,
+}
+
+/// A token, and when it ends.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// What the API server is shown.
+    pub value: String,
+    /// When it was made.
+    pub made: Instant,
+    /// When it ends.
+    pub ends: Instant,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Token")
+            .field("made", &self.made)
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Token {
+    /// One that was made now and lives so long.
+    pub fn living(value: String, life: Duration) -> Self {
+        let made = Instant::now();
+        Self { value, made, ends: made + life }
+    }
+}
+
+/// Why a cloud does not tell what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloudError {
+    /// It gives no answer, or another one.
+    #[error("{what} {error}{}", .remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default())]
+    Remote {
+        /// Who was asked for what, such as `Amazon EKS, asked where the cluster prod is, says:`.
+        what: String,
+        /// What came of it.
+        error: RemoteError,
+        /// What to do about it, if a person can.
+        remedy: Option<&'static str>,
+    },
+    /// The credentials are not such that they can be used.
+    #[error("{message}; {remedy}")]
+    Credentials {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+impl CloudError {
+    /// The word for a condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Credentials { .. } => "BadCredentials",
+            Self::Remote { error, .. } => match error {
+                RemoteError::Unauthorized => "CloudUnauthorized",
+                RemoteError::Forbidden => "CloudForbidden",
+                RemoteError::NotFound => "CloudNotFound",
+                RemoteError::Busy { .. } => "CloudBusy",
+                _ => "CloudFails",
+            },
+        }
+    }
+
+    /// Whether a person must act.
+    pub fn is_stalled(&self) -> bool {
+        match self {
+            Self::Credentials { .. } => true,
+            Self::Remote { error, .. } => error.is_stalled(),
+        }
+    }
+
+    /// After which time it may be asked again, where it has said so.
+    pub fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Remote { error: RemoteError::Busy { after }, .. } => *after,
+            _ => None,
+        }
+    }
+}
+
+/// A cluster in a cloud.
+pub trait Cluster: Send + Sync {
+    /// Where it is.
+    fn find(&self) -> BoxFuture<'_, Result<Found, CloudError>>;
+
+    /// A new token for it.
+    fn token(&self) -> BoxFuture<'_, Result<Token, CloudError>>;
+}
+
+/// Where the clouds' own APIs are, where they are not in their usual places: for private links and local ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The address of EKS, in all regions.
+    pub eks: Option<String>,
+    /// The address of AWS' STS, in all regions.
+    pub sts: Option<String>,
+    /// The address of GKE.
+    pub gke: Option<String>,
+}
