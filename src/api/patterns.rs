@@ -46,6 +46,16 @@ pub const FIELD_PATH: &str = r"^(metadata\.(name|namespace|uid|(labels|annotatio
 pub const CONTAINER_RESOURCE: &str =
     "^(limits|requests)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)$";
 
+/// An object in a namespace.
+pub const NAMESPACED: &str =
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A host: a name or an address.
+pub const HOST: &str = "^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$";
+/// The name of a role or of a database of PostgreSQL.
+pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
+/// The name of a consumer group of Kafka.
+pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
+
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
@@ -86,6 +96,12 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be a field that a pod can tell its containers, such as metadata.name, spec.nodeName or status.podIP"
         }
         CONTAINER_RESOURCE => "must be limits or requests and a resource, such as limits.memory",
+        NAMESPACED => "must be namespace/name, such as payments/ledger",
+        HOST => "must be a host name or an address, without a scheme or a port, such as db.payments.example",
+        POSTGRES_NAME => {
+            "must be a name of PostgreSQL: letters, digits and any of _ - $ . @, with a letter or _ first, such as app"
+        }
+        CONSUMER_GROUP => "must be letters, digits, dots, underscores and dashes, such as fraud",
         _ => return None,
     })
 }
