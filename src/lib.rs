@@ -13,6 +13,7 @@
 //! | [`clouds`] | clusters in clouds: where they are, and tokens for them |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
+//! | [`stores`] | databases and mirrors that are replicated between sites: read, fenced, promoted |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
 //! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
 //! | [`cli`] | the commands |
@@ -34,4 +35,5 @@ pub(crate) mod judge;
 pub mod runtime;
 pub mod sandbox;
 pub mod signals;
+pub mod stores;
 pub mod terminal;

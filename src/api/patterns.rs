@@ -90,6 +90,16 @@ pub const GCP_LOCATION: &str = "^[a-z]+-[a-z]+[0-9]+(-[a-z])?$";
 /// The name of a GKE cluster.
 pub const GKE_NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 
+/// An object in a namespace.
+pub const NAMESPACED: &str =
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A host: a name or an address.
+pub const HOST: &str = "^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$";
+/// The name of a role or of a database of PostgreSQL.
+pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
+/// The name of a consumer group of Kafka.
+pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
+
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {

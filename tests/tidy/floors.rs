@@ -19,6 +19,7 @@ const FLOORS: [&str; 14] = [
     "judge",
     "signals",
     "actions",
+    "stores",
     "runtime",
     "terminal",
     "evidence",
