@@ -12,6 +12,7 @@
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
+//! | [`witness`] | which epoch of a group followed which, in object storage on ground that is neither cloud |
 //! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
@@ -31,3 +32,4 @@ pub mod runtime;
 pub mod sandbox;
 pub mod signals;
 pub mod terminal;
+pub mod witness;

@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 13] = [
+const FLOORS: [&str; 14] = [
     "cli",
     "sandbox",
     "finservice",
@@ -17,6 +17,7 @@ const FLOORS: [&str; 13] = [
     "judge",
     "signals",
     "actions",
+    "witness",
     "runtime",
     "terminal",
     "evidence",
