@@ -296,5 +296,8 @@ impl Witness {
 }
 
 #[cfg(test)]
+#[path = "moto_tests.rs"]
+mod moto_tests;
+#[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
