@@ -11,6 +11,7 @@
 //! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
+//! | [`stores`] | databases and mirrors that are replicated between sites: read, fenced, promoted |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
 //! | [`witness`] | which epoch of a group followed which, in object storage on ground that is neither cloud |
 //! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
@@ -31,5 +32,6 @@ pub(crate) mod judge;
 pub mod runtime;
 pub mod sandbox;
 pub mod signals;
+pub mod stores;
 pub mod terminal;
 pub mod witness;

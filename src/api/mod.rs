@@ -18,6 +18,7 @@ pub(crate) mod patterns;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod store;
 pub mod units;
 pub mod witness;
 pub(crate) mod workload;

@@ -53,6 +53,16 @@ pub const WITNESS_REGION: &str = "^[a-z0-9]+(-[a-z0-9]+)*$";
 pub const WITNESS_ENDPOINT: &str =
     r"^(https://[^\s/@?#]+|http://(localhost|127([.][0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?)(/[^\s?#]*)?$";
 
+/// An object in a namespace.
+pub const NAMESPACED: &str =
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A host: a name or an address.
+pub const HOST: &str = "^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$";
+/// The name of a role or of a database of PostgreSQL.
+pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
+/// The name of a consumer group of Kafka.
+pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
+
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
@@ -100,6 +110,12 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         WITNESS_ENDPOINT => {
             "must begin with https:// and name a host, such as https://objects.example; http:// is for this machine alone (localhost, 127.0.0.1, [::1])"
         }
+        NAMESPACED => "must be namespace/name, such as payments/ledger",
+        HOST => "must be a host name or an address, without a scheme or a port, such as db.payments.example",
+        POSTGRES_NAME => {
+            "must be a name of PostgreSQL: letters, digits and any of _ - $ . @, with a letter or _ first, such as app"
+        }
+        CONSUMER_GROUP => "must be letters, digits, dots, underscores and dashes, such as fraud",
         _ => return None,
     })
 }

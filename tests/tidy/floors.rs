@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 14] = [
+const FLOORS: [&str; 15] = [
     "cli",
     "sandbox",
     "finservice",
@@ -18,6 +18,7 @@ const FLOORS: [&str; 14] = [
     "signals",
     "actions",
     "witness",
+    "stores",
     "runtime",
     "terminal",
     "evidence",

@@ -1,0 +1,181 @@
+//! PostgreSQL with streaming replication, over its own wire.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`credentials`] | what the operator logs in with; pure |
+//! | `link` | a session with deadlines |
+//! | `failure` | what an error means; pure |
+//! | `sql` | text of SQL; pure |
+//! | `row` | the authority row and the heartbeat |
+//! | `read`, `rights`, `writers` | all that one look finds: state, what our role lacks, who may write |
+//! | `fence` | closing, and opening again where it is |
+//! | `standby` | receiving nothing more, and how far it is |
+//! | `promote` | promotion, a verified write, opening |
+//!
+//! What each can and cannot keep out was measured: docs/stores.md.
+
+pub mod credentials;
+mod failure;
+mod fence;
+mod link;
+mod promote;
+mod read;
+mod rights;
+mod row;
+mod sql;
+mod standby;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use credentials::Credentials;
+pub use promote::PostgresSession;
+
+use self::link::{Link, Target};
+use super::{Ballot, CaughtUp, Fence, Fenced, Frozen, Position, Reading, Store, StoreError, Verified};
+use crate::api::Problem;
+use crate::api::store::Postgres as Spec;
+use crate::runtime::remote::DEADLINE;
+
+/// The server of one site of a store. Cheap to make: it connects anew for each call.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    target: Target,
+    roles: Vec<String>,
+    /// The path of the store's field, for problems.
+    source: String,
+    /// By which name each site's server asks for replication.
+    names: BTreeMap<String, String>,
+}
+
+impl Postgres {
+    /// The server at `site`, asked by the operator of the site `asking`. `source` is the path of the store's field, such
+    /// as `spec.stores[reports-db].postgres`.
+    ///
+    /// # Errors
+    /// If the store has no server at that site, or lists the operator's own role.
+    pub fn new(
+        spec: &Spec,
+        site: &str,
+        asking: &str,
+        credentials: Credentials,
+        source: &str,
+    ) -> Result<Self, Problem> {
+        let server = spec.sites.get(site).ok_or_else(|| {
+            let field = format!("{source}.sites");
+            Problem::error(
+                field.clone(),
+                format!("{field} names no server at the site {site}"),
+                format!("add {site}: {{host: …, credentials: …}} to {field}"),
+            )
+        })?;
+        if spec.roles.contains(&credentials.user) {
+            return Err(Problem::error(
+                format!("{source}.roles"),
+                format!(
+                    "roles names {}, the operator's own role: a fence would lock the operator out",
+                    credentials.user
+                ),
+                "give the operator a role of its own, and take this one from roles or from the Secret",
+            ));
+        }
+        let name = |site: &String| {
+            let named = spec.sites.get(site).and_then(|server| server.application_name.clone());
+            named.unwrap_or_else(|| site.clone())
+        };
+        Ok(Self {
+            target: Target::new(server, credentials, asking, DEADLINE),
+            roles: spec.roles.clone(),
+            source: source.to_owned(),
+            names: spec.sites.keys().map(|site| (site.clone(), name(site))).collect(),
+        })
+    }
+
+    /// The same with another limit for each request; five seconds otherwise.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.target.deadline = deadline;
+        self
+    }
+
+    async fn link(&self) -> Result<Link, StoreError> {
+        self.target.open().await
+    }
+
+    fn sourced(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Problem(mut problem) if problem.source.is_empty() => {
+                problem.source.clone_from(&self.source);
+                StoreError::Problem(problem)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Store for Postgres {
+    type Session = PostgresSession;
+
+    async fn read(&self) -> Result<Reading, StoreError> {
+        read::read(&self.link().await?, &self.roles, &self.source).await
+    }
+
+    async fn beat(&self, site: &str) -> Result<(), StoreError> {
+        row::beat(&self.link().await?, site).await
+    }
+
+    async fn fence(&self, fence: Fence) -> Result<Fenced, StoreError> {
+        let link = self.link().await?;
+        fence::fence(&link, fence, &self.roles).await.map_err(|error| self.sourced(error))
+    }
+
+    async fn fence_standby(&self, fence: Fence) -> Result<(), StoreError> {
+        fence::fence_standby(&self.link().await?, fence).await
+    }
+
+    async fn lift(&self, ballot: Ballot) -> Result<(), StoreError> {
+        fence::lift(&self.link().await?, ballot).await
+    }
+
+    async fn open(&self, epoch: Ballot) -> Result<(), StoreError> {
+        promote::open(&self.link().await?, epoch, &self.roles).await
+    }
+
+    async fn freeze(&self, ballot: Ballot) -> Result<Frozen, StoreError> {
+        standby::freeze(&self.link().await?, ballot).await
+    }
+
+    async fn thaw(&self) -> Result<(), StoreError> {
+        standby::thaw(&self.link().await?).await
+    }
+
+    async fn caught_up(&self, ballot: Ballot, position: Option<Position>) -> Result<CaughtUp, StoreError> {
+        standby::caught_up(&self.link().await?, ballot, position).await
+    }
+
+    async fn session(&self) -> Result<PostgresSession, StoreError> {
+        Ok(PostgresSession::new(self.link().await?))
+    }
+
+    async fn verify(&self, ballot: Ballot) -> Result<Verified, StoreError> {
+        let token = uuid::Uuid::from_u128(jiff::Timestamp::now().as_nanosecond().unsigned_abs()).to_string();
+        promote::write(&self.link().await?, ballot, &token).await?;
+        promote::read_back(&self.link().await?, ballot, &token).await
+    }
+
+    async fn protect(&self, epoch: Ballot, site: Option<&str>) -> Result<(), StoreError> {
+        let name = site.map(|site| self.names.get(site).map_or(site, String::as_str));
+        promote::protect(&self.link().await?, epoch, name).await
+    }
+
+    async fn follow(&self, _epoch: Ballot, site: &str) -> Result<(), StoreError> {
+        Err(StoreError::Unsupported {
+            message: "SQL can neither stop a server nor rewind it nor have it follow another".to_owned(),
+            remedy: format!(
+                "at this server, as the user that runs it: pg_ctl -D DATA stop -m fast; pg_rewind -D DATA -R \
+                 --source-server='host={site} …' (or pg_basebackup -R into an empty folder); touch DATA/standby.signal; \
+                 pg_ctl -D DATA start"
+            ),
+        })
+    }
+}
