@@ -15,6 +15,7 @@
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`stores`] | databases and mirrors that are replicated between sites: read, fenced, promoted |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
+//! | [`witness`] | which epoch of a group followed which, in object storage on ground that is neither cloud |
 //! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
@@ -37,3 +38,4 @@ pub mod sandbox;
 pub mod signals;
 pub mod stores;
 pub mod terminal;
+pub mod witness;

@@ -68,3 +68,83 @@ pub struct WitnessSecret {
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::cel::Validator;
+    use kube::{CustomResource, CustomResourceExt};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Something that has a witness.
+    #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, KubeSchema)]
+    #[kube(group = "banyan.dev", version = "v1alpha1", kind = "Witnessed")]
+    struct WitnessedSpec {
+        witness: WitnessSpec,
+    }
+
+    /// What is said of a witness, by the rules of the definition.
+    fn said(object_store: Value) -> Vec<String> {
+        let crd = crate::api::schema::bounded(Witnessed::crd());
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).expect("a schema is JSON");
+        let object = json!({"spec": {"witness": {"objectStore": object_store}}});
+        match Validator::new().validate(&schema["openAPIV3Schema"], &object, None) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.into_vec().into_iter().map(|error| error.message).collect(),
+        }
+    }
+
+    #[test]
+    fn a_witness_that_can_be_is_accepted() {
+        let secret = json!({"secretRef": {"name": "witness"}});
+        for witness in [
+            json!({"url": "s3://banyan-witness/payments", "region": "us-east-2", "credentials": secret}),
+            json!({"url": "s3://banyan-witness/a/b.c/", "endpoint": "https://account.r2.cloudflarestorage.com"}),
+            json!({"url": "s3://witness", "region": "us-east-2", "endpoint": "http://127.0.0.1:9000"}),
+            json!({"url": "gs://banyan_witness/payments"}),
+            json!({"url": "gs://witness", "endpoint": "http://[::1]:4443"}),
+            json!({"url": "az://witness/p", "endpoint": "https://finflow.blob.core.windows.net"}),
+            json!({"url": "file:///mnt/witness"}),
+        ] {
+            assert_eq!(said(witness.clone()), Vec::<String>::new(), "{witness}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused_with_a_remedy() {
+        let url = "must be s3://bucket/prefix,";
+        let endpoint = "must begin with https://";
+        for (witness, words) in [
+            (json!({"url": "s3://w", "region": "a"}), url),
+            (json!({"url": "http://witness/p"}), url),
+            (json!({"url": "file://mnt/witness"}), url),
+            (json!({"url": "file:///"}), url),
+            (json!({"url": "gs://witness/../other"}), url),
+            (json!({"url": "gs://witness//p"}), url),
+            (json!({"url": "gs://witness/p?x"}), url),
+            (json!({"url": "gs://witness/p", "endpoint": "http://objects.example"}), endpoint),
+            (json!({"url": "gs://witness/p", "endpoint": "http://localhost.example"}), endpoint),
+            (json!({"url": "gs://witness/p", "endpoint": "https://key:secret@objects.example"}), endpoint),
+            (json!({"url": "gs://witness/p", "endpoint": "objects.example"}), endpoint),
+            (json!({"url": "s3://witness/p"}), "url with s3:// needs region"),
+            (
+                json!({"url": "s3://witness/p", "region": "US East"}),
+                "must be a cloud's region, such as us-east-2",
+            ),
+            (
+                json!({"url": "gs://witness/p", "region": "us"}),
+                "region is for a url with s3://: leave it out",
+            ),
+            (json!({"url": "az://witness/p"}), "url with az:// needs endpoint"),
+            (json!({"url": "file:///w", "endpoint": "https://a.example"}), "a url with file:// is a folder"),
+            (
+                json!({"url": "file:///w", "credentials": {"secretRef": {"name": "a"}}}),
+                "a url with file:// is a folder",
+            ),
+        ] {
+            let said = said(witness.clone());
+            assert!(said.len() == 1 && said[0].starts_with(words), "{witness}: {said:?}");
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! | [`client`] | the connection to an API server, with every request counted |
 //! | [`request`] | what a request to an API server asks for, in RBAC's words |
 //! | [`events`] | Kubernetes Events that never slow a reconcile down |
+//! | [`exposition`] | Prometheus' text format; pure |
 //! | [`follow`] | all objects of one kind: a list, then a watch from there, and again after a fault |
 //! | [`items`] | a list read one by one while its text arrives |
 //! | [`key`] | what an object is known by |
@@ -29,6 +30,7 @@ pub mod client;
 pub(crate) mod context;
 pub mod digest;
 pub(crate) mod events;
+pub(crate) mod exposition;
 pub(crate) mod follow;
 pub(crate) mod http;
 pub(crate) mod items;

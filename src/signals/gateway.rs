@@ -20,10 +20,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::counts::Counts;
-use super::exposition::{Malformed, visit};
 use super::grpc;
 use super::pods::bound;
 use super::subject::Subject;
+use crate::runtime::exposition::{Malformed, visit};
 
 /// Envoy's counters by class of the response. Other families that begin so are passed over.
 const CLASSES: &str = "envoy_cluster_upstream_rq";

@@ -6,7 +6,6 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`subject`] | what is asked for, and what comes back |
-//! | [`exposition`] | Prometheus' text format; pure |
 //! | [`counts`] | what one series counted; pure |
 //! | [`pods`] | what pods tell of themselves; pure |
 //! | [`grpc`] | what tells of gRPC calls; pure |
@@ -26,7 +25,6 @@ pub(crate) mod answer;
 pub(crate) mod ask;
 pub mod builtin;
 pub(crate) mod counts;
-pub(crate) mod exposition;
 pub(crate) mod fetch;
 pub(crate) mod gateway;
 pub mod grpc;

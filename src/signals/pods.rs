@@ -5,10 +5,10 @@
 
 use super::answer::View;
 use super::counts::Counts;
-use super::exposition::{Malformed, Sample, visit};
 use super::grpc::{self, FAMILIES, Speaks};
 use super::subject::{Pod, Subject};
 use crate::evidence::pod_id;
+use crate::runtime::exposition::{Malformed, Sample, visit};
 
 /// OpenTelemetry's `http.server.request.duration`, as exporters for Prometheus name it.
 pub const FAMILY: &str = "http_server_request_duration_seconds";

@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 14] = [
+const FLOORS: [&str; 15] = [
     "cli",
     "sandbox",
     "finservice",
@@ -19,6 +19,7 @@ const FLOORS: [&str; 14] = [
     "judge",
     "signals",
     "actions",
+    "witness",
     "stores",
     "runtime",
     "terminal",

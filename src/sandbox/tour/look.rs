@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::event::{Moment, Seen};
 use super::script::Script;
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::runtime::exposition::visit;
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::traffic::Tally;
-use crate::signals::exposition::visit;
 
 /// Envoy's counter of answers, by class of their status.
 const CLASSES: &str = "envoy_cluster_upstream_rq_xx";
