@@ -9,6 +9,7 @@
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
 //! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
+//! | [`dns`] | steers requests to the site that has authority, at Cloudflare or Route 53 |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
@@ -23,6 +24,7 @@ pub mod api;
 pub mod canary;
 pub mod cli;
 pub mod cloudcluster;
+pub mod dns;
 pub mod evidence;
 pub(crate) mod feature_flags;
 pub mod finservice;

@@ -38,8 +38,6 @@ pub const REQUEST_PATH: &str = r"^/[!-~]*$";
 pub const CLOUDFLARE_ID: &str = "^[0-9a-f]{32}$";
 /// The id of a hosted zone of Route 53, without `/hostedzone/`.
 pub const ROUTE53_ID: &str = "^[A-Z0-9]{1,32}$";
-/// The id of a health check of Route 53.
-pub const HEALTH_CHECK_ID: &str = "^[0-9a-z][-0-9a-z]*$";
 /// An IPv4 address.
 pub const IPV4: &str =
     "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";
@@ -94,9 +92,6 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be an id of Cloudflare: 32 lower-case hexadecimal digits, as the dashboard shows them"
         }
         ROUTE53_ID => "must be the id of a hosted zone, such as Z0123456789ABC, without /hostedzone/",
-        HEALTH_CHECK_ID => {
-            "must be the id of a health check, such as 1a2b3c4d-0000-1111-2222-333344445555"
-        }
         IPV4 => "must be an IPv4 address, such as 192.0.2.10",
         IPV6 => "must be an IPv6 address in lower case, such as 2001:db8::10",
         URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",

@@ -7,12 +7,13 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 13] = [
+const FLOORS: [&str; 14] = [
     "cli",
     "sandbox",
     "finservice",
     "feature_flags",
     "cloudcluster",
+    "dns",
     "canary",
     "judge",
     "signals",
