@@ -11,6 +11,7 @@
 //! | [`authority`] | who may write, for each group: what a site believes, and what it answers |
 //! | [`cloudcluster`] | the reconciler of CloudClusters: which sites there are, and how rollouts fare at peers |
 //! | [`clouds`] | clusters in clouds: where they are, and tokens for them |
+//! | [`dns`] | steers requests to the site that has authority, at Cloudflare or Route 53 |
 //! | [`evidence`] | sequential tests and their verdicts, pure |
 //! | [`signals`] | sources of evidence: counters of both arms of a comparison |
 //! | [`stores`] | databases and mirrors that are replicated between sites: read, fenced, promoted |
@@ -29,6 +30,7 @@ pub mod canary;
 pub mod cli;
 pub mod cloudcluster;
 pub mod clouds;
+pub mod dns;
 pub mod evidence;
 pub(crate) mod feature_flags;
 pub mod finservice;

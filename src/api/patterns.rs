@@ -38,8 +38,6 @@ pub const REQUEST_PATH: &str = r"^/[!-~]*$";
 pub const CLOUDFLARE_ID: &str = "^[0-9a-f]{32}$";
 /// The id of a hosted zone of Route 53, without `/hostedzone/`.
 pub const ROUTE53_ID: &str = "^[A-Z0-9]{1,32}$";
-/// The id of a health check of Route 53.
-pub const HEALTH_CHECK_ID: &str = "^[0-9a-z][-0-9a-z]*$";
 /// An IPv4 address.
 pub const IPV4: &str =
     "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";

@@ -129,7 +129,9 @@ pub struct CloudflareTraffic {
     /// Id of the pool of each site, by the site's name. The pool of a site that is left out is the one with the name
     /// `banyan-<group>-<site>`, and it is made if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 16), inner(length(min = 32, max = 32), regex(pattern = patterns::CLOUDFLARE_ID)))]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(s, self[s].matches('^[0-9a-f]{32}$'))")
+        .message("each of cloudflare.pools must be the id of a pool: 32 lower-case hexadecimal digits"))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, self[a] == self[b]))")
         .message("each site needs a pool of its own: two of cloudflare.pools have the same id"))]
     pub pools: Option<BTreeMap<String, String>>,
@@ -207,7 +209,9 @@ pub struct Route53Traffic {
     pub targets: BTreeMap<String, Route53Target>,
     /// Id of the health check of each site, by the site's name. One that is left out is made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 16), inner(length(min = 1, max = 64), regex(pattern = patterns::HEALTH_CHECK_ID)))]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(s, self[s].matches('^[0-9a-z][-0-9a-z]{0,63}$'))")
+        .message("each of route53.healthChecks must be the id of a health check, such as 1a2b3c4d-0000-1111-2222-333344445555"))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, self[a] == self[b]))")
         .message("each site needs a health check of its own: two of route53.healthChecks have the same id"))]
     pub health_checks: Option<BTreeMap<String, String>>,

@@ -8,6 +8,7 @@ use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
 const FLOORS: [&str; 15] = [
+const FLOORS: [&str; 14] = [
     "cli",
     "sandbox",
     "finservice",
@@ -15,6 +16,7 @@ const FLOORS: [&str; 15] = [
     "cloudcluster",
     "authority",
     "clouds",
+    "dns",
     "canary",
     "judge",
     "signals",
