@@ -88,16 +88,6 @@ pub const GCP_LOCATION: &str = "^[a-z]+-[a-z]+[0-9]+(-[a-z])?$";
 /// The name of a GKE cluster.
 pub const GKE_NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 
-/// An object in a namespace.
-pub const NAMESPACED: &str =
-    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-/// A host: a name or an address.
-pub const HOST: &str = "^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$";
-/// The name of a role or of a database of PostgreSQL.
-pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
-/// The name of a consumer group of Kafka.
-pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
-
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
@@ -133,7 +123,6 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
             "must be an id of Cloudflare: 32 lower-case hexadecimal digits, as the dashboard shows them"
         }
         ROUTE53_ID => "must be the id of a hosted zone, such as Z0123456789ABC, without /hostedzone/",
-        HEALTH_CHECK_ID => "must be the id of a health check, such as 1a2b3c4d-0000-1111-2222-333344445555",
         IPV4 => "must be an IPv4 address, such as 192.0.2.10",
         IPV6 => "must be an IPv6 address in lower case, such as 2001:db8::10",
         URL => "must begin with http:// or https:// and name a host, such as https://auth.finflow.example",
