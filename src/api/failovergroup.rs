@@ -1,6 +1,7 @@
 //! FailoverGroup: what moves together between sites, and whether it could move now.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -12,6 +13,7 @@ use super::operations::Residency;
 use super::patterns;
 use super::store::Store;
 use super::traffic::Traffic;
+use super::units;
 use super::witness::WitnessSpec;
 
 /// What moves together between sites: services, their stores and their traffic. The same object lies in every cluster.
@@ -183,6 +185,14 @@ pub struct OwnCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = patterns::POSITIVE_DURATION))]
     pub every: Option<String>,
+}
+
+impl OwnCheck {
+    /// How often it is made. Defaults to five minutes; no check is a load test of a partner, so half a minute is the least.
+    pub fn every(&self) -> Duration {
+        let every = self.every.as_deref().and_then(units::duration);
+        every.unwrap_or(Duration::from_secs(300)).max(Duration::from_secs(30))
+    }
 }
 
 /// A URL that must answer.

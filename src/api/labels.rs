@@ -28,6 +28,11 @@ pub const COPY_OF_ANNOTATION: &str = "banyan.dev/copy-of";
 /// Annotation on the object that carries weights (a route, or without one the plain Service): what the last write of
 /// them meant; see [`crate::canary::mark`].
 pub const MARK_ANNOTATION: &str = "banyan.dev/rollout";
+/// Annotation of an Authority that the operator puts on it once its FailoverGroup is gone: `"true"`. Only then may it be
+/// deleted.
+pub const RELEASED_ANNOTATION: &str = "banyan.dev/released";
+/// Label that names the FailoverGroup of an object that the operator made for it.
+pub const GROUP_LABEL: &str = "banyan.dev/failover-group";
 /// Annotation of an Action that the chart's admission policies write: the user who created it.
 pub const SAID_BY_ANNOTATION: &str = "banyan.dev/said-by";
 /// Annotation of a FinService that the chart's admission policies write: the user who changed its spec last.

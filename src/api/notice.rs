@@ -31,6 +31,8 @@ pub enum Reason {
     WindowClosed,
     /// What a person said is not carried out; the note says why.
     ActionRefused,
+    /// Another site has authority over a FailoverGroup, or this one has it now.
+    AuthorityChanged,
 }
 
 impl Reason {
@@ -51,6 +53,7 @@ impl Reason {
             Self::GateOpened => "GateOpened",
             Self::WindowClosed => "WindowClosed",
             Self::ActionRefused => "ActionRefused",
+            Self::AuthorityChanged => "AuthorityChanged",
         }
     }
 
@@ -69,6 +72,7 @@ impl Reason {
             Self::RolloutPaused | Self::RolloutHeld | Self::GateReached => "Wait",
             Self::WindowClosed => "Close",
             Self::ActionRefused => "Refuse",
+            Self::AuthorityChanged => "Follow",
         }
     }
 

@@ -38,7 +38,7 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
     settle(site, &mut next, known);
     let mut decision = stand(site, &next, known);
     if decision.state == AuthorityState::Unclaimed {
-        claim_first(site, group, known, &mut next, &mut decision, now);
+        claim_first(site, group, known, &mut next, &mut decision);
     }
     decision.stores_open = stores_open;
     decision.write = (known.own.as_ref() != Some(&next)).then_some(next);
@@ -86,7 +86,8 @@ fn adopt(
     let holds = holders.iter().any(|holder| holder == site);
     let promoted = if holds && known.stores.is_empty() { Some(epoch) } else { own.promoted };
     let withdrawn = own.withdrawn.iter().copied().filter(|ballot| *ballot >= epoch).collect();
-    let since = since.or_else(|| Some(Time(whole(now))));
+    // The first epoch of all has no beginning: nothing that runs is refused for having been scheduled before it.
+    let since = since.or_else(|| (follows > 0).then(|| Time(whole(now))));
     AuthoritySpec { epoch, follows, holders, since, promoted, withdrawn, claims: own.claims }
 }
 
@@ -161,7 +162,6 @@ fn claim_first(
     known: &Knowledge,
     next: &mut AuthoritySpec,
     decision: &mut Decision,
-    now: Timestamp,
 ) {
     let everywhere = group.is_active_everywhere();
     let claimant = if everywhere { group.sites.first() } else { group.initial_site.as_ref() };
@@ -190,8 +190,8 @@ fn claim_first(
         return;
     }
     let (claims, withdrawn) = (std::mem::take(&mut next.claims), std::mem::take(&mut next.withdrawn));
-    let since = Some(Time(whole(now)));
-    *next = AuthoritySpec { epoch, follows: 0, holders, since, promoted: Some(epoch), claims, withdrawn };
+    *next =
+        AuthoritySpec { epoch, follows: 0, holders, since: None, promoted: Some(epoch), claims, withdrawn };
     decision.first_claim = true;
     decision.state = AuthorityState::Held;
     decision.message = format!("this site has authority in epoch {epoch}");

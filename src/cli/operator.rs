@@ -1,5 +1,7 @@
 //! What the operator consists of: the controllers of all kinds, and what every replica knows. A new kind is added here.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -15,7 +17,11 @@ use crate::cloudcluster;
 use crate::cloudcluster::controller::Controller as CloudClusters;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
+use crate::failovergroup;
+use crate::failovergroup::controller::Controller as FailoverGroups;
+use crate::failovergroup::sources::Ends;
 use crate::finservice;
+use crate::finservice::controller::Groups;
 use crate::runtime::context::Context;
 
 /// The operator of one cluster.
@@ -24,6 +30,8 @@ pub struct Operator {
     services: finservice::controller::Options,
     sites: CloudClusters,
     sites_handle: SitesHandle,
+    failover_groups: FailoverGroups,
+    groups: Groups,
 }
 
 impl Operator {
@@ -34,7 +42,11 @@ impl Operator {
             launch_darkly: options.launch_darkly_url.clone(),
         };
         let (sites, sites_handle) = CloudClusters::new(context.clone(), options.clouds.addresses());
-        Self { context, services, sites, sites_handle }
+        let index = Groups::index(&context.site);
+        let ends = Ends { cloudflare: options.cloudflare_url.clone(), route53: options.route53_url.clone() };
+        let (failover_groups, authorities) = FailoverGroups::new(context.clone(), ends, Arc::clone(&index));
+        let groups = Groups { index, authorities };
+        Self { context, services, sites, sites_handle, failover_groups, groups }
     }
 }
 
@@ -45,21 +57,34 @@ impl Program for Operator {
     }
 
     fn always(&self) -> impl Future<Output = Failure> + Send + 'static {
-        let watch = self.sites.watch();
-        async move { watch.await.into() }
+        let (sites, groups) = (self.sites.watch(), self.failover_groups.watch());
+        async move {
+            tokio::select! {
+                ended = sites => ended.into(),
+                ended = groups => ended.into(),
+            }
+        }
     }
 
     async fn leading(self) -> Ending {
-        let Self { context, services, sites, sites_handle } = self;
+        let Self { context, services, sites, sites_handle, failover_groups, groups } = self;
         let gate = |name| context.health.gate(name);
-        let gates = [cloudcluster::controller::RESOURCE, actions::RESOURCE, finservice::controller::RESOURCE];
-        let [of_sites, of_actions, of_services] = gates.map(gate);
+        let gates = [
+            cloudcluster::controller::RESOURCE,
+            actions::RESOURCE,
+            failovergroup::controller::RESOURCE,
+            finservice::controller::RESOURCE,
+        ];
+        let [of_sites, of_actions, of_groups, of_services] = gates.map(gate);
         let mut all: JoinSet<Ending> = JoinSet::new();
         all.spawn(async move { Ok(sites.run(of_sites).await?) });
         let said = Actions::new(context.clone());
         let heard = said.clone();
         all.spawn(async move { Ok(said.run(of_actions).await?) });
-        let work = finservice::controller::run(context.clone(), services, sites_handle, heard, of_services);
+        let peers = sites_handle.clone();
+        all.spawn(async move { Ok(failover_groups.run(peers, of_groups).await?) });
+        let work =
+            finservice::controller::run(context.clone(), services, groups, sites_handle, heard, of_services);
         all.spawn(async move { Ok(work.await?) });
         while let Some(ended) = all.join_next().await {
             // One that ends by itself ends all: without it the others would only seem to work.

@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sites::Sites;
+use super::sites::{Described, Sites};
 use crate::api::CloudClusterStatus;
 use crate::api::cloudcluster::{Access, KubeconfigSource};
 use crate::api::operations::Residency;
@@ -23,6 +23,8 @@ pub struct Site {
     pub residency: Vec<Residency>,
     /// Ways to its API server, of those that this version knows, each with its place in `spec.access`.
     pub access: Vec<(usize, Access)>,
+    /// The address of its gateway.
+    pub gateway: Option<String>,
     /// Whether the way is said by the older `spec.kubeconfig`.
     pub is_older: bool,
     /// What cannot be read of its spec: the field, and why.
@@ -49,6 +51,7 @@ impl Site {
         if !matches!(spec["residency"], Value::Null | Value::Array(_)) {
             unreadable.push(("spec.residency".to_owned(), "it is no list".to_owned()));
         }
+        let gateway = spec["gateway"]["address"].as_str().map(str::to_owned);
         let mut access = ways(&spec["access"], &mut unreadable);
         let is_older = access.is_empty() && !spec["kubeconfig"].is_null();
         if is_older {
@@ -60,7 +63,7 @@ impl Site {
             }
         }
         let status = serde_json::from_value(data["status"].take()).ok();
-        Self { metadata, residency, access, is_older, unreadable, status }
+        Self { metadata, residency, access, gateway, is_older, unreadable, status }
     }
 }
 
@@ -146,7 +149,16 @@ impl Index {
     pub fn sites(&self) -> Sites {
         let own = self.sites.get(&*self.own);
         let peers = self.sites.keys().filter(|name| **name != *self.own).cloned().collect();
-        Sites { residency: own.map(|own| own.residency.as_slice().into()), peers: Arc::new(peers) }
+        let described = self.sites.iter().map(|(name, site)| {
+            let kinds = site.access.iter().filter_map(|(_, way)| way.kind()).collect();
+            let (residency, gateway) = (site.residency.clone(), site.gateway.clone());
+            (name.clone(), Described { residency, gateway, kinds })
+        });
+        Sites {
+            residency: own.map(|own| own.residency.as_slice().into()),
+            peers: Arc::new(peers),
+            described: Arc::new(described.collect()),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The small view of the sites that other reconcilers get: what may be kept here, and which other sites there are. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::FinServiceSpec;
+use crate::api::cloudcluster::WayKind;
 use crate::api::operations::Residency;
 
 /// The sites that CloudClusters in the operator's namespace describe.
@@ -13,6 +14,19 @@ pub struct Sites {
     pub residency: Option<Arc<[Residency]>>,
     /// Names of the other sites. Empty where a cluster is told of none: then nothing is known of them.
     pub peers: Arc<BTreeSet<String>>,
+    /// What is said of each site, by name.
+    pub described: Arc<BTreeMap<String, Described>>,
+}
+
+/// What its CloudCluster says of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// Jurisdictions whose data may be kept there.
+    pub residency: Vec<Residency>,
+    /// The address of its gateway.
+    pub gateway: Option<String>,
+    /// The kinds of ways that lead to it.
+    pub kinds: Vec<WayKind>,
 }
 
 impl Sites {

@@ -57,6 +57,13 @@ pub struct Groups {
     pub authorities: watch::Receiver<Option<Authorities>>,
 }
 
+impl Groups {
+    /// An empty index of that site.
+    pub fn index(site: &str) -> Arc<Mutex<Index>> {
+        Arc::new(Mutex::new(Index::new(site)))
+    }
+}
+
 /// What this controller alone needs to be told.
 #[derive(Clone, Debug)]
 pub struct Options {

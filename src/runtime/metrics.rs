@@ -74,6 +74,12 @@ struct ProblemLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    group: String,
+    check: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     result: &'static str,
 }
@@ -81,6 +87,8 @@ struct EventLabels {
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// The sources of the problems of each object that has any, by kind and object.
 type Ledger = Mutex<HashMap<(&'static str, String), BTreeSet<String>>>;
+/// The names of the checks of each FailoverGroup.
+type Checks = Mutex<HashMap<String, BTreeSet<String>>>;
 
 /// All figures of the process. Cloning gives another handle of the same figures.
 #[derive(Clone)]
@@ -94,6 +102,8 @@ pub struct Metrics {
     request_durations: Histograms<VerbLabels>,
     problems: Family<ProblemLabels, Gauge>,
     ledger: Arc<Ledger>,
+    checks: Family<CheckLabels, Gauge>,
+    checked: Arc<Checks>,
     events: Family<EventLabels, Counter>,
     leader: Gauge,
     live: LiveNumbers,
@@ -122,6 +132,7 @@ impl Metrics {
         let request_durations: Histograms<_> =
             Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS));
         let problems = Family::default();
+        let checks = Family::default();
         let events = Family::default();
         let leader = Gauge::default();
         registry.register("reconciles", "Reconciles, by resource and result", Family::clone(&reconciles));
@@ -153,6 +164,11 @@ impl Metrics {
             "Objects with a problem in status, by kind and by the field that it comes from",
             Family::clone(&problems),
         );
+        registry.register(
+            "failover_check_passed",
+            "1 if a check of a FailoverGroup's standing readiness passed, 0 if it did not or nobody knows",
+            Family::clone(&checks),
+        );
         registry.register("events", "Kubernetes Events, by what became of them", Family::clone(&events));
         registry.register("leader", "1 if this replica holds the leader Lease", leader.clone());
         registry.register(
@@ -170,6 +186,8 @@ impl Metrics {
             request_durations,
             problems,
             ledger: Arc::default(),
+            checks,
+            checked: Arc::default(),
             events,
             leader,
             live,
@@ -260,6 +278,25 @@ impl Metrics {
         }
     }
 
+    /// Says of each check of a FailoverGroup whether it passed. None if the group is gone.
+    pub fn set_checks<'a>(&self, group: &str, checks: impl IntoIterator<Item = (&'a str, bool)>) {
+        let labels = |check: &str| CheckLabels { group: group.to_owned(), check: check.to_owned() };
+        let mut now = BTreeSet::new();
+        for (check, passed) in checks {
+            self.checks.get_or_create(&labels(check)).set(i64::from(passed));
+            now.insert(check.to_owned());
+        }
+        let mut checked = lock(&self.checked);
+        let before = if now.is_empty() {
+            checked.remove(group)
+        } else {
+            checked.insert(group.to_owned(), now.clone())
+        };
+        for gone in before.unwrap_or_default().difference(&now) {
+            self.checks.remove(&labels(gone));
+        }
+    }
+
     fn problem(&self, kind: &'static str, source: &str) -> Gauge {
         self.problems.get_or_create_owned(&ProblemLabels { kind, source: source.into() })
     }
@@ -347,6 +384,20 @@ mod tests {
         metrics.set_problems("FinService", "pay/a", []);
         assert_eq!(lines(&metrics, "banyan_problems{"), [format!("{env} 0"), format!("{mesh} 1")]);
         assert_eq!(metrics.ledger.lock().unwrap().len(), 1, "an object without problems costs nothing");
+    }
+
+    #[test]
+    fn checks_of_a_group_come_and_go_with_it() {
+        let metrics = Metrics::new();
+        metrics.set_checks("pay", [("lag", true), ("witness", false)]);
+        let line = |check: &str, value: u8| {
+            format!(r#"banyan_failover_check_passed{{group="pay",check="{check}"}} {value}"#)
+        };
+        assert_eq!(lines(&metrics, "banyan_failover_check_passed{"), [line("lag", 1), line("witness", 0)]);
+        metrics.set_checks("pay", [("witness", true)]);
+        assert_eq!(lines(&metrics, "banyan_failover_check_passed{"), [line("witness", 1)]);
+        metrics.set_checks("pay", []);
+        assert_eq!(lines(&metrics, "banyan_failover_check_passed{"), Vec::<String>::new());
     }
 
     #[test]

@@ -149,5 +149,5 @@ pub fn input(spec: &FinServiceSpec) -> RevisionInput {
 /// A view of the sites: what may be kept here (`None`: nobody has said), and which others there are.
 pub fn sites(residency: Option<&[Residency]>, peers: &[&str]) -> Sites {
     let peers = peers.iter().map(|name| (*name).to_owned()).collect();
-    Sites { residency: residency.map(Into::into), peers: std::sync::Arc::new(peers) }
+    Sites { residency: residency.map(Into::into), peers: std::sync::Arc::new(peers), ..Sites::default() }
 }

@@ -1,0 +1,269 @@
+//! Carries out what was decided about a group: its Authority, what hangs on it in this cluster, and what is said of both.
+
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{ApiResource, Patch, PostParams};
+use kube::{Api, Resource};
+use serde_json::json;
+
+use super::decide::Decision;
+use super::index::{Group, Index, Own};
+use super::observe::{Ground, Observed};
+use super::sources::{OfGroup, Sources, witness};
+use super::{hangs, status};
+use crate::api::authority::AuthoritySpec;
+use crate::api::labels::{MANAGER, RELEASED_ANNOTATION};
+use crate::api::notice::Reason;
+use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
+use crate::authority::decide::{self as authority, Decision as Deciding};
+use crate::authority::known::{Decided, Knowledge, Known};
+use crate::runtime::context::Context;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::patch::scaling;
+use crate::runtime::raw_object::RawObject;
+use crate::witness::{Creation, Decision as WitnessDecision};
+
+/// Why something could not be carried out. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// This cluster's API server.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The witness.
+    #[error("the witness did not decide: {0}")]
+    Witness(String),
+}
+
+/// What acting needs.
+pub struct Means<'a> {
+    /// The process.
+    pub context: &'a Context,
+    /// Where snapshots are taken.
+    pub ground: &'a Ground,
+    /// How the witness is asked.
+    pub sources: &'a Sources,
+    /// What was written of what hangs on authority.
+    pub written: &'a Mutex<hangs::Written>,
+}
+
+/// Carries out a decision. Returns whether anything was written.
+///
+/// # Errors
+/// If something could not be written; the rest was, or will be.
+pub async fn act(
+    means: &Means<'_>,
+    key: &Key,
+    seen: &Observed,
+    decision: Decision,
+) -> Result<bool, ActError> {
+    let Means { context, ground, .. } = means;
+    let mut changed = false;
+    if let (Some(deciding), Some(spec)) = (&decision.authority, seen.spec()) {
+        changed |= carry_out(means, seen, spec, deciding).await?;
+        let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
+        if let Some(own) = own.filter(|own| own.epoch > 0) {
+            changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;
+        }
+        let wanted = status::authority(seen, deciding, Timestamp::now());
+        let old = seen.own.as_ref().and_then(|own| own.status.as_ref());
+        if seen.own.is_some() {
+            let writer = &context.statuses;
+            let written = writer.write::<Authority, _>(key, old, &wanted, status::same_authority).await?;
+            if let Some(written) = written {
+                changed = true;
+                lock(&ground.index).own(&seen.name, Own::read(written.0));
+            }
+        }
+    }
+    let passed = |found: &super::checks::Found| found.state.severity().is_none();
+    context
+        .metrics
+        .set_checks(&seen.name, decision.checks.iter().map(|found| (found.name.as_str(), passed(found))));
+    let wanted = status::group(seen, decision, Timestamp::now());
+    let writer = &context.statuses;
+    let written = writer.write::<FailoverGroup, _>(key, seen.status(), &wanted, status::same_group).await?;
+    if let Some(written) = written {
+        changed = true;
+        answered(&ground.index, &seen.name, Group::read(written.0));
+    }
+    Ok(changed)
+}
+
+/// Takes in the answer to a status, unless the group is gone.
+fn answered(index: &Mutex<Index>, name: &str, group: Group) {
+    let mut index = lock(index);
+    if index.observe(name).0.is_some() {
+        index.group(name, group);
+    }
+}
+
+/// Writes the Authority as it is to be. A first claim is decided once more on what everybody shows at this moment.
+async fn carry_out(
+    means: &Means<'_>,
+    seen: &Observed,
+    spec: &FailoverGroupSpec,
+    deciding: &Deciding,
+) -> Result<bool, ActError> {
+    if let Some(asked) = &deciding.ask_witness {
+        if !still(means, seen, spec, |again| again.ask_witness.as_ref() == Some(asked)).await? {
+            return Ok(false);
+        }
+        return ask_witness(means, seen, spec, asked).await;
+    }
+    let Some(wanted) = &deciding.write else { return Ok(false) };
+    if deciding.first_claim && !still(means, seen, spec, |again| again.write.as_ref() == Some(wanted)).await?
+    {
+        return Ok(false);
+    }
+    write(means, seen, wanted).await
+}
+
+/// Whether a first claim is still what is to be done, by what this site's Authority and every peer show now.
+async fn still(
+    means: &Means<'_>,
+    seen: &Observed,
+    spec: &FailoverGroupSpec,
+    same: impl Fn(&Deciding) -> bool,
+) -> Result<bool, ActError> {
+    let (name, namespace) = (&seen.name, &*means.context.namespace);
+    let resource = ApiResource::erase::<Authority>(&());
+    let mut peers = Vec::new();
+    for peer in spec.peers(&seen.site) {
+        let asked = means.ground.sites.ask(peer, |client| {
+            let api: Api<RawObject> = Api::namespaced_with(client, namespace, &resource);
+            async move { api.get_opt(name).await }
+        });
+        let shown = match asked.await {
+            Ok(None) => Known::Read(None),
+            Ok(Some(object)) => {
+                match serde_json::from_value::<AuthoritySpec>(object.0.data["spec"].clone()) {
+                    Ok(spec) => Known::Read(Some(spec)),
+                    Err(error) => Known::NotYet(error.to_string()),
+                }
+            }
+            Err(error) => Known::NotYet(error.to_string()),
+        };
+        peers.push((peer.to_owned(), shown));
+    }
+    let now = Knowledge { peers, ..seen.knowledge.clone() };
+    Ok(same(&authority::decide(&seen.site, spec, &now, Timestamp::now())))
+}
+
+async fn ask_witness(
+    means: &Means<'_>,
+    seen: &Observed,
+    spec: &FailoverGroupSpec,
+    asked: &Decided,
+) -> Result<bool, ActError> {
+    let Some(wanted) = &spec.witness else { return Ok(false) };
+    if !means.context.leadership.is_leader() {
+        return Ok(false);
+    }
+    let of = OfGroup::new(means.sources, &seen.name, spec);
+    let made = witness::make(&of, &wanted.object_store).await;
+    let made =
+        made.map_err(|problem| ActError::Witness(format!("{}; {}", problem.message, problem.remedy)))?;
+    let decision = WitnessDecision {
+        epoch: asked.epoch,
+        holders: asked.holders.clone(),
+        // Nobody ordered the first claim.
+        failover: String::new(),
+    };
+    let stands = match made.create(asked.after, &decision).await {
+        Ok(Creation::Created) => decision,
+        Ok(Creation::Exists(other)) => other,
+        Err(error) => return Err(ActError::Witness(error.to_string())),
+    };
+    of.found(|asked_so_far| {
+        let mut all = asked_so_far.witness.take().and_then(Result::ok).unwrap_or_default();
+        all.insert(asked.after, stands);
+        asked_so_far.witness = Some(Ok(all));
+    });
+    Ok(true)
+}
+
+/// Writes the Authority over the version that was seen. Whoever was faster wins, and it is decided anew.
+async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Result<bool, ActError> {
+    let Means { context, ground, .. } = means;
+    let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let mut object = Authority::new(&seen.name, wanted.clone());
+    let _permit = context.permits.write(true).await;
+    if !context.leadership.is_leader() {
+        return Ok(false);
+    }
+    let written = match &seen.own {
+        None => api.create(&params, &object).await,
+        Some(own) => {
+            object.metadata.resource_version.clone_from(&own.metadata.resource_version);
+            object.metadata.annotations.clone_from(&own.metadata.annotations);
+            object.metadata.labels.clone_from(&own.metadata.labels);
+            object.metadata.annotations.iter_mut().for_each(|all| _ = all.remove(RELEASED_ANNOTATION));
+            api.replace(&seen.name, &params, &object).await
+        }
+    };
+    match written {
+        Ok(written) => {
+            tell(context, seen, wanted);
+            let spec = Ok(written.spec);
+            let foreign = seen.own.as_ref().map(|own| own.foreign.clone()).unwrap_or_default();
+            let own = Own { metadata: written.metadata, spec, status: written.status, foreign };
+            lock(&ground.index).own(&seen.name, own);
+            Ok(true)
+        }
+        // Somebody was faster, or the watch has not told of it yet.
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            tracing::debug!(group = seen.name, "its Authority was written by somebody else meanwhile");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tell(context: &Context, seen: &Observed, wanted: &AuthoritySpec) {
+    let before = seen.knowledge.own.as_ref().map_or(0, |own| own.epoch);
+    if wanted.epoch <= before {
+        return;
+    }
+    let holders = wanted.holders.join(", ");
+    let note = format!("{holders} has authority in epoch {}", wanted.epoch);
+    tracing::info!(group = seen.name, epoch = wanted.epoch, holders, "authority has changed");
+    let metadata = seen.group.as_ref().map(|group| &group.metadata);
+    let about = ObjectReference {
+        api_version: Some(FailoverGroup::api_version(&()).into_owned()),
+        kind: Some(FailoverGroup::kind(&()).into_owned()),
+        name: Some(seen.name.clone()),
+        namespace: Some(context.namespace.to_string()),
+        uid: metadata.and_then(|metadata| metadata.uid.clone()),
+        ..ObjectReference::default()
+    };
+    context.events.publish(about, Reason::AuthorityChanged, note);
+}
+
+/// The group is gone: nothing hangs on its Authority any more, which may be deleted from now on.
+///
+/// # Errors
+/// If something could not be written.
+pub async fn release(means: &Means<'_>, seen: &Observed) -> Result<bool, ActError> {
+    let Means { context, .. } = means;
+    context.metrics.set_checks(&seen.name, []);
+    let Some(own) = &seen.own else { return Ok(false) };
+    let mut changed = hangs::remove(context, means.written, &seen.name).await?;
+    let released = own.metadata.annotations.as_ref().and_then(|all| all.get(RELEASED_ANNOTATION));
+    if released.map(String::as_str) != Some("true") {
+        let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
+        let patch = json!({"metadata": {"annotations": {RELEASED_ANNOTATION: "true"}}});
+        let _permit = context.permits.write(false).await;
+        if context.leadership.is_leader() {
+            match api.patch(&seen.name, &scaling(), &Patch::Merge(&patch)).await {
+                Ok(_) => changed = true,
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(changed)
+}

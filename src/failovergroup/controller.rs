@@ -1,0 +1,170 @@
+//! Runs the reconciler of FailoverGroups: watch → queue → observe → decide → act. Every replica watches groups and
+//! Authorities; only the leader asks peers, stores, the witness and the provider, and does the rest.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::act::{ActError, Means, act, release};
+use super::decide::decide;
+use super::hangs::Written;
+use super::index::Index;
+use super::observe::{Ground, observe};
+use super::sources::{Ends, Sources, nodes};
+use super::watch::Watches;
+use crate::authority::view::Authorities;
+use crate::cloudcluster::handle::SitesHandle;
+use crate::finservice;
+use crate::runtime::context::Context;
+use crate::runtime::http::Gate;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::metrics::Outcome;
+use crate::runtime::queue::{Lane, Next, Queue};
+
+/// The resource, as metrics and the readiness gate name it.
+pub const RESOURCE: &str = "failovergroups";
+
+/// How many groups are worked on at once.
+const AT_ONCE: usize = 4;
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// A watch ended, which it must not.
+    #[error("a watch of the FailoverGroup controller ended")]
+    WatchEnded,
+}
+
+/// The reconciler before it runs.
+pub struct Controller {
+    context: Context,
+    ends: Ends,
+    watches: Watches,
+    services: Arc<Mutex<finservice::index::Index>>,
+}
+
+impl Controller {
+    /// One that knows nothing yet, and how this site stands for each group, which is not known yet either.
+    pub fn new(
+        context: Context,
+        ends: Ends,
+        services: Arc<Mutex<finservice::index::Index>>,
+    ) -> (Self, watch::Receiver<Option<Authorities>>) {
+        let (view, known) = watch::channel(None);
+        let watches = Watches {
+            index: Arc::new(Mutex::new(Index::new(&context.site))),
+            queue: Queue::new(context.metrics.queue_depth(RESOURCE)),
+            view: Arc::new(view),
+            specs: Arc::new(Notify::new()),
+            context: context.clone(),
+        };
+        (Self { context, ends, watches, services }, known)
+    }
+
+    /// Follows groups and Authorities as long as the process lives: what every replica does.
+    /// Returns why it ended, which it must not.
+    pub fn watch(&self) -> impl Future<Output = ControllerError> + Send + use<> {
+        let watches = self.watches.clone();
+        async move {
+            watches.own().await;
+            ControllerError::WatchEnded
+        }
+    }
+
+    /// Reconciles groups until the word to stop; opens `gate` once all have been read.
+    ///
+    /// # Errors
+    /// If a watch of peers ends.
+    pub async fn run(self, sites: SitesHandle, gate: Gate) -> Result<(), ControllerError> {
+        let Self { context, ends, watches, services } = self;
+        let mut read = watches.view.subscribe();
+        tokio::select! {
+            // The sender lives as long as `watches`, so the wait cannot fail.
+            _ = read.wait_for(Option::is_some) => {}
+            () = context.shutdown.cancelled() => return Ok(()),
+        }
+        gate.open();
+        let (index, queue) = (Arc::clone(&watches.index), watches.queue.clone());
+        let (counted, nodes) = watch::channel(None);
+        let sources = Sources {
+            context: context.clone(),
+            index: Arc::clone(&index),
+            queue: queue.clone(),
+            specs: Arc::new(Notify::new()),
+            ends,
+            sites: sites.sites.clone(),
+        };
+        let ground = Ground { site: Arc::clone(&context.site), index, services, sites: sites.clone(), nodes };
+        let mut tasks = JoinSet::new();
+        // Both follow the specs of groups; a word that is heard by one is passed on to the other.
+        let (heard, passed_on) =
+            (Arc::clone(&watches.specs), [Arc::new(Notify::new()), Arc::clone(&sources.specs)]);
+        let peers = Watches { specs: Arc::clone(&passed_on[0]), ..watches.clone() };
+        tasks.spawn(async move {
+            loop {
+                heard.notified().await;
+                passed_on.iter().for_each(|other| other.notify_one());
+            }
+        });
+        tasks.spawn(peers.peers(sites));
+        tasks.spawn(sources.clone().run());
+        tasks.spawn(nodes::run(sources.clone(), counted));
+        let names = lock(&ground.index).names();
+        queue.add_all(names.iter().map(|name| Key::new(&context.namespace, name)), Lane::Normal);
+        let written = Arc::new(Mutex::new(Written::default()));
+        let work = queue.run(AT_ONCE, |key| {
+            let (ground, watches, sources) = (ground.clone(), watches.clone(), sources.clone());
+            let written = Arc::clone(&written);
+            async move { reconcile(&ground, &watches, &sources, &written, key).await }
+        });
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            () = &mut work => return Ok(()),
+            _ = tasks.join_next() => return Err(ControllerError::WatchEnded),
+            () = context.shutdown.cancelled() => queue.shut_down(),
+        }
+        work.await;
+        Ok(())
+    }
+}
+
+async fn reconcile(
+    ground: &Ground,
+    watches: &Watches,
+    sources: &Sources,
+    written: &Mutex<Written>,
+    key: Key,
+) -> Next {
+    let context = &watches.context;
+    if !context.leadership.is_leader() {
+        return Next::Retry;
+    }
+    let began = Instant::now();
+    let means = Means { context, ground, sources, written };
+    let done: Result<bool, ActError> = async {
+        let Some(seen) = observe(ground, &key.name) else {
+            context.metrics.set_checks(&key.name, []);
+            return Ok(false);
+        };
+        match decide(&seen, Timestamp::now()) {
+            Some(decision) => act(&means, &key, &seen, decision).await,
+            None => release(&means, &seen).await,
+        }
+    }
+    .await;
+    watches.tell();
+    let (outcome, next) = match done {
+        Ok(true) => (Outcome::Changed, Next::Idle),
+        Ok(false) => (Outcome::Unchanged, Next::Idle),
+        Err(error) => {
+            tracing::warn!(failovergroup = %key, %error, "reconcile failed");
+            (Outcome::Error, Next::Retry)
+        }
+    };
+    context.metrics.reconciled(RESOURCE, outcome, began.elapsed());
+    next
+}

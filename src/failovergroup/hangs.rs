@@ -1,0 +1,188 @@
+//! What hangs on authority in this cluster: a ConfigMap for applications, and the binding of the policy that refuses Jobs
+//! at a site without authority. Each is written when what it says has changed, and once after a start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch};
+use serde_json::{Value, json};
+
+use crate::api::FailoverGroupSpec;
+use crate::api::authority::AuthoritySpec;
+use crate::api::labels::{GROUP_LABEL, MANAGED_BY_LABEL, MANAGER};
+use crate::runtime::context::Context;
+use crate::runtime::lock::lock;
+use crate::runtime::patch::applying;
+
+/// The policy of the chart that bindings name.
+const POLICY: &str = "banyan-authority";
+
+/// What was written last, by group and place.
+#[derive(Debug, Default)]
+pub struct Written(BTreeMap<(String, String), Value>);
+
+/// The name of what is made for a group.
+pub fn name(group: &str) -> String {
+    format!("banyan-authority-{group}")
+}
+
+/// What an application is told. Pure.
+pub fn config_map(site: &str, group: &str, own: &AuthoritySpec) -> Value {
+    let has = own.holders.iter().any(|holder| holder == site);
+    let open = has && own.promoted == Some(own.epoch);
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": name(group),
+            "labels": {MANAGED_BY_LABEL: MANAGER, GROUP_LABEL: group},
+        },
+        "data": {
+            "group": group, "site": site,
+            // What an application asks before it begins what only one site may do.
+            "authority": if open { "true" } else { "false" },
+            "holders": own.holders.join(","),
+            "epoch": own.epoch.to_string(),
+        },
+    })
+}
+
+/// The binding that has the API server ask the Authority before it takes a Job. Pure.
+pub fn binding(namespace: &str, group: &str, namespaces: &[String]) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {
+            "name": name(group),
+            "labels": {MANAGED_BY_LABEL: MANAGER, GROUP_LABEL: group},
+        },
+        "spec": {
+            "policyName": POLICY,
+            "validationActions": ["Deny"],
+            // An Authority that is lost stops nothing.
+            "paramRef": {"name": group, "namespace": namespace, "parameterNotFoundAction": "Allow"},
+            "matchResources": {"namespaceSelector": {"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces},
+            ]}},
+        },
+    })
+}
+
+/// Writes them where they differ from what was written. Returns whether something was.
+///
+/// # Errors
+/// If the API server does not answer, or refuses. What is somebody else's is left alone.
+pub async fn write(
+    context: &Context,
+    written: &Mutex<Written>,
+    group: &str,
+    spec: &FailoverGroupSpec,
+    own: &AuthoritySpec,
+) -> Result<bool, kube::Error> {
+    let mut changed = false;
+    let wanted = config_map(&context.site, group, own);
+    for namespace in &spec.services.namespaces {
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        changed |= apply(context, written, group, namespace, &wanted, api).await?;
+    }
+    let wanted = binding(&context.namespace, group, &spec.services.namespaces);
+    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
+    changed |= apply(context, written, group, "", &wanted, api).await?;
+    changed |= leave(context, written, group, &spec.services.namespaces).await?;
+    Ok(changed)
+}
+
+async fn apply<K>(
+    context: &Context,
+    written: &Mutex<Written>,
+    group: &str,
+    place: &str,
+    wanted: &Value,
+    api: Api<K>,
+) -> Result<bool, kube::Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let key = (group.to_owned(), place.to_owned());
+    if lock(written).0.get(&key) == Some(wanted) {
+        return Ok(false);
+    }
+    let _permit = context.permits.write(false).await;
+    if !context.leadership.is_leader() {
+        return Ok(false);
+    }
+    match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
+        Ok(_) => {}
+        // The namespace is not there, or somebody else has an object of that name: it stays theirs.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+            tracing::warn!(group, place, reason = status.message, "what hangs on authority is not written");
+        }
+        Err(error) => return Err(error),
+    }
+    lock(written).0.insert(key, wanted.clone());
+    Ok(true)
+}
+
+/// Takes the ConfigMap away from namespaces that the group has no more.
+async fn leave(
+    context: &Context,
+    written: &Mutex<Written>,
+    group: &str,
+    stays: &[String],
+) -> Result<bool, kube::Error> {
+    let known: BTreeSet<String> =
+        lock(written).0.keys().filter(|(of, _)| of == group).map(|(_, place)| place.clone()).collect();
+    let gone = known.into_iter().filter(|place| !place.is_empty() && !stays.contains(place));
+    let mut changed = false;
+    for namespace in gone {
+        changed |= delete_map(context, group, &namespace).await?;
+        lock(written).0.remove(&(group.to_owned(), namespace));
+    }
+    Ok(changed)
+}
+
+async fn delete_map(context: &Context, group: &str, namespace: &str) -> Result<bool, kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let _permit = context.permits.write(false).await;
+    if !context.leadership.is_leader() {
+        return Ok(false);
+    }
+    match api.delete(&name(group), &DeleteParams::default()).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes all that was made for a group that is gone, also by another process. Once.
+///
+/// # Errors
+/// If the API server does not answer, or refuses.
+pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) -> Result<bool, kube::Error> {
+    let done = (group.to_owned(), "gone".to_owned());
+    if lock(written).0.contains_key(&done) {
+        return Ok(false);
+    }
+    let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{GROUP_LABEL}={group}");
+    let maps: Api<ConfigMap> = Api::all(context.client.clone());
+    let found = maps.list_metadata(&ListParams::default().labels(&selector)).await?;
+    let mut changed = false;
+    for map in found.items {
+        changed |= delete_map(context, group, map.metadata.namespace.as_deref().unwrap_or_default()).await?;
+    }
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
+    let _permit = context.permits.write(false).await;
+    if !context.leadership.is_leader() {
+        return Ok(changed);
+    }
+    match bindings.delete(&name(group), &DeleteParams::default()).await {
+        Ok(_) => changed = true,
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(error),
+    }
+    let mut written = lock(written);
+    written.0.retain(|(of, _), _| of != group);
+    written.0.insert(done, Value::Null);
+    Ok(changed)
+}

@@ -1,0 +1,305 @@
+//! What is known of FailoverGroups: the groups and Authorities here, what each peer shows, and what was last found by
+//! asking. Synchronous, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::DynamicObject;
+use serde::Deserialize;
+
+use super::facts::{ServiceFacts, Services};
+use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
+use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
+use crate::authority::known::Known;
+use crate::authority::view::{Authorities, GroupView};
+use crate::dns::Finding;
+use crate::runtime::key::{Key, asks_the_same, is_older};
+use crate::stores::{Reading, StoreError};
+use crate::witness::Decision;
+
+/// A FailoverGroup as it was last read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What it asks for, or why that cannot be read.
+    pub spec: Result<FailoverGroupSpec, String>,
+    /// Its status.
+    pub status: Option<FailoverGroupStatus>,
+}
+
+impl Group {
+    /// Reads an object.
+    pub fn read(object: DynamicObject) -> Self {
+        let DynamicObject { mut metadata, mut data, .. } = object;
+        metadata.managed_fields = None;
+        let status = serde_json::from_value(data["status"].take()).ok();
+        let spec = serde_path_to_error::deserialize(data["spec"].take());
+        let spec = spec.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
+            let path = error.path().to_string();
+            format!("spec.{path}: {}", error.inner())
+        });
+        Self { metadata, spec, status }
+    }
+}
+
+/// An Authority of this site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Own {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What it says, or why that cannot be read.
+    pub spec: Result<AuthoritySpec, String>,
+    /// Its status.
+    pub status: Option<AuthorityStatus>,
+    /// Who else than this operator writes its spec.
+    pub foreign: Vec<String>,
+}
+
+impl Own {
+    /// Reads an object.
+    pub fn read(object: DynamicObject) -> Self {
+        let DynamicObject { mut metadata, mut data, .. } = object;
+        let writes_spec = |fields: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry| {
+            fields.fields_v1.as_ref().is_some_and(|fields| !fields.0["f:spec"].is_null())
+        };
+        let managers = metadata.managed_fields.take().unwrap_or_default();
+        let managers = managers.into_iter().filter(writes_spec).filter_map(|fields| fields.manager);
+        let foreign: BTreeSet<String> = managers.filter(|name| name != crate::api::labels::MANAGER).collect();
+        let status = serde_json::from_value(data["status"].take()).ok();
+        let spec = AuthoritySpec::deserialize(&data["spec"]).map_err(|error| error.to_string());
+        Self { metadata, spec, status, foreign: foreign.into_iter().collect() }
+    }
+}
+
+/// What a peer shows.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its Authorities, by group.
+    pub authorities: Listed<BTreeMap<String, Result<AuthoritySpec, String>>>,
+    /// Digests of its groups, by name.
+    pub groups: Listed<BTreeMap<String, Option<String>>>,
+    /// Its FinServices.
+    pub services: Listed<Services>,
+}
+
+/// What a list is read into. What is not in it is only absent once the list was read to its end.
+#[derive(Clone, Debug, Default)]
+pub struct Listed<T> {
+    /// What was read so far.
+    pub so_far: T,
+    /// Whether a list was read to its end.
+    pub whole: bool,
+}
+
+impl<T> Listed<T> {
+    /// All of it; `None` until a list was read to its end.
+    pub fn all(&self) -> Option<&T> {
+        self.whole.then_some(&self.so_far)
+    }
+}
+
+/// What was found by asking something outside of the API servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    /// Each store, by its name and the site.
+    pub stores: BTreeMap<(String, String), Result<Arc<Reading>, StoreError>>,
+    /// What the witness has decided, or why it cannot be relied on, with the remedy.
+    pub witness: Option<Result<BTreeMap<i64, Decision>, (String, String)>>,
+    /// What is wrong with where the witness stands.
+    pub witness_ground: Option<Problem>,
+    /// What is wrong with the traffic provider, and the epoch that it shows.
+    pub traffic: Option<Traffic>,
+    /// The group's own checks, by name: when the last one was made, and what came of it.
+    pub own: BTreeMap<String, (Timestamp, Result<(), String>)>,
+}
+
+/// What was found at the traffic provider.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// The epoch of the last writer; `None` if nobody ever wrote.
+    pub epoch: Option<i64>,
+    /// Why nothing could be read.
+    pub failed: Option<String>,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Index {
+    site: Arc<str>,
+    groups: BTreeMap<String, Group>,
+    authorities: BTreeMap<String, Own>,
+    peers: BTreeMap<String, Peer>,
+    asked: BTreeMap<String, Asked>,
+    listed: (bool, bool),
+}
+
+impl Index {
+    /// An empty one of that site.
+    pub fn new(site: &str) -> Self {
+        Self { site: site.into(), ..Self::default() }
+    }
+
+    /// Takes in a group. Returns whether it is news.
+    pub fn group(&mut self, name: &str, group: Group) -> bool {
+        let known = self.groups.get(name);
+        if known.is_some_and(|known| is_older(&group.metadata, &known.metadata)) {
+            return false;
+        }
+        let news = !known.is_some_and(|known| {
+            asks_the_same(&known.metadata, &group.metadata)
+                && known.status == group.status
+                && known.spec == group.spec
+        });
+        self.groups.insert(name.to_owned(), group);
+        news
+    }
+
+    /// Takes in that a group is gone.
+    pub fn group_gone(&mut self, name: &str) {
+        self.groups.remove(name);
+        self.asked.remove(name);
+    }
+
+    /// After a list of groups: forgets those that were not in it. Returns who has gone.
+    pub fn only_groups(&mut self, seen: &HashSet<Key>) -> Vec<String> {
+        self.listed.0 = true;
+        let gone = self.groups.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
+        let gone: Vec<String> = gone.cloned().collect();
+        gone.iter().for_each(|name| self.group_gone(name));
+        gone
+    }
+
+    /// Takes in an Authority of this site. Returns whether it is news.
+    pub fn own(&mut self, name: &str, own: Own) -> bool {
+        let known = self.authorities.get(name);
+        if known.is_some_and(|known| is_older(&own.metadata, &known.metadata)) {
+            return false;
+        }
+        let news = !known.is_some_and(|known| {
+            (&known.spec, &known.status, &known.foreign) == (&own.spec, &own.status, &own.foreign)
+        });
+        self.authorities.insert(name.to_owned(), own);
+        news
+    }
+
+    /// Takes in that an Authority of this site is gone.
+    pub fn own_gone(&mut self, name: &str) {
+        self.authorities.remove(name);
+    }
+
+    /// After a list of this site's Authorities.
+    pub fn only_own(&mut self, seen: &HashSet<Key>) -> Vec<String> {
+        self.listed.1 = true;
+        let gone = self.authorities.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
+        let gone: Vec<String> = gone.cloned().collect();
+        gone.iter().for_each(|name| self.own_gone(name));
+        gone
+    }
+
+    /// What a peer shows, to be changed.
+    pub fn peer(&mut self, site: &str) -> &mut Peer {
+        self.peers.entry(site.to_owned()).or_default()
+    }
+
+    /// What was found by asking for a group, to be changed; `None` if the group is gone.
+    pub fn asked(&mut self, group: &str) -> Option<&mut Asked> {
+        self.groups.contains_key(group).then(|| self.asked.entry(group.to_owned()).or_default())
+    }
+
+    /// What is known of a group and its Authority; `None` if there is neither.
+    pub fn observe(&self, name: &str) -> (Option<Group>, Option<Own>, Asked) {
+        let asked = self.asked.get(name).cloned().unwrap_or_default();
+        (self.groups.get(name).cloned(), self.authorities.get(name).cloned(), asked)
+    }
+
+    /// What a peer shows of a group: its Authority, and the digest of its own group object.
+    pub fn peer_shows(
+        &self,
+        site: &str,
+        name: &str,
+    ) -> (Known<Option<AuthoritySpec>>, Option<Option<Option<String>>>) {
+        let peer = self.peers.get(site);
+        let authority = match peer.and_then(|peer| peer.authorities.all()) {
+            None => Known::NotYet("its Authorities have not been read yet".to_owned()),
+            Some(all) => match all.get(name) {
+                None => Known::Read(None),
+                Some(Ok(spec)) => Known::Read(Some(spec.clone())),
+                Some(Err(error)) => Known::NotYet(format!("its Authority cannot be read: {error}")),
+            },
+        };
+        let digest = peer.and_then(|peer| peer.groups.all()).map(|all| all.get(name).cloned());
+        (authority, digest)
+    }
+
+    /// The FinServices of a group at a peer; `None` until they have been listed.
+    pub fn peer_services(&self, site: &str, spec: &FailoverGroupSpec) -> Option<Services> {
+        let all = self.peers.get(site)?.services.all()?;
+        let of_group =
+            all.iter().filter(|(key, facts)| spec.services.contains(&key.namespace, facts.labels.as_ref()));
+        Some(of_group.map(|(key, facts)| (key.clone(), facts.clone())).collect())
+    }
+
+    /// Names of all groups, and of Authorities that are left of groups.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.groups.keys().chain(self.authorities.keys()).cloned().collect()
+    }
+
+    /// The specs of all groups that can be read and have this site.
+    pub fn specs(&self) -> BTreeMap<String, FailoverGroupSpec> {
+        let read = self
+            .groups
+            .iter()
+            .filter_map(|(name, group)| Some((name.clone(), group.spec.as_ref().ok()?.clone())));
+        read.filter(|(_, spec)| spec.sites.iter().any(|site| **site == *self.site)).collect()
+    }
+
+    /// Which groups would hold a service, by name.
+    pub fn groups_of(&self, namespace: &str, facts: &ServiceFacts) -> Vec<String> {
+        let holds = |spec: &FailoverGroupSpec| spec.services.contains(namespace, facts.labels.as_ref());
+        self.specs().into_iter().filter(|(_, spec)| holds(spec)).map(|(name, _)| name).collect()
+    }
+
+    /// Every peer that some group has.
+    pub fn wanted_peers(&self) -> BTreeSet<String> {
+        self.specs()
+            .values()
+            .flat_map(|spec| spec.peers(&self.site).map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// The view that other reconcilers get; `None` until groups and Authorities have been listed.
+    pub fn view(&self) -> Option<Authorities> {
+        if self.listed != (true, true) {
+            return None;
+        }
+        let groups = self.specs().into_iter().map(|(name, spec)| {
+            let (state, holders, epoch) = self.standing(&name);
+            GroupView { name, services: spec.services, state, holders, epoch }
+        });
+        Some(Authorities::new(groups.collect()))
+    }
+
+    /// How this site stands, by its own Authority. Where that is lost, it goes on as its group's status remembers.
+    fn standing(&self, name: &str) -> (AuthorityState, Vec<String>, i64) {
+        let own =
+            self.authorities.get(name).and_then(|own| own.spec.as_ref().ok()).filter(|own| own.epoch > 0);
+        let (holders, epoch) = match own {
+            Some(own) => (own.holders.clone(), own.epoch),
+            None => {
+                let copy = self.groups.get(name).and_then(|group| group.status.as_ref()?.authority.as_ref());
+                copy.map(|copy| (copy.holders.clone(), copy.epoch)).unwrap_or_default()
+            }
+        };
+        let state = match () {
+            () if epoch == 0 => AuthorityState::Unclaimed,
+            () if holders.iter().any(|holder| **holder == *self.site) => AuthorityState::Held,
+            () => AuthorityState::Standby,
+        };
+        (state, holders, epoch)
+    }
+}

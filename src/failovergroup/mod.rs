@@ -1,0 +1,27 @@
+//! FailoverGroup: what moves together, and a standing answer to "could it fail over to this site now?".
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`watch`] | fills the [`index`]: groups and Authorities here, and at each peer those and its FinServices |
+//! | [`sources`] | asks stores, the witness, the traffic provider and the outside, each at its own pace |
+//! | [`observe`] | all that a decision about one group needs, at one moment |
+//! | [`decide`] | who has authority, what is checked, what a move would do; pure |
+//! | [`checks`] | what standing readiness consists of; pure |
+//! | [`act`] | writes the Authority, what applications are told, and the status |
+//! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
+//! | [`status`] | the statuses; pure |
+//! | [`controller`] | runs it all |
+//!
+//! Who may write is decided in [`crate::authority`]. Every check, and what to do about it: docs/readiness.md.
+
+pub(crate) mod act;
+pub(crate) mod checks;
+pub(crate) mod controller;
+pub(crate) mod decide;
+pub(crate) mod facts;
+pub(crate) mod hangs;
+pub(crate) mod index;
+pub(crate) mod observe;
+pub(crate) mod sources;
+pub(crate) mod status;
+pub(crate) mod watch;

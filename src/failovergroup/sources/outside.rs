@@ -1,0 +1,80 @@
+//! The group's own checks: what else must be reachable from here. A partner's firewall may know only one site.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+
+use super::{OfGroup, rest};
+use crate::api::failovergroup::{CheckFrom, OwnCheck};
+use crate::runtime::lock::lock;
+use crate::runtime::remote::{DEADLINE, RemoteError, within};
+
+/// Checks for ever; ends where the group has no check of its own.
+pub async fn run(of: OfGroup) {
+    let checks = of.spec.checks.clone().unwrap_or_default();
+    let Ok(http) = client() else { return };
+    let http = Arc::new(http);
+    join_all(checks.into_iter().map(|check| one(of.clone(), check, Arc::clone(&http)))).await;
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    let none = reqwest::redirect::Policy::none();
+    reqwest::Client::builder()
+        .timeout(DEADLINE)
+        .redirect(none)
+        .user_agent(crate::runtime::client::USER_AGENT)
+        .build()
+}
+
+async fn one(of: OfGroup, check: OwnCheck, http: Arc<reqwest::Client>) {
+    for round in 0u32.. {
+        if is_due(&of, &check) {
+            let answer = ask(&check, &http).await.map_err(|error| error.to_string());
+            let name = check.name.clone();
+            of.found(move |asked| {
+                // When it was made is no news by itself.
+                match asked.own.get_mut(&name) {
+                    Some((at, known)) if *known == answer => *at = Timestamp::now(),
+                    _ => {
+                        asked.own.insert(name, (Timestamp::now(), answer));
+                    }
+                }
+            });
+        }
+        rest(check.every(), round).await;
+    }
+}
+
+/// Whether it is to be made from here.
+fn is_due(of: &OfGroup, check: &OwnCheck) -> bool {
+    if check.from == Some(CheckFrom::Everywhere) {
+        return true;
+    }
+    let site = &*of.all.context.site;
+    let (_, own, _) = lock(&of.all.index).observe(&of.name);
+    let holds =
+        own.and_then(|own| own.spec.ok()).is_some_and(|own| own.holders.iter().any(|holder| holder == site));
+    !holds
+}
+
+async fn ask(check: &OwnCheck, http: &reqwest::Client) -> Result<(), RemoteError> {
+    within(DEADLINE, async {
+        if let Some(asked) = &check.http {
+            let answer = http.get(&asked.url).send().await;
+            let answer = answer.map_err(|error| RemoteError::of_connection(&error))?;
+            return match answer.status().as_u16() {
+                ..400 => Ok(()),
+                code => Err(RemoteError::of_status(code, answer.headers(), "")),
+            };
+        }
+        if let Some(asked) = &check.tcp {
+            let port = u16::try_from(asked.port).unwrap_or_default();
+            let connected = TcpStream::connect((asked.host.as_str(), port)).await;
+            connected.map_err(|error| RemoteError::of_connection(&error))?;
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,74 @@
+//! Asks the witness of a group: what was decided there, and whether something could be decided now.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{OfGroup, SECRETS_EVERY, rest};
+use crate::api::Problem;
+use crate::api::cloudcluster::WayKind;
+use crate::cloudcluster::sites::Described;
+use crate::witness::{Cloud, Credentials, Ground, Witness, connect};
+
+/// How often. What is decided there is also shown by whoever decided it.
+const EVERY: Duration = Duration::from_secs(60);
+/// How soon it is asked again after it failed.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Asks for ever; ends where the group has none.
+pub async fn run(of: OfGroup) {
+    let Some(spec) = of.spec.witness.clone() else { return };
+    let site = of.all.context.site.to_string();
+    let mut made: Option<Witness> = None;
+    for round in 0u32.. {
+        if made.is_none() || round % SECRETS_EVERY == 0 {
+            match make(&of, &spec.object_store).await {
+                Ok(witness) => made = Some(witness),
+                Err(problem) => {
+                    of.found(|asked| asked.witness = Some(Err((problem.message, problem.remedy))));
+                    rest(AGAIN, round).await;
+                    continue;
+                }
+            }
+        }
+        let Some(witness) = &made else { continue };
+        let fit = witness.health(&site, Timestamp::now()).await;
+        let answer = match fit {
+            Err(unfit) => Err((unfit.to_string(), unfit.remedy().to_owned())),
+            Ok(_) => witness.list().await.map_err(|error| {
+                (format!("the witness cannot be read: {error}"), "see whether the store is up".to_owned())
+            }),
+        };
+        let failed = answer.is_err();
+        of.found(|asked| asked.witness = Some(answer));
+        rest(if failed { AGAIN } else { EVERY }, round).await;
+    }
+}
+
+/// A witness that can be asked at this moment, for a decision.
+pub async fn make(of: &OfGroup, spec: &crate::api::witness::ObjectStoreWitness) -> Result<Witness, Problem> {
+    let ground = Ground::of(spec)?;
+    let clouds =
+        of.spec.sites.iter().filter_map(|site| Some((site.as_str(), cloud_of(&of.described(site)?)?)));
+    let stands_in = ground.own_cloud(clouds);
+    of.found(|asked| asked.witness_ground = stands_in);
+    let credentials = match &spec.credentials {
+        None => {
+            Credentials::of_pod(&ground, |name| std::env::var(name).ok(), |path| std::fs::read(path).ok())?
+        }
+        Some(named) => {
+            let data = of.secret(crate::witness::ground::SOURCE, &named.secret_ref.name).await?;
+            Credentials::of_secret(&ground, &named.secret_ref.name, &data)?
+        }
+    };
+    Ok(Witness::new(connect(&ground, &credentials)?, &*of.name))
+}
+
+/// The cloud of a site, by the ways that lead to it.
+fn cloud_of(site: &Described) -> Option<Cloud> {
+    site.kinds.iter().find_map(|kind| match kind {
+        WayKind::Eks => Some(Cloud::Aws),
+        WayKind::Gke => Some(Cloud::Google),
+        WayKind::Kubeconfig => None,
+    })
+}

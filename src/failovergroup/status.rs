@@ -1,0 +1,177 @@
+//! The statuses of a group and of its Authority, from the decision. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::checks::Found;
+use super::decide::Decision;
+use super::facts::{Services, sum};
+use super::observe::Observed;
+use crate::api::authority::{AuthorityState, AuthorityStatus};
+use crate::api::conditions::{self, Says, Standing, State, Wanted, cut, merge, short};
+use crate::api::failovergroup::{AuthorityCopy, Check, FailoverGroupStatus, Peak, PeakHour};
+use crate::api::{Problem, Severity};
+use crate::authority::decide::Decision as Authority;
+
+/// For how many hours a peak is kept: a day, and the hour that has begun.
+const HOURS: i64 = 24;
+
+/// The status of a group.
+pub fn group(seen: &Observed, decision: Decision, now: Timestamp) -> FailoverGroupStatus {
+    let old = seen.status();
+    let generation = seen.group.as_ref().and_then(|group| group.metadata.generation);
+    let current = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let Says { state, reason, message } = decision.protected;
+    let protected =
+        merge(current, vec![Wanted { kind: "Protected", state, reason, message }], generation, now);
+    let ready = decision.standing.conditions(current, generation, now);
+    let problems = decision.checks.iter().filter_map(|found| {
+        let severity = found.state.severity()?;
+        Some(Problem::new(severity, format!("checks[{}]", found.name), &found.message, &found.remedy))
+    });
+    let checks = old.map(|old| old.checks.as_slice()).unwrap_or_default();
+    let authority = decision.authority.as_ref().map(|authority| copy(seen, authority));
+    FailoverGroupStatus {
+        observed_generation: generation,
+        conditions: ready.into_iter().chain(protected).collect(),
+        problems: problems.take(64).collect(),
+        // Remembered where it is not known any more: by it a site goes on that has lost its Authority.
+        authority: authority
+            .filter(|copy| copy.epoch > 0)
+            .or_else(|| old.and_then(|old| old.authority.clone())),
+        digest: Some(seen.digest.clone()).filter(|digest| !digest.is_empty()),
+        checks: decision.checks.iter().take(128).map(|found| check(found, checks, now)).collect(),
+        plan: decision.plan,
+        peak: decision.peak,
+    }
+}
+
+fn copy(seen: &Observed, authority: &Authority) -> AuthorityCopy {
+    let own = authority.write.as_ref().or(seen.knowledge.own.as_ref());
+    AuthorityCopy {
+        state: authority.state.as_str().to_owned(),
+        holders: own.map(|own| own.holders.clone()).unwrap_or_default(),
+        epoch: own.map_or(0, |own| own.epoch),
+    }
+}
+
+fn check(found: &Found, old: &[Check], now: Timestamp) -> Check {
+    let name = cut(found.name.clone(), 128);
+    let since =
+        old.iter().find(|old| old.name == name && old.state == found.state).and_then(|old| old.since.clone());
+    Check {
+        since: since.or_else(|| Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now)))),
+        name,
+        state: found.state,
+        message: short(found.message.clone()),
+        remedy: Some(short(found.remedy.clone())).filter(|remedy| !remedy.is_empty()),
+    }
+}
+
+/// Whether two statuses of a group say the same.
+pub fn same_group(one: &FailoverGroupStatus, other: &FailoverGroupStatus) -> bool {
+    let plain =
+        |status: &FailoverGroupStatus| FailoverGroupStatus { conditions: Vec::new(), ..status.clone() };
+    conditions::same(&one.conditions, &other.conditions) && plain(one) == plain(other)
+}
+
+/// The status of an Authority.
+pub fn authority(seen: &Observed, decision: &Authority, now: Timestamp) -> AuthorityStatus {
+    let old = seen.own.as_ref().and_then(|own| own.status.as_ref());
+    let generation = seen.own.as_ref().and_then(|own| own.metadata.generation);
+    let current = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let message = short(decision.message.clone());
+    let known = matches!(decision.state, AuthorityState::Held | AuthorityState::Standby);
+    let reason = decision.state.as_str();
+    let standing = Standing {
+        ready: Says::new(if known { State::True } else { State::False }, reason, message.clone()),
+        reconciling: Says::new(if known { State::False } else { State::True }, reason, message.clone()),
+        stalled: Says::no_problem(),
+    };
+    let foreign = seen.own.iter().flat_map(|own| &own.foreign).map(|manager| {
+        Problem::new(
+            Severity::Error,
+            "spec",
+            format!("{manager} writes it too, and would undo a failover"),
+            "Authorities are written by operators alone: take it out of git.",
+        )
+    });
+    AuthorityStatus {
+        observed_generation: generation,
+        conditions: standing.conditions(current, generation, now),
+        problems: foreign.take(32).collect(),
+        state: Some(decision.state),
+        message: Some(message),
+        stores_open: decision.stores_open,
+        seen: seen.knowledge.seen().into_iter().take(32).collect(),
+    }
+}
+
+/// Whether two statuses of an Authority say the same.
+pub fn same_authority(one: &AuthorityStatus, other: &AuthorityStatus) -> bool {
+    let plain =
+        |status: &AuthorityStatus| AuthorityStatus { conditions: Vec::<Condition>::new(), ..status.clone() };
+    conditions::same(&one.conditions, &other.conditions) && plain(one) == plain(other)
+}
+
+/// The peak with what is there now. It differs from the old one only where an hour has begun, or a figure has risen.
+pub fn sampled(old: Option<&Peak>, there: &Services, now: Timestamp) -> Option<Peak> {
+    let (cpu_millis, memory_mib, pods) = sum(there);
+    if pods == 0 {
+        return None;
+    }
+    let hour = now.as_second().div_euclid(3600);
+    let mut hours: Vec<PeakHour> = old.map(|old| old.hours.clone()).unwrap_or_default();
+    hours.retain(|known| known.hour > hour - HOURS - 1 && known.hour <= hour);
+    match hours.last_mut().filter(|last| last.hour == hour) {
+        Some(last) => {
+            last.cpu_millis = last.cpu_millis.max(cpu_millis);
+            last.memory_mib = last.memory_mib.max(memory_mib);
+            last.pods = last.pods.max(pods);
+        }
+        None => hours.push(PeakHour { hour, cpu_millis, memory_mib, pods }),
+    }
+    Some(Peak { hours })
+}
+
+/// The greatest figures of the last day: thousandths of a core, MiB, pods. `None` if none was taken. Where nothing could be
+/// sampled for a day, the last that was known stands.
+pub fn peak_of(peak: Option<&Peak>) -> Option<(i64, i64, i64)> {
+    let hours = &peak?.hours;
+    let most = |of: fn(&PeakHour) -> i64| hours.iter().map(of).max();
+    Some((most(|hour| hour.cpu_millis)?, most(|hour| hour.memory_mib)?, most(|hour| hour.pods)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failovergroup::facts::ServiceFacts;
+    use crate::runtime::key::Key;
+
+    fn pods(pods: i64) -> Services {
+        let facts = ServiceFacts { pods, asks: (100, 64), ..ServiceFacts::default() };
+        [(Key::new("pay", "a"), facts)].into()
+    }
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(hour * 3600 + 17).expect("a time")
+    }
+
+    #[test]
+    fn the_peak_of_a_day_is_kept_and_changes_only_when_it_must() {
+        let first = sampled(None, &pods(4), at(100)).expect("a peak");
+        assert_eq!(sampled(Some(&first), &pods(3), at(100)), Some(first.clone()), "nothing rose");
+        let second = sampled(Some(&first), &pods(2), at(101)).expect("a peak");
+        assert_eq!(peak_of(Some(&second)), Some((400, 256, 4)));
+        let later = sampled(Some(&second), &pods(1), at(125)).expect("a peak");
+        assert_eq!(peak_of(Some(&later)), Some((200, 128, 2)), "the first hour is a day ago");
+        assert_eq!(sampled(Some(&later), &pods(0), at(130)), None, "who has no pods is no measure");
+        assert!(
+            (0..200)
+                .fold(first, |peak, hour| sampled(Some(&peak), &pods(1), at(hour)).expect("a peak"))
+                .hours
+                .len()
+                <= 25
+        );
+    }
+}
