@@ -377,6 +377,7 @@ pub fn spec() -> BoxedStrategy<FinServiceSpec> {
                 on_secret_change,
                 tier,
                 traffic: pulled.then_some(Traffic::Pulled),
+                standby: None,
                 resources,
                 probes,
                 scale,
