@@ -147,3 +147,7 @@ impl Cluster for Eks {
         Box::pin(self.sign())
     }
 }
+
+#[cfg(test)]
+#[path = "eks_tests.rs"]
+mod tests;

@@ -131,3 +131,7 @@ impl Cluster for Gke {
         Box::pin(self.google.token())
     }
 }
+
+#[cfg(test)]
+#[path = "gke_tests.rs"]
+mod tests;

@@ -249,7 +249,10 @@ impl Google {
                     .map_err(|_| bad("what credential_source.url answers is no text", "correct it"))?
             }
             (None, None) => {
-                return Err(bad("credential_source names neither file nor url", "set credential_source.file"));
+                return Err(bad(
+                    "credential_source names neither file nor url",
+                    "set credential_source.file",
+                ));
             }
         };
         let Some(format) = source.format.as_ref().filter(|format| format.kind == "json") else {

@@ -102,7 +102,8 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).context(doing)
 }
 
-fn token() -> Result<String> {
+/// A text that nobody can guess: 48 hexadecimal digits.
+pub(super) fn token() -> Result<String> {
     let mut bytes = [0u8; 24];
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
