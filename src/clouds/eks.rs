@@ -73,7 +73,11 @@ impl Eks {
         let cluster = cluster.ok_or_else(|| unreadable("it names no cluster"))?;
         let server = cluster.endpoint.filter(|server| !server.is_empty());
         let server = server.ok_or_else(|| unreadable("the cluster has no address yet"))?;
-        let ca = match cluster.certificate_authority.and_then(|authority| authority.data) {
+        let ca = match cluster
+            .certificate_authority
+            .and_then(|authority| authority.data)
+            .filter(|data| !data.is_empty())
+        {
             None => None,
             Some(data) => Some(pem(&data).ok_or_else(|| unreadable("its certificate is no text in base64"))?),
         };
@@ -81,8 +85,8 @@ impl Eks {
     }
 
     async fn sign(&self) -> Result<Token, CloudError> {
-        let now = SystemTime::now();
         let credentials = self.source.credentials().await?;
+        let now = SystemTime::now();
         let life = life(&credentials, now)?.map_or(eks_token::LIFE, |life| life.min(eks_token::LIFE));
         let value = eks_token::token(&self.name, &self.region, credentials, now).map_err(|error| {
             let remedy = "correct eks.name and eks.region".to_owned();

@@ -179,6 +179,7 @@ impl Google {
     }
 
     async fn of_metadata(&self) -> Result<Token, CloudError> {
+        let asked = Instant::now();
         // The variable is Google's own, for emulators of its metadata server.
         let host =
             std::env::var("GCE_METADATA_HOST").unwrap_or_else(|_| "metadata.google.internal".to_owned());
@@ -191,16 +192,18 @@ impl Google {
                 "bind the operator's ServiceAccount to a Google service account, or name a Secret in gke.credentials",
             ),
         );
-        Ok(living(answer.await?))
+        Ok(living(asked, answer.await?))
     }
 
     async fn of_account(&self, account: &ServiceAccount) -> Result<Token, CloudError> {
+        let asked = Instant::now();
         let assertion = account.assertion(SystemTime::now())?;
         let form =
             form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &assertion)]);
         let request = posted(self.http.post(&account.token_uri), form);
         let remedy = Some("see that the service account and its key still exist");
         Ok(living(
+            asked,
             ask::<Answer>(request, "Google's token service, asked for a service account, says:", remedy)
                 .await?,
         ))
@@ -208,6 +211,7 @@ impl Google {
 
     async fn of_external(&self, external: &External) -> Result<Token, CloudError> {
         let subject = self.subject(&external.credential_source).await?;
+        let asked = Instant::now();
         let form = form(&[
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("audience", &external.audience),
@@ -220,7 +224,7 @@ impl Google {
         let remedy = Some("see that the workload identity pool accepts this cluster's tokens, and its clock");
         let own =
             ask::<Answer>(request, "Google's token service, asked for an exchange, says:", remedy).await?;
-        let Some(url) = &external.service_account_impersonation_url else { return Ok(living(own)) };
+        let Some(url) = &external.service_account_impersonation_url else { return Ok(living(asked, own)) };
         let body = json!({"scope": [SCOPE, EMAIL], "lifetime": format!("{HOUR}s")});
         let request = self.http.post(url).bearer_auth(&own.access_token).json(&body);
         let remedy = Some("grant this identity roles/iam.workloadIdentityUser on the service account");
@@ -337,9 +341,9 @@ impl ServiceAccount {
 }
 
 /// A token, and how long it still lives. One whose life is not told is taken to live as long as they do by default.
-fn living(answer: Answer) -> Token {
+fn living(asked: Instant, answer: Answer) -> Token {
     let life = if answer.expires_in == 0 { HOUR } else { answer.expires_in };
-    Token::living(answer.access_token, Duration::from_secs(life))
+    Token::living_since(asked, answer.access_token, Duration::from_secs(life))
 }
 
 fn form(fields: &[(&str, &str)]) -> String {

@@ -60,8 +60,12 @@ impl fmt::Debug for Token {
 impl Token {
     /// One that was made now and lives so long.
     pub fn living(value: String, life: Duration) -> Self {
-        let made = Instant::now();
-        Self { value, made, ends: made + life }
+        Self::living_since(Instant::now(), value, life)
+    }
+
+    /// One that was asked for then and lives so long. How long the answer took counts against it.
+    pub fn living_since(asked: Instant, value: String, life: Duration) -> Self {
+        Self { value, made: asked, ends: asked + life }
     }
 }
 

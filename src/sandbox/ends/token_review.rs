@@ -13,10 +13,8 @@ use serde_json::{Value, json};
 use super::eks::Aws;
 use super::gke::Google;
 use super::server::{Served, serve};
+use crate::sandbox::credentials::PEER_USER;
 use crate::sandbox::error::{Context, Result};
-
-/// The user whom each token that is accepted belongs to: the operator of another site.
-pub const PEER_USER: &str = "banyan-peer";
 
 /// Whose tokens an API server accepts.
 #[derive(Clone, Debug)]
