@@ -284,3 +284,7 @@ impl Link {
         is_news
     }
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -14,8 +14,12 @@ use super::peer_error::PeerError;
 use super::secrets::{Kept, Secrets};
 use super::view::WayView;
 use crate::api::cloudcluster::{Access, WayKind};
+use crate::clouds::aws::AccessKey;
+use crate::clouds::eks::Eks;
+use crate::clouds::gke::Gke;
+use crate::clouds::google::Google;
 use crate::clouds::tokens::Tokens;
-use crate::clouds::{Addresses, Cluster, Found};
+use crate::clouds::{Addresses, CloudError, Cluster, Found};
 use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError};
 
@@ -61,6 +65,11 @@ impl Default for Pace {
         }
     }
 }
+
+/// The keys of a Secret with credentials of AWS: its own variables' names.
+const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const SESSION: &str = "AWS_SESSION_TOKEN";
 
 /// What all ways share.
 pub struct Ground {
@@ -296,6 +305,15 @@ impl Way {
             let what = format!("the kubeconfig of {}", self.cluster);
             return self.ground.secrets.read(&source.secret_ref.name, &[key], &what).await;
         }
+        if let Some(credentials) = self.access.eks.as_ref().and_then(|eks| eks.credentials.as_ref()) {
+            let what = format!("credentials of AWS for {}", self.cluster);
+            return self.ground.secrets.read(&credentials.secret_ref.name, &[KEY_ID, KEY], &what).await;
+        }
+        if let Some(credentials) = self.access.gke.as_ref().and_then(|gke| gke.credentials.as_ref()) {
+            let what = format!("credentials of Google for {}", self.cluster);
+            let key = credentials.secret_ref.key();
+            return self.ground.secrets.read(&credentials.secret_ref.name, &[key], &what).await;
+        }
         Ok(Kept::default())
     }
 
@@ -304,7 +322,22 @@ impl Way {
             let text = kept.bytes(source.secret_ref.key()).unwrap_or_default();
             return Ok(Made::Kubeconfig(connect::by_kubeconfig(text).await?));
         }
-        Err(PeerError::NoWay(self.cluster.clone()))
+        let addresses = &self.ground.addresses;
+        let cluster: Arc<dyn Cluster> = if let Some(eks) = &self.access.eks {
+            Arc::new(Eks::new(eks, access_key(kept, eks.credentials.is_some())?, addresses))
+        } else if let Some(gke) = &self.access.gke {
+            let google = match &gke.credentials {
+                Some(credentials) => {
+                    Google::of_json(kept.bytes(credentials.secret_ref.key()).unwrap_or_default())?
+                }
+                None => Google::of_pod()?,
+            };
+            Arc::new(Gke::new(gke, google, addresses))
+        } else {
+            return Err(PeerError::NoWay(self.cluster.clone()));
+        };
+        let tokens = Tokens::keep(Arc::clone(&cluster));
+        Ok(Made::Cloud(InCloud { cluster, tokens, found: None, asked: None }))
     }
 
     /// The client of a cluster in a cloud, which is asked where it is if that was longer ago than `after`.
@@ -337,5 +370,20 @@ impl Way {
         })?;
         cloud.found = Some((found, client.clone(), Instant::now()));
         Ok(client)
+    }
+}
+
+/// The access key in a Secret; `None` where there is no Secret.
+fn access_key(kept: &Kept, is_there: bool) -> Result<Option<AccessKey>, PeerError> {
+    if !is_there {
+        return Ok(None);
+    }
+    let text = |key: &str| kept.text(key).map(str::to_owned);
+    match (text(KEY_ID), text(KEY)) {
+        (Some(id), Some(secret)) => Ok(Some(AccessKey { id, secret, session: text(SESSION) })),
+        _ => Err(PeerError::Cloud(CloudError::Credentials {
+            message: format!("{KEY_ID} or {KEY} in the Secret is empty, or no text"),
+            remedy: "put an access key of AWS there".to_owned(),
+        })),
     }
 }

@@ -3,6 +3,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`tokens`] | keeps a token fresh |
+//! | [`aws`], [`eks`], [`eks_token`] | Amazon EKS; the last one pure |
+//! | [`google`], [`gke`] | Google's access tokens, and Google Kubernetes Engine |
 
 //! | [`gke`], [`google`] | Google Kubernetes Engine, and Google's access tokens |
 //!
@@ -16,6 +18,11 @@ use tokio::time::Instant;
 
 use crate::runtime::remote::RemoteError;
 
+pub mod aws;
+pub mod eks;
+pub mod eks_token;
+pub mod gke;
+pub mod google;
 pub mod tokens;
 
 /// Where a cluster is.
@@ -53,9 +60,26 @@ impl fmt::Debug for Token {
 impl Token {
     /// One that was made now and lives so long.
     pub fn living(value: String, life: Duration) -> Self {
-        let made = Instant::now();
-        Self { value, made, ends: made + life }
+        Self::living_since(Instant::now(), value, life)
     }
+
+    /// One that was asked for then and lives so long. How long the answer took counts against it.
+    pub fn living_since(asked: Instant, value: String, life: Duration) -> Self {
+        Self { value, made: asked, ends: asked + life }
+    }
+}
+
+/// Nodes of one kind that a cloud adds and takes away together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeGroup {
+    /// Its name.
+    pub name: String,
+    /// How many there are at the least, where it is scaled by itself.
+    pub least: u32,
+    /// How many there are to be.
+    pub nodes: u32,
+    /// How many there are at the most, where it is scaled by itself.
+    pub most: u32,
 }
 
 /// Why a cloud does not tell what it was asked.

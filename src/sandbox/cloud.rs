@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 
+use super::argv::{Argv, TOKEN_REVIEW};
 use super::audit::{self, Audit, Mark};
+use super::cloud_options::CloudOptions;
 use super::credentials::{Credentials, OPERATOR_USER, kubeconfig, write_private};
+use super::ends::token_review;
 use super::error::{Context, Error, Result};
 use super::nodes;
 use super::process::{Signal, Spec, Status, Supervisor, tail};
@@ -22,65 +25,6 @@ const READY: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 /// Two clouds at once may pick the same free port; then the start is repeated with others.
 const ATTEMPTS: usize = 3;
-
-/// A fifth less time than with Go's default of 100, for 300 MB more memory of each API server that holds little.
-const GOGC: u32 = 300;
-
-/// What a cloud is like.
-#[derive(Debug, Clone)]
-pub struct CloudOptions {
-    /// Its name, which is also the site's, such as `aws-us-east-1`.
-    pub name: String,
-    /// Its region, as the nodes' labels say it.
-    pub region: String,
-    /// Its zones.
-    pub zones: Vec<String>,
-    /// How many nodes each zone has.
-    pub nodes_per_zone: usize,
-    /// Where its pods get their addresses. EndpointSlices refuse loopback, so these are not.
-    pub pod_cidr: String,
-    /// The third byte of its nodes' addresses.
-    pub subnet: u8,
-    /// Whether its pods become Ready only when a [`super::traffic::PodRunner`] serves them, and stay for as long as
-    /// their `preStop` sleeps when they are to go. Else they are Ready and gone at once, and nothing answers.
-    pub served: bool,
-    /// More flags for its API server.
-    pub apiserver_flags: Vec<String>,
-    /// By how many percent its processes, which are written in Go, may grow before garbage is collected (`GOGC`).
-    pub gogc: u32,
-}
-
-impl CloudOptions {
-    /// The cloud `aws-us-east-1`: two nodes in each of three zones.
-    pub fn aws() -> Self {
-        Self {
-            name: "aws-us-east-1".into(),
-            region: "us-east-1".into(),
-            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(String::from).into(),
-            nodes_per_zone: 2,
-            pod_cidr: "10.250.0.0/17".into(),
-            subnet: 1,
-            served: false,
-            apiserver_flags: Vec::new(),
-            gogc: GOGC,
-        }
-    }
-
-    /// The cloud `gcp-us-central1`: two nodes in each of three zones.
-    pub fn gcp() -> Self {
-        Self {
-            name: "gcp-us-central1".into(),
-            region: "us-central1".into(),
-            zones: ["us-central1-a", "us-central1-b", "us-central1-c"].map(String::from).into(),
-            nodes_per_zone: 2,
-            pod_cidr: "10.250.128.0/17".into(),
-            subnet: 2,
-            served: false,
-            apiserver_flags: Vec::new(),
-            gogc: GOGC,
-        }
-    }
-}
 
 /// The processes of a cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,9 +117,13 @@ impl Cloud {
         for (name, text) in files {
             write_private(&self.dir.join(name), &text)?;
         }
+        if let Some(url) = &self.options.token_review {
+            write_private(&self.dir.join(TOKEN_REVIEW), &token_review::config(url)?)?;
+        }
         let etcd = format!("http://127.0.0.1:{}", free_port()?);
-        self.spawn(Part::Etcd, self.etcd(tools, &etcd))?;
-        self.spawn(Part::ApiServer, self.apiserver(tools, &etcd))?;
+        let argv = Argv { options: &self.options, dir: &self.dir, server: &self.server, tools };
+        self.spawn(Part::Etcd, argv.etcd(&etcd))?;
+        self.spawn(Part::ApiServer, argv.apiserver(&etcd))?;
         let client = self.client_admin()?;
         self.until("the API server is ready", async || {
             client.request_text(get("/readyz")?).await.context(|| "asking /readyz")?;
@@ -184,9 +132,9 @@ impl Cloud {
         .await?;
         step.done();
         let step = progress.step(format!("{}: nodes", self.name()));
-        self.spawn(Part::ControllerManager, self.controller_manager(tools))?;
-        self.spawn(Part::Scheduler, self.scheduler(tools))?;
-        self.spawn(Part::Kwok, self.kwok(tools))?;
+        self.spawn(Part::ControllerManager, argv.controller_manager())?;
+        self.spawn(Part::Scheduler, argv.scheduler())?;
+        self.spawn(Part::Kwok, argv.kwok())?;
         let wanted = nodes::create(
             &client,
             &self.options.region,
@@ -313,6 +261,19 @@ impl Cloud {
         kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.operator)
     }
 
+    /// A kubeconfig with the rights of a peer, as YAML, once the role `banyan-peer` is bound.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML, which would be a defect.
+    pub fn kubeconfig_peer(&self) -> Result<String> {
+        kubeconfig(self.name(), &self.server, &self.credentials.ca_pem, &self.credentials.peer)
+    }
+
+    /// The certificate of the authority that signed the API server's, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.credentials.ca_pem
+    }
+
     /// The end of the audit log as it is now.
     pub fn audit_mark(&self) -> Mark {
         audit::mark(&self.audit_log())
@@ -390,96 +351,6 @@ impl Cloud {
             grace: Duration::ZERO,
         };
         self.supervisor.spawn(&spec).map(drop)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
-    }
-
-    fn etcd(&self, tools: &Tools, url: &str) -> Vec<String> {
-        let mut argv = tools.control_plane.etcd.clone();
-        argv.extend([
-            format!("--data-dir={}", self.path("etcd")),
-            format!("--listen-client-urls={url}"),
-            format!("--advertise-client-urls={url}"),
-            // One member has no peers; port zero is any free one.
-            "--listen-peer-urls=http://127.0.0.1:0".into(),
-            "--unsafe-no-fsync".into(),
-            "--quota-backend-bytes=8589934592".into(),
-            "--log-level=warn".into(),
-        ]);
-        argv
-    }
-
-    fn apiserver(&self, tools: &Tools, etcd: &str) -> Vec<String> {
-        let port = self.server.rsplit(':').next().unwrap_or_default();
-        let mut argv = tools.control_plane.apiserver.clone();
-        argv.extend([
-            format!("--etcd-servers={etcd}"),
-            "--bind-address=127.0.0.1".into(),
-            // Else it looks for the default route's address, and there may be no route.
-            "--advertise-address=127.0.0.1".into(),
-            format!("--secure-port={port}"),
-            format!("--tls-cert-file={}", self.path("server.crt")),
-            format!("--tls-private-key-file={}", self.path("server.key")),
-            "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!("--service-account-signing-key-file={}", self.path("accounts.key")),
-            format!("--service-account-key-file={}", self.path("accounts.pub")),
-            "--authorization-mode=RBAC".into(),
-            "--anonymous-auth=false".into(),
-            format!("--token-auth-file={}", self.path("tokens.csv")),
-            "--service-cluster-ip-range=10.96.0.0/12".into(),
-            // Its own Endpoints would need an address that is not loopback, which a network namespace has not.
-            "--endpoint-reconciler-type=none".into(),
-            format!("--audit-policy-file={}", self.path("audit-policy.yaml")),
-            format!("--audit-log-path={}", self.path("audit.log")),
-            // In megabytes: marks are places in one file, so it must not be rotated.
-            "--audit-log-maxsize=100000".into(),
-            "--profiling=false".into(),
-        ]);
-        argv.extend(self.options.apiserver_flags.iter().cloned());
-        argv
-    }
-
-    fn controller_manager(&self, tools: &Tools) -> Vec<String> {
-        let mut argv = tools.control_plane.controller_manager.clone();
-        argv.extend([
-            format!("--kubeconfig={}", self.path("kubeconfig")),
-            "--secure-port=0".into(),
-            "--leader-elect=false".into(),
-            format!("--service-account-private-key-file={}", self.path("accounts.key")),
-            format!("--root-ca-file={}", self.path("ca.crt")),
-            // The defaults are for clusters whose API server others need too.
-            "--kube-api-qps=500".into(),
-            "--kube-api-burst=1000".into(),
-            "--concurrent-deployment-syncs=20".into(),
-            "--concurrent-replicaset-syncs=20".into(),
-            "--concurrent-gc-syncs=40".into(),
-        ]);
-        argv
-    }
-
-    fn scheduler(&self, tools: &Tools) -> Vec<String> {
-        let mut argv = tools.control_plane.scheduler.clone();
-        argv.extend([
-            format!("--kubeconfig={}", self.path("kubeconfig")),
-            "--secure-port=0".into(),
-            "--leader-elect=false".into(),
-            "--kube-api-qps=500".into(),
-            "--kube-api-burst=1000".into(),
-        ]);
-        argv
-    }
-
-    fn kwok(&self, tools: &Tools) -> Vec<String> {
-        vec![
-            tools.kwok.display().to_string(),
-            format!("--kubeconfig={}", self.path("kubeconfig")),
-            format!("--config={}", self.path("stages.yaml")),
-            "--manage-all-nodes=true".into(),
-            format!("--cidr={}", self.options.pod_cidr),
-            "--node-lease-duration-seconds=40".into(),
-        ]
     }
 }
 

@@ -10,6 +10,9 @@ use super::error::{Context, Error, Result};
 /// The user whom the chart's RBAC binds: the operator's service account.
 pub const OPERATOR_USER: &str = "system:serviceaccount:banyan-system:banyan";
 
+/// Whom the operators of other sites are, in this cloud. The sandbox binds the chart's role `banyan-peer` to it.
+pub const PEER_USER: &str = "banyan-peer";
+
 /// What proves who is who in one cloud.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -21,6 +24,8 @@ pub struct Credentials {
     pub admin: String,
     /// The token of [`OPERATOR_USER`].
     pub operator: String,
+    /// The token of [`PEER_USER`].
+    pub peer: String,
 }
 
 impl Credentials {
@@ -51,11 +56,13 @@ impl Credentials {
             ca_der: ca_certificate.der().to_vec(),
             admin: token()?,
             operator: token()?,
+            peer: token()?,
         };
         let tokens = format!(
             "{},banyan:admin,admin,\"system:masters\"\n\
-             {},{OPERATOR_USER},operator,\"system:serviceaccounts,system:serviceaccounts:banyan-system\"\n",
-            made.admin, made.operator
+             {},{OPERATOR_USER},operator,\"system:serviceaccounts,system:serviceaccounts:banyan-system\"\n\
+             {},{PEER_USER},peer,\"\"\n",
+            made.admin, made.operator, made.peer
         );
         for (name, text) in [
             ("ca.crt", &made.ca_pem),
@@ -102,7 +109,8 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).context(doing)
 }
 
-fn token() -> Result<String> {
+/// A text that nobody can guess: 48 hexadecimal digits.
+pub(super) fn token() -> Result<String> {
     let mut bytes = [0u8; 24];
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random

@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use super::args::{Output, SandboxArgs};
-use super::cloud::{Cloud, CloudOptions};
+use super::cloud::Cloud;
+use super::cloud_options::CloudOptions;
 use super::contexts;
 use super::credentials::write_private;
+use super::ends::clouds::CloudEnds;
 use super::error::{Context, Error, Result};
 use super::home::{self, Home};
 use super::install::{self, Applied};
+use super::introduce::{self, Way};
 use super::operators::{Operator, OperatorOptions};
 use super::pair::{self, Install, Pair, PairOptions, without_workloads};
 use super::payload::Payload;
@@ -40,6 +43,8 @@ struct Site {
     client: Client,
     kubeconfig: String,
     operator: String,
+    /// What the operator of the other one may use; empty where the clouds are somebody's.
+    peer: String,
     applied: Vec<Applied>,
 }
 
@@ -96,6 +101,7 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
         supervisor,
         sites: Vec::new(),
         traffic: None,
+        ends: None,
         started: Instant::now(),
     };
     let outcome = session.play(&mut interrupt).await;
@@ -161,6 +167,8 @@ struct Session {
     sites: Vec<Site>,
     /// Kept, since pods answer as long as it lives.
     traffic: Option<Traffic>,
+    /// Kept, since the clouds' own APIs are there as long as it lives.
+    ends: Option<CloudEnds>,
     started: Instant,
 }
 
@@ -175,7 +183,7 @@ impl Session {
         let script = self.args.tour.map(|_| Script::of(&examples)).transpose()?;
         if self.args.contexts.is_empty() {
             let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
-            (self.sites, self.traffic) = sites?;
+            (self.sites, self.traffic, self.ends) = sites?;
         } else {
             // Not broken off in the middle: what is applied to clusters of others must be known.
             self.existing().await?;
@@ -185,6 +193,7 @@ impl Session {
         }
         let sites = self.payload.sites.clone();
         self.apply("sites", &sites).await?;
+        self.introduce(&sites).await?;
         let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
         let operators = operators?;
         if let Some(script) = script {
@@ -199,7 +208,7 @@ impl Session {
     }
 
     /// Two clouds of our own.
-    async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>)> {
+    async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>, Option<CloudEnds>)> {
         let tools = pair::prepare(self.supervisor.clone(), self.progress.clone()).await?;
         let served = self.args.wants_traffic() && namespace::inside();
         let options = PairOptions {
@@ -219,10 +228,11 @@ impl Session {
                     None => cloud.kubeconfig()?,
                 },
                 operator: cloud.kubeconfig_operator()?,
+                peer: cloud.kubeconfig_peer()?,
                 applied: Vec::new(),
             })
         };
-        Ok((pair.clouds().into_iter().map(site).collect::<Result<_>>()?, traffic))
+        Ok((pair.clouds().into_iter().map(site).collect::<Result<_>>()?, traffic, Some(pair.ends)))
     }
 
     /// Two clusters of somebody. The optional APIs are theirs to choose.
@@ -241,7 +251,8 @@ impl Session {
             let operator = contexts::operator_kubeconfig(&client, &kubeconfig).await;
             let known = operator.as_ref().cloned().unwrap_or_default();
             // Noted before the error, so that it is taken back.
-            self.sites.push(Site { name, client, kubeconfig, operator: known, applied });
+            let peer = String::new();
+            self.sites.push(Site { name, client, kubeconfig, operator: known, peer, applied });
             operator?;
             step.done();
         }
@@ -254,6 +265,7 @@ impl Session {
         let start = async |(number, site): (usize, &Site)| {
             let step = self.progress.step(format!("{}: operator", site.name));
             let metrics = |gateway: &Gateway| vec!["--gateway-metrics".to_owned(), gateway.stats_url()];
+            let clouds = self.ends.as_ref().map(CloudEnds::operator_args).unwrap_or_default();
             let options = OperatorOptions {
                 binary: binary.clone(),
                 site: site.name.clone(),
@@ -261,7 +273,13 @@ impl Session {
                 dir: self.home.path().join("operators"),
                 replica: 0,
                 // The gateways are in the order of the sites.
-                args: gateways.get(number).map(metrics).unwrap_or_default(),
+                args: gateways
+                    .get(number)
+                    .map(metrics)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .chain(clouds)
+                    .collect(),
                 env: Vec::new(),
             };
             let operator = Operator::start(&options, self.supervisor.clone())?;
@@ -270,6 +288,18 @@ impl Session {
             Ok::<_, Error>(operator)
         };
         futures::future::try_join_all(self.sites.iter().enumerate().map(start)).await
+    }
+
+    /// Lets each operator find the other cloud. Clusters of somebody's are not touched.
+    async fn introduce(&mut self, sites: &[Value]) -> Result<()> {
+        let Some(ends) = &self.ends else { return Ok(()) };
+        for here in 0..self.sites.len() {
+            let there = &self.sites[1 - here];
+            let way = if self.args.keep { Way::Kubeconfig(&there.peer) } else { Way::Clouds(ends) };
+            let objects = introduce::objects(here, &there.name, sites, &way);
+            install::apply(&self.sites[here].client, &objects).await?;
+        }
+        Ok(())
     }
 
     /// Applies objects to both, side by side, and remembers what was not there before.

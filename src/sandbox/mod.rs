@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `flow`, `args`, `home`, `view`, `table`, `contexts`, `payload` | the command |
 //! | `tour` | what it shows step by step |
-//! | `pair`, `cloud`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
+//! | `pair`, `cloud`, `cloud_options`, `argv`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
+//! | `introduce` | how each operator finds the other cloud |
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
 //! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
@@ -15,9 +16,11 @@
 //! one that breaks a cloud starts a [`Pair`] for itself.
 
 mod args;
+mod argv;
 pub mod audit;
 mod build;
 pub(crate) mod cloud;
+mod cloud_options;
 mod contexts;
 pub(crate) mod credentials;
 pub mod ends;
@@ -25,6 +28,7 @@ pub(crate) mod error;
 pub(crate) mod flow;
 mod home;
 pub mod install;
+mod introduce;
 pub(crate) mod nodes;
 pub mod operators;
 pub mod pair;
@@ -36,6 +40,7 @@ pub(crate) mod tour;
 pub mod traffic;
 mod view;
 
-pub use cloud::{Cloud, CloudOptions, Part};
+pub use cloud::{Cloud, Part};
+pub use cloud_options::CloudOptions;
 pub use error::{Error, Result};
 pub use pair::{Install, Pair, PairOptions, pair};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::cloud::{Cloud, CloudOptions};
+use super::cloud::Cloud;
+use super::cloud_options::CloudOptions;
+use super::ends::clouds::CloudEnds;
 use super::error::{Context, Error, Result};
 use super::install;
 use super::process::Supervisor;
@@ -67,6 +69,8 @@ pub struct Pair {
     pub gcp: Cloud,
     /// What the optional APIs' definitions are, among others.
     pub tools: Tools,
+    /// The clouds' own APIs, in which both are known.
+    pub ends: CloudEnds,
     dir: PathBuf,
     supervisor: Arc<Supervisor>,
 }
@@ -90,7 +94,10 @@ impl Pair {
     pub async fn launch(supervisor: Arc<Supervisor>, tools: Tools, options: PairOptions) -> Result<Self> {
         let dir = folder(options.dir.as_deref())?;
         supervisor.remove_at_end(&dir)?;
-        let [aws, gcp] = options.clouds;
+        let ends = CloudEnds::start().await?;
+        let [mut aws, mut gcp] = options.clouds;
+        let [of_aws, of_gcp] = ends.token_reviews();
+        (aws.token_review, gcp.token_review) = (Some(of_aws), Some(of_gcp));
         let install = &options.install;
         let start = |cloud: CloudOptions| {
             let dir = dir.join(&cloud.name);
@@ -108,7 +115,8 @@ impl Pair {
             }
         };
         let (aws, gcp) = tokio::try_join!(start(aws), start(gcp))?;
-        Ok(Self { aws, gcp, tools, dir, supervisor })
+        ends.publish([&aws, &gcp]);
+        Ok(Self { aws, gcp, tools, ends, dir, supervisor })
     }
 
     /// Both clouds.

@@ -2,4 +2,9 @@
 //! [`server`] is what they have in common: they count what they are asked, and misbehave when they are told to.
 
 pub mod objects;
+pub mod clouds;
+pub mod eks;
+pub mod gke;
 pub mod server;
+pub mod signature;
+pub mod token_review;
