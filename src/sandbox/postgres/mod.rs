@@ -13,6 +13,6 @@ pub(crate) mod server;
 pub(crate) mod tools;
 
 pub use client::{Client, Kept, Tally};
-pub use pair::{PostgresPair, PostgresPairOptions};
+pub use pair::{APPLICATION, OPERATOR, PostgresPair, PostgresPairOptions};
 pub use server::Server;
 pub use tools::PostgresTools;
