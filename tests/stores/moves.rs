@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use banyan::stores::reading::{Ancestry, Role, ancestry};
 use banyan::stores::{CaughtUp, Fence, Promotion, Session, Store, StoreError};
 
-use crate::world::{A, B, PATIENCE, caught_up, claim, promote, world};
+use crate::world::{A, B, PATIENCE, World, caught_up, claim, packaged, promote, world};
 
 /// Lets a client write so often more.
 async fn writes(client: &banyan::sandbox::postgres::Client, more: usize) {
@@ -18,8 +18,23 @@ async fn writes(client: &banyan::sandbox::postgres::Client, more: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_move_loses_nothing_that_was_acknowledged() {
-    let Some(world) = world().await else { return };
+    if let Some(world) = world().await {
+        planned(world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_one_with_a_later_version_which_asks_for_other_rights() {
+    if let Some(world) = packaged().await {
+        planned(world).await;
+    }
+}
+
+async fn planned(world: World) {
     let (there, here) = world.from_b();
+    let reading = there.read().await.expect("a reading");
+    println!("measured with PostgreSQL {}", reading.version);
+    assert_eq!(reading.problems, Vec::new());
     let clients = [1, 2, 3].map(|writer| world.pair.client(writer));
     writes(&clients[0], 50).await;
 

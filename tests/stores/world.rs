@@ -32,18 +32,32 @@ pub struct Login(pub Client);
 
 /// A pair of its own for a test; `None` where there is no PostgreSQL, which is said.
 pub async fn world() -> Option<World> {
-    static KEPT: OnceCell<(Arc<Supervisor>, Result<PostgresTools, String>)> = OnceCell::const_new();
+    static KEPT: OnceCell<Result<PostgresTools, String>> = OnceCell::const_new();
+    of(KEPT.get_or_init(|| found(PostgresTools::obtain)).await).await
+}
+
+/// The same with the PostgreSQL that comes in a package, of a later version.
+pub async fn packaged() -> Option<World> {
+    of(&found(PostgresTools::packaged).await).await
+}
+
+/// What keeps all servers of this process.
+async fn keeper() -> Arc<Supervisor> {
+    static KEPT: OnceCell<Arc<Supervisor>> = OnceCell::const_new();
+    let start = async || supervisor(Progress::stderr()).await.expect("a supervisor");
+    Arc::clone(KEPT.get_or_init(start).await)
+}
+
+async fn found(
+    obtain: fn(&Supervisor, &Progress) -> banyan::sandbox::Result<PostgresTools>,
+) -> Result<PostgresTools, String> {
+    let keeper = keeper().await;
+    let tools = tokio::task::spawn_blocking(move || obtain(&keeper, &Progress::stderr()));
+    tools.await.expect("it does not panic").map_err(|error| error.to_string())
+}
+
+async fn of(tools: &Result<PostgresTools, String>) -> Option<World> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let (supervisor, tools) = KEPT
-        .get_or_init(|| async {
-            let supervisor = supervisor(Progress::stderr()).await.expect("a supervisor");
-            let own = Arc::clone(&supervisor);
-            let tools = tokio::task::spawn_blocking(move || {
-                PostgresTools::obtain(&own, &Progress::stderr()).map_err(|error| error.to_string())
-            });
-            (supervisor, tools.await.expect("it does not panic"))
-        })
-        .await;
     let tools = match tools {
         Ok(tools) => tools,
         Err(why) => {
@@ -55,7 +69,7 @@ pub async fn world() -> Option<World> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("banyan-stores-{}-{number}", std::process::id()));
     let sites = ["aws-us-east-1", "gcp-us-central1"].map(str::to_owned);
-    let pair = PostgresPair::with(tools, PostgresPairOptions { dir, sites }, Arc::clone(supervisor)).await;
+    let pair = PostgresPair::with(tools, PostgresPairOptions { dir, sites }, keeper().await).await;
     Some(World { pair: pair.expect("a pair of servers") })
 }
 

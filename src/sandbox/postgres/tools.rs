@@ -8,11 +8,14 @@ use crate::sandbox::process::Supervisor;
 use crate::sandbox::tools::{Source, Tool, obtain};
 use crate::terminal::progress::Progress;
 
+/// Where the server lies in the package.
+const PACKED: &str = "pgserver/pginstall/bin/postgres";
+
 /// A whole PostgreSQL in a Python package, for machines whose distribution has none.
 pub const POSTGRES: Tool = Tool {
     name: "postgres",
     version: "0.1.4",
-    source: Source::WholeWheel { package: "pgserver", file: "pgserver/pginstall/bin/postgres" },
+    source: Source::WholeWheel { package: "pgserver", file: PACKED },
     packages: 0,
 };
 
@@ -47,9 +50,25 @@ impl PostgresTools {
         if let Some(bin) = of_debian(Path::new(DEBIAN)) {
             return Self::at(&bin);
         }
+        Self::packaged(supervisor, progress)
+    }
+
+    /// Those of the Python package, whatever else the machine has. Blocks this thread.
+    ///
+    /// # Errors
+    /// When there is no pip, or another system than Linux.
+    pub fn packaged(supervisor: &Supervisor, progress: &Progress) -> Result<Self> {
         let program = obtain(&POSTGRES, supervisor, progress)?;
-        let bin = program.parent().ok_or_else(|| Error::new("a program lies in no folder"))?;
-        Self::at(bin)
+        let whole = Path::new(PACKED).components().count();
+        let home = program.ancestors().nth(whole).ok_or_else(|| Error::new("a program lies in no folder"))?;
+        if !is_root() || program.ancestors().all(is_open_to_all) {
+            return Self::at(&program.with_file_name(""));
+        }
+        // What lies in root's own cache is for root alone, as whom PostgreSQL does not run.
+        let copy = std::env::temp_dir().join(format!("banyan-postgres-{}", std::process::id()));
+        supervisor.remove_at_end(&copy)?;
+        copy_all(home, &copy).context(|| format!("copying PostgreSQL to {}", copy.display()))?;
+        Self::at(&copy.join(PACKED).with_file_name(""))
     }
 
     fn at(bin: &Path) -> Result<Self> {
@@ -75,8 +94,6 @@ impl PostgresTools {
             let nobody = NOBODY.to_string();
             argv.extend(["setpriv".to_owned(), format!("--reuid={nobody}"), format!("--regid={nobody}")]);
             argv.extend(["--clear-groups", "--pdeathsig=keep"].map(String::from));
-            // What is kept in root's own cache nobody else may read; this one may.
-            argv.extend(["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"].map(String::from));
         }
         argv.push(self.bin.join(program).display().to_string());
         argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -99,6 +116,26 @@ impl PostgresTools {
 /// Whether we are root, by whom our own process belongs to.
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Whether everybody may look into a folder, or run a program.
+fn is_open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o001 != 0)
+}
+
+/// Copies a folder with all that is in it.
+fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_all(&entry.path(), &target)?
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The newest of Debian's that is whole.
