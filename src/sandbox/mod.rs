@@ -9,6 +9,7 @@
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
 //! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
+//! | `postgres` | two PostgreSQL, one of which follows the other, and a client that writes |
 //! | `ends` | played ends of what cannot be had on one machine, such as a cloud's API |
 //! | `process`, `error` | processes that never outlive this one; errors as people read them |
 //!
@@ -33,6 +34,7 @@ pub(crate) mod nodes;
 pub mod operators;
 pub mod pair;
 pub mod payload;
+pub mod postgres;
 pub mod process;
 pub(crate) mod table;
 pub mod tools;

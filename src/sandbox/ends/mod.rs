@@ -1,10 +1,12 @@
 //! The ends of what cannot be had on one machine: small servers after published schemas, for the sandbox and for tests.
 //! [`server`] is what they have in common: they count what they are asked, and misbehave when they are told to.
+//! [`proxy`] stands before what is real, and is a network that misbehaves.
 
 pub mod objects;
 pub mod clouds;
 pub mod eks;
 pub mod gke;
+pub mod proxy;
 pub mod server;
 pub mod signature;
 pub mod token_review;

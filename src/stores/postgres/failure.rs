@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means. Pure.
+//! What an error of PostgreSQL means.
 
 use std::error::Error as _;
 

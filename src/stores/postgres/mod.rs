@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`credentials`] | what the operator logs in with; pure |
 //! | `link` | a session with deadlines |
-//! | `failure` | what an error means; pure |
+//! | `failure` | what an error means |
 //! | `sql` | text of SQL; pure |
 //! | `row` | the authority row and the heartbeat |
 //! | `read`, `rights`, `writers` | all that one look finds: state, what our role lacks, who may write |

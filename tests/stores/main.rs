@@ -1,0 +1,8 @@
+//! Stores on real PostgreSQL: two servers for each test, one of which follows the other.
+
+mod faults;
+mod fence;
+mod looks;
+mod moves;
+mod tls;
+mod world;
