@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, header};
+use http_body_util::{BodyExt, Limited};
 use kube::api::{ApiResource, DynamicObject};
+use kube::client::Body;
 use kube::core::GroupVersionKind;
 use kube::{Client, Resource};
 use serde_json::{Value, json};
@@ -14,6 +16,8 @@ use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// Under which name a failover writes into objects of others.
 pub const FAILOVER_MANAGER: &str = "banyan-failover";
+/// Most bytes of an object: etcd takes no more than one and a half million.
+const MOST_BYTES: usize = 4 << 20;
 /// Annotation: the claim that wrote last into an object that a store is steered by.
 pub const BALLOT_ANNOTATION: &str = "banyan.dev/ballot";
 
@@ -86,26 +90,26 @@ impl Object {
     }
 
     async fn send(&self, request: Request<Vec<u8>>) -> Result<DynamicObject, StoreError> {
-        let asked = async { self.client.request(request).await.map_err(|error| of_kube(&error)) };
-        Ok(within(self.deadline, asked).await?)
+        Ok(within(self.deadline, self.asked(request.map(Body::from))).await?)
+    }
+
+    async fn asked(&self, request: Request<Body>) -> Result<DynamicObject, RemoteError> {
+        // The status counts, not what the body says of it: the answer may be that of a proxy.
+        let answer = self.client.send(request).await.map_err(|error| RemoteError::of_connection(&error))?;
+        let (parts, body) = answer.into_parts();
+        let ended = |_| RemoteError::Unreadable("it ends too early, or is too long".to_owned());
+        let body = Limited::new(body, MOST_BYTES).collect().await.map_err(ended)?.to_bytes();
+        if !parts.status.is_success() {
+            let status: Option<Value> = serde_json::from_slice(&body).ok();
+            let words = status.as_ref().and_then(|status| status["message"].as_str()).unwrap_or_default();
+            return Err(RemoteError::of_status(parts.status.as_u16(), &parts.headers, words));
+        }
+        serde_json::from_slice(&body).map_err(|_| RemoteError::Unreadable("it is no such object".to_owned()))
     }
 }
 
 fn no_request(error: http::Error) -> RemoteError {
     RemoteError::Refused { code: 400, words: error.to_string() }
-}
-
-/// What an answer or a silence of an API server means.
-pub fn of_kube(error: &kube::Error) -> RemoteError {
-    match error {
-        kube::Error::Api(status) => {
-            RemoteError::of_status(status.code, &http::HeaderMap::new(), &status.message)
-        }
-        kube::Error::SerdeError(_) | kube::Error::ReadEvents(_) => {
-            RemoteError::Unreadable("it is no such object".to_owned())
-        }
-        error => RemoteError::of_connection(error),
-    }
 }
 
 /// The claim that wrote last into the object; `None` if none has.

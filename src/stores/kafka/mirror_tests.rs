@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::api::store::MirrorMetrics;
@@ -36,7 +36,7 @@ async fn played() -> Played {
         .route("/metrics", get(async |State(page): State<Arc<Mutex<String>>>| lock(&page).clone()))
         .route(
             "/apis/kafka.strimzi.io/v1/namespaces/kafka/kafkamirrormaker2s/mirror",
-            get(async move || axum::Json::<Value>(object.clone()).0.to_string()),
+            get(async move || object.to_string()),
         )
         .with_state(Arc::clone(&page));
     Played { page, end: serve(routes).await.expect("a server") }
