@@ -8,12 +8,20 @@
 //! | [`position`] | a position in the log of a database; pure |
 //! | [`error`] | why a store did not do what was asked |
 //! | [`postgres`] | PostgreSQL, over its own wire |
+//! | [`cloudnativepg`] | Clusters of CloudNativePG, steered by their objects |
+//! | [`kafka`] | topics that MirrorMaker 2 copies: a gate |
+//! | [`object`] | objects of others that a store is steered by |
+//! | [`owners`] | who else writes a field that a failover writes; pure |
 //!
 //! All calls are idempotent and bounded. Where an answer is lost ([`StoreError::may_be_done`]), the same call may be made
 //! again: it reads first what stands. **An order with an older ballot is refused by the store itself**, in the same
 //! transaction that would carry it out, so that a caller who was paused between deciding and asking does no harm.
 
+pub mod cloudnativepg;
 pub mod error;
+pub mod kafka;
+pub mod object;
+pub mod owners;
 pub mod position;
 pub mod postgres;
 pub mod reading;

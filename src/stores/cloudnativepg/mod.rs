@@ -1,0 +1,243 @@
+//! A Cluster of CloudNativePG at each site, steered by the fields of its object: CloudNativePG's own operator does what
+//! they say.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`token`] | what a demoted Cluster leaves behind; pure |
+//! | [`state`] | what a Cluster says of itself; pure |
+//! | [`steps`] | from that to what is written into it; pure |
+//! | `session` | a promotion that a later fence stops |
+//!
+//! What the object does not tell (how far the log is, who is logged in) is not known here; `docs/stores.md` says what
+//! follows from that.
+
+mod session;
+pub mod state;
+pub mod steps;
+pub mod token;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::DynamicObject;
+
+pub use session::CloudNativePgSession;
+pub use state::State;
+pub use token::Token;
+
+use self::steps::Changes;
+use super::object::Object;
+use super::reading::{Archive, Role, Row};
+use super::{Ballot, CaughtUp, Fence, Fenced, Frozen, Position, Reading, Store, StoreError, Verified};
+use crate::api::store::CloudNativePg as Spec;
+use crate::runtime::remote::RemoteError;
+
+/// So often a change is tried on a newer version of the object: CloudNativePG writes its status often.
+const TRIES: usize = 5;
+
+/// The Cluster of one site of a store.
+#[derive(Clone, Debug)]
+pub struct CloudNativePg {
+    object: Object,
+    source: String,
+    patience: Duration,
+}
+
+impl CloudNativePg {
+    /// The Cluster at `site`, to whose API server `client` leads. `source` is the path of the store's field, such as
+    /// `spec.stores[ledger-db].cloudnativepg`.
+    pub fn new(spec: &Spec, site: &str, client: Client, source: &str) -> Self {
+        let (namespace, name) = spec.at(site);
+        let object = Object::new(client, &state::kind(), state::PLURAL, namespace, name);
+        Self { object, source: source.to_owned(), patience: Duration::from_secs(10) }
+    }
+
+    /// With another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { object: self.object.with_deadline(deadline), ..self }
+    }
+
+    /// With another time for which a promotion is waited for at once; ten seconds otherwise.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// What the Cluster says of itself.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn state(&self) -> Result<State, StoreError> {
+        State::of(&self.object.read().await?, &self.source)
+    }
+
+    /// The token of the demotion that this claim ordered: it goes into the journal, and with it the other site is
+    /// promoted.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is none.
+    pub async fn token(&self, ballot: Ballot) -> Result<Option<Token>, StoreError> {
+        let state = self.state().await?;
+        if state.ballot != Some(ballot) {
+            return Ok(None);
+        }
+        state.token().map_err(|why| RemoteError::Unreadable(why).into())
+    }
+
+    /// Changes the object by what follows from how it stands. Where it was changed meanwhile, that is judged anew.
+    async fn change(
+        &self,
+        decide: impl Fn(&DynamicObject, &State) -> Result<Changes, StoreError>,
+    ) -> Result<State, StoreError> {
+        let mut last = StoreError::Locked;
+        for _ in 0..TRIES {
+            let object = self.object.read().await?;
+            let state = State::of(&object, &self.source)?;
+            let changes = decide(&object, &state).map_err(|error| self.sourced(error))?;
+            if changes.is_empty() {
+                return Ok(state);
+            }
+            match self.object.change(&object, changes).await {
+                Ok(object) => return State::of(&object, &self.source),
+                Err(error @ StoreError::Remote(RemoteError::Conflict(_))) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn sourced(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Problem(mut problem) if problem.source.is_empty() => {
+                problem.source.clone_from(&self.source);
+                StoreError::Problem(problem)
+            }
+            other => other,
+        }
+    }
+}
+
+fn cannot(message: &str, remedy: &str) -> StoreError {
+    StoreError::Unsupported { message: message.to_owned(), remedy: remedy.to_owned() }
+}
+
+impl Store for CloudNativePg {
+    type Session = CloudNativePgSession;
+
+    async fn read(&self) -> Result<Reading, StoreError> {
+        let state = self.state().await?;
+        let now = Timestamp::now();
+        let (Some(system), Some(timeline)) = (state.system, state.timeline) else {
+            return Err(StoreError::Starting);
+        };
+        let is_primary = !state.is_replica() && !state.waits_for_promotion();
+        let token = state.token().ok().flatten();
+        let row = state.ballot.map(|ballot| Row {
+            ballot,
+            opened_at: state.opened_at,
+            open: is_primary && state.closed.is_none() && !state.fenced,
+            sealed: token.as_ref().map(|token| token.position),
+        });
+        Ok(Reading {
+            measured_at: now,
+            // The object has no clock of its own.
+            server_time: now,
+            version: state.image.rsplit(':').next().unwrap_or_default().to_owned(),
+            role: if is_primary { Role::Primary } else { Role::Standby },
+            system,
+            timeline,
+            position: token.map(|token| token.position),
+            replayed: None,
+            upstream: None,
+            downstream: Vec::new(),
+            waits_for: String::new(),
+            // CloudNativePG initialises with checksums or hints, and rewinds by itself.
+            can_rewind: true,
+            archive: Archive { archives: state.archive.is_some(), archive: state.archive, restore: None },
+            row,
+            heartbeat: None,
+            open_roles: Vec::new(),
+            unlisted_writers: Vec::new(),
+            superusers: Vec::new(),
+            frozen: false,
+            problems: state.problems,
+        })
+    }
+
+    /// There is nothing to beat: CloudNativePG writes nothing of ours.
+    async fn beat(&self, _site: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn fence(&self, fence: Fence) -> Result<Fenced, StoreError> {
+        let state = self.change(|object, state| steps::fence(object, state, fence)).await?;
+        if !steps::is_fenced(&state, fence.ballot) {
+            return Err(StoreError::NotYet { what: "the Cluster is not demoted", after: Duration::ZERO });
+        }
+        let token = state.token().map_err(RemoteError::Unreadable)?;
+        Ok(Fenced {
+            ballot: fence.ballot,
+            position: token.map(|token| token.position),
+            ended: 0,
+            open_to: Vec::new(),
+            left: Vec::new(),
+        })
+    }
+
+    async fn fence_standby(&self, fence: Fence) -> Result<(), StoreError> {
+        self.change(|object, state| steps::fence_standby(object, state, fence)).await.map(|_| ())
+    }
+
+    async fn lift(&self, ballot: Ballot) -> Result<(), StoreError> {
+        self.change(|object, state| Ok(steps::lift(object, state, ballot))).await.map(|_| ())
+    }
+
+    async fn open(&self, epoch: Ballot) -> Result<(), StoreError> {
+        self.change(|object, state| steps::open(object, state, epoch)).await.map(|_| ())
+    }
+
+    async fn freeze(&self, _ballot: Ballot) -> Result<Frozen, StoreError> {
+        Err(cannot(
+            "a Cluster of CloudNativePG cannot be told to receive nothing more: its promotion ends that",
+            "promote it; with a token it is promoted only where it has all that the other one had",
+        ))
+    }
+
+    async fn thaw(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn caught_up(&self, _ballot: Ballot, _position: Option<Position>) -> Result<CaughtUp, StoreError> {
+        Err(cannot(
+            "the Cluster does not say how far it has replayed",
+            "promote it with the token: CloudNativePG waits until all that the other one had is replayed",
+        ))
+    }
+
+    async fn session(&self) -> Result<CloudNativePgSession, StoreError> {
+        CloudNativePgSession::open(self.object.clone(), &self.source, self.patience).await
+    }
+
+    async fn verify(&self, _ballot: Ballot) -> Result<Verified, StoreError> {
+        Err(cannot(
+            "a write cannot be tried over the object of a Cluster",
+            "set traffic.probe.write, which writes through the application",
+        ))
+    }
+
+    async fn protect(&self, _epoch: Ballot, site: Option<&str>) -> Result<(), StoreError> {
+        match site {
+            None => Ok(()),
+            Some(_) => Err(cannot(
+                "a Cluster of CloudNativePG does not wait for one at another site",
+                "leave synchronous out for this store",
+            )),
+        }
+    }
+
+    async fn follow(&self, epoch: Ballot, _site: &str) -> Result<(), StoreError> {
+        self.change(|object, state| steps::follow(object, state, epoch)).await.map(|_| ())
+    }
+}
