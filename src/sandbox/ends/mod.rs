@@ -1,4 +1,7 @@
 //! The ends of what cannot be had on one machine: small servers after published schemas, for the sandbox and for tests.
 //! [`server`] is what they have in common: they count what they are asked, and misbehave when they are told to.
 
+pub mod cloudflare;
+mod probe;
+pub mod route53;
 pub mod server;
