@@ -22,6 +22,8 @@ pub mod provider;
 pub mod route53;
 pub mod secret;
 pub mod stands;
+#[cfg(test)]
+mod testing;
 pub mod wanted;
 
 pub use cloudflare::Cloudflare;

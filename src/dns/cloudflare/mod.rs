@@ -264,3 +264,7 @@ impl Cloudflare {
         Ok(rights)
     }
 }
+
+#[cfg(test)]
+#[path = "cloudflare_tests.rs"]
+mod tests;

@@ -70,6 +70,7 @@ pub(super) struct Pool {
 #[serde(default)]
 pub(super) struct Origin {
     pub address: String,
+    pub port: Option<u32>,
 }
 
 /// A monitor.
@@ -245,8 +246,8 @@ impl Settings {
         ours: &BTreeMap<&str, &Pool>,
     ) -> Fallback {
         let Some(id) = &balancer.shares.fallback_pool else { return Fallback::Unknown };
-        let origins = |pool: &Pool| -> BTreeSet<String> {
-            pool.origins.iter().flatten().map(|origin| origin.address.clone()).collect()
+        let origins = |pool: &Pool| -> BTreeSet<(String, Option<u32>)> {
+            pool.origins.iter().flatten().map(|origin| (origin.address.clone(), origin.port)).collect()
         };
         let fallback = self.pools.iter().find(|pool| pool.id == *id);
         let same = |pool: &Pool| {

@@ -230,3 +230,7 @@ impl Route53 {
         Ok(rights)
     }
 }
+
+#[cfg(test)]
+#[path = "route53_tests.rs"]
+mod tests;

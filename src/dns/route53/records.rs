@@ -201,7 +201,8 @@ impl Read {
                 _ => Weight::Mixed,
             };
             let one = SiteStands {
-                there: traffic.targets.contains_key(site),
+                // What is shared out in another way than by weights is not ours to change.
+                there: traffic.targets.contains_key(site) && !found.iter().any(|set| set.other),
                 on: !found.is_empty(),
                 weight,
                 as_asked,
