@@ -19,7 +19,7 @@ use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
 use crate::failovergroup;
 use crate::failovergroup::controller::Controller as FailoverGroups;
-use crate::failovergroup::sources::Ends;
+use crate::failovergroup::sources::group::Ends;
 use crate::finservice;
 use crate::finservice::controller::Groups;
 use crate::runtime::context::Context;

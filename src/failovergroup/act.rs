@@ -11,7 +11,8 @@ use serde_json::json;
 use super::decide::Decision;
 use super::index::{Group, Index, Own};
 use super::observe::{Ground, Observed};
-use super::sources::{OfGroup, Sources, witness};
+use super::sources::group::{OfGroup, Sources};
+use super::sources::witness;
 use super::{hangs, status};
 use crate::api::authority::AuthoritySpec;
 use crate::api::labels::{MANAGER, RELEASED_ANNOTATION};
@@ -78,7 +79,7 @@ pub async fn act(
             }
         }
     }
-    let passed = |found: &super::checks::Found| found.state.severity().is_none();
+    let passed = |found: &super::checks::found::Found| found.state.severity().is_none();
     context
         .metrics
         .set_checks(&seen.name, decision.checks.iter().map(|found| (found.name.as_str(), passed(found))));

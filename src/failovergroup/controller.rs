@@ -13,7 +13,9 @@ use super::decide::decide;
 use super::hangs::Written;
 use super::index::Index;
 use super::observe::{Ground, observe};
-use super::sources::{Ends, Sources, nodes};
+use super::sources;
+use super::sources::group::{Ends, Sources};
+use super::sources::nodes;
 use super::watch::Watches;
 use crate::authority::view::Authorities;
 use crate::cloudcluster::handle::SitesHandle;
@@ -97,6 +99,7 @@ impl Controller {
             specs: Arc::new(Notify::new()),
             ends,
             sites: sites.sites.clone(),
+            peers: sites.clone(),
         };
         let ground = Ground { site: Arc::clone(&context.site), index, services, sites: sites.clone(), nodes };
         let mut tasks = JoinSet::new();
@@ -111,7 +114,7 @@ impl Controller {
             }
         });
         tasks.spawn(peers.peers(sites));
-        tasks.spawn(sources.clone().run());
+        tasks.spawn(sources::run(sources.clone()));
         tasks.spawn(nodes::run(sources.clone(), counted));
         let names = lock(&ground.index).names();
         queue.add_all(names.iter().map(|name| Key::new(&context.namespace, name)), Lane::Normal);

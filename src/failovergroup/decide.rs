@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::checks::{self, Found, Looked, Step};
+use super::checks;
+use super::checks::found::{Found, Looked, Step};
 use super::observe::Observed;
+use super::peak::sampled;
 use crate::api::conditions::{Says, Standing, State};
 use crate::api::failovergroup::{CheckState, MovePlan, Peak, PlannedStep};
 use crate::authority::decide::{self as authority, Decision as Authority};
-use crate::failovergroup::status::sampled;
 
 /// What is to be done, and said.
 #[derive(Clone, Debug)]

@@ -183,6 +183,7 @@ fn well() -> Observed {
         shared: Vec::new(),
         asked: Asked {
             stores: stores.into(),
+            mirrors: BTreeMap::new(),
             witness: Some(Ok(BTreeMap::new())),
             witness_ground: None,
             traffic: Some(Traffic::default()),

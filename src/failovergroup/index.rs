@@ -16,6 +16,7 @@ use crate::authority::known::Known;
 use crate::authority::view::{Authorities, GroupView};
 use crate::dns::Finding;
 use crate::runtime::key::{Key, asks_the_same, is_older};
+use crate::stores::kafka::MirrorReading;
 use crate::stores::{Reading, StoreError};
 use crate::witness::Decision;
 
@@ -106,6 +107,8 @@ impl<T> Listed<T> {
 pub struct Asked {
     /// Each store, by its name and the site.
     pub stores: BTreeMap<(String, String), Result<Arc<Reading>, StoreError>>,
+    /// Each mirror of this site, by the name of its store.
+    pub mirrors: BTreeMap<String, Result<MirrorReading, StoreError>>,
     /// What the witness has decided, or why it cannot be relied on, with the remedy.
     pub witness: Option<Result<BTreeMap<i64, Decision>, (String, String)>>,
     /// What is wrong with where the witness stands.
@@ -256,12 +259,6 @@ impl Index {
             .iter()
             .filter_map(|(name, group)| Some((name.clone(), group.spec.as_ref().ok()?.clone())));
         read.filter(|(_, spec)| spec.sites.iter().any(|site| **site == *self.site)).collect()
-    }
-
-    /// Which groups would hold a service, by name.
-    pub fn groups_of(&self, namespace: &str, facts: &ServiceFacts) -> Vec<String> {
-        let holds = |spec: &FailoverGroupSpec| spec.services.contains(namespace, facts.labels.as_ref());
-        self.specs().into_iter().filter(|(_, spec)| holds(spec)).map(|(name, _)| name).collect()
     }
 
     /// Every peer that some group has.

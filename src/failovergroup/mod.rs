@@ -9,6 +9,7 @@
 //! | [`checks`] | what standing readiness consists of; pure |
 //! | [`act`] | writes the Authority, what applications are told, and the status |
 //! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
+//! | [`peak`] | the peak of the site that serves, over a day; pure |
 //! | [`status`] | the statuses; pure |
 //! | [`controller`] | runs it all |
 //!
@@ -22,6 +23,7 @@ pub(crate) mod facts;
 pub(crate) mod hangs;
 pub(crate) mod index;
 pub(crate) mod observe;
+pub(crate) mod peak;
 pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod watch;

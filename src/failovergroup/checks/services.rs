@@ -1,8 +1,8 @@
 //! The set of services: that there is one, where they are placed, what is missing here, releases, and room. Pure.
 
-use super::{Found, Looked, Step, names};
+use super::found::{Found, Looked, Step, names};
 use crate::failovergroup::facts::sum;
-use crate::failovergroup::status::peak_of;
+use crate::failovergroup::peak::peak_of;
 
 /// With how much of the peak an unplanned failover goes on, in percent, where the group does not say.
 const MINIMUM: i32 = 80;

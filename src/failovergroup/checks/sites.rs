@@ -1,6 +1,6 @@
 //! Authority, ways to peers, the same group everywhere, residency, the witness. Pure.
 
-use super::{Found, Looked, Step};
+use super::found::{Found, Looked, Step, names};
 use crate::api::authority::AuthorityState;
 use crate::failovergroup::observe::PeerSeen;
 use crate::witness::Chain;
@@ -158,7 +158,7 @@ fn residency(looked: &Looked<'_>) -> Option<Found> {
     let forbidden = |site: &&String| described(site).is_some_and(|site| !site.residency.contains(&wanted));
     let forbidden: Vec<String> = looked.spec.sites.iter().filter(forbidden).cloned().collect();
     Some(if !forbidden.is_empty() {
-        let sites = super::names(&forbidden);
+        let sites = names(&forbidden);
         Found::failed(
             Step::Preflight,
             "residency",
@@ -169,7 +169,7 @@ fn residency(looked: &Looked<'_>) -> Option<Found> {
             ),
         )
     } else if !undescribed.is_empty() {
-        let sites = super::names(&undescribed);
+        let sites = names(&undescribed);
         Found::unknown(
             Step::Preflight,
             "residency",

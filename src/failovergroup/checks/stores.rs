@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Found, Looked, Step, names};
+use super::found::{Found, Looked, MAX_LAG, Step, names};
 use crate::api::store::Store;
 use crate::api::units::display;
 use crate::api::{Problem, Severity};
@@ -12,12 +12,11 @@ use crate::stores::{Reading, StoreError};
 
 /// How old a measurement may be: several rounds in which nothing was heard.
 const STALE: Duration = Duration::from_secs(60);
-/// How far a standby may be behind where the store does not say.
-const MAX_LAG: Duration = Duration::from_secs(30);
 
 /// Checks them.
 pub fn check(looked: &Looked<'_>) -> Vec<Found> {
-    looked.spec.stores().iter().flat_map(|store| one(looked, store)).collect()
+    let databases = looked.spec.stores().iter().filter(|store| store.kafka_mirror.is_none());
+    databases.flat_map(|store| one(looked, store)).collect()
 }
 
 fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
@@ -236,7 +235,8 @@ fn archives(name: &str, at: &str, primary: &Reading, site: &str, standby: &Readi
 
 /// Whether a standby of each store that must not be lost streams and is within its lag; and what is not, in words.
 pub fn protected(looked: &Looked<'_>) -> Result<String, String> {
-    let required: Vec<&Store> = looked.spec.stores().iter().filter(|store| store.required()).collect();
+    let is_database = |store: &&Store| store.required() && store.kafka_mirror.is_none();
+    let required: Vec<&Store> = looked.spec.stores().iter().filter(is_database).collect();
     if required.is_empty() {
         return Ok("the group has no store that could be lost".to_owned());
     }

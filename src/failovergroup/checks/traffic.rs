@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use super::{Found, Looked, Step};
+use super::found::{Found, Looked, Step, names};
 use crate::api::Severity;
 use crate::api::failovergroup::CheckFrom;
 
@@ -71,7 +71,7 @@ fn gateways(looked: &Looked<'_>) -> Option<Found> {
     Some(if missing.is_empty() {
         Found::passed(Step::Traffic, "gateways", "Described", "every site says where its gateway is")
     } else {
-        let sites = super::names(&missing);
+        let sites = names(&missing);
         Found::warning(
             Step::Traffic,
             "gateways",

@@ -1,6 +1,8 @@
 //! Asks what no watch tells of: stores, the witness, the traffic provider and the outside. Each at its own pace, so that
 //! nothing is asked more often than its answer can matter, and each by itself, so that one that is silent delays no other.
 //!
+//! [`group`] is what they have in common.
+//!
 //! | file | who is asked | how often |
 //! |---|---|---|
 //! | [`stores`] | each store at each site, and the heartbeat that the holder writes | 10 s |
@@ -9,6 +11,7 @@
 //! | [`nodes`] | this site's nodes and pods | 60 s, while there is a group |
 //! | [`outside`] | the group's own checks | as it says, 5 min unless it says otherwise |
 
+pub mod group;
 pub mod nodes;
 pub mod outside;
 pub mod stores;
@@ -16,155 +19,46 @@ pub mod traffic;
 pub mod witness;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::index::{Asked, Index};
-use crate::api::{FailoverGroupSpec, Problem};
-use crate::cloudcluster::sites::{Described, Sites};
-use crate::runtime::context::Context;
-use crate::runtime::key::Key;
+use self::group::{OfGroup, Sources};
+use super::index::Asked;
+use crate::api::FailoverGroupSpec;
 use crate::runtime::lock::lock;
-use crate::runtime::queue::{Lane, Queue};
-use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
-/// After so many rounds a Secret is read anew, if the credentials that it held were not refused before.
-const SECRETS_EVERY: u32 = 60;
-
-/// Where ends of providers are that are not the makers' own, as in the sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ends {
-    /// Instead of Cloudflare's API.
-    pub cloudflare: Option<String>,
-    /// Instead of Route 53's.
-    pub route53: Option<String>,
-}
-
-/// What all sources share.
-#[derive(Clone)]
-pub struct Sources {
-    /// The process.
-    pub context: Context,
-    /// What they fill.
-    pub index: Arc<Mutex<Index>>,
-    /// Where they wake groups.
-    pub queue: Queue<Key>,
-    /// Told when the specs of groups have changed.
-    pub specs: Arc<Notify>,
-    /// Where the ends are.
-    pub ends: Ends,
-    /// What is said of the sites.
-    pub sites: watch::Receiver<Option<Sites>>,
-}
-
-/// One group, for as long as its spec stays the same.
-#[derive(Clone)]
-pub struct OfGroup {
-    pub(super) all: Sources,
-    pub(super) name: Arc<str>,
-    pub(super) spec: Arc<FailoverGroupSpec>,
-}
-
-impl Sources {
-    /// Asks for every group, until the process ends.
-    pub async fn run(self) {
-        let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut running: BTreeMap<String, (FailoverGroupSpec, Vec<AbortHandle>)> = BTreeMap::new();
-        loop {
-            let specs = lock(&self.index).specs();
-            running.retain(|name, (spec, tasks)| {
-                let stays = specs.get(name) == Some(spec);
-                if !stays {
-                    tasks.iter().for_each(AbortHandle::abort);
-                }
-                stays
-            });
-            for (name, spec) in specs {
-                running.entry(name.clone()).or_insert_with(|| {
-                    let of = OfGroup { all: self.clone(), name: name.into(), spec: Arc::new(spec.clone()) };
-                    // What was found for another spec says nothing of this one.
-                    of.found(|asked| *asked = Asked::default());
-                    let handles = vec![
-                        tasks.spawn(stores::run(of.clone())),
-                        tasks.spawn(witness::run(of.clone())),
-                        tasks.spawn(traffic::run(of.clone())),
-                        tasks.spawn(outside::run(of)),
-                    ];
-                    (spec, handles)
-                });
+/// Asks for every group, until the process ends.
+pub async fn run(all: Sources) {
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    let mut running: BTreeMap<String, (FailoverGroupSpec, Vec<AbortHandle>)> = BTreeMap::new();
+    loop {
+        let specs = lock(&all.index).specs();
+        running.retain(|name, (spec, tasks)| {
+            let stays = specs.get(name) == Some(spec);
+            if !stays {
+                tasks.iter().for_each(AbortHandle::abort);
             }
-            tokio::select! {
-                () = self.specs.notified() => {}
-                // Each ends where there is nothing to ask.
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-            }
-        }
-    }
-}
-
-impl OfGroup {
-    /// The group of that name.
-    pub(super) fn new(all: &Sources, name: &str, spec: &FailoverGroupSpec) -> Self {
-        Self { all: all.clone(), name: name.into(), spec: Arc::new(spec.clone()) }
-    }
-
-    /// Takes in what was found, and wakes the group if that is news.
-    pub(super) fn found(&self, take: impl FnOnce(&mut Asked)) {
-        let mut index = lock(&self.all.index);
-        let Some(asked) = index.asked(&self.name) else { return };
-        let before = asked.clone();
-        take(asked);
-        let news = *asked != before;
-        drop(index);
-        if news {
-            self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
-        }
-    }
-
-    /// What is said of a site.
-    fn described(&self, site: &str) -> Option<Described> {
-        self.all.sites.borrow().as_ref()?.described.get(site).cloned()
-    }
-
-    /// What a Secret of the operator's own namespace holds.
-    async fn secret(&self, source: &str, name: &str) -> Result<BTreeMap<String, ByteString>, Problem> {
-        let context = &self.all.context;
-        let namespace = &context.namespace;
-        let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-        let read = within(DEADLINE, async {
-            api.get_opt(name).await.map_err(|error| match error {
-                kube::Error::Api(status) => {
-                    RemoteError::of_status(status.code, &http::HeaderMap::new(), &status.message)
-                }
-                error => RemoteError::of_connection(&error),
-            })
+            stays
         });
-        let absent = || {
-            Problem::error(
-                format!("{source}.secretRef"),
-                format!("there is no Secret {name} in namespace {namespace}"),
-                format!("create it: kubectl create secret generic {name} -n {namespace} --from-literal=…"),
-            )
-        };
-        match read.await {
-            Ok(secret) => Ok(secret.ok_or_else(absent)?.data.unwrap_or_default()),
-            Err(error) => Err(Problem::error(
-                format!("{source}.secretRef"),
-                format!("the Secret {name} in namespace {namespace} cannot be read: {error}"),
-                "see whether the operator's Role lets it get Secrets there",
-            )),
+        for (name, spec) in specs {
+            running.entry(name.clone()).or_insert_with(|| {
+                let of = OfGroup { all: all.clone(), name: name.into(), spec: Arc::new(spec.clone()) };
+                // What was found for another spec says nothing of this one.
+                of.found(|asked| *asked = Asked::default());
+                let handles = vec![
+                    tasks.spawn(stores::run(of.clone())),
+                    tasks.spawn(witness::run(of.clone())),
+                    tasks.spawn(traffic::run(of.clone())),
+                    tasks.spawn(outside::run(of)),
+                ];
+                (spec, handles)
+            });
+        }
+        tokio::select! {
+            () = all.specs.notified() => {}
+            // Each ends where there is nothing to ask.
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
         }
     }
-}
-
-/// Waits for so long, a little more or less each time, so that many groups are not asked for at one moment.
-async fn rest(every: Duration, round: u32) {
-    let jitter = every / 20 * (round % 5);
-    tokio::time::sleep(every.saturating_sub(jitter)).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch::Sender;
 
-use super::{Sources, rest};
+use super::group::{Sources, rest};
 use crate::cloudcluster::nodes::count;
 use crate::cloudcluster::view::NodesView;
 use crate::runtime::key::Key;

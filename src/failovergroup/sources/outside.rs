@@ -6,7 +6,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 
-use super::{OfGroup, rest};
+use super::group::{OfGroup, rest};
 use crate::api::failovergroup::{CheckFrom, OwnCheck};
 use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};

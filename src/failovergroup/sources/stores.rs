@@ -1,4 +1,4 @@
-//! Asks the stores of a group, at each site: what they are, how far they are, and who may write. Where this site has
+//! Asks the stores of a group: what they are at each site, how far they are, and who may write. Where this site has
 //! authority it also tells the standbys what time it is.
 
 use std::collections::BTreeMap;
@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use jiff::Timestamp;
+use kube::Client;
 
-use super::{OfGroup, SECRETS_EVERY, rest};
+use super::group::{OfGroup, SECRETS_EVERY, rest};
 use crate::api::Problem;
 use crate::api::store::Store as Spec;
 use crate::runtime::lock::lock;
 use crate::runtime::remote::RemoteError;
+use crate::stores::cloudnativepg::CloudNativePg;
+use crate::stores::kafka::Mirror;
 use crate::stores::postgres::{Credentials, Postgres};
 use crate::stores::reading::Role;
 use crate::stores::{Reading, Store, StoreError};
@@ -19,69 +23,111 @@ use crate::stores::{Reading, Store, StoreError};
 /// How often. A lag is known to some ten seconds, which is what `maxLag` is compared with.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The servers that could be made of the spec and its Secrets.
-type Made = BTreeMap<(String, String), Postgres>;
+/// A store at one site.
+#[derive(Clone)]
+enum Server {
+    Postgres(Postgres),
+    CloudNativePg(CloudNativePg),
+}
 
-/// Asks for ever; ends where the group has no store.
-pub async fn run(of: OfGroup) {
-    if of.spec.stores().is_empty() {
-        return;
-    }
-    let mut made = Made::new();
-    for round in 0u32.. {
-        if round % SECRETS_EVERY == 0 {
-            made.clear();
+impl Server {
+    async fn read(&self) -> Result<Reading, StoreError> {
+        match self {
+            Self::Postgres(server) => server.read().await,
+            Self::CloudNativePg(server) => server.read().await,
         }
-        let wanted =
-            of.spec.stores().iter().flat_map(|store| of.spec.sites.iter().map(move |site| (store, site)));
-        let asked = join_all(
-            wanted.map(|(store, site)| ask(&of, store, site, made.get(&(store.name.clone(), site.clone())))),
-        );
-        let mut found = BTreeMap::new();
-        for (key, server, answer) in asked.await {
-            match server {
-                // Credentials that are refused may have been renewed.
-                Some(server) if !matches!(answer, Err(StoreError::Remote(RemoteError::Unauthorized))) => {
-                    made.insert(key.clone(), server);
-                }
-                _ => {
-                    made.remove(&key);
-                }
-            }
-            found.insert(key, answer.map(Arc::new));
-        }
-        of.found(|asked| asked.stores = found);
-        rest(EVERY, round).await;
     }
 }
 
-type Answer = ((String, String), Option<Postgres>, Result<Reading, StoreError>);
+/// Asks for ever; ends where the group has no store.
+pub async fn run(of: OfGroup) {
+    let (mirrors, databases): (Vec<&Spec>, Vec<&Spec>) =
+        of.spec.stores().iter().partition(|store| store.kafka_mirror.is_some());
+    let read_databases = async {
+        let mut made = BTreeMap::new();
+        let mut round = 0u32;
+        while !databases.is_empty() {
+            if round.is_multiple_of(SECRETS_EVERY) {
+                made.clear();
+            }
+            ask_databases(&of, &databases, &mut made).await;
+            rest(EVERY, round).await;
+            round = round.wrapping_add(1);
+        }
+    };
+    let read_mirrors = async {
+        let client = &of.all.context.client;
+        let made: Vec<(&Spec, Mirror)> =
+            mirrors.iter().filter_map(|spec| Some((*spec, mirror(spec, client)?))).collect();
+        let mut round = 0u32;
+        while !made.is_empty() {
+            let asked = made
+                .iter()
+                .map(async |(spec, mirror)| (spec.name.clone(), mirror.read(Timestamp::now()).await));
+            let found = join_all(asked).await.into_iter().collect();
+            of.found(|asked| asked.mirrors = found);
+            rest(EVERY, round).await;
+            round = round.wrapping_add(1);
+        }
+    };
+    tokio::join!(read_databases, read_mirrors);
+}
 
-async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Postgres>) -> Answer {
+/// The mirror of this site, which copies from the other one.
+fn mirror(spec: &Spec, client: &Client) -> Option<Mirror> {
+    let source = format!("spec.stores[{}].kafkaMirror", spec.name);
+    Some(Mirror::new(spec.kafka_mirror.as_ref()?, client.clone(), &source))
+}
+
+/// One round with all databases at all sites.
+async fn ask_databases(of: &OfGroup, stores: &[&Spec], made: &mut BTreeMap<(String, String), Server>) {
+    let wanted = stores.iter().flat_map(|store| of.spec.sites.iter().map(move |site| (*store, site)));
+    let asked =
+        wanted.map(|(store, site)| ask(of, store, site, made.get(&(store.name.clone(), site.clone()))));
+    let mut found = BTreeMap::new();
+    for (key, server, answer) in join_all(asked).await {
+        match server {
+            // Credentials that are refused may have been renewed.
+            Some(server) if !matches!(answer, Err(StoreError::Remote(RemoteError::Unauthorized))) => {
+                made.insert(key.clone(), server);
+            }
+            _ => {
+                made.remove(&key);
+            }
+        }
+        found.insert(key, answer.map(Arc::new));
+    }
+    of.found(|asked| asked.stores = found);
+}
+
+type Answer = ((String, String), Option<Server>, Result<Reading, StoreError>);
+
+async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Server>) -> Answer {
     let key = (store.name.clone(), site.to_owned());
     let server = match made {
         Some(server) => Ok(server.clone()),
         None => make(of, store, site).await,
     };
-    match server {
-        Err(problem) => (key, None, Err(StoreError::Problem(Box::new(problem)))),
-        Ok(server) => {
-            let mut answer = server.read().await;
-            if site == &*of.all.context.site
-                && has_authority(of)
-                && matches!(&answer, Ok(reading) if reading.role == Role::Primary)
-                && let Err(error) = server.beat(site).await
-                && let Ok(reading) = &mut answer
-            {
-                reading.problems.push(Problem::warning(
-                    format!("spec.stores[{}]", store.name),
-                    format!("the heartbeat cannot be written, so that the lag in time is not known: {error}"),
-                    error.remedy(),
-                ));
-            }
-            (key, Some(server), answer)
-        }
+    let server = match server {
+        Ok(server) => server,
+        Err(problem) => return (key, None, Err(StoreError::Problem(Box::new(problem)))),
+    };
+    let mut answer = server.read().await;
+    if let (Server::Postgres(postgres), Ok(reading)) = (&server, &mut answer)
+        && site == &*of.all.context.site
+        && reading.role == Role::Primary
+        && has_authority(of)
+        && let Err(error) = postgres.beat(site).await
+    {
+        reading.problems.push(Problem::warning(
+            format!("spec.stores[{}]", store.name),
+            format!("the heartbeat cannot be written, so that the lag in time is not known: {error}"),
+            error.remedy(),
+        ));
     }
+    // The way to a peer may be another one next time.
+    let keep = matches!(server, Server::Postgres(_)) || site == &*of.all.context.site;
+    (key, keep.then_some(server), answer)
 }
 
 /// Only who has authority changes anything in a store.
@@ -93,15 +139,35 @@ fn has_authority(of: &OfGroup) -> bool {
         && spec.is_some_and(|spec| spec.epoch > 0 && spec.holders.iter().any(|holder| holder == site))
 }
 
-async fn make(of: &OfGroup, store: &Spec, site: &str) -> Result<Postgres, Problem> {
+async fn make(of: &OfGroup, store: &Spec, site: &str) -> Result<Server, Problem> {
+    let source = format!("spec.stores[{}]", store.name);
+    if let Some(cluster) = &store.cloudnativepg {
+        let client = if site == &*of.all.context.site {
+            of.all.context.client.clone()
+        } else {
+            of.all.peers.client(site).await.map_err(|error| {
+                Problem::error(
+                    &source,
+                    format!("{site} is not reached: {error}"),
+                    format!("see `kubectl describe cloudcluster {site}`"),
+                )
+            })?
+        };
+        return Ok(Server::CloudNativePg(CloudNativePg::new(
+            cluster,
+            site,
+            client,
+            &format!("{source}.cloudnativepg"),
+        )));
+    }
     let Some(postgres) = &store.postgres else {
         return Err(Problem::error(
-            format!("spec.stores[{}]", store.name),
-            "this version reads stores of kind postgres only",
-            "use postgres, or upgrade the operator",
+            &source,
+            "it is a store of a kind that this version does not know",
+            "upgrade the operator of this site",
         ));
     };
-    let source = format!("spec.stores[{}].postgres", store.name);
+    let source = format!("{source}.postgres");
     let credentials = match postgres.sites.get(site) {
         None => Credentials::new("", "", None),
         Some(server) => {
@@ -110,5 +176,5 @@ async fn make(of: &OfGroup, store: &Spec, site: &str) -> Result<Postgres, Proble
             Credentials::from_secret(server, &data, &source)?
         }
     };
-    Postgres::new(postgres, site, &of.all.context.site, credentials, &source)
+    Ok(Server::Postgres(Postgres::new(postgres, site, &of.all.context.site, credentials, &source)?))
 }

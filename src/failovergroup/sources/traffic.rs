@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 
-use super::{Ends, OfGroup, SECRETS_EVERY, rest};
+use super::group::{Ends, OfGroup, SECRETS_EVERY, rest};
 use crate::api::Problem;
 use crate::api::traffic::Traffic as Spec;
 use crate::dns::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{OfGroup, SECRETS_EVERY, rest};
+use super::group::{OfGroup, SECRETS_EVERY, rest};
 use crate::api::Problem;
 use crate::api::cloudcluster::WayKind;
 use crate::cloudcluster::sites::Described;

@@ -2,13 +2,13 @@
 //! [`server`] is what they have in common: they count what they are asked, and misbehave when they are told to.
 //! [`proxy`] stands before what is real, and is a network that misbehaves.
 
-pub mod objects;
+pub mod cloudflare;
 pub mod clouds;
 pub mod eks;
 pub mod gke;
-pub mod proxy;
-pub mod cloudflare;
+pub mod objects;
 mod probe;
+pub mod proxy;
 pub mod route53;
 pub mod server;
 pub mod signature;

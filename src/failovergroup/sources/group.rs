@@ -1,0 +1,124 @@
+//! What every source has: the process, what it fills, and the group that it asks for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use tokio::sync::{Notify, watch};
+
+use crate::api::{FailoverGroupSpec, Problem};
+use crate::cloudcluster::handle::SitesHandle;
+use crate::cloudcluster::sites::{Described, Sites};
+use crate::failovergroup::index::{Asked, Index};
+use crate::runtime::context::Context;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::queue::{Lane, Queue};
+use crate::runtime::remote::{DEADLINE, RemoteError, within};
+
+/// After so many rounds a Secret is read anew, if the credentials that it held were not refused before.
+pub(super) const SECRETS_EVERY: u32 = 60;
+
+/// Where ends of providers are that are not the makers' own, as in the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Instead of Cloudflare's API.
+    pub cloudflare: Option<String>,
+    /// Instead of Route 53's.
+    pub route53: Option<String>,
+}
+
+/// What all sources share.
+#[derive(Clone)]
+pub struct Sources {
+    /// The process.
+    pub context: Context,
+    /// What they fill.
+    pub index: Arc<Mutex<Index>>,
+    /// Where they wake groups.
+    pub queue: Queue<Key>,
+    /// Told when the specs of groups have changed.
+    pub specs: Arc<Notify>,
+    /// Where the ends are.
+    pub ends: Ends,
+    /// What is said of the sites.
+    pub sites: watch::Receiver<Option<Sites>>,
+    /// The way to each peer.
+    pub peers: SitesHandle,
+}
+
+/// One group, for as long as its spec stays the same.
+#[derive(Clone)]
+pub struct OfGroup {
+    pub(in crate::failovergroup) all: Sources,
+    pub(in crate::failovergroup) name: Arc<str>,
+    pub(in crate::failovergroup) spec: Arc<FailoverGroupSpec>,
+}
+
+impl OfGroup {
+    /// The group of that name.
+    pub(in crate::failovergroup) fn new(all: &Sources, name: &str, spec: &FailoverGroupSpec) -> Self {
+        Self { all: all.clone(), name: name.into(), spec: Arc::new(spec.clone()) }
+    }
+
+    /// Takes in what was found, and wakes the group if that is news.
+    pub(in crate::failovergroup) fn found(&self, take: impl FnOnce(&mut Asked)) {
+        let mut index = lock(&self.all.index);
+        let Some(asked) = index.asked(&self.name) else { return };
+        let before = asked.clone();
+        take(asked);
+        let news = *asked != before;
+        drop(index);
+        if news {
+            self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
+        }
+    }
+
+    /// What is said of a site.
+    pub(super) fn described(&self, site: &str) -> Option<Described> {
+        self.all.sites.borrow().as_ref()?.described.get(site).cloned()
+    }
+
+    /// What a Secret of the operator's own namespace holds.
+    pub(super) async fn secret(
+        &self,
+        source: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, ByteString>, Problem> {
+        let context = &self.all.context;
+        let namespace = &context.namespace;
+        let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+        let read = within(DEADLINE, async {
+            api.get_opt(name).await.map_err(|error| match error {
+                kube::Error::Api(status) => {
+                    RemoteError::of_status(status.code, &http::HeaderMap::new(), &status.message)
+                }
+                error => RemoteError::of_connection(&error),
+            })
+        });
+        let absent = || {
+            Problem::error(
+                format!("{source}.secretRef"),
+                format!("there is no Secret {name} in namespace {namespace}"),
+                format!("create it: kubectl create secret generic {name} -n {namespace} --from-literal=…"),
+            )
+        };
+        match read.await {
+            Ok(secret) => Ok(secret.ok_or_else(absent)?.data.unwrap_or_default()),
+            Err(error) => Err(Problem::error(
+                format!("{source}.secretRef"),
+                format!("the Secret {name} in namespace {namespace} cannot be read: {error}"),
+                "see whether the operator's Role lets it get Secrets there",
+            )),
+        }
+    }
+}
+
+/// Waits for so long, a little more or less each time, so that many groups are not asked for at one moment.
+pub(super) async fn rest(every: Duration, round: u32) {
+    let jitter = every / 20 * (round % 5);
+    tokio::time::sleep(every.saturating_sub(jitter)).await;
+}
