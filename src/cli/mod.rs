@@ -6,6 +6,8 @@ pub(crate) mod canary_table;
 pub mod clouds;
 pub mod cluster;
 pub mod crds;
+pub(crate) mod failover;
+pub(crate) mod failover_table;
 pub mod operator;
 pub mod run;
 pub(crate) mod sandbox;
@@ -33,6 +35,8 @@ enum Command {
     Authority(authority::AuthorityOptions),
     /// Shows where rollouts stand, and speaks to them in mid-course
     Canary(canary::CanaryOptions),
+    /// Shows whether the platform could fail over to this site now
+    Failover(failover::FailoverOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
@@ -55,6 +59,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Run(options) => Ok(run::run(options, operator::Operator::new).await?),
         Command::Authority(options) => Ok(authority::main(options).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
+        Command::Failover(options) => Ok(failover::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Relay(args) => Ok(relay::run(args).await?),
@@ -69,7 +74,9 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
 /// What the program ends with after that error: 2 if the call itself is wrong, as where arguments cannot be parsed;
 /// else 1.
 pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
-    error.downcast_ref::<canary::CanaryError>().map_or(1, canary::CanaryError::exit_code)
+    let of_canary = error.downcast_ref::<canary::CanaryError>().map(canary::CanaryError::exit_code);
+    let of_failover = error.downcast_ref::<failover::FailoverError>().map(failover::FailoverError::exit_code);
+    of_canary.or(of_failover).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ mod tests {
         let kinds = |kind: &str| payload.manifests.iter().filter(|object| object["kind"] == kind).count();
         assert_eq!(payload.sites.len(), 3, "both, and the one in the Union that is not played here");
         assert!(payload.examples.iter().filter(|object| object["kind"] == "FinService").count() >= 6);
-        assert_eq!(kinds("CustomResourceDefinition"), 4);
+        assert_eq!(kinds("CustomResourceDefinition"), 6);
         assert!(kinds("ClusterRoleBinding") >= 1 && kinds("PriorityClass") == 3);
     }
 }

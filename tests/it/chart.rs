@@ -146,10 +146,14 @@ async fn nothing_that_is_granted_leads_to_more() {
     }
     for object in &objects {
         if matches!(object["kind"].as_str(), Some("ClusterRoleBinding" | "RoleBinding")) {
-            assert_eq!(object["roleRef"]["name"], "banyan-operator");
+            let account = match object["roleRef"]["name"].as_str().unwrap() {
+                "banyan-operator" => "banyan",
+                "banyan-authority" => "banyan-authority",
+                other => panic!("{other} is bound"),
+            };
             assert_eq!(
                 object["subjects"],
-                json!([{"kind": "ServiceAccount", "name": "banyan", "namespace": "banyan-system"}])
+                json!([{"kind": "ServiceAccount", "name": account, "namespace": "banyan-system"}])
             );
         }
     }
@@ -165,6 +169,9 @@ async fn the_operator_may_write_the_kinds_that_it_writes_and_no_others() {
         let own = strings(&rule["apiGroups"]) == ["banyan.dev"];
         if own && strings(&rule["verbs"]).contains(&"delete") {
             assert_eq!(strings(&rule["resources"]), ["actions"]);
+        } else if strings(&rule["apiGroups"]) == ["admissionregistration.k8s.io"] {
+            // Not a child of a FinService: one for each FailoverGroup, of a policy that the chart has.
+            assert_eq!(strings(&rule["resources"]), ["validatingadmissionpolicybindings"]);
         } else if strings(&rule["verbs"]).contains(&"delete") {
             assert_eq!(strings(&rule["verbs"]), ["get", "list", "watch", "create", "patch", "delete"]);
             for group in strings(&rule["apiGroups"]) {
@@ -312,10 +319,12 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
         let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
         (count("MutatingAdmissionPolicy"), count("ValidatingAdmissionPolicy"))
     };
-    assert_eq!(kinds("v1.35.9").await, (0, 2));
-    assert_eq!(kinds("v1.36.0").await, (2, 2));
+    assert_eq!(kinds("v1.35.9").await, (0, 4));
+    assert_eq!(kinds("v1.36.0").await, (2, 4));
     let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
-    assert!(!off.iter().any(|object| object["kind"].as_str().unwrap().contains("Admission")));
+    let policies = off.iter().filter(|object| object["kind"].as_str().unwrap().contains("Admission"));
+    let names: BTreeSet<&str> = policies.map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["banyan-authority", "banyan-authority-writers"]));
 }
 
 /// A real API server takes everything, and a namespace that enforces the restricted standard takes the Pod.
@@ -418,6 +427,10 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("patch", "banyan.dev", "canaryrollouts/status", "payments"),
         ("patch", "banyan.dev", "actions/status", "payments"),
         ("delete", "banyan.dev", "actions", "payments"),
+        ("list", "", "nodes", ""),
+        ("update", "banyan.dev", "authorities", "banyan-system"),
+        ("patch", "banyan.dev", "failovergroups/status", "banyan-system"),
+        ("create", "admissionregistration.k8s.io", "validatingadmissionpolicybindings", ""),
     ];
     let no = [
         ("patch", "banyan.dev", "finservices", "payments"),
@@ -434,7 +447,10 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("create", "", "serviceaccounts/token", "payments"),
         ("create", "rbac.authorization.k8s.io", "rolebindings", "payments"),
         ("patch", "apiextensions.k8s.io", "customresourcedefinitions", ""),
-        ("list", "", "nodes", ""),
+        ("patch", "", "nodes", ""),
+        ("delete", "banyan.dev", "authorities", "banyan-system"),
+        ("patch", "banyan.dev", "failovergroups", "banyan-system"),
+        ("create", "admissionregistration.k8s.io", "validatingadmissionpolicies", ""),
     ];
     for (verb, group, resource, namespace) in yes {
         wrong.insert(format!("{verb} {resource}"), !may(verb, group, resource, namespace).await);

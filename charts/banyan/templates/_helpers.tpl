@@ -3,6 +3,11 @@ app.kubernetes.io/name: banyan
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "banyan.authoritySelector" -}}
+app.kubernetes.io/name: banyan-authority
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "banyan.labels" -}}
 {{ include "banyan.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

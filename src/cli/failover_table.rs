@@ -1,0 +1,151 @@
+//! FailoverGroups as people read them. Pure.
+
+use std::fmt::Write;
+
+use kube::ResourceExt;
+
+use crate::api::FailoverGroup;
+use crate::api::failovergroup::{CheckState, FailoverGroupStatus};
+use crate::terminal::table::columns;
+
+/// Shown where nothing is known.
+const NOTHING: &str = "-";
+
+/// What a condition says: its status and its message.
+fn condition<'a>(status: &'a FailoverGroupStatus, kind: &str) -> (&'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or((NOTHING, ""), |condition| (condition.status.as_str(), condition.message.as_str()))
+}
+
+/// Whether a failover could be ordered now.
+pub fn is_ready(group: &FailoverGroup) -> bool {
+    group.status.as_ref().is_some_and(|status| condition(status, "Ready").0 == "True")
+}
+
+/// A line for each group.
+pub fn list(groups: &[FailoverGroup]) -> String {
+    let heads = ["GROUP", "READY", "PROTECTED", "HERE", "HOLDERS", "EPOCH", "WHY"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    let empty = FailoverGroupStatus::default();
+    for group in groups {
+        let status = group.status.as_ref().unwrap_or(&empty);
+        let (ready, why) = condition(status, "Ready");
+        let authority = status.authority.clone().unwrap_or_default();
+        let or_nothing = |text: String| if text.is_empty() { NOTHING.to_owned() } else { text };
+        rows.push(vec![
+            group.name_any(),
+            ready.to_owned(),
+            condition(status, "Protected").0.to_owned(),
+            or_nothing(authority.state),
+            or_nothing(authority.holders.join(",")),
+            authority.epoch.to_string(),
+            if why.is_empty() { "no operator has looked at it yet".to_owned() } else { why.to_owned() },
+        ]);
+    }
+    columns(&rows, "", 2)
+}
+
+/// All that is known of one group.
+pub fn one(group: &FailoverGroup) -> String {
+    let mut text = format!("FailoverGroup {}\n", group.name_any());
+    let Some(status) = &group.status else {
+        text.push_str("  nothing is known of it yet: no operator has looked at it\n");
+        return text;
+    };
+    if status.observed_generation != group.metadata.generation {
+        text.push_str("  what follows is about an older spec: the operator has not seen the newest yet\n");
+    }
+    let mut rows = Vec::new();
+    let (ready, why) = condition(status, "Ready");
+    rows.push(vec!["could fail over here now".to_owned(), format!("{ready}: {why}")]);
+    let (protected, why) = condition(status, "Protected");
+    rows.push(vec!["a standby follows".to_owned(), format!("{protected}: {why}")]);
+    if let Some(authority) = &status.authority {
+        let holders = authority.holders.join(", ");
+        rows.push(vec![
+            "authority".to_owned(),
+            format!("{holders}, epoch {} (here: {})", authority.epoch, authority.state),
+        ]);
+    }
+    text.push_str(&columns(&rows, "  ", 2));
+    text.push_str("\nChecks\n");
+    let mut rows = Vec::new();
+    for check in &status.checks {
+        let mark = match check.state {
+            CheckState::Passed => "ok",
+            CheckState::Warning => "!",
+            CheckState::Unknown => "?",
+            CheckState::Failed => "x",
+        };
+        rows.push(vec![mark.to_owned(), check.name.clone(), check.message.clone()]);
+        if let Some(remedy) = &check.remedy {
+            rows.push(vec![String::new(), String::new(), format!("→ {remedy}")]);
+        }
+    }
+    text.push_str(&columns(&rows, "  ", 2));
+    if let Some(plan) = &status.plan {
+        text.push_str("\nA failover to this site would\n");
+        for (place, step) in plan.steps.iter().enumerate() {
+            let _ = writeln!(text, "  {}. {}: {}", place + 1, step.name, step.does);
+            for held in &step.would_hold {
+                let _ = writeln!(text, "     held by: {held}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    fn group() -> FailoverGroup {
+        let condition = |kind: &str, status: &str, message: &str| json!({"type": kind, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let group = json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "FailoverGroup",
+            "metadata": {"name": "payments", "generation": 1},
+            "spec": {"sites": ["aws", "gcp"], "services": {"namespaces": ["payments"]}},
+            "status": {
+                "observedGeneration": 1,
+                "conditions": [condition("Ready", "False", "the witness cannot be read: no answer within 5 s"),
+                    condition("Protected", "True", "a standby of every store follows")],
+                "authority": {"state": "Standby", "holders": ["aws"], "epoch": 16},
+                "checks": [
+                    {"name": "witness", "state": "Failed", "message": "the witness cannot be read: no answer within 5 s", "remedy": "see whether the store is up"},
+                    {"name": "services", "state": "Passed", "message": "every service is well at this site"},
+                ],
+                "plan": {"steps": [{"name": "claim", "does": "claims authority", "wouldHold": ["the witness cannot be read"]}]},
+            },
+        });
+        serde_json::from_value(group).expect("a group")
+    }
+
+    #[test]
+    fn a_group_is_shown_with_what_to_do() {
+        expect![[r#"
+            GROUP     READY  PROTECTED  HERE     HOLDERS  EPOCH  WHY
+            payments  False  True       Standby  aws      16     the witness cannot be read: no answer within 5 s
+        "#]]
+        .assert_eq(&list(&[group()]));
+        expect![[r#"
+            FailoverGroup payments
+              could fail over here now  False: the witness cannot be read: no answer within 5 s
+              a standby follows         True: a standby of every store follows
+              authority                 aws, epoch 16 (here: Standby)
+
+            Checks
+              x   witness   the witness cannot be read: no answer within 5 s
+                            → see whether the store is up
+              ok  services  every service is well at this site
+
+            A failover to this site would
+              1. claim: claims authority
+                 held by: the witness cannot be read
+        "#]]
+        .assert_eq(&one(&group()));
+        assert!(!is_ready(&group()));
+    }
+}
