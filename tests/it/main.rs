@@ -9,7 +9,9 @@ mod cloud;
 mod crd;
 mod finservice;
 mod lease;
+mod moto;
 mod ownership;
+mod peers;
 #[path = "../support/prometheus.rs"]
 mod played_prometheus;
 mod resilience;
