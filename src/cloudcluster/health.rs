@@ -59,7 +59,14 @@ enum Life {
 impl Health {
     /// Nothing is known yet.
     pub fn new(now: Instant, at: Timestamp) -> Self {
-        Self { shown: None, since: at, why: PeerError::NotYet, last: None, turned: now, life: Life::NeverAsked }
+        Self {
+            shown: None,
+            since: at,
+            why: PeerError::NotYet,
+            last: None,
+            turned: now,
+            life: Life::NeverAsked,
+        }
     }
 
     /// Takes in how a round went. Returns whether others are to be told something new.

@@ -125,7 +125,16 @@ mod tests {
         let reachable = Some(ways.iter().any(Result::is_ok));
         let version = reachable.filter(|is| *is).map(|_| "v1.36.3".to_owned());
         let ways = ways.iter().map(way).collect();
-        PeerView { reachable, silent: false, since: at(50), ways, chosen: 0, version, nodes: None, uncounted: None }
+        PeerView {
+            reachable,
+            silent: false,
+            since: at(50),
+            ways,
+            chosen: 0,
+            version,
+            nodes: None,
+            uncounted: None,
+        }
     }
 
     /// A spec with so many ways.

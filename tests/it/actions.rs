@@ -2,20 +2,19 @@
 
 use std::process::Output;
 
-
 use banyan::actions::{Answered, hear, status};
 use banyan::api::action::{ActionState, Verb};
+use banyan::api::cloudcluster::Access;
 use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
 use banyan::api::{Action, CanaryRollout, FinService};
-use banyan::api::cloudcluster::Access;
 use banyan::cloudcluster::links::Links;
 use banyan::cloudcluster::peers::Peers;
 use banyan::cloudcluster::way::Pace;
 use banyan::clouds::Addresses;
-use k8s_openapi::api::core::v1::Secret;
 use banyan::runtime::key::Key;
 use banyan::sandbox::{Cloud, install, pair};
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
