@@ -133,7 +133,14 @@ fn peer(site: &Site, view: &PeerView) -> Option<Decision> {
     };
     // What the conditions say already is not said twice.
     let others = broken.iter().filter(|_| is_reachable || broken.len() > 1);
-    let problems = others.map(|(field, way)| broken_way(field, way)).collect();
+    let mut problems: Vec<Problem> = others.map(|(field, way)| broken_way(field, way)).collect();
+    if let Some(error) = view.uncounted.as_ref().filter(|_| is_reachable) {
+        problems.push(Problem::warning(
+            "spec.access",
+            format!("its nodes cannot be counted: {error}"),
+            "In that cluster, bind the ClusterRole banyan-peer of the chart's present version to the user that we are there.",
+        ));
+    }
     let (version, nodes) = (view.version.clone(), view.nodes.clone());
     Some(Decision { standing, problems, version, ways: Some(view.ways.clone()), nodes })
 }

@@ -41,14 +41,32 @@ pub struct Health {
     last: Option<Result<(), PeerError>>,
     /// When the answers began that are all good, or all not.
     turned: Instant,
-    /// When the API server last gave a sign of life, if it was asked at all; before the first one, when it was asked first.
-    alive: Option<Instant>,
+    /// Whether the API server gives signs of life, as far as it was asked.
+    life: Life,
+}
+
+/// Whether an API server gives signs of life.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    /// It was never asked.
+    NeverAsked,
+    /// It answered when it was asked last.
+    Answers,
+    /// It has not answered since then.
+    Silent(Instant),
 }
 
 impl Health {
     /// Nothing is known yet.
     pub fn new(now: Instant, at: Timestamp) -> Self {
-        Self { shown: None, since: at, why: PeerError::NotYet, last: None, turned: now, alive: None }
+        Self {
+            shown: None,
+            since: at,
+            why: PeerError::NotYet,
+            last: None,
+            turned: now,
+            life: Life::NeverAsked,
+        }
     }
 
     /// Takes in how a round went. Returns whether others are to be told something new.
@@ -64,13 +82,14 @@ impl Health {
         if self.last.as_ref().is_none_or(|last| last.is_ok() != is_well) {
             self.turned = now;
         }
-        let asked = heard.as_ref().err().is_none_or(PeerError::is_answer);
-        if asked || heard.as_ref().err().is_some_and(PeerError::is_silence) {
-            match asked {
-                true => self.alive = Some(now),
-                false => drop(self.alive.get_or_insert(now)),
-            }
-        }
+        self.life = match (&heard, self.life) {
+            (Ok(()), _) => Life::Answers,
+            (Err(error), _) if error.is_answer() => Life::Answers,
+            (Err(error), Life::Silent(since)) if error.is_silence() => Life::Silent(since),
+            (Err(error), _) if error.is_silence() => Life::Silent(now),
+            // Nobody was asked, which says nothing.
+            (Err(_), life) => life,
+        };
         let lasted = now.saturating_duration_since(self.turned);
         let believed = match (self.shown, &heard) {
             // The first word is believed, unless it is that there is none.
@@ -125,9 +144,13 @@ impl Health {
         self.last.as_ref().is_some_and(|last| self.shown == Some(last.is_ok()))
     }
 
-    /// For how long the API server has given no sign of life by this way, though it was asked; `None` if it was not.
+    /// For how long the API server has not answered, each time it was asked; `None` if it never was.
     pub fn silent_for(&self, now: Instant) -> Option<Duration> {
-        self.alive.map(|alive| now.saturating_duration_since(alive))
+        match self.life {
+            Life::NeverAsked => None,
+            Life::Answers => Some(Duration::ZERO),
+            Life::Silent(since) => Some(now.saturating_duration_since(since)),
+        }
     }
 }
 
@@ -218,11 +241,13 @@ mod tests {
         assert_eq!(silent(&story, 40), Some(40));
         story.hear(50, refusal());
         assert_eq!(silent(&story, 50), Some(0));
-        story.hear(60, silence());
-        assert_eq!(silent(&story, 60), Some(10));
         // What goes wrong on our own side says nothing of the other one.
-        story.hear(70, Err(PeerError::Own("no".to_owned())));
-        assert_eq!(silent(&story, 70), Some(20));
+        story.hear(60, Err(PeerError::Own("no".to_owned())));
+        assert_eq!(silent(&story, 90), Some(0), "nobody has asked it since it answered");
+        story.hear(100, silence());
+        story.hear(110, silence());
+        story.hear(115, Err(PeerError::Own("no".to_owned())));
+        assert_eq!(silent(&story, 120), Some(20));
     }
 
     #[test]

@@ -13,12 +13,12 @@ use super::health::choose;
 use super::nodes;
 use super::peer_error::PeerError;
 use super::secrets::Secrets;
-use super::view::PeerView;
+use super::view::{NodesView, PeerView};
 use super::way::{Ground, Pace, Way};
 use crate::api::cloudcluster::Access;
 use crate::clouds::Addresses;
 use crate::runtime::lock::lock;
-use crate::runtime::remote::DEADLINE;
+use crate::runtime::remote::{DEADLINE, RemoteError};
 
 /// Counting takes at most so much of the time, as one part of so many: a list of 30 000 pods takes seconds.
 const COUNTING: u32 = 50;
@@ -205,11 +205,11 @@ impl Links {
                 }
             }
             let began = tokio::time::Instant::now();
-            if let Ok((_, client)) = link.best()
-                && let Ok(counted) = nodes::count(&client, Timestamp::now()).await
-            {
-                lock(&link.state).view.nodes = Some(counted);
-                self.tell(&name);
+            if let Ok((_, client)) = link.best() {
+                let counted = nodes::count(&client, Timestamp::now()).await;
+                if link.counted(counted) {
+                    self.tell(&name);
+                }
             }
             tokio::time::sleep(pace.nodes.max(began.elapsed() * COUNTING)).await;
         }
@@ -242,6 +242,7 @@ impl Link {
             chosen: 0,
             version: None,
             nodes: None,
+            uncounted: None,
         };
         Self { ways, rounds: watch::Sender::new(0), state: Mutex::new(State { view }) }
     }
@@ -262,6 +263,19 @@ impl Link {
         Err(last)
     }
 
+    /// Takes in how counting went, and says whether others are to be told something new.
+    fn counted(&self, counted: Result<NodesView, RemoteError>) -> bool {
+        let mut state = lock(&self.state);
+        let view = &mut state.view;
+        match counted {
+            Ok(nodes) => (view.nodes, view.uncounted) = (Some(nodes), None),
+            // That is told of by the ways.
+            Err(error) if error.is_silence() => return false,
+            Err(error) => view.uncounted = Some(error),
+        }
+        true
+    }
+
     /// Chooses the way, and says whether others are to be told something new.
     fn look(&self, pace: &Pace) -> bool {
         let well: Vec<_> = self.ways.iter().map(|way| way.well_for()).collect();
@@ -278,7 +292,8 @@ impl Link {
         let chosen = choose(old.chosen, &well, &pace.thresholds);
         let version = self.ways.get(chosen).and_then(|way| way.version()).or_else(|| old.version.clone());
         let since = if old.reachable == reachable { old.since } else { Timestamp::now() };
-        let view = PeerView { reachable, silent, since, ways, chosen, version, nodes: old.nodes.clone() };
+        let (nodes, uncounted) = (old.nodes.clone(), old.uncounted.clone());
+        let view = PeerView { reachable, silent, since, ways, chosen, version, nodes, uncounted };
         let is_news = view != state.view;
         state.view = view;
         is_news

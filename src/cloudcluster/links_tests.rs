@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::cloudcluster::{EksAccess, KubeconfigSecret, KubeconfigSource};
 use crate::cloudcluster::health::Thresholds;
-use crate::runtime::remote::RemoteError;
 use crate::sandbox::ends::eks::{Aws, EksCluster};
 use crate::sandbox::ends::server::{Fault, Served, serve};
 

@@ -125,7 +125,16 @@ mod tests {
         let reachable = Some(ways.iter().any(Result::is_ok));
         let version = reachable.filter(|is| *is).map(|_| "v1.36.3".to_owned());
         let ways = ways.iter().map(way).collect();
-        PeerView { reachable, silent: false, since: at(50), ways, chosen: 0, version, nodes: None }
+        PeerView {
+            reachable,
+            silent: false,
+            since: at(50),
+            ways,
+            chosen: 0,
+            version,
+            nodes: None,
+            uncounted: None,
+        }
     }
 
     /// A spec with so many ways.
@@ -203,6 +212,14 @@ mod tests {
         assert_eq!(after(access(1), Way::Peer(Some(peer(&[Ok(())]))), Some(first.clone()), 200), first);
         let own = after(json!({}), Way::Own("v1".to_owned()), Some(first), 300);
         assert_eq!((own.nodes, own.ways), (None, Vec::new()), "of the own site nothing is said");
+    }
+
+    #[test]
+    fn who_may_not_count_is_told_what_to_bind() {
+        let view = PeerView { uncounted: Some(RemoteError::Forbidden), ..peer(&[Ok(())]) };
+        let status = after(access(1), Way::Peer(Some(view)), None, 100);
+        assert_eq!(words(&status)[0], "Ready=True Reachable");
+        assert!(status.problems[0].remedy.contains("banyan-peer"), "{:?}", status.problems);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::peer_error::PeerError;
 use crate::api::cloudcluster::WayKind;
+use crate::runtime::remote::RemoteError;
 
 /// A peer, as it is known now.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct PeerView {
     pub version: Option<String>,
     /// Its nodes, once they have been counted. They stay as they were last counted, also while nobody answers.
     pub nodes: Option<NodesView>,
+    /// Why they could not be counted when that was tried last, other than that nobody answered.
+    pub uncounted: Option<RemoteError>,
 }
 
 /// A way to a peer, as it is known now.

@@ -152,7 +152,7 @@ impl Way {
         lock(&self.state).health.well_for(Instant::now().into_std())
     }
 
-    /// For how long the API server has given no sign of life by it; `None` if it was never asked.
+    /// For how long the API server has not answered by it, each time it was asked; `None` if it never was.
     pub fn silent_for(&self) -> Option<Duration> {
         lock(&self.state).health.silent_for(Instant::now().into_std())
     }

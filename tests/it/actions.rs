@@ -1,16 +1,20 @@
 //! People on a real API server: who said what, who may say it, what the command line says, and what peers answer.
 
 use std::process::Output;
-use std::sync::{Arc, Mutex};
 
 use banyan::actions::{Answered, hear, status};
 use banyan::api::action::{ActionState, Verb};
+use banyan::api::cloudcluster::Access;
 use banyan::api::labels::{CHANGED_BY_ANNOTATION, SAID_BY_ANNOTATION};
-use banyan::api::{Action, CanaryRollout, CloudCluster, FinService};
+use banyan::api::{Action, CanaryRollout, FinService};
+use banyan::cloudcluster::links::Links;
 use banyan::cloudcluster::peers::Peers;
+use banyan::cloudcluster::way::Pace;
+use banyan::clouds::Addresses;
 use banyan::runtime::key::Key;
 use banyan::sandbox::{Cloud, install, pair};
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
@@ -22,7 +26,7 @@ use crate::chart;
 use crate::world::{World, alone, aws, prepare, small, until};
 
 /// The cloud without an operator: nobody else answers Actions there.
-async fn gcp() -> &'static Cloud {
+pub async fn gcp() -> &'static Cloud {
     static PREPARED: OnceCell<()> = OnceCell::const_new();
     let cloud = &pair().await.expect("a pair of clouds").gcp;
     PREPARED.get_or_init(|| prepare(cloud)).await;
@@ -301,37 +305,26 @@ async fn a_peer_is_read_with_the_operators_rights_here_and_a_peers_rights_there(
     let admin = here.client_admin().unwrap();
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer-of-a-test", "namespace": "banyan-system"},
         "stringData": {"kubeconfig": kubeconfig.to_string()}});
-    let site = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
-        "metadata": {"name": "peer-of-a-test", "namespace": "banyan-system"},
-        "spec": {"kubeconfig": {"secretRef": {"name": "peer-of-a-test"}}}});
-    install::apply(&admin, &[secret, site]).await.unwrap();
+    install::apply(&admin, &[secret]).await.unwrap();
 
-    let peers = Peers::new(here.client_operator().unwrap(), "banyan-system");
-    let reached = Arc::new(Mutex::new(Vec::new()));
-    peers.on_reached({
-        let reached = Arc::clone(&reached);
-        move |cluster, how| reached.lock().unwrap().push((cluster.to_owned(), how))
-    });
+    // As the operator does it, with its rights.
+    let operator = here.client_operator().unwrap();
+    let links = Links::new(operator, "banyan-system", Addresses::default(), Pace::default());
+    let way = json!({"kubeconfig": {"secretRef": {"name": "peer-of-a-test"}}});
+    let access: Access = serde_json::from_value(way).unwrap();
+    links.set([("peer-of-a-test".to_owned(), vec![access])].into());
+    let peers = Peers::new(links.clone());
     let (key, shutdown) = (Key::new("payments", "app"), CancellationToken::new());
     let running = tokio::spawn({
-        let (peers, shutdown) = (peers.clone(), shutdown.clone());
-        async move { peers.run(shutdown, |_| ()).await }
+        let (links, peers, shutdown) = (links.clone(), peers.clone(), shutdown.clone());
+        async move { tokio::join!(links.run(shutdown.clone()), peers.run(shutdown, |_| ())) }
     });
     peers.want(&key, vec![("peer-of-a-test".to_owned(), world.namespace.clone(), "app".to_owned())]);
-    let sites: Api<CloudCluster> = Api::namespaced(admin, "banyan-system");
-    let last = || {
-        reached.lock().unwrap().last().cloned().map(|(cluster, how)| {
-            assert_eq!(cluster, "peer-of-a-test");
-            how
-        })
-    };
     until("it has no right", async || {
         let (_, answer) = peers.peers(&key).pop()?;
         answer.err().filter(|words| words.contains("bind the ClusterRole banyan-peer"))
     })
     .await;
-    until("the reconciler of sites is told so", async || last()?.err().filter(|e| e.reason() == "Forbidden"))
-        .await;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "peer-of-a-test"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "banyan-peer"},
@@ -343,9 +336,10 @@ async fn a_peer_is_read_with_the_operators_rights_here_and_a_peers_rights_there(
         answer.ok()?.release.filter(|release| release == "app:2")
     })
     .await;
-    let version = until("the reconciler of sites is told so", async || last()?.ok()?).await;
-    assert!(version.starts_with("v1."), "{version}");
+    let view = links.view("peer-of-a-test").expect("a peer");
+    assert!(view.version.is_some_and(|version| version.starts_with("v1.")));
     shutdown.cancel();
     running.await.unwrap();
-    sites.delete("peer-of-a-test", &DeleteParams::default()).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(admin, "banyan-system");
+    secrets.delete("peer-of-a-test", &DeleteParams::default()).await.unwrap();
 }

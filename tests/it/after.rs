@@ -37,7 +37,7 @@ impl Way {
         way.lead_to(first.server()).await;
         let site = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
             "metadata": {"name": FIRST, "namespace": "banyan-system"},
-            "spec": {"kubeconfig": {"secretRef": {"name": "first"}}}});
+            "spec": {"access": [{"kubeconfig": {"secretRef": {"name": "first"}}}]}});
         install::apply(&way.second, &[site]).await.expect("a CloudCluster");
         way
     }
@@ -145,7 +145,7 @@ async fn the_second_cloud_waits_for_the_first_follows_it_and_never_begins_what_w
     let words = format!("{FIRST} goes first, and nothing is heard from it: the connection is refused");
     let status = second.status("it says that nobody answers", |status| waits(status, &words)).await;
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "False"), "{status:?}");
-    way.told("Refused").await;
+    way.told("Unreachable").await;
     assert_eq!(second.weights(&bad), [0], "it was never begun");
     assert_eq!(second.weights(&third), [0]);
     way.lead_to(here.server()).await;

@@ -10,7 +10,9 @@ mod cnpg;
 mod crd;
 mod finservice;
 mod lease;
+mod moto;
 mod ownership;
+mod peers;
 #[path = "../support/prometheus.rs"]
 mod played_prometheus;
 mod resilience;

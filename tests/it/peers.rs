@@ -1,0 +1,291 @@
+//! Two clouds that know each other through their own APIs: real API servers, which take tokens of EKS and of Google as
+//! those clouds' API servers do.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use banyan::api::CloudCluster;
+use banyan::api::cloudcluster::{Access, WayKind};
+use banyan::cloudcluster::links::Links;
+use banyan::cloudcluster::way::Pace;
+use banyan::clouds::eks::Eks;
+use banyan::clouds::gke::Gke;
+use banyan::clouds::google::Google;
+use banyan::clouds::{Addresses, Cluster, aws::AccessKey};
+use banyan::sandbox::ends::clouds::{CloudEnds, peer_binding};
+use banyan::sandbox::operators::{Operator, OperatorOptions};
+use banyan::sandbox::payload::Payload;
+use banyan::sandbox::process::Signal;
+use banyan::sandbox::{Cloud, Install, Pair, PairOptions, Part, install, pair};
+use banyan::terminal::progress::Progress;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::actions::gcp;
+use crate::world::aws;
+
+/// How long a test waits for what takes half a minute on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How many links each cloud has in the test of many tokens.
+const LINKS: usize = 25;
+/// How long a token lives there.
+const LIFE: Duration = Duration::from_secs(8);
+/// For how long an API server remembers whom a token belonged to (10 s, which cannot be changed), and some more.
+const REMEMBERED: Duration = Duration::from_secs(11);
+
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn addresses(ends: &CloudEnds) -> Addresses {
+    let aws = Some(ends.aws_end.url());
+    Addresses { eks: aws.clone(), sts: aws, gke: Some(ends.google_end.url()) }
+}
+
+/// A client that shows a token.
+async fn showing(cloud: &Cloud, token: &str) -> Client {
+    let mut kubeconfig: Value = serde_norway::from_str(&cloud.kubeconfig().unwrap()).unwrap();
+    kubeconfig["users"][0]["user"] = json!({"token": token});
+    let kubeconfig: Kubeconfig = serde_json::from_value(kubeconfig).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+/// What an API server answers who shows that token: 200 or another status.
+async fn status(cloud: &Cloud, token: &str) -> u16 {
+    match showing(cloud, token).await.apiserver_version().await {
+        Ok(_) => 200,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(error) => panic!("no answer: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_seconds_are_renewed_hundreds_of_times_and_refused_once_they_have_ended() {
+    let (in_aws, in_gcp) = (aws().await, gcp().await);
+    let ends = &pair().await.unwrap().ends;
+    let (to_gcp, of_gcp) = ends.to_gcp("peers-of-a-test");
+    let (to_aws, of_aws) = ends.to_aws("peers-of-a-test");
+    install::apply(&in_aws.client_admin().unwrap(), &[peer_binding(), of_gcp.clone()]).await.unwrap();
+    install::apply(&in_gcp.client_admin().unwrap(), &[peer_binding(), of_aws.clone()]).await.unwrap();
+    let way = |way: Value| serde_json::from_value::<Access>(way).unwrap();
+    let (to_gcp, to_aws) = (way(to_gcp), way(to_aws));
+
+    // Each by itself: taken while it lives, and refused after.
+    let data = &of_aws["stringData"];
+    let text = |key: &str| data[key].as_str().unwrap().to_owned();
+    let key =
+        AccessKey { id: text("AWS_ACCESS_KEY_ID"), secret: text("AWS_SECRET_ACCESS_KEY"), session: None };
+    let eks = Eks::new(to_aws.eks.as_ref().unwrap(), Some(key), &addresses(ends));
+    let account = of_gcp["stringData"]["credentials.json"].as_str().unwrap();
+    let google = Google::of_json(account.as_bytes()).unwrap();
+    let gke = Gke::new(to_gcp.gke.as_ref().unwrap(), google, &addresses(ends));
+    ends.aws.let_live(LIFE);
+    ends.google.let_live(LIFE);
+    let (of_eks, of_gke) = (eks.token().await.unwrap(), gke.token().await.unwrap());
+    assert_eq!((status(in_aws, &of_eks.value).await, status(in_gcp, &of_gke.value).await), (200, 200));
+    assert_eq!(
+        (status(in_gcp, &of_eks.value).await, status(in_aws, &of_gke.value).await),
+        (401, 401),
+        "not there"
+    );
+    tokio::time::sleep(LIFE + REMEMBERED).await;
+    assert_eq!(
+        (status(in_aws, &of_eks.value).await, status(in_gcp, &of_gke.value).await),
+        (401, 401),
+        "ended"
+    );
+
+    // Many, renewed by themselves, under the operators' own rights here and a peer's there.
+    let shutdown = CancellationToken::new();
+    let pace = Pace { used: Duration::from_secs(1), nodes: Duration::from_secs(3600), ..Pace::default() };
+    let mut links = Vec::new();
+    for (here, there, access) in [(in_aws, "gcp", &to_gcp), (in_gcp, "aws", &to_aws)] {
+        for _ in 0..LINKS {
+            let client = here.client_operator().unwrap();
+            let made = Links::new(client, "banyan-system", addresses(ends), pace);
+            made.set([(there.to_owned(), vec![access.clone()])].into());
+            links.push((there, made));
+        }
+    }
+    for (_, link) in &links {
+        let (link, shutdown) = (link.clone(), shutdown.clone());
+        tokio::spawn(async move { link.run(shutdown).await });
+    }
+    ends.aws_end.desk.take();
+    ends.google_end.desk.take();
+    let (mut of_aws, mut of_google, mut asked, mut failed) = (0, 0, 0, Vec::new());
+    let began = Instant::now();
+    while of_aws < 150 || of_google < 150 {
+        assert!(began.elapsed() < PATIENCE, "renewals: {of_aws} of AWS, {of_google} of Google");
+        let ask = |(there, link): (&'static str, Links)| async move {
+            link.ask(there, async |client| client.apiserver_version().await).await
+        };
+        for answer in futures::future::join_all(links.iter().cloned().map(ask)).await {
+            asked += 1;
+            failed.extend(answer.err().map(|error| error.to_string()));
+        }
+        let count = |asked: Vec<banyan::sandbox::ends::server::Asked>, path: &str| {
+            asked.iter().filter(|asked| asked.path == path).count()
+        };
+        of_aws += count(ends.aws_end.desk.take(), "/");
+        of_google += count(ends.google_end.desk.take(), "/token");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // A machine that stands still for longer than a fifth of a token's life loses one; nothing else does.
+    assert!(failed.len() * 50 <= asked, "{} of {asked} failed: {failed:?}", failed.len());
+    println!("renewals: {of_aws} of AWS, {of_google} of Google; {asked} calls, {} failed", failed.len());
+    shutdown.cancel();
+    ends.aws.let_live(Duration::from_secs(3600));
+    ends.google.let_live(Duration::from_secs(3600));
+}
+
+/// A pair of its own, with the operator of each as a process.
+struct Two {
+    pair: Pair,
+    operators: Vec<Operator>,
+    planted: Vec<String>,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let manifests = Payload::embedded().unwrap().manifests;
+        let install = Install { optional_apis: false, manifests };
+        let pair =
+            Pair::start(PairOptions { install, progress: Progress::silent(), ..PairOptions::default() });
+        let pair = pair.await.expect("a pair of clouds");
+        let (to_gcp, secret_of_gcp) = pair.ends.to_gcp("there");
+        let (to_aws, secret_of_aws) = pair.ends.to_aws("there");
+        let [aws, gcp] = pair.clouds();
+        let site = |name: &str, spec: Value| {
+            json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "CloudCluster",
+            "metadata": {"name": name, "namespace": "banyan-system"}, "spec": spec})
+        };
+        let ways = [(aws, gcp, to_gcp, &secret_of_gcp), (gcp, aws, to_aws, &secret_of_aws)];
+        let mut operators = Vec::new();
+        for (here, there, way, secret) in ways {
+            let own = site(here.name(), json!({"residency": ["US"]}));
+            let other = site(there.name(), json!({"residency": ["US"], "access": [way]}));
+            let objects = [peer_binding(), secret.clone(), own, other];
+            install::apply(&here.client_admin().unwrap(), &objects).await.expect("objects are taken");
+            let options = OperatorOptions {
+                binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
+                site: here.name().to_owned(),
+                kubeconfig: here.kubeconfig_operator().unwrap(),
+                dir: pair.dir().join("operators"),
+                replica: 0,
+                args: pair.ends.operator_args(),
+                env: vec![("BANYAN_LOG".to_owned(), "debug".to_owned())],
+            };
+            let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");
+            operator.ready().await.expect("it is ready");
+            operators.push(operator);
+        }
+        let account: Value =
+            serde_json::from_str(secret_of_gcp["stringData"]["credentials.json"].as_str().unwrap()).unwrap();
+        let key = account["private_key"].as_str().unwrap().lines().nth(3).unwrap().to_owned();
+        let secret = secret_of_aws["stringData"]["AWS_SECRET_ACCESS_KEY"].as_str().unwrap().to_owned();
+        // And what tokens of Google and of EKS, and sessions, begin with or are called.
+        let tokens = ["ya29.", "k8s-aws-v1.", "X-Amz-Signature"].map(str::to_owned);
+        Self { pair, operators, planted: [key, secret].into_iter().chain(tokens).collect() }
+    }
+
+    fn sites(&self, place: usize) -> Api<CloudCluster> {
+        Api::namespaced(self.pair.clouds()[place].client_admin().unwrap(), "banyan-system")
+    }
+
+    /// Waits until the operator of one says of the other what is wanted.
+    async fn told(&self, here: usize, what: &str, is: impl Fn(&CloudCluster) -> bool) -> CloudCluster {
+        let (sites, name) = (self.sites(here), self.pair.clouds()[1 - here].name());
+        until(what, async || sites.get(name).await.ok().filter(|site| is(site))).await
+    }
+}
+
+impl Two {
+    /// Nothing that can be read of an operator says a secret.
+    async fn says_no_secret(&self, place: usize) {
+        let operator = &self.operators[place];
+        let log = std::fs::read_to_string(operator.log()).unwrap();
+        let metrics =
+            reqwest::get(format!("{}/metrics", operator.url())).await.unwrap().text().await.unwrap();
+        let sites = self.sites(place).list(&Default::default()).await.unwrap();
+        let sites = serde_json::to_string(&sites.items).unwrap();
+        assert!(log.len() > 1000 && metrics.len() > 1000 && sites.len() > 100);
+        for secret in &self.planted {
+            for (what, text) in [("log", &log), ("metrics", &metrics), ("status", &sites)] {
+                assert!(
+                    !text.contains(secret.as_str()),
+                    "the {what} says {}…",
+                    &secret[..6.min(secret.len())]
+                );
+            }
+        }
+    }
+}
+
+fn ready(site: &CloudCluster) -> (String, String) {
+    let conditions = site.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.filter(|condition| condition.type_ == "Ready").next_back();
+    ready.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
+}
+
+fn is(site: &CloudCluster, status: &str, reason: &str) -> bool {
+    ready(site) == (status.to_owned(), reason.to_owned())
+}
+
+#[tokio::test]
+async fn operators_find_each_other_through_their_clouds_alone_and_a_dead_one_is_a_condition() {
+    let two = Two::start().await;
+    for (here, kind) in [(0, WayKind::Gke), (1, WayKind::Eks)] {
+        let site = two
+            .told(here, "the other one is known", |site| {
+                let nodes = site.status.as_ref().and_then(|status| status.nodes.as_ref());
+                is(site, "True", "Reachable") && nodes.is_some_and(|nodes| nodes.ready == 6)
+            })
+            .await;
+        let status = site.status.unwrap();
+        assert_eq!((status.ways.len(), status.ways[0].kind, status.ways[0].reachable), (1, kind, true));
+        assert!(status.version.unwrap().starts_with("v1."));
+        let nodes = status.nodes.unwrap();
+        assert_eq!(nodes.total, 6);
+        assert!(nodes.requested.is_some() && nodes.allocatable.cpu != "0", "{nodes:?}");
+    }
+
+    // At rest nothing is written, and no cloud is asked anything.
+    let version = async || two.sites(0).get(two.pair.gcp.name()).await.unwrap().resource_version();
+    let before = version().await;
+    two.pair.ends.aws_end.desk.take();
+    two.pair.ends.google_end.desk.take();
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(version().await, before);
+    let asked = [&two.pair.ends.aws_end, &two.pair.ends.google_end].map(|end| end.desk.take());
+    assert_eq!(asked, [Vec::new(), Vec::new()]);
+
+    for place in [0, 1] {
+        two.says_no_secret(place).await;
+    }
+
+    // The second cloud's API server falls silent: a condition in the first, and nothing else.
+    two.pair.gcp.signal(Part::ApiServer, Signal::Stop).unwrap();
+    let site = two.told(0, "it is silent", |site| is(site, "False", "NoAnswer")).await;
+    let status = site.status.as_ref().unwrap();
+    assert!(!status.ways[0].reachable && status.nodes.as_ref().is_some_and(|nodes| nodes.ready == 6));
+    assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "False"), "{status:?}");
+    // (The operator of the second cloud ends, since it can no longer hold its Lease.)
+    two.operators[0].check().expect("it still runs");
+    two.pair.gcp.signal(Part::ApiServer, Signal::Cont).unwrap();
+    two.told(0, "it is back", |site| is(site, "True", "Reachable")).await;
+
+    two.says_no_secret(0).await;
+    two.pair.stop().await.unwrap();
+}
