@@ -44,8 +44,10 @@ async fn planned(world: World) {
     let fenced = there.fence(claim(17)).await.expect("it is closed");
     let closed = begin.elapsed();
     caught_up(&here, 17, fenced.position).await;
+    let replayed = begin.elapsed();
     let promoted = session.promote(Promotion { ballot: 17, row: Some(17) }).await.expect("it is promoted");
     assert!(promoted >= fenced.position, "{promoted:?} {fenced:?}");
+    let is_primary = begin.elapsed();
     let verified = here.verify(17).await.expect("it writes");
     assert!(verified.position > promoted);
     // Roles are closed here too, since that was replicated, until it is opened.
@@ -53,8 +55,7 @@ async fn planned(world: World) {
     assert_eq!(error, "role \"app\" is not permitted to log in");
     here.open(17).await.expect("it is opened");
     println!(
-        "without writes: {:?} to close, {:?} until open, with the catch-up and the promotion",
-        closed,
+        "closed after {closed:?}, replayed after {replayed:?}, promoted after {is_primary:?}, open after {:?}",
         begin.elapsed()
     );
     writes(&clients[0], 50).await;
