@@ -34,7 +34,7 @@ use crate::api::store::CloudNativePg as Spec;
 use crate::runtime::remote::RemoteError;
 
 /// So often a change is tried on a newer version of the object: CloudNativePG writes its status often.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 /// The Cluster of one site of a store.
 #[derive(Clone, Debug)]

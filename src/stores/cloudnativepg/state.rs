@@ -153,16 +153,23 @@ impl State {
         self.timeline.is_some_and(|now| i64::from(now) > timeline)
     }
 
-    /// The token of the demotion by which it was closed: the one that we have kept, or else its own. `None` while there
-    /// is none, or only one of an earlier demotion.
+    /// The token of the demotion by which it was closed: the later one of that which we have kept and its own. `None`
+    /// while there is none, or only one of an earlier timeline: since then it was a primary once more.
     ///
     /// # Errors
-    /// If it is none.
+    /// If one of them is no token.
     pub fn token(&self) -> Result<Option<Token>, String> {
         let Some(closed) = self.closed else { return Ok(None) };
         let own = self.demotion_token.as_ref().filter(|_| self.is_replica());
-        let token = self.kept_token.as_ref().or(own).map(|text| Token::decode(text)).transpose()?;
-        Ok(token.filter(|token| i64::from(token.timeline) >= closed))
+        let mut latest: Option<Token> = None;
+        for text in [self.kept_token.as_ref(), own].into_iter().flatten() {
+            let token = Token::decode(text)?;
+            if latest.as_ref().is_none_or(|latest| latest.timeline < token.timeline) {
+                latest = Some(token);
+            }
+        }
+        let earliest = closed.max(self.timeline.unwrap_or_default().into());
+        Ok(latest.filter(|token| i64::from(token.timeline) >= earliest))
     }
 
     fn problems(&self, object: &DynamicObject, source: &str) -> Vec<Problem> {

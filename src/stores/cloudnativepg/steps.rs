@@ -59,11 +59,15 @@ pub fn fence(object: &DynamicObject, state: &State, fence: Fence) -> Result<Chan
             changes.push(json!({"op": "remove", "path": "/spec/replica/promotionToken"}));
         }
     }
-    // A primary that shows a token has not looked at itself since it was promoted with it: the next one is of a later
+    // A primary that shows a token has not looked at itself since it was promoted with it. One that somebody let go while
+    // it was closed, with nothing to hold it, may have been promoted and have taken writes. The next token is of a later
     // timeline.
-    let stale = state.demotion_token.as_deref().filter(|_| !state.is_replica());
-    let stale = stale.and_then(|token| Token::decode(token).ok()).map_or(0, |token| token.timeline + 1);
-    let (ballot, timeline) = (asked.to_string(), state.timeline.unwrap_or_default().max(stale).to_string());
+    let let_go = state.closed.is_some() && !state.is_replica() && !state.fenced;
+    let past = [state.demotion_token.as_deref(), state.kept_token.as_deref().filter(|_| let_go)];
+    let past = past.into_iter().flatten().filter(|_| !state.is_replica());
+    let past = past.filter_map(|token| Token::decode(token).ok()).map(|token| token.timeline + 1).max();
+    let timeline = state.timeline.unwrap_or_default().max(past.unwrap_or_default());
+    let (ballot, timeline) = (asked.to_string(), timeline.to_string());
     let mut annotations = Vec::new();
     if state.ballot != Some(asked) {
         annotations.push((BALLOT_ANNOTATION, Some(ballot.as_str())));
@@ -78,22 +82,27 @@ pub fn fence(object: &DynamicObject, state: &State, fence: Fence) -> Result<Chan
         let remedy = "see the log of CloudNativePG's operator, which wrote it";
         not_prepared(format!("the Cluster's demotion token cannot be read: {why}"), remedy)
     })?;
-    let seen = token.filter(|token| state.kept_token.as_ref() != Some(&token.text));
-    if let Some(token) = &seen {
+    if let_go && state.kept_token.is_some() {
+        annotations.extend([(CLOSED, Some(timeline.as_str())), (TOKEN, None)]);
+    } else if let Some(token) = &token
+        && state.kept_token.as_ref() != Some(&token.text)
+    {
         annotations.push((TOKEN, Some(token.text.as_str())));
+    } else if token.is_none() && state.closed.is_some() {
+        annotations.push((TOKEN, None));
     }
     changes.extend(annotated(object, &annotations));
     Ok(changes)
 }
 
-/// Whether a fence of that ballot stands for good: it follows its peer, the token is kept, and CloudNativePG, which takes
-/// the fence away when a demotion ends, has done with it.
+/// Whether a fence of that ballot stands for good: it follows its peer, the token of its last timeline is kept, and
+/// CloudNativePG, which takes the fence away when a demotion ends, has done with it.
 pub fn is_fenced(state: &State, ballot: Ballot) -> bool {
     state.ballot == Some(ballot)
         && state.is_replica()
         && state.fenced
         && state.closed.is_some()
-        && state.kept_token.is_some()
+        && state.token().is_ok_and(|token| token.is_some_and(|token| state.kept_token == Some(token.text)))
         && !state.switching
 }
 

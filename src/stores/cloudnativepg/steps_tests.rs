@@ -97,6 +97,44 @@ fn the_token_of_an_earlier_demotion_is_not_taken_for_this_one() {
 }
 
 #[test]
+fn a_token_does_not_speak_for_what_was_written_after_it() {
+    // Somebody let it go between the end of the demotion and the second fence.
+    let let_go = closing(|value| {
+        value["spec"]["replica"]["primary"] = json!("ledger-aws");
+        value["metadata"]["annotations"][FENCED] = json!("[]");
+        value["metadata"]["annotations"][TOKEN] = json!(ours());
+    });
+    let changes = shown(&fence(&let_go, &state(&let_go), ORDER).expect("changes"));
+    assert_eq!(
+        changes,
+        [
+            "/spec/replica/primary=\"ledger-gcp\"",
+            "cnpg.io/fencedInstances=\"[\\\"*\\\"]\"",
+            "banyan.dev/closed-on-timeline=\"4\"",
+            "-banyan.dev/demotion-token",
+        ]
+    );
+    // It was a primary once more, and says so.
+    let grown = closing(|value| {
+        value["metadata"]["annotations"][TOKEN] = json!(ours());
+        value["status"]["timelineID"] = json!(4);
+    });
+    assert!(!is_fenced(&state(&grown), 33));
+    assert_eq!(
+        shown(&fence(&grown, &state(&grown), ORDER).expect("changes")),
+        ["-banyan.dev/demotion-token"]
+    );
+    let later = token("7421", "4", "0/4000148");
+    let again = closing(|value| {
+        value["metadata"]["annotations"][TOKEN] = json!(ours());
+        value["status"] = json!({"systemID": "7421", "timelineID": 3, "demotionToken": later});
+    });
+    assert!(!is_fenced(&state(&again), 33));
+    let kept = format!("banyan.dev/demotion-token=\"{later}\"");
+    assert_eq!(shown(&fence(&again, &state(&again), ORDER).expect("changes")), [kept]);
+}
+
+#[test]
 fn what_git_reverts_is_written_again() {
     let reverted = closing(|value| {
         value["spec"]["replica"]["primary"] = json!("ledger-aws");

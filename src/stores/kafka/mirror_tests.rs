@@ -44,7 +44,9 @@ async fn played() -> Played {
 
 impl Played {
     fn mirror(&self, deadline: Duration) -> Mirror {
-        let config = kube::Config::new(self.end.url().parse().expect("a URL"));
+        let mut config = kube::Config::new(self.end.url().parse().expect("a URL"));
+        // As the operator's own clients.
+        config.default_retry = false;
         let client = Client::try_from(config).expect("a client");
         let spec = Spec {
             connect: "kafka/mirror".to_owned(),
