@@ -13,6 +13,10 @@ use super::wanted::Wanted;
 pub const TOTAL: Duration = Duration::from_secs(30);
 /// When what was written is read once more, where there is no compare-and-set.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is read while nothing changes.
+pub const AT_REST: Duration = Duration::from_secs(300);
+/// How often credentials are tried while nothing changes.
+pub const TRY_RIGHTS: Duration = Duration::from_secs(3600);
 /// How often it is tried to write what somebody else changes at the same time.
 pub(super) const TRIES: u32 = 3;
 

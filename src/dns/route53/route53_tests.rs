@@ -132,8 +132,11 @@ async fn the_old_site_is_pinned_off_and_comes_back() {
     world.end.served.desk.take();
     assert_eq!(world.provider.apply(&moved).await.expect("nothing").changes, []);
     let asked = world.end.served.desk.take();
-    // The zone, two names, and the health checks.
+    // The zone, two names of which one has a second page, and the health checks.
     assert_eq!((asked.len(), asked.iter().filter(|asked| is_write(asked)).count()), (5, 0), "{asked:?}");
+    // All of a reading: health of two sites, and the registry of others, as well.
+    world.provider.read(&moved).await.expect("what stands");
+    assert_eq!(world.end.served.desk.take().len(), 8);
     let back = shared(&world.wanted, 33, &[("aws", Some(10)), ("gcp", Some(90))]);
     let applied = world.provider.apply(&back).await.expect("a write");
     assert_eq!(applied.stands.mark.map(|mark| mark.change), Some(2));
