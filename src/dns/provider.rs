@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cloudflare::Cloudflare;
 use super::error::DnsError;
 use super::plan::Change;
+use super::problems::{Finding, problems};
 use super::route53::Route53;
 use super::stands::{Rights, Stands};
 use super::wanted::Wanted;
@@ -103,6 +104,15 @@ impl Provider {
             Self::Route53(provider) => provider.ensure(wanted).await,
             Self::External => Ok(Vec::new()),
         }
+    }
+
+    /// All that is wrong, worst first; see [`problems`]. Where nothing is known, that is only what the group itself lacks.
+    pub fn problems(&self, stands: &Stands, wanted: &Wanted, rights: Option<&Rights>) -> Vec<Finding> {
+        let mut found = problems(stands, wanted, rights);
+        if matches!(self, Self::External) {
+            found.retain(|finding| finding.reason == "NoSites");
+        }
+        found
     }
 
     /// What the credentials are good for, tried without changing anything.

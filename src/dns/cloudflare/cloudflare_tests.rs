@@ -100,6 +100,18 @@ async fn what_is_missing_is_made_once_and_nothing_else_is_touched() {
     assert_eq!(writes(&world.end.api.desk.take()), Vec::<&Asked>::new());
     assert_eq!(world.end.kept(), kept);
     assert_eq!(world.reasons().await, [""; 0]);
+    // What docs/traffic.md says it costs.
+    world.end.api.desk.take();
+    world.provider.apply(&world.wanted).await.expect("the mark stands");
+    assert_eq!(world.end.api.desk.take().len(), 8);
+    world.provider.rights().await.expect("rights");
+    assert_eq!(world.end.api.desk.take().len(), 4);
+    // Of what others steer by, nothing is known and nothing is wrong.
+    let external = Provider::External;
+    let stands = external.read(&world.wanted).await.expect("nothing");
+    assert_eq!(external.problems(&stands, &world.wanted, None), []);
+    let nobody = Wanted { sites: BTreeMap::new(), ..world.wanted.clone() };
+    assert_eq!(external.problems(&stands, &nobody, None)[0].reason, "NoSites");
 
     let without = bare(CloudflareOptions::default()).await;
     let traffic = CloudflareTraffic { fallback: None, ..without.traffic.clone() };

@@ -13,6 +13,9 @@ use crate::dns::testing::{Log, SHORT, Site, shared, until, wanted};
 use crate::sandbox::ends::route53::{Route53End, Route53Options};
 use crate::sandbox::ends::server::{Asked, Fault};
 
+#[path = "turns_tests.rs"]
+mod turns;
+
 const HOST: &str = "api.finflow.example";
 const SECRET: &str = "planted/secret+of+aws";
 const QUICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(20));
@@ -341,8 +344,26 @@ async fn rights_are_tried_without_changing_anything() {
     assert_eq!(of("AKIANOBODY", SECRET).await, ["NotAccepted"]);
     assert_eq!((world.end.records(), world.end.changes()), (records, batches));
     let narrow = bare(Route53Options::default()).await;
+    narrow.provider.ensure(&narrow.wanted).await.expect("all is made");
+    let asked = |part: &str| {
+        let all = narrow.end.served.desk.take();
+        (all.len(), all.iter().filter(|asked| asked.path.contains(part)).count())
+    };
+    // What docs/traffic.md says it costs.
+    asked("");
+    narrow.provider.apply(&narrow.wanted).await.expect("the mark stands");
+    let (all, waiting) = asked("/change/");
+    assert_eq!(all - waiting, 9);
+    narrow.provider.read(&narrow.wanted).await.expect("what stands");
+    assert_eq!(asked("").0, 7);
+    narrow.provider.apply(&narrow.wanted).await.expect("nothing");
+    assert_eq!(asked("").0, 4);
     let rights = narrow.provider.rights(&narrow.wanted).await.expect("an answer");
     assert_eq!(rights, Rights { accepted: true, ..Rights::default() });
+    assert_eq!(asked("").0, 3);
+    let read = |key: &str| (key == "accessKeyId").then(|| "AKIAEXAMPLE".to_owned());
+    let error = AccessKeys::of_secret(read).expect_err("no secret");
+    assert_eq!(error.to_string(), "the Secret of route53.credentials has no key secretAccessKey: add it");
 }
 
 #[tokio::test]
@@ -427,100 +448,4 @@ async fn of_two_writers_the_greater_epoch_stands_whatever_the_order() {
     }
     // Both happened: a writer that found itself late, and a batch that the table refused.
     assert!(superseded >= 10 && refused >= 10, "{superseded} superseded, {refused} refused");
-}
-
-/// Lets one request at a time through, of one or the other, in an order that a seed gives.
-mod turns {
-    use std::sync::{Arc, Mutex};
-
-    use axum::Router;
-    use axum::body::to_bytes;
-    use axum::extract::Request;
-    use axum::response::{IntoResponse, Response};
-    use tokio::sync::Notify;
-
-    use crate::runtime::lock;
-    use crate::sandbox::ends::server::{Served, serve};
-
-    #[derive(Default)]
-    struct State {
-        waiting: [bool; 2],
-        done: [bool; 2],
-        next: Option<usize>,
-        random: u64,
-    }
-
-    impl State {
-        /// Chooses once everybody who is not done waits.
-        fn choose(&mut self) {
-            let all_wait = (0..2).all(|who| self.waiting[who] || self.done[who]);
-            let able: Vec<usize> = (0..2).filter(|who| self.waiting[*who]).collect();
-            if self.next.is_some() || !all_wait || able.is_empty() {
-                return;
-            }
-            // Numerical Recipes' generator; its upper bits are good.
-            self.random =
-                self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            self.next = Some(able[(self.random >> 60) as usize % able.len()]);
-        }
-    }
-
-    #[derive(Clone, Default)]
-    pub struct Turns(Arc<Mutex<State>>, Arc<Notify>);
-
-    impl Turns {
-        pub fn begin(&self, seed: u64) {
-            *lock::lock(&self.0) =
-                State { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..State::default() };
-        }
-
-        pub fn end(&self, who: usize) {
-            let mut state = lock::lock(&self.0);
-            state.done[who] = true;
-            state.choose();
-            self.1.notify_waiters();
-        }
-
-        async fn wait(&self, who: usize) {
-            {
-                let mut state = lock::lock(&self.0);
-                state.waiting[who] = true;
-                state.choose();
-                self.1.notify_waiters();
-            }
-            loop {
-                let notified = self.1.notified();
-                {
-                    let mut state = lock::lock(&self.0);
-                    if state.next == Some(who) {
-                        (state.next, state.waiting[who]) = (None, false);
-                        return;
-                    }
-                }
-                // A turn that is given between looking and waiting is seen at the next look.
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(5), notified).await;
-            }
-        }
-
-        /// A way to the end that waits for its turn.
-        pub async fn door(&self, who: usize, to: &str) -> Served {
-            let (turns, to, http) = (self.clone(), to.to_owned(), reqwest::Client::new());
-            let pass = move |request: Request| {
-                let (turns, to, http) = (turns.clone(), to.clone(), http.clone());
-                async move {
-                    turns.wait(who).await;
-                    let (parts, body) = request.into_parts();
-                    let body = to_bytes(body, 1 << 20).await.expect("a body");
-                    let path = parts.uri.path_and_query().expect("a path").as_str();
-                    let asked = http.request(parts.method, format!("{to}{path}"));
-                    let answer = asked.headers(parts.headers).body(body).send().await.expect("an answer");
-                    let (status, headers) = (answer.status(), answer.headers().clone());
-                    let response: Response =
-                        (status, headers, answer.bytes().await.expect("a body")).into_response();
-                    response
-                }
-            };
-            serve(Router::new().fallback(pass)).await.expect("a server")
-        }
-    }
 }
