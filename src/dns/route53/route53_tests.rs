@@ -9,7 +9,7 @@ use crate::api::traffic::{RecordType, Route53Record, Route53Target};
 use crate::dns::plan::Refusal;
 use crate::dns::problems::problems;
 use crate::dns::stands::{Health, Weight};
-use crate::dns::testing::{Log, SHORT, Site, shared, until, wanted};
+use crate::dns::testing::{LONG, Log, PATIENCE, SHORT, Site, shared, until, wanted};
 use crate::sandbox::ends::route53::{Route53End, Route53Options};
 use crate::sandbox::ends::server::{Asked, Fault};
 
@@ -18,7 +18,7 @@ mod turns;
 
 const HOST: &str = "api.finflow.example";
 const SECRET: &str = "planted/secret+of+aws";
-const QUICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(20));
+const QUICK: (Duration, Duration) = (PATIENCE, Duration::from_millis(20));
 
 /// Two sites, of which aws has authority, and all that stands at Route 53 for them.
 struct World {
@@ -26,6 +26,8 @@ struct World {
     end: Route53End,
     wanted: Wanted,
     provider: Route53,
+    /// The same, which soon gives up.
+    impatient: Route53,
     traffic: Route53Traffic,
 }
 
@@ -37,8 +39,13 @@ fn to(address: &str) -> Route53Target {
     Route53Target { a: Some(vec![address.to_owned()]), ..Route53Target::default() }
 }
 
+async fn within(deadline: Duration, traffic: &Route53Traffic, endpoint: &str) -> Route53 {
+    let keys = keys("AKIAEXAMPLE", SECRET);
+    Route53::with_deadline(traffic, Some(&keys), Some(endpoint), deadline, QUICK).await
+}
+
 async fn provider(traffic: &Route53Traffic, endpoint: &str) -> Route53 {
-    Route53::with_deadline(traffic, Some(&keys("AKIAEXAMPLE", SECRET)), Some(endpoint), SHORT, QUICK).await
+    within(LONG, traffic, endpoint).await
 }
 
 async fn bare(options: Route53Options) -> World {
@@ -55,7 +62,8 @@ async fn bare(options: Route53Options) -> World {
         ..Route53Traffic::default()
     };
     let provider = provider(&traffic, &end.served.url()).await;
-    World { wanted: wanted(Some(16), &sites), sites, end, provider, traffic }
+    let impatient = within(SHORT, &traffic, &end.served.url()).await;
+    World { wanted: wanted(Some(16), &sites), sites, end, provider, impatient, traffic }
 }
 
 async fn world() -> World {
@@ -77,6 +85,11 @@ fn text(name: &str, value: &str) -> RecordSet {
 }
 
 impl World {
+    /// Who waits as long as that fault needs.
+    fn asks(&self, fault: &Fault) -> &Route53 {
+        if *fault == Fault::Silence { &self.impatient } else { &self.provider }
+    }
+
     fn resolved(&self) -> Vec<String> {
         let all = self.end.resolve(HOST, "A");
         let values = all.into_iter().filter_map(|record| record.resource_records);
@@ -178,8 +191,8 @@ async fn each_read_that_fails_says_so_in_time() {
             };
             world.end.served.desk.next(matches, [fault.clone()]);
             let begin = Instant::now();
-            let read = world.provider.read(&world.wanted).await;
-            assert!(begin.elapsed() < Duration::from_secs(10), "{part} {fault:?}");
+            let read = world.asks(&fault).read(&world.wanted).await;
+            assert!(begin.elapsed() < PATIENCE, "{part} {fault:?}");
             let reason = read.as_ref().map_or_else(DnsError::reason, |_| "Ok");
             let expected: &[&str] = match &fault {
                 Fault::Status(401, _) => &["Unauthorized"],
@@ -210,8 +223,8 @@ async fn each_write_that_fails_is_done_once_all_the_same() {
         world.end.served.desk.next(is_write, [fault.clone()]);
         let before = world.end.changes();
         let begin = Instant::now();
-        let applied = world.provider.apply(&wanted).await;
-        assert!(begin.elapsed() < Duration::from_secs(15), "{fault:?}");
+        let applied = world.asks(&fault).apply(&wanted).await;
+        assert!(begin.elapsed() < PATIENCE, "{fault:?}");
         match &fault {
             Fault::Status(401 | 403 | 404, _) => {
                 let error = applied.expect_err("refused");
@@ -245,8 +258,8 @@ async fn nothing_is_made_twice() {
                 move |asked: &Asked| is_write(asked) && asked.path.trim_end_matches('/').ends_with(part);
             world.end.served.desk.next(matches, [fault.clone()]);
             let begin = Instant::now();
-            let made = world.provider.ensure(&world.wanted).await;
-            assert!(begin.elapsed() < Duration::from_secs(15));
+            let made = world.asks(&fault).ensure(&world.wanted).await;
+            assert!(begin.elapsed() < PATIENCE);
             if matches!(fault, Fault::HalfAnswer | Fault::AnswerLost) {
                 assert!(made.is_ok(), "{part} {fault:?} {made:?}");
             }
@@ -396,24 +409,8 @@ async fn of_two_writers_the_greater_epoch_stands_whatever_the_order() {
     let world = world().await;
     let turns = turns::Turns::default();
     let doors = [turns.door(0, &world.end.served.url()).await, turns.door(1, &world.end.served.url()).await];
-    let writers = [
-        Route53::with_deadline(
-            &world.traffic,
-            Some(&keys("AKIAEXAMPLE", SECRET)),
-            Some(&doors[0].url()),
-            Duration::from_secs(5),
-            QUICK,
-        )
-        .await,
-        Route53::with_deadline(
-            &world.traffic,
-            Some(&keys("AKIAEXAMPLE", SECRET)),
-            Some(&doors[1].url()),
-            Duration::from_secs(5),
-            QUICK,
-        )
-        .await,
-    ];
+    let writers =
+        [provider(&world.traffic, &doors[0].url()).await, provider(&world.traffic, &doors[1].url()).await];
     let (mut superseded, mut refused) = (0, 0);
     for round in 1..=100_i64 {
         let (low, high) = (32 * round, 32 * round + 1);

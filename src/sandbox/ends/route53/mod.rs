@@ -103,7 +103,7 @@ impl Route53End {
     /// # Errors
     /// If no port can be had.
     pub async fn start(options: Route53Options) -> Result<Self> {
-        let prober = Prober::new(Duration::from_secs(2)).context(|| "making a health checker")?;
+        let prober = Prober::new(Duration::from_secs(10)).context(|| "making a health checker")?;
         let shared = Arc::new(Shared { options, zone: Mutex::default() });
         let served = serve(Router::new().fallback(answer).with_state(Arc::clone(&shared))).await?;
         let checker = tokio::spawn(check(Arc::clone(&shared), prober)).abort_handle();
