@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cloudflare::Cloudflare;
 use super::error::DnsError;
 use super::plan::Change;
+use super::problems::{Finding, problems};
 use super::route53::Route53;
 use super::stands::{Rights, Stands};
 use super::wanted::Wanted;
@@ -13,6 +14,10 @@ use super::wanted::Wanted;
 pub const TOTAL: Duration = Duration::from_secs(30);
 /// When what was written is read once more, where there is no compare-and-set.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is read while nothing changes.
+pub const AT_REST: Duration = Duration::from_secs(300);
+/// How often credentials are tried while nothing changes.
+pub const TRY_RIGHTS: Duration = Duration::from_secs(3600);
 /// How often it is tried to write what somebody else changes at the same time.
 pub(super) const TRIES: u32 = 3;
 
@@ -99,6 +104,15 @@ impl Provider {
             Self::Route53(provider) => provider.ensure(wanted).await,
             Self::External => Ok(Vec::new()),
         }
+    }
+
+    /// All that is wrong, worst first; see [`problems`]. Where nothing is known, that is only what the group itself lacks.
+    pub fn problems(&self, stands: &Stands, wanted: &Wanted, rights: Option<&Rights>) -> Vec<Finding> {
+        let mut found = problems(stands, wanted, rights);
+        if matches!(self, Self::External) {
+            found.retain(|finding| finding.reason == "NoSites");
+        }
+        found
     }
 
     /// What the credentials are good for, tried without changing anything.

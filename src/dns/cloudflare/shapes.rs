@@ -136,7 +136,7 @@ impl LoadBalancer {
         Mark::of_description(self.description.as_deref().unwrap_or_default())
     }
 
-    fn weight(&self, pool: &str) -> Weight {
+    pub(super) fn weight(&self, pool: &str) -> Weight {
         if self.steering_policy.as_deref() != Some("random") {
             return Weight::ByHealth;
         }

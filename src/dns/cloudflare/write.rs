@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::dns::plan::Change;
+use crate::dns::stands::Weight;
 use crate::dns::wanted::{Mark, Wanted};
 
 use super::shapes::{Ids, LoadBalancer, Settings};
@@ -41,7 +42,9 @@ pub(super) fn writes(
         .iter()
         .filter_map(|change| match change {
             Change::Weight { site, to } | Change::On { site, weight: Some(to) } => {
-                Some((settings.pool(site, wanted, ids)?.id.clone(), f64::from(*to) / 100.0))
+                let pool = settings.pool(site, wanted, ids)?;
+                let stands = balancer.weight(&pool.id) == Weight::Is(*to);
+                (!stands).then(|| (pool.id.clone(), f64::from(*to) / 100.0))
             }
             _ => None,
         })
@@ -49,12 +52,18 @@ pub(super) fn writes(
     if !shares.is_empty() {
         let steering = balancer.random_steering.clone().unwrap_or_default();
         let mut weights = steering.pool_weights.unwrap_or_default();
-        weights.extend(shares);
+        weights.extend(shares.clone());
         body["steering_policy"] = json!("random");
         body["random_steering"] =
             json!({"default_weight": steering.default_weight.unwrap_or(1.0), "pool_weights": weights});
     }
-    let mut writes = vec![Write { pool: None, body, after: from, mark: to.clone() }];
+    // Where our mark stands already and no share changes, the load balancer is left alone.
+    let marked = from.clone().filter(|from| from.epoch == to.epoch && shares.is_empty());
+    let to = marked.clone().unwrap_or(to);
+    let mut writes = match marked {
+        Some(_) => Vec::new(),
+        None => vec![Write { pool: None, body, after: from, mark: to.clone() }],
+    };
     for change in changes {
         let enabled = match change {
             Change::On { .. } => true,

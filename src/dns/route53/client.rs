@@ -21,6 +21,8 @@ use super::records::{Alias, Check, Edit, RecordSet};
 
 /// Most pages of a list: a hundred records or health checks each.
 const MOST_PAGES: u32 = 20;
+/// How an answer begins that refuses a batch, where it has no envelope.
+const UNWRAPPED: &[u8] = b"<InvalidChangeBatch";
 /// How many of Route 53's checkers must find a site well, in percent: its own rule.
 const ENOUGH: usize = 18;
 
@@ -100,6 +102,12 @@ impl Client {
         for hidden in &self.hidden {
             words = hidden.taken_out_of(&words);
         }
+        // Route 53 documents this answer without the envelope that its other errors have, and sends it in both ways.
+        let unwrapped = raw
+            .body()
+            .bytes()
+            .is_some_and(|body| body.windows(UNWRAPPED.len()).any(|part| part == UNWRAPPED));
+        let code = code.or(unwrapped.then_some("InvalidChangeBatch"));
         match code.unwrap_or_default() {
             "InvalidClientTokenId"
             | "UnrecognizedClientException"

@@ -41,6 +41,26 @@ pub struct AccessKeys {
     pub session: Option<Hidden>,
 }
 
+impl AccessKeys {
+    /// Those of a Secret, of which `read` gives the value of a key: `accessKeyId`, `secretAccessKey`, and `sessionToken`
+    /// where there is one.
+    ///
+    /// # Errors
+    /// If one of the first two is missing.
+    pub fn of_secret(read: impl Fn(&str) -> Option<String>) -> Result<Self, DnsError> {
+        let needed = |key: &str| {
+            read(key).ok_or_else(|| {
+                DnsError::Unusable(format!("the Secret of route53.credentials has no key {key}: add it"))
+            })
+        };
+        Ok(Self {
+            id: needed("accessKeyId")?.trim().to_owned(),
+            secret: Hidden::new(&needed("secretAccessKey")?),
+            session: read("sessionToken").map(|session| Hidden::new(&session)),
+        })
+    }
+}
+
 /// A group's traffic at Route 53. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Route53 {

@@ -9,13 +9,16 @@ use crate::api::traffic::{RecordType, Route53Record, Route53Target};
 use crate::dns::plan::Refusal;
 use crate::dns::problems::problems;
 use crate::dns::stands::{Health, Weight};
-use crate::dns::testing::{Log, SHORT, Site, shared, until, wanted};
+use crate::dns::testing::{LONG, Log, PATIENCE, SHORT, Site, shared, until, wanted};
 use crate::sandbox::ends::route53::{Route53End, Route53Options};
 use crate::sandbox::ends::server::{Asked, Fault};
 
+#[path = "turns_tests.rs"]
+mod turns;
+
 const HOST: &str = "api.finflow.example";
 const SECRET: &str = "planted/secret+of+aws";
-const QUICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(20));
+const QUICK: (Duration, Duration) = (PATIENCE, Duration::from_millis(20));
 
 /// Two sites, of which aws has authority, and all that stands at Route 53 for them.
 struct World {
@@ -23,6 +26,8 @@ struct World {
     end: Route53End,
     wanted: Wanted,
     provider: Route53,
+    /// The same, which soon gives up.
+    impatient: Route53,
     traffic: Route53Traffic,
 }
 
@@ -34,8 +39,13 @@ fn to(address: &str) -> Route53Target {
     Route53Target { a: Some(vec![address.to_owned()]), ..Route53Target::default() }
 }
 
+async fn within(deadline: Duration, traffic: &Route53Traffic, endpoint: &str) -> Route53 {
+    let keys = keys("AKIAEXAMPLE", SECRET);
+    Route53::with_deadline(traffic, Some(&keys), Some(endpoint), deadline, QUICK).await
+}
+
 async fn provider(traffic: &Route53Traffic, endpoint: &str) -> Route53 {
-    Route53::with_deadline(traffic, Some(&keys("AKIAEXAMPLE", SECRET)), Some(endpoint), SHORT, QUICK).await
+    within(LONG, traffic, endpoint).await
 }
 
 async fn bare(options: Route53Options) -> World {
@@ -52,7 +62,8 @@ async fn bare(options: Route53Options) -> World {
         ..Route53Traffic::default()
     };
     let provider = provider(&traffic, &end.served.url()).await;
-    World { wanted: wanted(Some(16), &sites), sites, end, provider, traffic }
+    let impatient = within(SHORT, &traffic, &end.served.url()).await;
+    World { wanted: wanted(Some(16), &sites), sites, end, provider, impatient, traffic }
 }
 
 async fn world() -> World {
@@ -74,6 +85,11 @@ fn text(name: &str, value: &str) -> RecordSet {
 }
 
 impl World {
+    /// Who waits as long as that fault needs.
+    fn asks(&self, fault: &Fault) -> &Route53 {
+        if *fault == Fault::Silence { &self.impatient } else { &self.provider }
+    }
+
     fn resolved(&self) -> Vec<String> {
         let all = self.end.resolve(HOST, "A");
         let values = all.into_iter().filter_map(|record| record.resource_records);
@@ -132,8 +148,11 @@ async fn the_old_site_is_pinned_off_and_comes_back() {
     world.end.served.desk.take();
     assert_eq!(world.provider.apply(&moved).await.expect("nothing").changes, []);
     let asked = world.end.served.desk.take();
-    // The zone, two names, and the health checks.
+    // The zone, two names of which one has a second page, and the health checks.
     assert_eq!((asked.len(), asked.iter().filter(|asked| is_write(asked)).count()), (5, 0), "{asked:?}");
+    // All of a reading: health of two sites, and the registry of others, as well.
+    world.provider.read(&moved).await.expect("what stands");
+    assert_eq!(world.end.served.desk.take().len(), 8);
     let back = shared(&world.wanted, 33, &[("aws", Some(10)), ("gcp", Some(90))]);
     let applied = world.provider.apply(&back).await.expect("a write");
     assert_eq!(applied.stands.mark.map(|mark| mark.change), Some(2));
@@ -172,8 +191,8 @@ async fn each_read_that_fails_says_so_in_time() {
             };
             world.end.served.desk.next(matches, [fault.clone()]);
             let begin = Instant::now();
-            let read = world.provider.read(&world.wanted).await;
-            assert!(begin.elapsed() < Duration::from_secs(10), "{part} {fault:?}");
+            let read = world.asks(&fault).read(&world.wanted).await;
+            assert!(begin.elapsed() < PATIENCE, "{part} {fault:?}");
             let reason = read.as_ref().map_or_else(DnsError::reason, |_| "Ok");
             let expected: &[&str] = match &fault {
                 Fault::Status(401, _) => &["Unauthorized"],
@@ -204,8 +223,8 @@ async fn each_write_that_fails_is_done_once_all_the_same() {
         world.end.served.desk.next(is_write, [fault.clone()]);
         let before = world.end.changes();
         let begin = Instant::now();
-        let applied = world.provider.apply(&wanted).await;
-        assert!(begin.elapsed() < Duration::from_secs(15), "{fault:?}");
+        let applied = world.asks(&fault).apply(&wanted).await;
+        assert!(begin.elapsed() < PATIENCE, "{fault:?}");
         match &fault {
             Fault::Status(401 | 403 | 404, _) => {
                 let error = applied.expect_err("refused");
@@ -239,8 +258,8 @@ async fn nothing_is_made_twice() {
                 move |asked: &Asked| is_write(asked) && asked.path.trim_end_matches('/').ends_with(part);
             world.end.served.desk.next(matches, [fault.clone()]);
             let begin = Instant::now();
-            let made = world.provider.ensure(&world.wanted).await;
-            assert!(begin.elapsed() < Duration::from_secs(15));
+            let made = world.asks(&fault).ensure(&world.wanted).await;
+            assert!(begin.elapsed() < PATIENCE);
             if matches!(fault, Fault::HalfAnswer | Fault::AnswerLost) {
                 assert!(made.is_ok(), "{part} {fault:?} {made:?}");
             }
@@ -294,7 +313,7 @@ async fn what_is_wrong_at_route_53_is_found() {
     let stands = named.read(&world.wanted).await.expect("what stands");
     let found = problems(&stands, &world.wanted, None);
     let reasons: Vec<_> = found.iter().map(|finding| finding.reason).collect();
-    assert_eq!(reasons, ["MonitorElsewhere", "OtherController"]);
+    assert_eq!(reasons, ["MonitorElsewhere", "OtherController", "NotAsAsked"]);
     // Without a record of the fixed answer, all sites are named when none is well.
     let fallback = records::of_fallback(&world.wanted, &world.traffic, &world.traffic.records[0]);
     world
@@ -318,6 +337,7 @@ async fn rights_are_tried_without_changing_anything() {
     let options = Route53Options {
         read_only: vec!["AKIAREADER".to_owned()],
         lists_zones: true,
+        unwrapped: true,
         ..Route53Options::default()
     };
     let world = bare(options).await;
@@ -337,15 +357,31 @@ async fn rights_are_tried_without_changing_anything() {
     assert_eq!(of("AKIANOBODY", SECRET).await, ["NotAccepted"]);
     assert_eq!((world.end.records(), world.end.changes()), (records, batches));
     let narrow = bare(Route53Options::default()).await;
+    narrow.provider.ensure(&narrow.wanted).await.expect("all is made");
+    let asked = |part: &str| {
+        let all = narrow.end.served.desk.take();
+        (all.len(), all.iter().filter(|asked| asked.path.contains(part)).count())
+    };
+    // What docs/traffic.md says it costs.
+    asked("");
+    narrow.provider.apply(&narrow.wanted).await.expect("the mark stands");
+    let (all, waiting) = asked("/change/");
+    assert_eq!(all - waiting, 9);
+    narrow.provider.read(&narrow.wanted).await.expect("what stands");
+    assert_eq!(asked("").0, 7);
+    narrow.provider.apply(&narrow.wanted).await.expect("nothing");
+    assert_eq!(asked("").0, 4);
     let rights = narrow.provider.rights(&narrow.wanted).await.expect("an answer");
     assert_eq!(rights, Rights { accepted: true, ..Rights::default() });
+    assert_eq!(asked("").0, 3);
+    let read = |key: &str| (key == "accessKeyId").then(|| "AKIAEXAMPLE".to_owned());
+    let error = AccessKeys::of_secret(read).expect_err("no secret");
+    assert_eq!(error.to_string(), "the Secret of route53.credentials has no key secretAccessKey: add it");
 }
 
 #[tokio::test]
 async fn the_secret_is_told_to_nobody() {
     let world = world().await;
-    let log = Log::default();
-    let _listening = log.listen();
     let mut said = format!("{:?} {:?}", world.provider, keys("AKIAEXAMPLE", SECRET));
     let echo = format!(
         "<ErrorResponse><Error><Code>Odd</Code><Message>bad key {SECRET}</Message></Error></ErrorResponse>"
@@ -356,6 +392,9 @@ async fn the_secret_is_told_to_nobody() {
         said += &format!("{error} {error:?}");
     }
     world.end.served.desk.behave();
+    // What was not repeated to us is in no log either, at no level of any crate.
+    let log = Log::default();
+    let _listening = log.listen();
     let moved = shared(&world.wanted, 33, &[("aws", None), ("gcp", Some(100))]);
     said += &format!("{:?}", world.provider.apply(&moved).await.expect("a write"));
     said += &format!("{:?}", world.provider.rights(&world.wanted).await);
@@ -370,24 +409,8 @@ async fn of_two_writers_the_greater_epoch_stands_whatever_the_order() {
     let world = world().await;
     let turns = turns::Turns::default();
     let doors = [turns.door(0, &world.end.served.url()).await, turns.door(1, &world.end.served.url()).await];
-    let writers = [
-        Route53::with_deadline(
-            &world.traffic,
-            Some(&keys("AKIAEXAMPLE", SECRET)),
-            Some(&doors[0].url()),
-            Duration::from_secs(5),
-            QUICK,
-        )
-        .await,
-        Route53::with_deadline(
-            &world.traffic,
-            Some(&keys("AKIAEXAMPLE", SECRET)),
-            Some(&doors[1].url()),
-            Duration::from_secs(5),
-            QUICK,
-        )
-        .await,
-    ];
+    let writers =
+        [provider(&world.traffic, &doors[0].url()).await, provider(&world.traffic, &doors[1].url()).await];
     let (mut superseded, mut refused) = (0, 0);
     for round in 1..=100_i64 {
         let (low, high) = (32 * round, 32 * round + 1);
@@ -422,100 +445,4 @@ async fn of_two_writers_the_greater_epoch_stands_whatever_the_order() {
     }
     // Both happened: a writer that found itself late, and a batch that the table refused.
     assert!(superseded >= 10 && refused >= 10, "{superseded} superseded, {refused} refused");
-}
-
-/// Lets one request at a time through, of one or the other, in an order that a seed gives.
-mod turns {
-    use std::sync::{Arc, Mutex};
-
-    use axum::Router;
-    use axum::body::to_bytes;
-    use axum::extract::Request;
-    use axum::response::{IntoResponse, Response};
-    use tokio::sync::Notify;
-
-    use crate::runtime::lock;
-    use crate::sandbox::ends::server::{Served, serve};
-
-    #[derive(Default)]
-    struct State {
-        waiting: [bool; 2],
-        done: [bool; 2],
-        next: Option<usize>,
-        random: u64,
-    }
-
-    impl State {
-        /// Chooses once everybody who is not done waits.
-        fn choose(&mut self) {
-            let all_wait = (0..2).all(|who| self.waiting[who] || self.done[who]);
-            let able: Vec<usize> = (0..2).filter(|who| self.waiting[*who]).collect();
-            if self.next.is_some() || !all_wait || able.is_empty() {
-                return;
-            }
-            // Numerical Recipes' generator; its upper bits are good.
-            self.random =
-                self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            self.next = Some(able[(self.random >> 60) as usize % able.len()]);
-        }
-    }
-
-    #[derive(Clone, Default)]
-    pub struct Turns(Arc<Mutex<State>>, Arc<Notify>);
-
-    impl Turns {
-        pub fn begin(&self, seed: u64) {
-            *lock::lock(&self.0) =
-                State { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..State::default() };
-        }
-
-        pub fn end(&self, who: usize) {
-            let mut state = lock::lock(&self.0);
-            state.done[who] = true;
-            state.choose();
-            self.1.notify_waiters();
-        }
-
-        async fn wait(&self, who: usize) {
-            {
-                let mut state = lock::lock(&self.0);
-                state.waiting[who] = true;
-                state.choose();
-                self.1.notify_waiters();
-            }
-            loop {
-                let notified = self.1.notified();
-                {
-                    let mut state = lock::lock(&self.0);
-                    if state.next == Some(who) {
-                        (state.next, state.waiting[who]) = (None, false);
-                        return;
-                    }
-                }
-                // A turn that is given between looking and waiting is seen at the next look.
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(5), notified).await;
-            }
-        }
-
-        /// A way to the end that waits for its turn.
-        pub async fn door(&self, who: usize, to: &str) -> Served {
-            let (turns, to, http) = (self.clone(), to.to_owned(), reqwest::Client::new());
-            let pass = move |request: Request| {
-                let (turns, to, http) = (turns.clone(), to.clone(), http.clone());
-                async move {
-                    turns.wait(who).await;
-                    let (parts, body) = request.into_parts();
-                    let body = to_bytes(body, 1 << 20).await.expect("a body");
-                    let path = parts.uri.path_and_query().expect("a path").as_str();
-                    let asked = http.request(parts.method, format!("{to}{path}"));
-                    let answer = asked.headers(parts.headers).body(body).send().await.expect("an answer");
-                    let (status, headers) = (answer.status(), answer.headers().clone());
-                    let response: Response =
-                        (status, headers, answer.bytes().await.expect("a body")).into_response();
-                    response
-                }
-            };
-            serve(Router::new().fallback(pass)).await.expect("a server")
-        }
-    }
 }

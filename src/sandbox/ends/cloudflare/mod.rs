@@ -95,7 +95,7 @@ impl CloudflareEnd {
     /// # Errors
     /// If no port can be had.
     pub async fn start(options: CloudflareOptions) -> Result<Self> {
-        let prober = Prober::new(Duration::from_secs(2)).context(|| "making a monitor")?;
+        let prober = Prober::new(Duration::from_secs(10)).context(|| "making a monitor")?;
         let http = forward::client().context(|| "making the edge of Cloudflare's end")?;
         let shared = Arc::new(Shared { options, store: Mutex::default(), counts: Mutex::default() });
         let api = serve(Router::new().fallback(answer).with_state(Arc::clone(&shared))).await?;

@@ -41,6 +41,8 @@ pub struct Route53Options {
     pub in_sync: Duration,
     /// How often checkers ask, whatever is set.
     pub interval: Duration,
+    /// Whether a batch is refused without the envelope that other errors have: Route 53 does both.
+    pub unwrapped: bool,
     /// Records and health checks in one answer at the most.
     pub page: usize,
 }
@@ -56,6 +58,7 @@ impl Default for Route53Options {
             lists_zones: false,
             in_sync: Duration::from_millis(50),
             interval: Duration::from_millis(100),
+            unwrapped: false,
             page: 100,
         }
     }
@@ -100,7 +103,7 @@ impl Route53End {
     /// # Errors
     /// If no port can be had.
     pub async fn start(options: Route53Options) -> Result<Self> {
-        let prober = Prober::new(Duration::from_secs(2)).context(|| "making a health checker")?;
+        let prober = Prober::new(Duration::from_secs(10)).context(|| "making a health checker")?;
         let shared = Arc::new(Shared { options, zone: Mutex::default() });
         let served = serve(Router::new().fallback(answer).with_state(Arc::clone(&shared))).await?;
         let checker = tokio::spawn(check(Arc::clone(&shared), prober)).abort_handle();
@@ -325,6 +328,10 @@ fn change(zone: &mut Zone, options: &Route53Options, body: &str) -> Response {
         return refused(StatusCode::NOT_FOUND, "NoSuchHealthCheck", &message);
     }
     if let Err(faults) = zone.table.change(&options.zone, changes) {
+        if !options.unwrapped {
+            let message = format!("[{}]", faults.join(", "));
+            return refused(StatusCode::BAD_REQUEST, "InvalidChangeBatch", &message);
+        }
         let messages: String =
             faults.iter().map(|fault| format!("<Message>{}</Message>", text(fault))).collect();
         let inner = format!(
