@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use banyan::api::{CanaryRollout, CloudCluster, FinService};
+use banyan::api::{CanaryRollout, CloudCluster, FailoverGroup, FinService};
 use kube::core::cel::Validator;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,7 @@ fn survives<T: DeserializeOwned + serde::Serialize>(object: &Value) {
 #[test]
 fn every_example_keeps_the_rules_and_loses_no_field() {
     let (services, sites, rollouts) = (schema("FinService"), schema("CloudCluster"), schema("CanaryRollout"));
+    let groups = schema("FailoverGroup");
     let mut seen = 0;
     for path in ["examples/minimal", "examples/finflow", "examples/canary"].into_iter().flat_map(files) {
         for object in objects(&path) {
@@ -60,6 +61,10 @@ fn every_example_keeps_the_rules_and_loses_no_field() {
                 Some("CloudCluster") => {
                     survives::<CloudCluster>(&object);
                     &sites
+                }
+                Some("FailoverGroup") => {
+                    survives::<FailoverGroup>(&object);
+                    &groups
                 }
                 _ => continue,
             };

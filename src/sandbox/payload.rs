@@ -17,9 +17,10 @@ macro_rules! finflow {
 }
 
 /// The example platform, file by file; a test holds that none is missing.
-const FINFLOW: [(&str, &str); 11] = finflow![
+const FINFLOW: [(&str, &str); 12] = finflow![
     "00-namespaces.yaml",
     "01-sites.yaml",
+    "02-failover-groups.yaml",
     "accounts.yaml",
     "api-gateway.yaml",
     "auth.yaml",
@@ -95,7 +96,7 @@ mod tests {
     fn both_sites_and_the_operators_rights_are_part_of_it() {
         let payload = Payload::embedded().unwrap();
         let kinds = |kind: &str| payload.manifests.iter().filter(|object| object["kind"] == kind).count();
-        assert_eq!(payload.sites.len(), 3, "both, and the one in the Union that is not played here");
+        assert_eq!(payload.sites.len(), 4, "both, and two in the Union that are not played here");
         assert!(payload.examples.iter().filter(|object| object["kind"] == "FinService").count() >= 6);
         assert_eq!(kinds("CustomResourceDefinition"), 6);
         assert!(kinds("ClusterRoleBinding") >= 1 && kinds("PriorityClass") == 3);
