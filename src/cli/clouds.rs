@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::clouds::Addresses;
+use crate::failovergroup::sources::group::Ends;
 
 /// The addresses of the clouds' own APIs.
 #[derive(Clone, Debug, Default, Args)]
@@ -16,17 +17,26 @@ pub struct CloudArgs {
     /// The address of Google Kubernetes Engine [default: https://container.googleapis.com]
     #[arg(long, env = "BANYAN_GKE_URL", value_name = "URL")]
     pub gke_url: Option<String>,
+    /// The address of Cloudflare's API [default: https://api.cloudflare.com/client/v4]
+    #[arg(long, env = "BANYAN_CLOUDFLARE_URL", value_name = "URL")]
+    pub cloudflare_url: Option<String>,
+    /// The address of Amazon Route 53 [default: https://route53.amazonaws.com]
+    #[arg(long, env = "BANYAN_ROUTE53_URL", value_name = "URL")]
+    pub route53_url: Option<String>,
 }
 
 impl CloudArgs {
     /// The same for those who ask there. An empty address counts as none, as an unset value of the chart is.
     pub fn addresses(&self) -> Addresses {
-        let set = |url: &Option<String>| {
-            url.as_deref()
-                .map(|url| url.trim_end_matches('/'))
-                .filter(|url| !url.is_empty())
-                .map(str::to_owned)
-        };
         Addresses { eks: set(&self.eks_url), sts: set(&self.sts_url), gke: set(&self.gke_url) }
     }
+
+    /// Those of traffic providers, in the same way.
+    pub fn ends(&self) -> Ends {
+        Ends { cloudflare: set(&self.cloudflare_url), route53: set(&self.route53_url) }
+    }
+}
+
+fn set(url: &Option<String>) -> Option<String> {
+    url.as_deref().map(|url| url.trim_end_matches('/')).filter(|url| !url.is_empty()).map(str::to_owned)
 }

@@ -19,7 +19,6 @@ use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
 use crate::failovergroup;
 use crate::failovergroup::controller::Controller as FailoverGroups;
-use crate::failovergroup::sources::group::Ends;
 use crate::finservice;
 use crate::finservice::controller::Groups;
 use crate::runtime::context::Context;
@@ -43,8 +42,8 @@ impl Operator {
         };
         let (sites, sites_handle) = CloudClusters::new(context.clone(), options.clouds.addresses());
         let index = Groups::index(&context.site);
-        let ends = Ends { cloudflare: options.cloudflare_url.clone(), route53: options.route53_url.clone() };
-        let (failover_groups, authorities) = FailoverGroups::new(context.clone(), ends, Arc::clone(&index));
+        let (failover_groups, authorities) =
+            FailoverGroups::new(context.clone(), options.clouds.ends(), Arc::clone(&index));
         let groups = Groups { index, authorities };
         Self { context, services, sites, sites_handle, failover_groups, groups }
     }

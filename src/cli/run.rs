@@ -70,12 +70,6 @@ pub struct RunOptions {
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,
-    /// Another address of Cloudflare's API, for tests
-    #[arg(long, env = "BANYAN_CLOUDFLARE_URL", value_name = "URL", hide = true)]
-    pub cloudflare_url: Option<String>,
-    /// Another address of Route 53's API, such as a VPC endpoint
-    #[arg(long, env = "BANYAN_ROUTE53_URL", value_name = "URL", hide = true)]
-    pub route53_url: Option<String>,
     /// Where the clouds' own APIs are.
     #[command(flatten)]
     pub clouds: CloudArgs,
