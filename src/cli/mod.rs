@@ -5,6 +5,7 @@ pub(crate) mod canary_table;
 pub mod cluster;
 pub mod crds;
 pub mod operator;
+pub(crate) mod pg_agent;
 pub mod run;
 pub(crate) mod sandbox;
 pub(crate) mod simulate;
@@ -31,6 +32,8 @@ enum Command {
     Canary(canary::CanaryOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
+    /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
+    PgAgent(pg_agent::PgAgentOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),
     /// Passes connections into the sandbox's network namespace; the sandbox calls it
@@ -51,6 +54,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Run(options) => Ok(run::run(options, operator::Operator::new).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
+        Command::PgAgent(options) => Ok(pg_agent::main(options).await?),
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Relay(args) => Ok(relay::run(args).await?),
         Command::Simulate(options) => Ok(simulate::main(&options)?),

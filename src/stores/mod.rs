@@ -8,11 +8,13 @@
 //! | [`position`] | a position in the log of a database; pure |
 //! | [`error`] | why a store did not do what was asked |
 //! | [`postgres`] | PostgreSQL, over its own wire |
+//! | [`agent`] | what SQL cannot do to a PostgreSQL, done beside it |
 //!
 //! All calls are idempotent and bounded. Where an answer is lost ([`StoreError::may_be_done`]), the same call may be made
 //! again: it reads first what stands. **An order with an older ballot is refused by the store itself**, in the same
 //! transaction that would carry it out, so that a caller who was paused between deciding and asking does no harm.
 
+pub mod agent;
 pub mod error;
 pub mod position;
 pub mod postgres;

@@ -221,6 +221,43 @@ impl Server {
         }
     }
 
+    /// Runs a program beside it, as the same user, until its supervisor ends.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn beside(&self, name: &str, argv: Vec<String>) -> Result<PathBuf> {
+        let log = self.log.with_file_name(format!("{name}.log"));
+        self.supervisor.spawn(&Spec {
+            name: format!("{}/{name}", self.name),
+            argv: self.tools.as_user(argv),
+            env: Vec::new(),
+            dir: self.log.parent().map(Path::to_owned),
+            log: log.clone(),
+            stage: 4,
+            grace: Duration::ZERO,
+        })?;
+        Ok(log)
+    }
+
+    /// Writes a file beside its data, readable by its user alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.log.with_file_name(name);
+        let doing = || format!("writing {}", path.display());
+        std::fs::write(&path, text).context(doing)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).context(doing)?;
+        self.tools.give(&path)?;
+        Ok(path)
+    }
+
+    /// The folder of PostgreSQL's programs.
+    pub fn bin(&self) -> &Path {
+        self.tools.bin()
+    }
+
     /// Runs statements as the superuser, and returns the rows.
     ///
     /// # Errors
