@@ -36,9 +36,10 @@ wal_receiver_status_interval = 1s
 log_line_prefix = '%m [%p] %u@%d %a '
 ";
 
-/// Who may log in, and how.
+/// Who may log in, and how. An application that is shut out knocks all the time: what a password costs both sides then
+/// would be taken from everything else on the machine.
 const DOORS: &str = "
-host all postgres 127.0.0.1/32 trust
+host all postgres,app 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 ";
