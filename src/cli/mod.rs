@@ -9,6 +9,7 @@ pub mod crds;
 pub(crate) mod failover;
 pub(crate) mod failover_table;
 pub mod operator;
+pub(crate) mod pg_agent;
 pub mod run;
 pub(crate) mod sandbox;
 pub(crate) mod simulate;
@@ -39,6 +40,8 @@ enum Command {
     Failover(failover::FailoverOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
+    /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
+    PgAgent(pg_agent::PgAgentOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),
     /// Passes connections into the sandbox's network namespace; the sandbox calls it
@@ -61,6 +64,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Failover(options) => Ok(failover::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
+        Command::PgAgent(options) => Ok(pg_agent::main(options).await?),
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Relay(args) => Ok(relay::run(args).await?),
         Command::Simulate(options) => Ok(simulate::main(&options)?),

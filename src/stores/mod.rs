@@ -12,11 +12,13 @@
 //! | [`kafka`] | topics that MirrorMaker 2 copies: a gate |
 //! | [`object`] | objects of others that a store is steered by |
 //! | [`owners`] | who else writes a field that a failover writes; pure |
+//! | [`agent`] | what SQL cannot do to a PostgreSQL, done beside it |
 //!
 //! All calls are idempotent and bounded. Where an answer is lost ([`StoreError::may_be_done`]), the same call may be made
 //! again: it reads first what stands. **An order with an older ballot is refused by the store itself**, in the same
 //! transaction that would carry it out, so that a caller who was paused between deciding and asking does no harm.
 
+pub mod agent;
 pub mod cloudnativepg;
 pub mod error;
 pub mod kafka;

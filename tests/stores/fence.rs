@@ -9,7 +9,7 @@ use crate::world::{A, B, PATIENCE, caught_up, claim, insert, world};
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_an_application_can_say_gets_past_a_closed_store() {
     let Some(world) = world().await else { return };
-    let (primary, standby) = world.from_b();
+    let (primary, standby) = world.seen_from_b();
     let app = async || world.app(A).await.expect("the application logs in");
 
     // What many take for a fence is none.
@@ -57,7 +57,7 @@ async fn nothing_that_an_application_can_say_gets_past_a_closed_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_fence_does_not_close_is_named() {
     let Some(world) = world().await else { return };
-    let (primary, _) = world.from_b();
+    let (primary, _) = world.seen_from_b();
     let password = world.pair.password().to_owned();
     world
         .sql(
@@ -107,7 +107,7 @@ async fn what_a_fence_does_not_close_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_ballot_is_refused_and_a_withdrawn_one_too() {
     let Some(world) = world().await else { return };
-    let (primary, standby) = world.from_b();
+    let (primary, standby) = world.seen_from_b();
     let state = async || {
         let row = primary.read().await.expect("a reading").row.expect("a row");
         (row.ballot, row.opened_at, row.open)
@@ -159,7 +159,7 @@ async fn an_older_ballot_is_refused_and_a_withdrawn_one_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_synchronous_standby_that_is_away_hangs_nothing() {
     let Some(world) = world().await else { return };
-    let (primary, standby) = world.from_b();
+    let (primary, standby) = world.seen_from_b();
     primary.beat("aws-us-east-1").await.expect("a heartbeat");
     assert!(matches!(primary.protect(17, Some("nowhere")).await, Err(StoreError::NotYet { .. })));
     primary.protect(17, Some("gcp-us-central1")).await.expect("commits wait for the standby");
@@ -201,7 +201,7 @@ async fn a_synchronous_standby_that_is_away_hangs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_holds_a_lock_on_the_roles_does_not_hold_up_a_fence() {
     let Some(world) = world().await else { return };
-    let (primary, _) = world.from_b();
+    let (primary, _) = world.seen_from_b();
     primary.beat("aws-us-east-1").await.expect("a heartbeat");
     // An older order of an operator that is stuck with the row and the role in hand.
     let stuck = world.login(A, "banyan").await.expect("it logs in");

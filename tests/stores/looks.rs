@@ -14,7 +14,7 @@ use crate::world::{A, B, PATIENCE, claim, world};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_finds_what_is_there_and_takes_nothing_unknown_for_good() {
     let Some(world) = world().await else { return };
-    let (there, here) = world.from_b();
+    let (there, here) = world.seen_from_b();
     let (primary, standby) = (there.read().await.expect("a reading"), here.read().await.expect("a reading"));
     println!("measured with PostgreSQL {}", primary.version);
     assert_eq!((primary.role, standby.role), (Role::Primary, Role::Standby));
@@ -67,7 +67,7 @@ async fn a_look_finds_what_is_there_and_takes_nothing_unknown_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_our_role_lacks_is_said_with_the_words_to_type() {
     let Some(world) = world().await else { return };
-    let (there, _) = world.from_b();
+    let (there, _) = world.seen_from_b();
     let revokes = [
         "alter role banyan nocreaterole",
         "revoke pg_monitor from banyan",

@@ -1,5 +1,6 @@
 //! Stores on real PostgreSQL: two servers for each test, one of which follows the other.
 
+mod agent;
 mod faults;
 mod fence;
 mod looks;

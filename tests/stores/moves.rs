@@ -31,7 +31,7 @@ async fn nor_does_one_with_a_later_version_which_asks_for_other_rights() {
 }
 
 async fn planned(world: World) {
-    let (there, here) = world.from_b();
+    let (there, here) = world.seen_from_b();
     let reading = there.read().await.expect("a reading");
     println!("measured with PostgreSQL {}", reading.version);
     assert_eq!(reading.problems, Vec::new());
@@ -91,7 +91,7 @@ async fn planned(world: World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_promotion_does_nothing() {
     let Some(world) = world().await else { return };
-    let (there, here) = world.from_b();
+    let (there, here) = world.seen_from_b();
     there.fence(claim(17)).await.expect("it is closed");
     caught_up(&here, 17, None).await;
     let still_standby = async || here.read().await.expect("a reading").role == Role::Standby;
@@ -132,7 +132,7 @@ async fn a_late_promotion_does_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unplanned_move_knows_what_it_has() {
     let Some(world) = world().await else { return };
-    let (there, here) = world.from_b();
+    let (there, here) = world.seen_from_b();
     let client = world.pair.client(1);
     writes(&client, 20).await;
 

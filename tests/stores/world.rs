@@ -84,7 +84,7 @@ impl World {
     }
 
     /// The operator of the second site, which is to take over, and its view of both servers.
-    pub fn from_b(&self) -> (Postgres, Postgres) {
+    pub fn seen_from_b(&self) -> (Postgres, Postgres) {
         (self.store(B, A), self.store(B, B))
     }
 

@@ -19,7 +19,7 @@ pub(super) const TABLE: &str = "create table ledger (writer integer, number bigi
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long lies between two writes, and after one that failed.
 const PAUSE: Duration = Duration::from_millis(5);
-const AFTER_FAILURE: Duration = Duration::from_millis(20);
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// What became of its writes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -36,9 +36,10 @@ wal_receiver_status_interval = 1s
 log_line_prefix = '%m [%p] %u@%d %a '
 ";
 
-/// Who may log in, and how.
+/// Who may log in, and how. An application that is shut out knocks all the time: what a password costs both sides then
+/// would be taken from everything else on the machine.
 const DOORS: &str = "
-host all postgres 127.0.0.1/32 trust
+host all postgres,app 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 ";
@@ -219,6 +220,43 @@ impl Server {
             }
             _ => Err(Error::new(format!("{}: it does not end", doing()))),
         }
+    }
+
+    /// Runs a program beside it, as the same user, until its supervisor ends.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn beside(&self, name: &str, argv: Vec<String>) -> Result<PathBuf> {
+        let log = self.log.with_file_name(format!("{name}.log"));
+        self.supervisor.spawn(&Spec {
+            name: format!("{}/{name}", self.name),
+            argv: self.tools.as_user(argv),
+            env: Vec::new(),
+            dir: self.log.parent().map(Path::to_owned),
+            log: log.clone(),
+            stage: 4,
+            grace: Duration::ZERO,
+        })?;
+        Ok(log)
+    }
+
+    /// Writes a file beside its data, readable by its user alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.log.with_file_name(name);
+        let doing = || format!("writing {}", path.display());
+        std::fs::write(&path, text).context(doing)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).context(doing)?;
+        self.tools.give(&path)?;
+        Ok(path)
+    }
+
+    /// The folder of PostgreSQL's programs.
+    pub fn bin(&self) -> &Path {
+        self.tools.bin()
     }
 
     /// Runs statements as the superuser, and returns the rows.

@@ -86,17 +86,24 @@ impl PostgresTools {
         &self.bin
     }
 
-    /// The command line of one of the programs, as a user that it accepts. `pdeathsig`: the kernel forgets that it is to
-    /// end a process with its parent when the user changes, unless it is told again.
+    /// The command line of one of the programs, as a user that it accepts.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Vec<String> {
-        let mut argv: Vec<String> = Vec::new();
-        if is_root() {
-            let nobody = NOBODY.to_string();
-            argv.extend(["setpriv".to_owned(), format!("--reuid={nobody}"), format!("--regid={nobody}")]);
-            argv.extend(["--clear-groups", "--pdeathsig=keep"].map(String::from));
+        let program = self.bin.join(program).display().to_string();
+        self.as_user(
+            std::iter::once(program).chain(arguments.iter().map(|text| (*text).to_owned())).collect(),
+        )
+    }
+
+    /// A command line as that user. `pdeathsig`: the kernel forgets that it is to end a process with its parent when the
+    /// user changes, unless it is told again.
+    pub(super) fn as_user(&self, command: Vec<String>) -> Vec<String> {
+        if !is_root() {
+            return command;
         }
-        argv.push(self.bin.join(program).display().to_string());
-        argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
+        let mut argv = vec!["setpriv".to_owned(), user, group];
+        argv.extend(["--clear-groups", "--pdeathsig=keep"].map(String::from));
+        argv.extend(command);
         argv
     }
 

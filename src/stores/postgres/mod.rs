@@ -11,12 +11,14 @@
 //! | `fence` | closing, and opening again where it is |
 //! | `standby` | receiving nothing more, and how far it is |
 //! | `promote` | promotion, a verified write, opening |
+//! | `follow` | an old primary becomes a standby, by the agent beside it |
 //!
 //! What each can and cannot keep out was measured: docs/stores.md.
 
 pub mod credentials;
 mod failure;
 mod fence;
+mod follow;
 mod link;
 mod promote;
 mod read;
@@ -33,6 +35,8 @@ pub use credentials::Credentials;
 pub use promote::PostgresSession;
 
 use self::link::{Link, Target};
+use super::agent::client::Agent;
+use super::agent::{Action, Order, Source};
 use super::{Ballot, CaughtUp, Fence, Fenced, Frozen, Position, Reading, Store, StoreError, Verified};
 use crate::api::Problem;
 use crate::api::store::Postgres as Spec;
@@ -47,6 +51,11 @@ pub struct Postgres {
     source: String,
     /// By which name each site's server asks for replication.
     names: BTreeMap<String, String>,
+    /// Where each site's server is.
+    servers: BTreeMap<String, (String, u16)>,
+    /// The site of this server.
+    site: String,
+    agent: Option<Agent>,
 }
 
 impl Postgres {
@@ -89,6 +98,13 @@ impl Postgres {
             roles: spec.roles.clone(),
             source: source.to_owned(),
             names: spec.sites.keys().map(|site| (site.clone(), name(site))).collect(),
+            servers: spec
+                .sites
+                .iter()
+                .map(|(site, server)| (site.clone(), (server.host.clone(), server.port())))
+                .collect(),
+            site: site.to_owned(),
+            agent: None,
         })
     }
 
@@ -96,6 +112,23 @@ impl Postgres {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.target.deadline = deadline;
         self
+    }
+
+    /// The same with the agent beside the server.
+    pub fn with_agent(mut self, agent: Agent) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
+    /// Stops the server, which is fenced, so that it can follow the new primary without rewinding. It may be asked again:
+    /// done is success.
+    ///
+    /// # Errors
+    /// If there is no agent, it refuses, or it is not done yet.
+    pub async fn shut_down(&self, ballot: Ballot) -> Result<(), StoreError> {
+        let agent = self.agent.as_ref().ok_or_else(|| follow::without_agent(&self.site))?;
+        let id = format!("shutdown-{ballot}");
+        follow::ordered(agent, Order { id, ballot, action: Action::Shutdown }, &self.source).await
     }
 
     async fn link(&self) -> Result<Link, StoreError> {
@@ -168,14 +201,15 @@ impl Store for Postgres {
         promote::protect(&self.link().await?, epoch, name).await
     }
 
-    async fn follow(&self, _epoch: Ballot, site: &str) -> Result<(), StoreError> {
-        Err(StoreError::Unsupported {
-            message: "SQL can neither stop a server nor rewind it nor have it follow another".to_owned(),
-            remedy: format!(
-                "at this server, as the user that runs it: pg_ctl -D DATA stop -m fast; pg_rewind -D DATA -R \
-                 --source-server='host={site} …' (or pg_basebackup -R into an empty folder); touch DATA/standby.signal; \
-                 pg_ctl -D DATA start"
-            ),
-        })
+    async fn follow(&self, epoch: Ballot, site: &str) -> Result<(), StoreError> {
+        let agent = self.agent.as_ref().ok_or_else(|| follow::without_agent(site))?;
+        let (host, port) = self.servers.get(site).cloned().ok_or_else(|| {
+            let field = format!("{}.sites", self.source);
+            let message = format!("{field} names no server at the site {site}");
+            let remedy = format!("add {site}: {{host: …, credentials: …}} to {field}");
+            StoreError::Problem(Box::new(Problem::error(field, message, remedy)))
+        })?;
+        let application_name = self.names.get(&self.site).unwrap_or(&self.site).clone();
+        follow::follow(agent, epoch, Source { host, port, application_name }, &self.source).await
     }
 }
