@@ -1,16 +1,18 @@
 //! What the API server takes and what it refuses: the definitions themselves, every example, and
 //! the invalid objects of `tests/goldens/invalid/` (FinServices), `tests/goldens/invalid-canary/`
-//! (CanaryRollouts and Actions) and `tests/goldens/invalid-site/` (CloudClusters), each with the
-//! message that it is answered with.
+//! (CanaryRollouts and Actions), `tests/goldens/invalid-site/` (CloudClusters) and
+//! `tests/goldens/invalid-group/` (FailoverGroups and Authorities), each with the message that it is
+//! answered with.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use banyan::sandbox::{install, pair};
 use expect_test::expect_file;
-use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
+use kube::{Client, Config};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -27,6 +29,19 @@ async fn client() -> Client {
     };
     INSTALLED.get_or_init(install).await;
     client
+}
+
+/// The same under the name of the operator, for what the chart lets nobody else write.
+async fn as_operator() -> Client {
+    client().await;
+    let text = pair().await.expect("a pair of clouds").gcp.kubeconfig().expect("a kubeconfig");
+    let mut kubeconfig: Kubeconfig = serde_norway::from_str(&text).expect("a kubeconfig");
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|user| user.auth_info.as_mut()) {
+        user.impersonate = Some("system:serviceaccount:banyan-system:banyan".to_owned());
+        user.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+    }
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a configuration")).expect("a client")
 }
 
 /// The YAML files of a folder of the repository, in order.
@@ -165,6 +180,16 @@ fn every_rule_has_a_case() {
         let left = untried(kind, "tests/goldens/invalid-canary");
         assert!(left.iter().all(changes) && left.len() == 1, "{kind}: {left:?}");
     }
+    // What is left is about changes, and tried by `what_a_group_and_its_authority_were_stays`.
+    let left = untried("FailoverGroup", "tests/goldens/invalid-group");
+    assert!(
+        left.iter().all(|message| message.contains("can only be added to")) && left.len() == 1,
+        "{left:?}"
+    );
+    let left = untried("Authority", "tests/goldens/invalid-group");
+    let changes = ["must not fall", "keeps", "stays", "not opened again"];
+    let is_change = |message: &String| changes.iter().any(|words| message.contains(words));
+    assert!(left.iter().all(is_change) && left.len() == 8, "{left:?}");
 }
 
 #[tokio::test]
@@ -193,6 +218,80 @@ async fn every_invalid_site_is_refused_with_its_message() {
             Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
         }
     }
+}
+
+#[tokio::test]
+async fn every_invalid_group_is_refused_with_its_message() {
+    let client = client().await;
+    let cases = files("tests/goldens/invalid-group");
+    assert!(cases.len() >= 70, "only {} invalid FailoverGroups and Authorities", cases.len());
+    for path in cases {
+        let [object] = objects(&path).try_into().expect("one object in each file");
+        match create(&client, &object).await {
+            Ok(_) => panic!("{} is accepted", path.display()),
+            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
+        }
+    }
+}
+
+/// An epoch never falls, and an ended claim stays ended, whoever writes.
+#[tokio::test]
+async fn what_a_group_and_its_authority_were_stays() {
+    let client = as_operator().await;
+    let params = PatchParams::apply("crd-test").validation_strict();
+    let object = |kind: &str, spec: Value| {
+        serde_json::json!({"apiVersion": "banyan.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "stays", "namespace": "default"}, "spec": spec})
+    };
+    let services = serde_json::json!({"namespaces": ["pay"]});
+    let group =
+        |sites: &[&str]| object("FailoverGroup", serde_json::json!({"sites": sites, "services": services}));
+    let groups = api(&client, &group(&["a", "b"])).await.expect("a kind");
+    let put = async |api: &Api<DynamicObject>, object: &Value| {
+        api.patch("stays", &params.clone().force(), &Patch::Apply(object)).await
+    };
+    put(&groups, &group(&["a", "b"])).await.expect("the first is taken");
+    let error = put(&groups, &group(&["b", "a"])).await.expect_err("the places stay").to_string();
+    assert!(error.contains("sites can only be added to"), "{error}");
+    put(&groups, &group(&["a", "b", "c"])).await.expect("one is added at the end");
+    groups.delete("stays", &Default::default()).await.expect("deleted");
+
+    let claim = |ballot: i64, state: &str| serde_json::json!([{"site": "b", "ballot": ballot, "follows": 16, "state": state}]);
+    let authority = |change: Value| {
+        let mut spec = serde_json::json!({"epoch": 16, "follows": 0, "holders": ["a"], "promoted": 16,
+            "claims": claim(33, "Withdrawn"), "withdrawn": [32]});
+        for (key, value) in change.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        object("Authority", spec)
+    };
+    let first = authority(serde_json::json!({}));
+    let authorities = api(&client, &first).await.expect("a kind");
+    put(&authorities, &first).await.expect("the first is taken");
+    let refused = [
+        (serde_json::json!({"epoch": 15}), "epoch must not fall"),
+        (serde_json::json!({"holders": ["b"]}), "the same epoch keeps its holders"),
+        (serde_json::json!({"follows": 1}), "the same epoch keeps what it follows"),
+        (serde_json::json!({"promoted": 0}), "promoted must not fall"),
+        (serde_json::json!({"claims": []}), "a slot of claims stays"),
+        (serde_json::json!({"claims": claim(17, "Open")}), "its ballot must not fall"),
+        (serde_json::json!({"claims": claim(33, "Open")}), "an ended claim stays ended"),
+        (serde_json::json!({"withdrawn": []}), "withdrawn keeps each ballot"),
+    ];
+    for (change, words) in refused {
+        let error = put(&authorities, &authority(change)).await.expect_err(words).to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let committing = authority(serde_json::json!({"claims": claim(49, "Committing")}));
+    put(&authorities, &committing).await.expect("a greater claim");
+    let error = put(&authorities, &authority(serde_json::json!({"claims": claim(49, "Open")}))).await;
+    let error = error.expect_err("it goes on").to_string();
+    assert!(error.contains("is not opened again"), "{error}");
+    let next = serde_json::json!({"epoch": 49, "follows": 16, "holders": ["b"], "claims": claim(49, "Committing"), "withdrawn": []});
+    put(&authorities, &authority(next))
+        .await
+        .expect("a greater epoch has other holders, and forgets what is older");
+    authorities.delete("stays", &Default::default()).await.expect("deleted");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod children;
 mod cloud;
 mod cnpg;
 mod crd;
+mod failover;
 mod finservice;
 mod lease;
 mod moto;

@@ -35,7 +35,7 @@ const LIFE: Duration = Duration::from_secs(8);
 /// For how long an API server remembers whom a token belonged to (10 s, which cannot be changed), and some more.
 const REMEMBERED: Duration = Duration::from_secs(11);
 
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask().await {
@@ -151,14 +151,14 @@ async fn tokens_of_seconds_are_renewed_hundreds_of_times_and_refused_once_they_h
 }
 
 /// A pair of its own, with the operator of each as a process.
-struct Two {
-    pair: Pair,
-    operators: Vec<Operator>,
+pub struct Two {
+    pub pair: Pair,
+    pub operators: Vec<Operator>,
     planted: Vec<String>,
 }
 
 impl Two {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let manifests = Payload::embedded().unwrap().manifests;
         let install = Install { optional_apis: false, manifests };
         let pair =

@@ -1,0 +1,426 @@
+//! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use banyan::api::failovergroup::{Check, CheckState};
+use banyan::api::{Authority, FailoverGroup, FinService};
+use banyan::sandbox::Part;
+use banyan::sandbox::ends::objects::{Maker, Objects};
+use banyan::sandbox::install;
+use banyan::sandbox::postgres::{OPERATOR, PostgresPair, PostgresPairOptions};
+use banyan::sandbox::process::Signal;
+use banyan::terminal::progress::Progress;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::peers::{Two, until};
+
+const GROUP: &str = "payments";
+const NAMESPACE: &str = "pay";
+const AWS: usize = 0;
+const GCP: usize = 1;
+
+/// Two clouds, a platform on both, a database between them.
+struct Stage {
+    two: Two,
+    postgres: PostgresPair,
+    witness: Objects,
+    names: [String; 2],
+}
+
+fn service(name: &str, more: Value) -> Value {
+    let mut spec = json!({
+        "owner": "team", "image": "registry.example/pay/app:1", "ports": [{"name": "http", "port": 8080}],
+        "scale": {"replicas": 2}, "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+        "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+}
+
+impl Stage {
+    async fn start() -> Option<Self> {
+        let two = Two::start().await;
+        let names = [two.pair.aws.name().to_owned(), two.pair.gcp.name().to_owned()];
+        let options = PostgresPairOptions { dir: two.pair.dir().join("postgres"), sites: names.clone() };
+        let postgres = PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
+        let postgres = match postgres {
+            Ok(postgres) => postgres,
+            Err(error) if std::env::var_os("CI").is_none() => {
+                eprintln!("skipped: {error}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let witness = Objects::serve(Maker::S3, "witness", "banyan", 100).await.expect("a witness");
+        let stage = Self { two, postgres, witness, names };
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
+        let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
+        let mut consumer = placement.clone();
+        consumer
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({"traffic": "Pulled", "ports": []}).as_object().unwrap().clone());
+        let secret = |name: &str, data: Value| {
+            json!({"apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "namespace": "banyan-system"}, "stringData": data})
+        };
+        let objects = [
+            namespace,
+            secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
+            secret(
+                "witness",
+                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": "planted-in-the-witness"}),
+            ),
+            service("ledger", placement),
+            service("consumer", consumer),
+        ];
+        for place in [AWS, GCP] {
+            install::apply(&stage.admin(place), &objects).await.expect("objects are taken");
+        }
+        for place in [AWS, GCP] {
+            until("the platform is Ready", async || {
+                let all: Api<FinService> = Api::namespaced(stage.admin(place), NAMESPACE);
+                let all = all.list(&ListParams::default()).await.ok()?;
+                let ready = |service: &FinService| {
+                    let conditions = service.status.iter().flat_map(|status| &status.conditions);
+                    conditions
+                        .into_iter()
+                        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                };
+                (all.items.len() == 2 && all.items.iter().all(ready)).then_some(())
+            })
+            .await;
+        }
+        Some(stage)
+    }
+
+    fn admin(&self, place: usize) -> Client {
+        self.two.pair.clouds()[place].client_admin().unwrap()
+    }
+
+    /// The group as the site of that place has it: the servers of the database are named as they are reached from there.
+    fn group(&self, place: usize, initial: bool) -> Value {
+        let mut spec = json!({
+            "sites": self.names,
+            "services": {"namespaces": [NAMESPACE]},
+            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": self.postgres.spec(place, "ledger-db")}],
+            "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
+                "credentials": {"secretRef": {"name": "witness"}}}},
+            "capacity": {"minimumPercent": 50},
+        });
+        if initial {
+            spec["initialSite"] = json!(self.names[AWS]);
+        }
+        json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FailoverGroup",
+            "metadata": {"name": GROUP, "namespace": "banyan-system"}, "spec": spec})
+    }
+
+    async fn apply(&self, initial: bool) {
+        for place in [AWS, GCP] {
+            install::apply(&self.admin(place), &[self.group(place, initial)])
+                .await
+                .expect("the group is taken");
+        }
+    }
+
+    async fn status(&self, place: usize) -> Option<FailoverGroup> {
+        let api: Api<FailoverGroup> = Api::namespaced(self.admin(place), "banyan-system");
+        let group = api.get(GROUP).await.ok()?;
+        let newest = group.status.as_ref()?.observed_generation == group.metadata.generation;
+        newest.then_some(group)
+    }
+
+    /// Waits until the group stands so at a site.
+    async fn told<T>(&self, place: usize, what: &str, found: impl Fn(&FailoverGroup) -> Option<T>) -> T {
+        let last = std::cell::RefCell::new(None);
+        let waited = until(what, async || {
+            let group = self.status(place).await?;
+            let is = found(&group);
+            *last.borrow_mut() = group.status;
+            is
+        });
+        let waited = tokio::time::timeout(Duration::from_secs(200), waited).await;
+        waited.unwrap_or_else(|_| panic!("{what} at {place}: {:#?}", last.borrow()))
+    }
+
+    /// Pods of the platform at a site: their UIDs, by service.
+    async fn pods(&self, place: usize) -> BTreeMap<String, Vec<String>> {
+        let api: Api<Pod> = Api::namespaced(self.admin(place), NAMESPACE);
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for pod in api.list(&ListParams::default()).await.expect("pods").items {
+            if pod.metadata.deletion_timestamp.is_none() {
+                let service = pod.labels().get("banyan.dev/service").cloned().unwrap_or_default();
+                found.entry(service).or_default().push(pod.uid().unwrap_or_default());
+            }
+        }
+        found.values_mut().for_each(|pods| pods.sort());
+        found
+    }
+
+    async fn authority(&self, place: usize) -> Option<Authority> {
+        let api: Api<Authority> = Api::namespaced(self.admin(place), "banyan-system");
+        api.get_opt(GROUP).await.expect("an answer")
+    }
+}
+
+fn state(group: &FailoverGroup) -> Option<&str> {
+    group.status.as_ref()?.authority.as_ref().map(|authority| authority.state.as_str())
+}
+
+fn check<'a>(group: &'a FailoverGroup, name: &str) -> Option<&'a Check> {
+    group.status.as_ref()?.checks.iter().find(|check| check.name == name)
+}
+
+fn is_ready(group: &FailoverGroup) -> Option<()> {
+    let conditions = group.status.iter().flat_map(|status| &status.conditions);
+    let ready =
+        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready.then_some(())
+}
+
+fn job(name: &str, scheduled: Option<&str>) -> Job {
+    let mut job = json!({"metadata": {"name": name}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "registry.example/a:1"}]}}}});
+    if let Some(at) = scheduled {
+        job["metadata"]["annotations"] = json!({"batch.kubernetes.io/cronjob-scheduled-timestamp": at});
+    }
+    serde_json::from_value(job).unwrap()
+}
+
+/// The command that on-call types, in that cloud.
+fn ready_command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
+    let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
+    std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+    let output =
+        command.args(["failover", "ready"]).args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test]
+async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it_could_take_over() {
+    let Some(stage) = Stage::start().await else { return };
+    let before = [stage.pods(AWS).await, stage.pods(GCP).await];
+    let writer = stage.postgres.client(1);
+
+    // Nobody has authority: nothing is stopped, nothing changes.
+    stage.apply(false).await;
+    for place in [AWS, GCP] {
+        let why = stage
+            .told(place, "it is told that nobody has authority", |group| {
+                let found = check(group, "authority").filter(|check| check.state == CheckState::Failed)?;
+                Some(found.message.clone())
+            })
+            .await;
+        assert!(why.contains("nobody ever had authority"), "{why}");
+        assert_eq!(stage.pods(place).await, before[place], "no pod is touched");
+    }
+    assert!(stage.witness.keys().iter().all(|key| !key.contains("after/")), "nothing is decided");
+
+    // The initial site takes it, once all were read and know of none.
+    stage.apply(true).await;
+    stage.told(AWS, "AWS has authority", |group| (state(group) == Some("Held")).then_some(())).await;
+    stage
+        .told(GCP, "Google's cloud stands by", |group| (state(group) == Some("Standby")).then_some(()))
+        .await;
+    let here = stage.authority(AWS).await.expect("an Authority").spec;
+    let there = stage.authority(GCP).await.expect("an Authority").spec;
+    assert_eq!((here.epoch, here.follows, here.promoted), (16, 0, Some(16)));
+    assert_eq!(here.holders, [stage.names[AWS].clone()]);
+    assert_eq!((there.epoch, &there.holders, there.promoted), (16, &here.holders, None));
+    let decided = stage.witness.keys().into_iter().filter(|key| key.ends_with("after/0")).count();
+    assert_eq!(decided, 1, "{:?}", stage.witness.keys());
+    assert_eq!(stage.pods(AWS).await, before[AWS], "no pod of the active site is touched");
+    until("consumers of the standby have ended, and nothing else", async || {
+        let now = stage.pods(GCP).await;
+        (now.get("ledger") == before[GCP].get("ledger") && !now.contains_key("consumer")).then_some(())
+    })
+    .await;
+
+    // What stands by could take over, and says so on the command line.
+    stage.told(GCP, "a failover could be ordered", is_ready).await;
+    let (code, text) = ready_command(&stage, GCP, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("payments  True"), "{text}");
+    let (code, text) = ready_command(&stage, GCP, &[GROUP, "--output", "json"]);
+    let group: FailoverGroup = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(code, Some(0));
+    assert!(group.status.expect("a status").plan.is_some_and(|plan| plan.steps.len() == 6));
+
+    jobs_run_where_authority_is(&stage).await;
+    authorities_are_written_by_operators_alone(&stage).await;
+    at_rest_nothing_is_written(&stage).await;
+    what_breaks_is_told_and_told_again_when_it_is_well(&stage).await;
+    the_authority_deployment_answers_alone(&stage).await;
+
+    let tally = writer.tally();
+    writer.stop();
+    assert!(tally.acknowledged > 0 && tally.failed == 0, "no session was ended: {tally:?}");
+    a_group_that_is_gone_releases_its_authority(&stage).await;
+    stage.two.pair.stop().await.unwrap();
+}
+
+async fn jobs_run_where_authority_is(stage: &Stage) {
+    let jobs = |place: usize| Api::<Job>::namespaced(stage.admin(place), NAMESPACE);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let refused = until("the policy is in force", async || {
+        jobs(GCP).create(&dry, &job("settlement", None)).await.err().map(|error| error.to_string())
+    })
+    .await;
+    assert!(refused.contains("has no authority over FailoverGroup payments"), "{refused}");
+    jobs(AWS).create(&dry, &job("settlement", Some("2026-01-01T00:00:00Z"))).await.expect("it may run");
+    for (place, expected) in [(AWS, "true"), (GCP, "false")] {
+        let maps: Api<ConfigMap> = Api::namespaced(stage.admin(place), NAMESPACE);
+        let map =
+            until("applications are told", async || maps.get_opt("banyan-authority-payments").await.ok()?)
+                .await;
+        let data = map.data.unwrap_or_default();
+        assert_eq!((data["authority"].as_str(), data["epoch"].as_str()), (expected, "16"), "{data:?}");
+    }
+}
+
+async fn authorities_are_written_by_operators_alone(stage: &Stage) {
+    let api: Api<Authority> = Api::namespaced(stage.admin(GCP), "banyan-system");
+    let patch = json!({"spec": {"epoch": 99, "holders": [stage.names[GCP]]}});
+    let error =
+        api.patch(GROUP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap_err().to_string();
+    assert!(error.contains("operators alone write Authorities"), "{error}");
+    let error = api.delete(GROUP, &DeleteParams::default()).await.unwrap_err().to_string();
+    assert!(error.contains("delete the FailoverGroup first"), "{error}");
+}
+
+async fn at_rest_nothing_is_written(stage: &Stage) {
+    let versions = async || {
+        let mut all = Vec::new();
+        for place in [AWS, GCP] {
+            let group = stage.status(place).await.expect("a group").resource_version();
+            all.push((group, stage.authority(place).await.expect("one").resource_version()));
+        }
+        all
+    };
+    // What is measured for the first time settles within a round of each source.
+    let mut before = versions().await;
+    until("it has settled", async || {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let now = versions().await;
+        let same = now == before;
+        before = now;
+        same.then_some(())
+    })
+    .await;
+}
+
+async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
+    let failed = |name: &'static str, words: &'static str| {
+        move |group: &FailoverGroup| {
+            let found = check(group, name).filter(|found| found.state < CheckState::Warning)?;
+            (found.message.contains(words) && is_ready(group).is_none()).then_some(())
+        }
+    };
+    // The witness.
+    stage.witness.end.desk.always(|_| true, banyan::sandbox::ends::server::Fault::status(503));
+    stage.told(GCP, "the witness is away", failed("witness", "the witness cannot be")).await;
+    let (code, text) = ready_command(stage, GCP, &[GROUP]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("the witness cannot be read"), "{text}");
+    stage.witness.end.desk.behave();
+    stage.told(GCP, "the witness is back", is_ready).await;
+
+    // The way between the servers of the database.
+    stage.postgres.doors.iter().for_each(|door| door.cut());
+    stage.postgres.doors.iter().for_each(|door| door.silence());
+    stage
+        .told(GCP, "the standby receives nothing", |group| {
+            let broken =
+                |check: &&Check| check.name.contains("ledger-db") && check.state < CheckState::Warning;
+            group.status.as_ref()?.checks.iter().find(broken).map(|_| ())
+        })
+        .await;
+    stage.postgres.doors.iter().for_each(|door| door.heal());
+    stage.told(GCP, "the standby follows again", is_ready).await;
+
+    // A service that is well at one site only.
+    let services: Api<FinService> = Api::namespaced(stage.admin(GCP), NAMESPACE);
+    let extra = service("extra", json!({}));
+    install::apply(&stage.admin(GCP), &[extra]).await.unwrap();
+    stage
+        .told(
+            GCP,
+            "a service is at one site only",
+            failed("releases at aws-us-east-1", "pay/extra only here"),
+        )
+        .await;
+    services.delete("extra", &DeleteParams::default()).await.unwrap();
+    stage.told(GCP, "both sites have the same again", is_ready).await;
+}
+
+async fn the_authority_deployment_answers_alone(stage: &Stage) {
+    let mut servers = Vec::new();
+    for place in [AWS, GCP] {
+        let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-authority-{place}"));
+        std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("127.0.0.1:{port}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+        command.args(["authority", "--site", &stage.names[place], "--listen", &listen, "--kubeconfig"]);
+        servers.push((Ended(command.arg(kubeconfig).spawn().unwrap()), format!("http://{listen}")));
+    }
+    let ask = async |place: usize, path: &str| {
+        let answer = reqwest::get(format!("{}{path}", servers[place].1)).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    };
+    let says = async |place: usize, code: u16| {
+        until("it says who has authority", async || {
+            ask(place, "/authority/payments").await.filter(|(status, _)| *status == code)
+        })
+        .await
+        .1
+    };
+    assert!(says(AWS, 200).await.contains("this site has authority in epoch 16"));
+    assert!(says(GCP, 503).await.contains("aws-us-east-1 has authority in epoch 16"));
+    assert_eq!(ask(AWS, "/authority/other").await.map(|(status, _)| status), Some(404));
+
+    // Operator and API server of the active site are away: the answer stands, each time.
+    stage.two.operators[AWS].signal(Signal::Stop).unwrap();
+    stage.two.pair.aws.signal(Part::ApiServer, Signal::Stop).unwrap();
+    for _ in 0..50 {
+        let (status, text) = ask(AWS, "/authority/payments").await.expect("an answer");
+        assert_eq!(status, 200, "{text}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stage.two.pair.aws.signal(Part::ApiServer, Signal::Cont).unwrap();
+    stage.two.operators[AWS].signal(Signal::Cont).unwrap();
+}
+
+/// A process that ends with this.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn a_group_that_is_gone_releases_its_authority(stage: &Stage) {
+    let groups: Api<FailoverGroup> = Api::namespaced(stage.admin(GCP), "banyan-system");
+    groups.delete(GROUP, &DeleteParams::default()).await.expect("deleted");
+    let api: Api<Authority> = Api::namespaced(stage.admin(GCP), "banyan-system");
+    until("the Authority may be deleted", async || api.delete(GROUP, &DeleteParams::default()).await.ok())
+        .await;
+    let jobs: Api<Job> = Api::namespaced(stage.admin(GCP), NAMESPACE);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("Jobs are taken again", async || jobs.create(&dry, &job("settlement", None)).await.ok()).await;
+    let maps: Api<ConfigMap> = Api::namespaced(stage.admin(GCP), NAMESPACE);
+    until("applications are told nothing more", async || {
+        maps.get_opt("banyan-authority-payments").await.ok()?.is_none().then_some(())
+    })
+    .await;
+}
