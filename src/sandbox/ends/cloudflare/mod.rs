@@ -186,7 +186,7 @@ async fn check(shared: Arc<Shared>, prober: Prober) {
                 .ask(&address, &text(&monitor["path"]), monitor["header"]["Host"][0].as_str())
                 .await
             {
-                Ok(code) if monitor["expected_codes"] == code.to_string() => Ok(()),
+                Ok(code) if text(&monitor["expected_codes"]) == code.to_string() => Ok(()),
                 Ok(code) if monitor["expected_codes"] == "2xx" && (200..300).contains(&code) => Ok(()),
                 Ok(_) => Err("Response code mismatch error".to_owned()),
                 Err(reason) => Err(reason),
