@@ -109,7 +109,7 @@ impl Credentials {
         let get = |key: &str| -> Result<Option<String>, Problem> {
             let Some(ByteString(bytes)) = data.get(key) else { return Ok(None) };
             match std::str::from_utf8(bytes).map(str::trim) {
-                Ok(text) if text.is_empty() => Ok(None),
+                Ok("") => Ok(None),
                 Ok(text) if text.contains(['\n', '\r', '\0']) && key != GOOGLE_KEY => Err(of(
                     name,
                     format!("{key} has more than one line"),

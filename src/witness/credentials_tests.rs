@@ -48,7 +48,8 @@ fn a_secret_is_read_as_the_makers_tools_read_it() {
 
 #[test]
 fn what_is_missing_or_wrong_is_named_and_not_quoted() {
-    let cases: [(Ground, &[(&str, &str)], &str); 9] = [
+    type Values<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Ground, Values<'_>, &str); 9] = [
         (s3(), &[], "AWS_ACCESS_KEY_ID is missing"),
         (s3(), &[("AWS_ACCESS_KEY_ID", "planted")], "AWS_SECRET_ACCESS_KEY is missing"),
         (

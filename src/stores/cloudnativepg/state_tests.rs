@@ -81,7 +81,8 @@ fn what_is_not_prepared_is_named_with_the_field_to_set() {
             .map(|problem| format!("{}; {}", problem.message, problem.remedy))
             .collect::<Vec<_>>()
     };
-    let cases: [(fn(&mut Value), &str); 6] = [
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 6] = [
         (|value| value["spec"]["replica"] = Value::Null, "replicated to nobody"),
         (|value| value["spec"]["replica"]["enabled"] = json!(false), "spec.replica.enabled"),
         (|value| value["spec"]["replica"]["source"] = json!(""), "does not say who is primary"),

@@ -63,7 +63,7 @@ fn the_token_is_kept_the_moment_it_is_seen_and_the_fence_is_put_back() {
         value["status"]["switchReplicaClusterStatus"] = json!({"inProgress": true});
     });
     let kept = format!("banyan.dev/demotion-token=\"{}\"", ours());
-    assert_eq!(shown(&fence(&seen, &state(&seen), ORDER).expect("changes")), [kept.clone()]);
+    assert_eq!(shown(&fence(&seen, &state(&seen), ORDER).expect("changes")), [kept]);
     // CloudNativePG has ended the demotion, and taken the fence away.
     let unfenced = closing(|value| {
         value["metadata"]["annotations"][FENCED] = json!("[]");

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::get;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::api::store::MirrorMetrics;
@@ -17,7 +19,29 @@ const IDENTITY: &str = "org.apache.kafka.connect.mirror.IdentityReplicationPolic
 /// MirrorMaker's page and the API server that has its object, played.
 struct Played {
     page: Arc<Mutex<String>>,
+    object: Arc<Mutex<Value>>,
     end: Served,
+}
+
+/// What an API server does with a JSON patch of the version that it has; 409 for another one.
+async fn patched(object: Arc<Mutex<Value>>, body: Bytes) -> (StatusCode, String) {
+    let changes: Vec<Value> = serde_json::from_slice(&body).expect("a JSON patch");
+    let mut object = lock(&object);
+    for change in &changes {
+        let path = change["path"].as_str().expect("a path");
+        if path == "/metadata/resourceVersion" {
+            if object["metadata"]["resourceVersion"] != change["value"] {
+                return (StatusCode::CONFLICT, "{}".to_owned());
+            }
+            continue;
+        }
+        let (parent, name) = path.rsplit_once('/').expect("a path");
+        object.pointer_mut(parent).expect("a parent")[name.replace("~1", "/")] = change["value"].clone();
+    }
+    let version: u64 =
+        object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).expect("one");
+    object["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+    (StatusCode::OK, object.to_string())
 }
 
 async fn played() -> Played {
@@ -32,14 +56,17 @@ async fn played() -> Played {
             "checkpointConnector": {"config": {"replication.policy.class": IDENTITY, "sync.group.offsets.enabled": true}},
         }]},
     });
+    let object = Arc::new(Mutex::new(object));
+    let (read, written) = (Arc::clone(&object), Arc::clone(&object));
     let routes = Router::new()
         .route("/metrics", get(async |State(page): State<Arc<Mutex<String>>>| lock(&page).clone()))
         .route(
             "/apis/kafka.strimzi.io/v1/namespaces/kafka/kafkamirrormaker2s/mirror",
-            get(async move || object.to_string()),
+            get(async move || lock(&read).to_string())
+                .patch(async move |body: Bytes| patched(Arc::clone(&written), body).await),
         )
         .with_state(Arc::clone(&page));
-    Played { page, end: serve(routes).await.expect("a server") }
+    Played { page, object, end: serve(routes).await.expect("a server") }
 }
 
 impl Played {
@@ -144,5 +171,31 @@ async fn every_fault_of_the_api_server_is_told() {
         assert!(right, "{fault:?}: {error:?}");
         let asked = played.end.desk.take().into_iter().filter(|asked| asked.path != "/metrics").count();
         assert_eq!(asked, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_fault_of_a_write_ends_right_and_nothing_is_done_twice() {
+    for fault in Fault::all() {
+        let played = played().await;
+        let mirror = played.mirror(if fault == Fault::Silence { SHORT } else { LONG });
+        let is_patch =
+            |asked: &crate::sandbox::ends::server::Asked| asked.method == axum::http::Method::PATCH;
+        played.end.desk.next(is_patch, [fault.clone()]);
+        let error = mirror.freeze(33).await.expect_err("a fault");
+        let StoreError::Remote(remote) = &error else { panic!("{fault:?}: {error:?}") };
+        let done = matches!(fault, Fault::HalfAnswer | Fault::AnswerLost);
+        let version = async || lock(&played.object)["metadata"]["resourceVersion"].clone();
+        assert_eq!(version().await, if done { json!("2") } else { json!("1") }, "{fault:?}");
+        assert!(!done || remote.may_be_done(), "{fault:?}: {error:?}");
+        // Asked for again, it reads first: it is written once, and has not stopped yet, since nobody plays Strimzi.
+        let again = played.mirror(LONG).freeze(33).await;
+        assert!(matches!(again, Err(StoreError::NotYet { .. })), "{fault:?}: {again:?}");
+        assert_eq!(version().await, json!("2"), "{fault:?}");
+        let object = lock(&played.object).clone();
+        assert_eq!(object["spec"]["mirrors"][0]["sourceConnector"]["state"], "paused");
+        assert_eq!(object["metadata"]["annotations"]["banyan.dev/ballot"], "33");
+        let patches = played.end.desk.take().iter().filter(|asked| is_patch(asked)).count();
+        assert_eq!(patches, if done { 1 } else { 2 }, "{fault:?}");
     }
 }

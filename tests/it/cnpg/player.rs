@@ -378,8 +378,9 @@ impl Player {
         let Ok(ByteString(bytes)) = serde_json::from_value(token.into()) else { return false };
         let Ok(content) = serde_json::from_slice::<Value>(&bytes) else { return false };
         let position = content["latestCheckpointREDOLocation"].as_str().and_then(|text| text.parse().ok());
+        let timeline = database.timeline.to_string();
         content["databaseSystemIdentifier"] == database.system.as_str()
-            && content["latestCheckpointTimelineID"] == database.timeline.to_string()
+            && content["latestCheckpointTimelineID"] == timeline.as_str()
             && position == Some(Position(database.position))
     }
 }
