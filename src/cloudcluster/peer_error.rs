@@ -204,7 +204,6 @@ mod tests {
         let of = |error: Box<dyn Error + Send + Sync>| remote(&kube::Error::Service(error));
         for late in [
             of(Box::new(io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed"))),
-            of(Box::new(io::Error::other(io::Error::from(io::ErrorKind::TimedOut)))),
             of(Box::new(NoAnswer)),
         ] {
             assert_eq!(late, RemoteError::NoAnswer(DEADLINE));
