@@ -291,7 +291,7 @@ impl Access {
     }
 }
 
-/// The nodes of a site. The amounts are rounded, and follow only what moves by more than a twentieth of what there is.
+/// The nodes of a site. The amounts are rounded, and follow only what moves by more than a tenth of what was said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesStatus {

@@ -1,9 +1,11 @@
 //! Why a peer says nothing, in words that stay the same while the reason does.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::error::Elapsed;
 
 use crate::api::Problem;
 use crate::api::cloudcluster::WayKind;
@@ -175,7 +177,10 @@ pub struct NoToken;
 pub fn remote(error: &kube::Error) -> RemoteError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.is::<NoAnswer>() {
+        // A connection that is not made in time fails by a clock of its own, which is as long as ours.
+        let is_late =
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if is_late || error.is::<NoAnswer>() || error.is::<Elapsed>() {
             return RemoteError::NoAnswer(DEADLINE);
         }
         if error.is::<NoToken>() {
@@ -187,5 +192,24 @@ pub fn remote(error: &kube::Error) -> RemoteError {
         kube::Error::Api(status) => RemoteError::of_status(status.code, &HeaderMap::new(), &status.message),
         kube::Error::SerdeError(error) => RemoteError::Unreadable(error.to_string()),
         error => RemoteError::of_connection(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_it_is_late_it_is_no_answer() {
+        let of = |error: Box<dyn Error + Send + Sync>| remote(&kube::Error::Service(error));
+        for late in [
+            of(Box::new(io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed"))),
+            of(Box::new(NoAnswer)),
+        ] {
+            assert_eq!(late, RemoteError::NoAnswer(DEADLINE));
+        }
+        assert_eq!(of(Box::new(NoToken)), RemoteError::Unauthorized, "nobody was asked, so nobody is silent");
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(of(Box::new(refused)), RemoteError::NobodyListens);
     }
 }

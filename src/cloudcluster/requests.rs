@@ -141,10 +141,9 @@ pub fn requested(spec: &PodSpec) -> Sum {
 }
 
 /// What the status says of nodes, over what it has said: amounts stay as they are until they have moved by more than a
-/// twentieth of what there is, so that the coming and going of pods writes nothing.
+/// tenth of what was said, and a two-hundredth of what there is, so that the coming and going of pods writes nothing.
 pub fn said(view: &NodesView, old: Option<&NodesStatus>) -> NodesStatus {
-    let step = |there: i64| there / 20;
-    let (cpu, memory) = (step(view.allocatable.cpu), step(view.allocatable.memory));
+    let (cpu, memory) = (view.allocatable.cpu / 200, view.allocatable.memory / 200);
     let amounts = |now: &Amount, old: Option<&Amounts>| Amounts {
         cpu: settled(now.cpu, old.map(|old| old.cpu.as_str()), 1, cpu, cores),
         memory: settled(now.memory, old.map(|old| old.memory.as_str()), 1000, memory, bytes),
@@ -159,12 +158,18 @@ pub fn said(view: &NodesView, old: Option<&NodesStatus>) -> NodesStatus {
     }
 }
 
-/// The old words, if what is now is no further from them than `step`; `unit` is how many thousandths `now` counts in.
-fn settled(now: i64, old: Option<&str>, unit: i64, step: i64, words: fn(i64) -> String) -> String {
+/// The old words, if what is now is no further from them than that; `unit` is how many thousandths `now` counts in.
+fn settled(now: i64, old: Option<&str>, unit: i64, least: i64, words: fn(i64) -> String) -> String {
+    let new = words(now);
     let said = old.and_then(thousandths).and_then(|value| i64::try_from(value / i128::from(unit)).ok());
     match (old, said) {
-        (Some(old), Some(said)) if (said - now).abs() <= step => old.to_owned(),
-        _ => words(now),
+        // Something is never called nothing, nor the other way round.
+        (Some(old), Some(said))
+            if (old == "0") == (new == "0") && (said - now).abs() <= least.max(said / 10) =>
+        {
+            old.to_owned()
+        }
+        _ => new,
     }
 }
 
@@ -247,6 +252,11 @@ mod tests {
         }
         let more = said(&view(46_000, 100 << 30), Some(&first));
         assert_eq!(requested(&more), Amounts { cpu: "46".into(), memory: "100Gi".into() });
+        assert_eq!(
+            requested(&said(&view(200, 0), Some(&said(&view(0, 0), None)))).cpu,
+            "200m",
+            "it is not nothing"
+        );
         let blind = NodesView { requested: None, ..view(0, 0) };
         assert_eq!(said(&blind, Some(&first)).requested, None);
     }

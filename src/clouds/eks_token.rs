@@ -1,4 +1,5 @@
-//! The token of an EKS cluster: a signed request to STS, which the cluster sends there to learn who made it. Pure.
+//! The token of an EKS cluster: a signed request to STS, which the cluster sends there to learn who made it. Here
+//! nothing is sent.
 
 use std::time::{Duration, SystemTime};
 

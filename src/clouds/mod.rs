@@ -3,7 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`tokens`] | keeps a token fresh |
-//! | [`aws`], [`eks`], [`eks_token`] | Amazon EKS; the last one pure |
+//! | [`aws`], [`eks`], [`eks_token`] | Amazon EKS |
 //! | [`google`], [`gke`] | Google's access tokens, and Google Kubernetes Engine |
 
 //! | [`gke`], [`google`] | Google Kubernetes Engine, and Google's access tokens |

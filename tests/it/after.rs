@@ -1,6 +1,7 @@
 //! `after` over two clouds: an operator in each, and the same manifests in both, as GitOps brings them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use banyan::api::{CanaryRolloutStatus, CloudCluster};
 use banyan::sandbox::{Cloud, install};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::played_prometheus::Played;
 use crate::stage::{Stage, service, staying};
-use crate::world::{World, alone, aws, optional_definitions, until};
+use crate::world::{World, alone, aws, optional_definitions};
 
 /// The cloud that goes first.
 const FIRST: &str = "aws-us-east-1";
@@ -52,14 +53,20 @@ impl Way {
         install::apply(&self.second, &[secret]).await.expect("a Secret");
     }
 
-    /// Waits until the second cloud says so of the first one.
+    /// Waits until the second cloud says so of the first one. It reads a Secret that works every half minute, and
+    /// believes silence after another one.
     async fn told(&self, reason: &str) {
         let sites: Api<CloudCluster> = Api::namespaced(self.second.clone(), "banyan-system");
-        until(&format!("the CloudCluster {FIRST} is {reason}"), async || {
-            let conditions = sites.get(FIRST).await.ok()?.status?.conditions;
-            conditions.iter().any(|c| c.type_ == "Ready" && c.reason == reason).then_some(())
-        })
-        .await;
+        let began = Instant::now();
+        loop {
+            let status = sites.get(FIRST).await.ok().and_then(|site| site.status);
+            let conditions = status.map(|status| status.conditions).unwrap_or_default();
+            if conditions.iter().any(|c| c.type_ == "Ready" && c.reason == reason) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(240), "{FIRST} is not {reason}: {conditions:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 
@@ -138,6 +145,7 @@ async fn the_second_cloud_waits_for_the_first_follows_it_and_never_begins_what_w
 
     // The API server of the first one is away: the second holds and says so, and goes on when it is back.
     way.lead_to("https://127.0.0.1:1").await;
+    way.told("Unreachable").await;
     let third = both("4", 0.1).await;
     first.at(10).await;
     first.say("promote", "4", "go").await;
@@ -145,7 +153,6 @@ async fn the_second_cloud_waits_for_the_first_follows_it_and_never_begins_what_w
     let words = format!("{FIRST} goes first, and nothing is heard from it: the connection is refused");
     let status = second.status("it says that nobody answers", |status| waits(status, &words)).await;
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "False"), "{status:?}");
-    way.told("Unreachable").await;
     assert_eq!(second.weights(&bad), [0], "it was never begun");
     assert_eq!(second.weights(&third), [0]);
     way.lead_to(here.server()).await;

@@ -234,8 +234,8 @@ impl Two {
 }
 
 fn ready(site: &CloudCluster) -> (String, String) {
-    let conditions = site.status.iter().flat_map(|status| &status.conditions);
-    let ready = conditions.filter(|condition| condition.type_ == "Ready").next_back();
+    let mut conditions = site.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.find(|condition| condition.type_ == "Ready");
     ready.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
 }
 
