@@ -31,6 +31,8 @@ pub const MARK_ANNOTATION: &str = "banyan.dev/rollout";
 /// Annotation of an Authority that the operator puts on it once its FailoverGroup is gone: `"true"`. Only then may it be
 /// deleted.
 pub const RELEASED_ANNOTATION: &str = "banyan.dev/released";
+/// Label of an Authority that names the site that it lies at: the policy of the chart compares it with the holders.
+pub const SITE_LABEL: &str = "banyan.dev/site";
 /// Label that names the FailoverGroup of an object that the operator made for it.
 pub const GROUP_LABEL: &str = "banyan.dev/failover-group";
 /// Annotation of an Action that the chart's admission policies write: the user who created it.

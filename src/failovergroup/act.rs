@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{ApiResource, Patch, PostParams};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::decide::Decision;
@@ -15,7 +15,7 @@ use super::sources::group::{OfGroup, Sources};
 use super::sources::witness;
 use super::{hangs, status};
 use crate::api::authority::AuthoritySpec;
-use crate::api::labels::{MANAGER, RELEASED_ANNOTATION};
+use crate::api::labels::{MANAGER, RELEASED_ANNOTATION, SITE_LABEL};
 use crate::api::notice::Reason;
 use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
 use crate::authority::decide::{self as authority, Decision as Deciding};
@@ -193,6 +193,9 @@ async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Re
     let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let mut object = Authority::new(&seen.name, wanted.clone());
+    let labels = seen.own.as_ref().and_then(|own| own.metadata.labels.clone());
+    object.metadata.labels = Some(labels.unwrap_or_default());
+    object.labels_mut().insert(SITE_LABEL.to_owned(), seen.site.to_string());
     let _permit = context.permits.write(true).await;
     if !context.leadership.is_leader() {
         return Ok(false);
@@ -202,7 +205,6 @@ async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Re
         Some(own) => {
             object.metadata.resource_version.clone_from(&own.metadata.resource_version);
             object.metadata.annotations.clone_from(&own.metadata.annotations);
-            object.metadata.labels.clone_from(&own.metadata.labels);
             api.replace(&seen.name, &params, &object).await
         }
     };

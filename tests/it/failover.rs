@@ -105,12 +105,12 @@ impl Stage {
         self.two.pair.clouds()[place].client_admin().unwrap()
     }
 
-    /// The group as the site of that place has it: the servers of the database are named as they are reached from there.
-    fn group(&self, place: usize, initial: bool) -> Value {
+    /// The group, the same at both sites.
+    fn group(&self, initial: bool) -> Value {
         let mut spec = json!({
             "sites": self.names,
             "services": {"namespaces": [NAMESPACE]},
-            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": self.postgres.spec(place, "ledger-db")}],
+            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": self.postgres.spec(AWS, "ledger-db")}],
             "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
                 "credentials": {"secretRef": {"name": "witness"}}}},
             "capacity": {"minimumPercent": 50},
@@ -124,9 +124,7 @@ impl Stage {
 
     async fn apply(&self, initial: bool) {
         for place in [AWS, GCP] {
-            install::apply(&self.admin(place), &[self.group(place, initial)])
-                .await
-                .expect("the group is taken");
+            install::apply(&self.admin(place), &[self.group(initial)]).await.expect("the group is taken");
         }
     }
 
