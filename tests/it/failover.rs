@@ -57,7 +57,7 @@ impl Stage {
             }
             Err(error) => panic!("{error}"),
         };
-        let witness = Objects::serve(Maker::S3, "witness", "banyan", 100).await.expect("a witness");
+        let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let stage = Self { two, postgres, witness, names };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
@@ -262,7 +262,7 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
 
     let tally = writer.tally();
     writer.stop();
-    assert!(tally.acknowledged > 0 && tally.failed == 0, "no session was ended: {tally:?}");
+    assert!(!tally.acknowledged.is_empty() && tally.unanswered == 0, "no session was ended: {tally:?}");
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
 }
