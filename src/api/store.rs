@@ -69,7 +69,7 @@ pub struct Postgres {
     #[x_kube(validation = Rule::new("self.all(role, !role.startsWith('pg_'))")
         .message("roles must not name a role that begins with pg_: nobody can log in with those"))]
     pub roles: Vec<String>,
-    /// Whether a commit waits for the other site. Defaults to Off.
+    /// Whether a commit waits for the other site. Defaults to Never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<Synchronous>,
     /// `banyan pg-agent` beside each server. Without it a failover works, and the old primary is brought back by hand.
@@ -192,7 +192,7 @@ pub enum Synchronous {
     Preferred,
     /// It does not.
     #[default]
-    Off,
+    Never,
 }
 
 /// `banyan pg-agent` beside each server of a store.

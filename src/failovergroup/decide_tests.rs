@@ -146,6 +146,7 @@ fn well() -> Observed {
         chosen: 0,
         version: None,
         nodes: None,
+        uncounted: None,
     };
     Observed {
         site: "gcp".into(),

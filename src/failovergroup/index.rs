@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde::Deserialize;
 
-use super::facts::{ServiceFacts, Services};
+use super::facts::Services;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
 use crate::authority::known::Known;

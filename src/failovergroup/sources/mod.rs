@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`stores`] | each store at each site, and the heartbeat that the holder writes | 10 s |
 //! | [`witness`] | the witness | 60 s |
-//! | [`traffic`] | the traffic provider | 60 s |
+//! | [`traffic`] | the traffic provider | 5 min, 60 s while something is wrong |
 //! | [`nodes`] | this site's nodes and pods | 60 s, while there is a group |
 //! | [`outside`] | the group's own checks | as it says, 5 min unless it says otherwise |
 

@@ -1,80 +1,123 @@
-//! Asks the traffic provider of a group: what stands there, and what would be in the way of a move. Nothing is written.
+//! Asks the traffic provider of a group: what stands there, and what would be in the way of a move. The site with authority
+//! makes what is missing there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
+use tokio::time::Instant;
 
 use super::group::{Ends, OfGroup, SECRETS_EVERY, rest};
-use crate::api::Problem;
 use crate::api::traffic::Traffic as Spec;
+use crate::api::{Problem, Severity};
+use crate::dns::provider::{AT_REST, LOOK_AGAIN, TRY_RIGHTS};
 use crate::dns::{
-    AccessKeys, Cloudflare, Gateway, Hidden, Provider, Rights, Route53, SiteWanted, Wanted, cloudflare,
-    problems,
+    AccessKeys, Cloudflare, DnsError, Finding, Gateway, Provider, Rights, Route53, SiteWanted, Stands,
+    Wanted, cloudflare,
 };
 use crate::failovergroup::index::Traffic;
 use crate::runtime::lock::lock;
 
-/// How often. Health checks of the provider itself are what shifts traffic; this only looks whether they could.
-const EVERY: Duration = Duration::from_secs(60);
-/// After so many rounds it is tried anew what the credentials are good for.
-const RIGHTS_EVERY: u32 = 60;
+/// How soon it is asked again after it failed, or stood otherwise than wanted.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Asks for ever; ends where the group has no provider of ours.
 pub async fn run(of: OfGroup) {
     let Some(spec) = of.spec.traffic.clone().filter(|spec| spec.external.is_none()) else { return };
     let mut made: Option<Provider> = None;
-    let mut rights: Option<Rights> = None;
-    for round in 0u32.. {
-        if made.is_none() || round % SECRETS_EVERY == 0 {
+    let mut rights: Option<(Instant, Rights)> = None;
+    let mut round = 0u32;
+    loop {
+        round = round.wrapping_add(1);
+        if made.is_none() || round.is_multiple_of(SECRETS_EVERY) {
             match make(&of, &spec).await {
                 Ok(provider) => made = Some(provider),
                 Err(problem) => {
                     let failed = Some(format!("{}; {}", problem.message, problem.remedy));
                     of.found(|asked| asked.traffic = Some(Traffic { failed, ..Traffic::default() }));
-                    rest(EVERY, round).await;
+                    rest(AGAIN, round).await;
                     continue;
                 }
             }
         }
         let Some(provider) = &made else { continue };
-        let wanted = wanted(&of, &spec);
-        if rights.is_none() || round % RIGHTS_EVERY == 0 {
-            rights = provider.rights(&wanted).await.ok();
+        let (wanted, holds) = wanted(&of, &spec);
+        if rights.as_ref().is_none_or(|(at, _)| at.elapsed() > TRY_RIGHTS) {
+            let tried = provider.rights(&wanted).await.ok();
+            rights = tried.map(|rights| (Instant::now(), rights));
         }
-        let found = match provider.read(&wanted).await {
-            Ok(stands) => Traffic {
-                findings: problems(&stands, &wanted, rights.as_ref()),
-                epoch: stands.mark.as_ref().map(|mark| mark.epoch),
-                failed: None,
-            },
-            Err(error) => Traffic { failed: Some(error.to_string()), ..Traffic::default() },
-        };
+        let found = look(provider, &wanted, holds, rights.as_ref().map(|(_, rights)| rights)).await;
+        let well = found.failed.is_none() && found.findings.is_empty();
         if found.failed.is_some() {
             made = None;
         }
         of.found(|asked| asked.traffic = Some(found));
-        rest(EVERY, round).await;
+        rest(if well { AT_REST } else { AGAIN }, round).await;
     }
 }
 
-/// How the traffic is to stand, by the Authority of this site.
-fn wanted(of: &OfGroup, spec: &Spec) -> Wanted {
+/// What stands. Whoever has authority also makes what is missing, and leaves the mark of the epoch: all stands before
+/// anybody needs it, and a move needs no write.
+async fn look(provider: &Provider, wanted: &Wanted, holds: bool, rights: Option<&Rights>) -> Traffic {
+    let failed = |error: DnsError| Traffic { failed: Some(error.to_string()), ..Traffic::default() };
+    let found = |stands: &Stands| Traffic {
+        findings: provider.problems(stands, wanted, rights),
+        epoch: stands.mark.as_ref().map(|mark| mark.epoch),
+        failed: None,
+    };
+    let stands = match provider.read(wanted).await {
+        Ok(stands) => stands,
+        Err(error) => return failed(error),
+    };
+    let marked = stands.mark.as_ref().map(|mark| mark.epoch);
+    let first = found(&stands);
+    let lacks = first.findings.iter().any(|finding| finding.problem.severity == Severity::Error);
+    if !holds || (!lacks && marked == wanted.epoch) {
+        return first;
+    }
+    let made = async {
+        provider.ensure(wanted).await?;
+        provider.settle(wanted, LOOK_AGAIN).await?;
+        provider.read(wanted).await
+    };
+    match made.await {
+        Ok(stands) => found(&stands),
+        // What was read before is what is known.
+        Err(error) => {
+            let problem = Problem::error(
+                "spec.traffic",
+                format!("what is missing at the traffic provider could not be made: {error}"),
+                "see what its credentials may write, or make it by hand",
+            );
+            let mut first = first;
+            first.findings.push(Finding { reason: "NotMade", problem });
+            first
+        }
+    }
+}
+
+/// How the traffic is to stand, by the Authority of this site; and whether this site is the one that writes.
+fn wanted(of: &OfGroup, spec: &Spec) -> (Wanted, bool) {
     let index = lock(&of.all.index);
     let (_, own, _) = index.observe(&of.name);
-    let epoch = own.and_then(|own| own.spec.ok()).map(|own| own.epoch).filter(|epoch| *epoch > 0);
+    let own = own.and_then(|own| own.spec.ok()).filter(|own| own.epoch > 0);
+    let epoch = own.as_ref().map(|own| own.epoch);
+    // Where several have authority, the first one writes.
+    let first = own.as_ref().and_then(|own| own.holders.first());
+    let holds =
+        first.is_some_and(|holder| **holder == *of.all.context.site) && of.all.context.leadership.is_leader();
     drop(index);
     let sites = of.spec.sites.iter().map(|site| {
         let gateway = of.described(site).and_then(|site| Gateway::of_url(&site.gateway?));
         // Whose checks are well gets the traffic: all have the same weight, so that a move needs no write.
         (site.clone(), SiteWanted { weight: 100, off: false, gateway })
     });
-    Wanted {
+    let wanted = Wanted {
         group: of.name.to_string(),
         hosts: spec.hosts.clone(),
         epoch,
         sites: sites.collect::<BTreeMap<_, _>>(),
-    }
+    };
+    (wanted, holds)
 }
 
 async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
@@ -102,31 +145,16 @@ async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
         let keys = match &traffic.credentials {
             None => None,
             Some(named) => {
-                let source = "spec.traffic.route53.credentials";
-                let data = of.secret(source, &named.secret_ref.name).await?;
-                Some(keys(&data).ok_or_else(|| {
-                    Problem::error(
-                        source,
-                        format!("the Secret {} holds no keys of AWS", named.secret_ref.name),
-                        "put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY there",
-                    )
+                let data = of.secret("spec.traffic.route53.credentials", &named.secret_ref.name).await?;
+                let text = |key: &str| Some(std::str::from_utf8(&data.get(key)?.0).ok()?.to_owned());
+                let keys = AccessKeys::of_secret(text);
+                Some(keys.map_err(|error| {
+                    let words = "put the keys of AWS into the Secret";
+                    Problem::error("spec.traffic.route53.credentials", error.to_string(), words)
                 })?)
             }
         };
         return Ok(Provider::Route53(Route53::new(traffic, keys.as_ref(), at_route53.as_deref()).await));
     }
     Ok(Provider::External)
-}
-
-/// Keys of AWS, under the names that its own tools use.
-fn keys(data: &BTreeMap<String, ByteString>) -> Option<AccessKeys> {
-    let text = |key: &str| {
-        let text = std::str::from_utf8(&data.get(key)?.0).ok()?.trim();
-        (!text.is_empty()).then(|| text.to_owned())
-    };
-    Some(AccessKeys {
-        id: text("AWS_ACCESS_KEY_ID")?,
-        secret: Hidden::new(&text("AWS_SECRET_ACCESS_KEY")?),
-        session: text("AWS_SESSION_TOKEN").map(|token| Hidden::new(&token)),
-    })
 }

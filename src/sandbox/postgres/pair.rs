@@ -185,7 +185,7 @@ impl PostgresPair {
         Postgres {
             sites: BTreeMap::from(sites),
             roles: vec![APPLICATION.to_owned()],
-            synchronous: Some(Synchronous::Off),
+            synchronous: Some(Synchronous::Never),
             agent: None,
         }
     }
