@@ -8,6 +8,7 @@ use super::args::Output;
 use super::failover::answers::Answer;
 use super::report::Seen;
 use super::table::Row;
+use crate::failovergroup::table::Line;
 use crate::terminal::progress::{Progress, seconds};
 
 /// The table as it changes: in place on a terminal, else a line for each change on standard error.
@@ -15,7 +16,7 @@ pub(super) struct View {
     terminal: bool,
     progress: Progress,
     shown: BTreeMap<(String, String, String), Row>,
-    answers: BTreeMap<(String, String), Answer>,
+    answers: BTreeMap<(String, String), Line>,
     /// What is said under the tables.
     below: String,
     lines: usize,
@@ -45,7 +46,7 @@ impl View {
         let now: BTreeMap<_, _> = seen.rows.iter().map(|row| (key(row), row.clone())).collect();
         let of = |answer: &Answer| (answer.line.group.clone(), answer.cloud.clone());
         let answers: BTreeMap<_, _> =
-            seen.answers.iter().map(|answer| (of(answer), answer.clone())).collect();
+            seen.answers.iter().map(|answer| (of(answer), answer.line.clone())).collect();
         if now == self.shown && answers == self.answers {
             return;
         }
@@ -68,13 +69,11 @@ impl View {
                     row.problem.lines().next().unwrap_or_default()
                 ));
             }
-            for (_, answer) in answers.iter().filter(|(key, answer)| self.answers.get(key) != Some(answer)) {
-                let line = &answer.line;
+            let news = answers.iter().filter(|(key, line)| self.answers.get(key) != Some(line));
+            for ((group, cloud), line) in news {
                 self.progress.say(&format!(
-                    "{:>7}    {} in {}: {} here, could fail over here now: {}: {}",
+                    "{:>7}    {group} in {cloud}: {} here, could fail over here now: {}: {}",
                     seconds(started.elapsed()),
-                    line.group,
-                    answer.cloud,
                     line.here,
                     line.ready,
                     line.why
