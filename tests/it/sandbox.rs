@@ -57,7 +57,10 @@ async fn the_example_platform_could_fail_over_between_both_clouds() {
         let found = services.iter().find(|one| one["name"] == "fraud" && one["cloud"] == cloud);
         found.unwrap_or_else(|| panic!("fraud at {cloud}\n{said}"))
     };
-    assert_eq!((&fraud("gcp-us-central1")["ready"], &fraud("aws-us-east-1")["ready"]), (&true.into(), &true.into()));
+    assert_eq!(
+        (&fraud("gcp-us-central1")["ready"], &fraud("aws-us-east-1")["ready"]),
+        (&true.into(), &true.into())
+    );
     assert_eq!(fraud("gcp-us-central1")["replicas"], "0/0", "{said}");
     assert_ne!(fraud("aws-us-east-1")["replicas"], "0/0", "{said}");
 }
