@@ -180,7 +180,7 @@ pub enum AuthorityState {
     Held,
     /// Another site may write.
     Standby,
-    /// Somebody shows a greater epoch than this site knows. It goes on with what it does, and claims nothing.
+    /// Somebody shows a greater epoch than this site knows. It claims nothing, and `/authority` sends traffic elsewhere.
     Lost,
 }
 

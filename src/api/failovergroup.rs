@@ -54,7 +54,7 @@ pub struct FailoverGroupSpec {
     #[x_kube(validation = Rule::new("self.all(s, self.exists_one(o, o == s))").message("sites must not name a site twice"))]
     pub sites: Vec<String>,
     /// The site that takes authority once, as long as nobody ever had it: when every site and the witness were read and
-    /// know of none. Without it a person orders a Failover.
+    /// know of none. Without it nobody takes it by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub initial_site: Option<String>,
@@ -150,7 +150,7 @@ impl Services {
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
     /// Each of these, with that value.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
     pub match_labels: BTreeMap<String, String>,
 }
 

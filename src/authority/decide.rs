@@ -76,7 +76,11 @@ fn adopt(
     let rows = rows.map(|epoch| (epoch, own.epoch.min(epoch - 1), vec![site.to_owned()], None));
     // The first of the greatest wins: a peer tells more than the witness, and the witness more than a row.
     let mut best: Option<(i64, i64, Vec<String>, Option<Time>)> = None;
-    for shown in peers.chain(witness).chain(rows) {
+    // What was said here last is as good as an Authority of that time: it may be older than others, and never newer.
+    let remembered = known.remembered.iter().filter(|(_, holders)| !holders.is_empty());
+    let remembered =
+        remembered.map(|(epoch, holders)| (*epoch, own.epoch.min(epoch - 1), holders.clone(), None));
+    for shown in peers.chain(witness).chain(rows).chain(remembered) {
         if shown.0 > best.as_ref().map_or(own.epoch, |best| best.0) {
             best = Some(shown);
         }
@@ -199,6 +203,9 @@ fn claim_first(
 
 /// What is not known yet, or speaks against a first claim.
 fn waits_for(known: &Knowledge) -> Option<String> {
+    if let Some(why) = &known.differs {
+        return Some(why.clone());
+    }
     for (peer, shown) in &known.peers {
         match shown {
             Known::NotYet(why) => return Some(format!("site {peer} has not been read: {why}")),

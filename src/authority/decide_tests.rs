@@ -38,6 +38,8 @@ fn nobody_knows() -> Knowledge {
         witness: None,
         stores: vec![("ledger".to_owned(), Known::Read(open_primary()))],
         record: None,
+        remembered: None,
+        differs: None,
     }
 }
 
@@ -80,7 +82,11 @@ fn the_initial_site_claims_once_everybody_was_read_and_knows_of_none() {
 
 #[test]
 fn what_is_not_known_is_waited_for_and_named() {
-    let cases: [(&str, Box<dyn Fn(&mut Knowledge)>); 8] = [
+    let cases: [(&str, Box<dyn Fn(&mut Knowledge)>); 9] = [
+        (
+            "asks for something else",
+            Box::new(|known| known.differs = Some("b asks for something else".into())),
+        ),
         ("site b has not been read: no answer", Box::new(|known| known.peers[0].1 = unread())),
         ("the witness has not been read", Box::new(|known| known.witness = Some(unread()))),
         ("store ledger has not been read", Box::new(|known| known.stores[0].1 = unread())),
@@ -193,6 +199,26 @@ fn a_lost_object_proves_nothing_while_the_peer_is_silent() {
 }
 
 #[test]
+fn a_deleted_object_is_rebuilt_from_what_was_said_last_and_does_not_claim_anew() {
+    let mut known = Knowledge {
+        own: None,
+        peers: vec![("b".to_owned(), unread())],
+        remembered: Some((33, names(&["b"]))),
+        ..nobody_knows()
+    };
+    let decision = settled("a", &group(), &mut known);
+    assert_eq!(decision.state, AuthorityState::Standby);
+    assert_eq!(known.own.map(|own| own.epoch), Some(33));
+    let mut both_gone = Knowledge { own: None, remembered: Some((16, names(&["a"]))), ..nobody_knows() };
+    assert_eq!(settled("a", &group(), &mut both_gone).state, AuthorityState::Held);
+    assert_eq!(
+        both_gone.own.map(|own| (own.epoch, own.promoted)),
+        Some((16, Some(16))),
+        "no second first claim"
+    );
+}
+
+#[test]
 fn an_old_backup_is_rebuilt_from_the_own_primary() {
     let shows = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
     let mut known = Knowledge {
@@ -293,6 +319,8 @@ proptest::proptest! {
             witness: witness.map(|epoch| Known::Read(if epoch < 16 { Vec::new() } else { vec![decided(epoch)] })),
             stores: vec![("ledger".to_owned(), Known::Read(shows))],
             record: record.map(Known::Read),
+            remembered: own.filter(|epoch| *epoch >= 16).map(|epoch| (epoch, of(epoch).holders)),
+            differs: None,
         };
         let before = known.own.clone().unwrap_or_default();
         for _ in 0..4 {

@@ -58,6 +58,11 @@ pub struct Knowledge {
     pub stores: Vec<(String, Known<StoreShows>)>,
     /// The epoch's record in DNS; `None` where there is none to be had.
     pub record: Option<Known<i64>>,
+    /// What this site's own operator said of the group last: epoch and holders. It is all that is left where the Authority
+    /// was deleted and nobody else can be read.
+    pub remembered: Option<(i64, Vec<String>)>,
+    /// Why nobody can be sure that all sites mean the same group; `None` if they do.
+    pub differs: Option<String>,
 }
 
 impl Knowledge {
@@ -90,6 +95,7 @@ impl Knowledge {
         let stores = self.stores.iter().filter_map(|(_, known)| known.read());
         let stores = stores.flat_map(|shows| [shows.opened_at, shows.ballot]).flatten();
         let record = self.record.iter().filter_map(Known::read).copied();
+        let record = record.chain(self.remembered.iter().map(|(epoch, _)| *epoch));
         authorities.chain(witness).chain(stores).chain(record).max().unwrap_or(0)
     }
 }

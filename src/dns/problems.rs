@@ -48,7 +48,7 @@ pub fn problems(stands: &Stands, wanted: &Wanted, rights: Option<&Rights>) -> Ve
         Err(refusal @ Refusal::Superseded { .. }) => found.push(error(
             "Superseded",
             refusal.to_string(),
-            "wait until this site has read its peer; where no site knows that epoch, find out who wrote it before you order a Failover",
+            "wait until this site has read its peer; where no site knows that epoch, find out who wrote it before anything is moved",
         )),
         Err(refusal @ Refusal::OtherGroup { .. }) => found.push(error(
             "OtherGroup",
@@ -199,7 +199,7 @@ fn of_rights(rights: &Rights, found: &mut Vec<Finding>) {
         found.push(error(
             "CannotWrite",
             format!("the credentials may not write {what}: the old site could not be pinned off"),
-            "give them the rights of docs/traffic.md",
+            "give them the right to write it: for Cloudflare Load Balancers: Edit on the zone and Load Balancing: Monitors And Pools: Edit on the account; for Route 53 route53:ChangeResourceRecordSets on the zone",
         ));
     }
     for what in &rights.sees_too_much {
@@ -209,7 +209,7 @@ fn of_rights(rights: &Rights, found: &mut Vec<Finding>) {
                 Severity::Warning,
                 "spec.traffic",
                 format!("the credentials reach further than the group: {what}"),
-                "make narrower ones by docs/traffic.md and revoke these",
+                "make credentials for this zone and account alone, and revoke these",
             ),
         });
     }

@@ -64,6 +64,7 @@ pub async fn act(
     let mut changed = false;
     if let (Some(deciding), Some(spec)) = (&decision.authority, seen.spec()) {
         changed |= carry_out(means, seen, spec, deciding).await?;
+        changed |= mark_released(means, seen, false).await?;
         let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;
@@ -202,7 +203,6 @@ async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Re
             object.metadata.resource_version.clone_from(&own.metadata.resource_version);
             object.metadata.annotations.clone_from(&own.metadata.annotations);
             object.metadata.labels.clone_from(&own.metadata.labels);
-            object.metadata.annotations.iter_mut().for_each(|all| _ = all.remove(RELEASED_ANNOTATION));
             api.replace(&seen.name, &params, &object).await
         }
     };
@@ -251,20 +251,33 @@ fn tell(context: &Context, seen: &Observed, wanted: &AuthoritySpec) {
 pub async fn release(means: &Means<'_>, seen: &Observed) -> Result<bool, ActError> {
     let Means { context, .. } = means;
     context.metrics.set_checks(&seen.name, []);
-    let Some(own) = &seen.own else { return Ok(false) };
-    let mut changed = hangs::remove(context, means.written, &seen.name).await?;
-    let released = own.metadata.annotations.as_ref().and_then(|all| all.get(RELEASED_ANNOTATION));
-    if released.map(String::as_str) != Some("true") {
-        let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
-        let patch = json!({"metadata": {"annotations": {RELEASED_ANNOTATION: "true"}}});
-        let _permit = context.permits.write(false).await;
-        if context.leadership.is_leader() {
-            match api.patch(&seen.name, &scaling(), &Patch::Merge(&patch)).await {
-                Ok(_) => changed = true,
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    if seen.own.is_none() {
+        return Ok(false);
     }
+    let mut changed = hangs::remove(context, means.written, &seen.name).await?;
+    changed |= mark_released(means, seen, true).await?;
     Ok(changed)
+}
+
+/// Says in the Authority whether it may be deleted, if it does not say so.
+async fn mark_released(means: &Means<'_>, seen: &Observed, released: bool) -> Result<bool, ActError> {
+    let Means { context, .. } = means;
+    let Some(own) = &seen.own else { return Ok(false) };
+    let annotations = own.metadata.annotations.as_ref();
+    let marked = annotations.and_then(|all| all.get(RELEASED_ANNOTATION)).is_some_and(|mark| mark == "true");
+    if marked == released {
+        return Ok(false);
+    }
+    let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mark = released.then_some("true");
+    let patch = json!({"metadata": {"annotations": {RELEASED_ANNOTATION: mark}}});
+    let _permit = context.permits.write(false).await;
+    if !context.leadership.is_leader() {
+        return Ok(false);
+    }
+    match api.patch(&seen.name, &scaling(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

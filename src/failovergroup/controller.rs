@@ -2,7 +2,7 @@
 //! Authorities; only the leader asks peers, stores, the witness and the provider, and does the rest.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -32,6 +32,9 @@ pub const RESOURCE: &str = "failovergroups";
 
 /// How many groups are worked on at once.
 const AT_ONCE: usize = 4;
+
+/// How soon a group is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -148,21 +151,24 @@ async fn reconcile(
     }
     let began = Instant::now();
     let means = Means { context, ground, sources, written };
-    let done: Result<bool, ActError> = async {
+    let done: Result<Option<bool>, ActError> = async {
         let Some(seen) = observe(ground, &key.name) else {
             context.metrics.set_checks(&key.name, []);
-            return Ok(false);
+            return Ok(None);
         };
         match decide(&seen, Timestamp::now()) {
-            Some(decision) => act(&means, &key, &seen, decision).await,
-            None => release(&means, &seen).await,
+            Some(decision) => act(&means, &key, &seen, decision).await.map(Some),
+            None => release(&means, &seen).await.map(|_| None),
         }
     }
     .await;
     watches.tell();
+    // Ages, and what FinServices say, wake nobody: they are looked at again. That asks nobody anything.
+    let again = Next::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Normal);
     let (outcome, next) = match done {
-        Ok(true) => (Outcome::Changed, Next::Idle),
-        Ok(false) => (Outcome::Unchanged, Next::Idle),
+        Ok(Some(true)) => (Outcome::Changed, again),
+        Ok(Some(false)) => (Outcome::Unchanged, again),
+        Ok(None) => (Outcome::Unchanged, Next::Idle),
         Err(error) => {
             tracing::warn!(failovergroup = %key, %error, "reconcile failed");
             (Outcome::Error, Next::Retry)

@@ -73,10 +73,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Option<Decision> {
     let looked = Looked { seen, spec, authority: &authority, now };
     let checks = checks::all(&looked);
     let holds = looked.holds(&seen.site);
-    let protected = match checks::stores::protected(&looked) {
-        Ok(words) => Says::yes("Follows", words),
-        Err(words) => Says::no("NobodyFollows", words),
-    };
+    let protected = checks::stores::protected(&looked);
     let source = looked.holders().iter().find(|holder| **holder != *seen.site);
     let peak = source.and_then(|source| {
         let peer = seen.peers.iter().find(|peer| peer.name == *source)?;

@@ -168,6 +168,8 @@ fn well() -> Observed {
             witness: Some(Known::Read(Vec::new())),
             stores: Vec::new(),
             record: None,
+            remembered: None,
+            differs: None,
         },
         peers: vec![PeerSeen {
             name: "aws".into(),

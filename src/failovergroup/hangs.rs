@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::api::FailoverGroupSpec;
 use crate::api::authority::AuthoritySpec;
@@ -22,7 +24,14 @@ const POLICY: &str = "banyan-authority";
 
 /// What was written last, by group and place.
 #[derive(Debug, Default)]
-pub struct Written(BTreeMap<(String, String), Value>);
+pub struct Written {
+    by_place: BTreeMap<(String, String), (Value, Option<Instant>)>,
+    /// Groups that are gone, of which nothing is left.
+    gone: BTreeSet<String>,
+}
+
+/// How soon it is tried again to write what could not be written: a namespace may come, a stranger's object may go.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// The name of what is made for a group.
 pub fn name(group: &str) -> String {
@@ -105,23 +114,30 @@ where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let key = (group.to_owned(), place.to_owned());
-    if lock(written).0.get(&key) == Some(wanted) {
+    let known = lock(written).by_place.get(&key).cloned();
+    if let Some((value, failed)) = known
+        && value == *wanted
+        && failed.is_none_or(|at| at.elapsed() < AGAIN)
+    {
         return Ok(false);
     }
     let _permit = context.permits.write(false).await;
     if !context.leadership.is_leader() {
         return Ok(false);
     }
-    match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
-        Ok(_) => {}
+    let failed = match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
+        Ok(_) => None,
         // The namespace is not there, or somebody else has an object of that name: it stays theirs.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
             tracing::warn!(group, place, reason = status.message, "what hangs on authority is not written");
+            Some(Instant::now())
         }
         Err(error) => return Err(error),
-    }
-    lock(written).0.insert(key, wanted.clone());
-    Ok(true)
+    };
+    let mut written = lock(written);
+    written.gone.remove(group);
+    written.by_place.insert(key, (wanted.clone(), failed));
+    Ok(failed.is_none())
 }
 
 /// Takes the ConfigMap away from namespaces that the group has no more.
@@ -132,12 +148,12 @@ async fn leave(
     stays: &[String],
 ) -> Result<bool, kube::Error> {
     let known: BTreeSet<String> =
-        lock(written).0.keys().filter(|(of, _)| of == group).map(|(_, place)| place.clone()).collect();
+        lock(written).by_place.keys().filter(|(of, _)| of == group).map(|(_, place)| place.clone()).collect();
     let gone = known.into_iter().filter(|place| !place.is_empty() && !stays.contains(place));
     let mut changed = false;
     for namespace in gone {
         changed |= delete_map(context, group, &namespace).await?;
-        lock(written).0.remove(&(group.to_owned(), namespace));
+        lock(written).by_place.remove(&(group.to_owned(), namespace));
     }
     Ok(changed)
 }
@@ -160,8 +176,7 @@ async fn delete_map(context: &Context, group: &str, namespace: &str) -> Result<b
 /// # Errors
 /// If the API server does not answer, or refuses.
 pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) -> Result<bool, kube::Error> {
-    let done = (group.to_owned(), "gone".to_owned());
-    if lock(written).0.contains_key(&done) {
+    if lock(written).gone.contains(group) {
         return Ok(false);
     }
     let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{GROUP_LABEL}={group}");
@@ -182,7 +197,7 @@ pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) ->
         Err(error) => return Err(error),
     }
     let mut written = lock(written);
-    written.0.retain(|(of, _), _| of != group);
-    written.0.insert(done, Value::Null);
+    written.by_place.retain(|(of, _), _| of != group);
+    written.gone.insert(group.to_owned());
     Ok(changed)
 }

@@ -117,6 +117,8 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         witness: spec.and_then(|spec| spec.witness.as_ref()).map(|_| witness(&asked)),
         stores: spec.map(|spec| stores(spec, &site, &asked)).unwrap_or_default(),
         record: record(&asked),
+        remembered: remembered(group.as_ref()),
+        differs: spec.and_then(|spec| differs(&digest(spec), &peers)),
     };
     let described = ground.sites.sites.borrow().as_ref().map(|sites| Arc::clone(&sites.described));
     Some(Observed {
@@ -169,6 +171,25 @@ fn of_group(
     }
     shared.sort();
     (all, shared)
+}
+
+/// What this operator said last of who has authority.
+fn remembered(group: Option<&Group>) -> Option<(i64, Vec<String>)> {
+    let copy = group?.status.as_ref()?.authority.as_ref()?;
+    (copy.epoch > 0).then(|| (copy.epoch, copy.holders.clone()))
+}
+
+/// Why it is not certain that each peer means the same group.
+fn differs(own: &str, peers: &[PeerSeen]) -> Option<String> {
+    peers.iter().find_map(|peer| match &peer.digest {
+        Some(Some(Some(digest))) if digest == own => None,
+        Some(Some(Some(_))) => Some(format!("the group asks for something else at {}", peer.name)),
+        Some(Some(None)) => {
+            Some(format!("the operator of {} has not said yet what its group asks for", peer.name))
+        }
+        Some(None) => Some(format!("the group is not there at {}", peer.name)),
+        None => Some(format!("the groups of {} have not been read", peer.name)),
+    })
 }
 
 fn witness(asked: &Asked) -> Known<Vec<Decided>> {

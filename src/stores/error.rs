@@ -118,7 +118,7 @@ impl StoreError {
                  pg_hba.conf let the operator in"
             }
             Self::Refused { .. } | Self::OpenedSince { .. } => {
-                "another failover was ordered meanwhile: see `kubectl get failovers` at both sites"
+                "another site claims authority: see `kubectl get authorities -n banyan-system -o yaml` at both sites"
             }
             Self::OtherRow { .. } => "read the store again and order once more",
             Self::IsStandby => "see which site's server is the primary: host may name the wrong one",

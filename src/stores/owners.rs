@@ -130,7 +130,7 @@ pub fn would_undo(object: &DynamicObject, written: &[Written<'_>], source: &str)
         ),
         Tool::Other => format!("have {} leave {} alone", who.join(", "), fields.join(", ")),
     };
-    Some(Problem::warning(source, message, remedy))
+    Some(Problem::error(source, message, remedy))
 }
 
 #[cfg(test)]

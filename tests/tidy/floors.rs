@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: &[&str] = &[
+const FLOORS: [&str; 19] = [
     "cli",
     "sandbox",
     "failovergroup",

@@ -98,10 +98,7 @@ fn ways(peer: &PeerSeen) -> Vec<Found> {
                 check,
                 "PeerUnreachable",
                 format!("{name} is not reached: {}", way.why),
-                format!(
-                    "see `kubectl describe cloudcluster {name}`. If the site is gone, a Failover can be ordered; a \
-                     Switchover needs both sites"
-                ),
+                format!("see `kubectl describe cloudcluster {name}`: its ways, and why each of them fails"),
             ),
         }
     });
@@ -175,7 +172,7 @@ fn residency(looked: &Looked<'_>) -> Option<Found> {
             "residency",
             "NotDescribed",
             format!("nobody has said what data {sites} may keep"),
-            format!("create CloudCluster {sites} with spec.residency"),
+            format!("create a CloudCluster with spec.residency for each of them: {sites}"),
         )
     } else {
         Found::passed(

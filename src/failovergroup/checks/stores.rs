@@ -1,9 +1,10 @@
 //! The stores: how far standbys are, whether they descend from the primary, and what else would be in the way. Pure.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::found::{Found, Looked, MAX_LAG, Step, names};
+use crate::api::conditions::{Says, State};
+use crate::api::failovergroup::CheckState;
 use crate::api::store::Store;
 use crate::api::units::display;
 use crate::api::{Problem, Severity};
@@ -54,7 +55,10 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
     let primary = primaries.first().copied();
     for (site, standby) in readings.iter().filter(|(_, reading)| reading.role == Role::Standby) {
         found.push(behind(looked, store, primary.map(|(_, reading)| reading), site, standby));
-        if let Some((at, primary)) = primary {
+        // The object of a Cluster tells the system, and no position: strangers are known, and nothing else.
+        let tells =
+            store.cloudnativepg.is_none() || primary.is_some_and(|(_, one)| one.system != standby.system);
+        if let Some((at, primary)) = primary.filter(|_| tells) {
             found.push(descends(name, at, primary, site, standby));
             found.extend(archives(name, at, primary, site, standby));
         }
@@ -69,17 +73,6 @@ fn unread(check: String, name: &str, site: &str, error: &StoreError) -> Found {
 
 /// What its own reading says of a server.
 fn well(check: String, name: &str, site: &str, reading: &Reading) -> Found {
-    let worst = reading.problems.iter().min_by_key(|problem| problem.severity);
-    if let Some(Problem { severity, message, remedy, .. }) =
-        worst.filter(|problem| problem.severity != Severity::Info)
-    {
-        let message = format!("store {name} at {site}: {message}");
-        let remedy = remedy.clone();
-        return match severity {
-            Severity::Error => Found::failed(Step::Promote, check, "NotPrepared", message, remedy),
-            _ => Found::warning(Step::Promote, check, "NotPrepared", message, remedy),
-        };
-    }
     if !reading.unlisted_writers.is_empty() {
         return Found::failed(
             Step::Promote,
@@ -93,6 +86,17 @@ fn well(check: String, name: &str, site: &str, reading: &Reading) -> Found {
                 "add them to spec.stores[{name}].postgres.roles, or take their right to write or to log in"
             ),
         );
+    }
+    let worst = reading.problems.iter().min_by_key(|problem| problem.severity);
+    if let Some(Problem { severity, message, remedy, .. }) =
+        worst.filter(|problem| problem.severity != Severity::Info)
+    {
+        let message = format!("store {name} at {site}: {message}");
+        let remedy = remedy.clone();
+        return match severity {
+            Severity::Error => Found::failed(Step::Promote, check, "NotPrepared", message, remedy),
+            _ => Found::warning(Step::Promote, check, "NotPrepared", message, remedy),
+        };
     }
     if !reading.can_rewind {
         return Found::warning(
@@ -123,6 +127,15 @@ fn behind(
 ) -> Found {
     let name = &store.name;
     let check = format!("lag of {name} at {site}");
+    if store.cloudnativepg.is_some() {
+        return Found::warning(
+            Step::Promote,
+            check,
+            "NotTold",
+            format!("how far store {name} at {site} is behind is not told by its Cluster"),
+            "watch cnpg_pg_replication_lag of its pods; a Switchover waits for the demotion token, which loses nothing",
+        );
+    }
     let most = store.max_lag().unwrap_or(MAX_LAG);
     let lag = lag(primary, standby, looked.now);
     let most_words = display(most);
@@ -233,32 +246,36 @@ fn archives(name: &str, at: &str, primary: &Reading, site: &str, standby: &Readi
     }
 }
 
-/// Whether a standby of each store that must not be lost streams and is within its lag; and what is not, in words.
-pub fn protected(looked: &Looked<'_>) -> Result<String, String> {
+/// Whether a standby of each store that must not be lost follows within its lag; and what does not, in words.
+pub fn protected(looked: &Looked<'_>) -> Says {
     let is_database = |store: &&Store| store.required() && store.kafka_mirror.is_none();
     let required: Vec<&Store> = looked.spec.stores().iter().filter(is_database).collect();
     if required.is_empty() {
-        return Ok("the group has no store that could be lost".to_owned());
+        return Says::yes("NoStores", "the group has no store that could be lost");
     }
-    let mut open: BTreeSet<String> = BTreeSet::new();
+    let (mut open, mut untold): (Vec<String>, Vec<String>) = Default::default();
     for store in required {
         let stores = &looked.seen.asked.stores;
         let of = |site: &String| {
             stores.get(&(store.name.clone(), site.clone())).and_then(|read| read.as_ref().ok())
         };
         let primary = looked.spec.sites.iter().filter_map(of).find(|reading| reading.role == Role::Primary);
-        let follows = looked.spec.sites.iter().any(|site| {
-            let standby = of(site).filter(|reading| reading.role == Role::Standby);
-            let found = standby
-                .map(|standby| behind(looked, store, primary.map(|primary| &**primary), site, standby));
-            found.is_some_and(|found| found.state == crate::api::failovergroup::CheckState::Passed)
+        let standbys = looked.spec.sites.iter().filter_map(|site| {
+            let standby = of(site).filter(|reading| reading.role == Role::Standby)?;
+            Some(behind(looked, store, primary.map(|primary| &**primary), site, standby).state)
         });
-        if !follows {
-            open.insert(store.name.clone());
+        match standbys.max() {
+            Some(CheckState::Passed) => {}
+            Some(CheckState::Warning) => untold.push(store.name.clone()),
+            _ => open.push(store.name.clone()),
         }
     }
-    if open.is_empty() {
-        return Ok("a standby of every store follows".to_owned());
+    if !open.is_empty() {
+        return Says::no("NobodyFollows", format!("no standby follows: {}", names(&open)));
     }
-    Err(format!("no standby follows: {}", names(&open.into_iter().collect::<Vec<_>>())))
+    if !untold.is_empty() {
+        let words = format!("whether a standby follows is not told by the objects of {}", names(&untold));
+        return Says::new(State::Unknown, "NotTold", words);
+    }
+    Says::yes("Follows", "a standby of every store follows")
 }

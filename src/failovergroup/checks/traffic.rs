@@ -79,7 +79,7 @@ fn gateways(looked: &Looked<'_>) -> Option<Found> {
             format!(
                 "no gateway is said for {sites}: the other site could not forward what still arrives there, nor ask it who has authority"
             ),
-            format!("set spec.gateway.address of CloudCluster {sites}"),
+            format!("set spec.gateway.address in the CloudCluster of each of them: {sites}"),
         )
     })
 }

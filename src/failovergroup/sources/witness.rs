@@ -8,10 +8,12 @@ use super::group::{OfGroup, SECRETS_EVERY, rest};
 use crate::api::Problem;
 use crate::api::cloudcluster::WayKind;
 use crate::cloudcluster::sites::Described;
-use crate::witness::{Cloud, Credentials, Ground, Witness, connect};
+use crate::witness::{Cloud, Credentials, Ground, Unfit, Witness, connect};
 
 /// How often. What is decided there is also shown by whoever decided it.
 const EVERY: Duration = Duration::from_secs(60);
+/// In how many rounds it is looked once whether it can be written.
+const FIT_EVERY: u32 = 10;
 /// How soon it is asked again after it failed.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -20,6 +22,7 @@ pub async fn run(of: OfGroup) {
     let Some(spec) = of.spec.witness.clone() else { return };
     let site = of.all.context.site.to_string();
     let mut made: Option<Witness> = None;
+    let mut sound = 0u32;
     for round in 0u32.. {
         if made.is_none() || round % SECRETS_EVERY == 0 {
             match make(&of, &spec.object_store).await {
@@ -32,14 +35,23 @@ pub async fn run(of: OfGroup) {
             }
         }
         let Some(witness) = &made else { continue };
-        let fit = witness.health(&site, Timestamp::now()).await;
-        let answer = match fit {
-            Err(unfit) => Err((unfit.to_string(), unfit.remedy().to_owned())),
-            Ok(_) => witness.list().await.map_err(|error| {
-                (format!("the witness cannot be read: {error}"), "see whether the store is up".to_owned())
-            }),
+        // Whether it can be written is looked at less often: that reads it once more.
+        let fit = if sound.is_multiple_of(FIT_EVERY) {
+            witness.health(&site, Timestamp::now()).await.map(|_| ())
+        } else {
+            Ok(())
         };
+        let answer = match fit {
+            Ok(()) => witness.list().await.map_err(Unfit::NotReadable),
+            Err(unfit) => Err(unfit),
+        };
+        let answer = answer.map_err(|unfit| (unfit.to_string(), unfit.remedy().to_owned()));
         let failed = answer.is_err();
+        sound = if failed { 0 } else { sound.wrapping_add(1) };
+        if failed {
+            // Credentials that are refused may have been renewed.
+            made = None;
+        }
         of.found(|asked| asked.witness = Some(answer));
         rest(if failed { AGAIN } else { EVERY }, round).await;
     }

@@ -73,8 +73,20 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
             withdraw(seen, now, &mut plan, Phase::Blocked);
         }
     }
+    stands_by(seen, &mut plan);
     plan.problems.sort_by_key(|problem| problem.severity);
     plan
+}
+
+/// That another site has authority, which is why there are fewer pods here, or none.
+fn stands_by(seen: &Observed, plan: &mut Plan) {
+    let Some(standing) = seen.authority.as_ref().filter(|standing| standing.stands_by) else { return };
+    let holders = standing.holders.join(", ");
+    plan.problems.push(Problem::info(
+        "metadata.labels",
+        format!("it stands by here: {holders} has authority over FailoverGroup {}", standing.group),
+        "Nothing is to be done: it comes to its full size with a failover to this site.",
+    ));
 }
 
 /// The revision that serves, for the status of a FinService about which nothing is decided.
@@ -116,11 +128,6 @@ fn withdraw(seen: &Observed, now: Timestamp, plan: &mut Plan, phase: Phase) {
 fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
     let spec = placement::effective(&seen.service.spec, &seen.site, seen.authority.as_ref());
-    if let Some(standing) = seen.authority.as_ref().filter(|standing| standing.stands_by) {
-        let holders = standing.holders.join(", ");
-        plan.reasons
-            .push(format!("stands by: {holders} has authority over FailoverGroup {}", standing.group));
-    }
     warnings::of_spec(&spec, seen, plan);
     let scope = Scope {
         namespace: seen.service.metadata.namespace.as_deref().unwrap_or_default(),

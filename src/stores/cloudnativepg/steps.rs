@@ -170,7 +170,8 @@ pub fn promote(
                 return Err(StoreError::NotYet { what, after: std::time::Duration::ZERO });
             }
             Fit::Never(message) => {
-                let remedy = "promote the site whose token it is, or order a Failover and accept the loss that it names";
+                let remedy =
+                    "promote the site whose token it is; to go on without it loses what that site wrote last";
                 return Err(not_prepared(message, remedy));
             }
         }
