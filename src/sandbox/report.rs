@@ -108,3 +108,70 @@ pub(super) fn to_text(seen: &Seen, beside: &Beside, timeout: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::failovergroup::table::Line;
+
+    fn row(cloud: &str, ready: bool) -> Row {
+        Row {
+            namespace: "payments".to_owned(),
+            name: "ledger".to_owned(),
+            cloud: cloud.to_owned(),
+            ready,
+            reason: "Degraded".to_owned(),
+            revision: String::new(),
+            release: String::new(),
+            replicas: "2/3".to_owned(),
+            problem: "2 of 3 pods are Ready".to_owned(),
+        }
+    }
+
+    fn answer(cloud: &str, here: &str, ready: &str) -> Answer {
+        let line = Line {
+            group: "payments".to_owned(),
+            ready: ready.to_owned(),
+            protected: "True".to_owned(),
+            here: here.to_owned(),
+            holders: "aws".to_owned(),
+            epoch: 16,
+            why: "no answer".to_owned(),
+        };
+        let holds = "witness: no answer; see to it".to_owned();
+        Answer { cloud: cloud.to_owned(), line, current: true, holds }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_named_and_services_come_first() {
+        let mut seen = Seen { rows: vec![row("aws", true)], ..Seen::default() };
+        assert_eq!(seen.unready().unwrap(), "there is no FinService in one of both clouds");
+        seen.rows.push(row("gcp", false));
+        seen.answers = vec![answer("aws", "Held", "False"), answer("gcp", "Standby", "False")];
+        // Nobody waits for groups without databases.
+        assert_eq!(seen.unready().unwrap(), "1 of 2 FinServices are not Ready");
+        seen.rows[1].ready = true;
+        assert_eq!((seen.unready(), seen.services_ready()), (None, true));
+        seen.groups.push("payments".to_owned());
+        let beside = Beside {
+            timings: vec![Timing { step: "platform".to_owned(), took: Duration::from_secs(1) }],
+            writes: Some(7),
+            kubeconfigs: BTreeMap::new(),
+        };
+        let text = to_text(&seen, &beside, "3m");
+        assert!(
+            text.ends_with(
+                "PostgreSQL acknowledged 7 writes meanwhile.\n\nAfter 3m: FailoverGroup payments is not ready: a \
+                 failover to gcp could not be ordered: the check `witness: no answer; see to it`\n"
+            ),
+            "{text}"
+        );
+        seen.answers[1] = answer("gcp", "Standby", "True");
+        let document: Value = serde_json::from_str(&to_json(&seen, &beside)).unwrap();
+        assert_eq!((&document["ready"], &document["acknowledgedWrites"]), (&json!(true), &json!(7)));
+        assert_eq!(document["groups"][1]["cloud"], "gcp");
+        assert_eq!(document["groups"][1]["epoch"], 16);
+    }
+}
