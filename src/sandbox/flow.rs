@@ -191,7 +191,10 @@ impl Session {
             None if ours => overlay::groups(&examples, &self.names(), None),
             None => examples,
         };
-        let groups = self.failover.is_some().then(|| overlay::with_stores(&examples)).unwrap_or_default();
+        let groups = match &self.failover {
+            Some(_) => overlay::with_stores(&examples),
+            None => Vec::new(),
+        };
         self.apply("platform", &examples).await?;
         if !self.args.until_ready {
             self.progress.say(&self.how_to("Ctrl-C ends all"));
