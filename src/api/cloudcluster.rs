@@ -175,8 +175,8 @@ impl GkeSecret {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteGateway {
-    /// Its address, under which it answers for the hosts of all services of the site.
-    #[schemars(length(max = 253), regex(pattern = patterns::HTTPS_URL))]
+    /// Its address, under which it answers for the hosts of all services of the site. TLS, except to this machine itself.
+    #[schemars(length(max = 253), regex(pattern = patterns::GATEWAY_URL))]
     pub address: String,
 }
 

@@ -75,6 +75,9 @@ pub const POSTGRES_NAME: &str = "^[A-Za-z_][-A-Za-z0-9_$.@]*$";
 pub const CONSUMER_GROUP: &str = "^[-._A-Za-z0-9]+$";
 /// An address that shows who it is.
 pub const HTTPS_URL: &str = r"^https://[^\s/]+";
+/// The gateway of a site: an address that shows who it is, or one of this machine itself.
+pub const GATEWAY_URL: &str =
+    r"^(https://[^\s/]+|http://(localhost|127([.][0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?(/|$))";
 /// Certificates in PEM.
 pub const CERTIFICATES: &str = r"^\s*-----BEGIN CERTIFICATE-----";
 /// The name of an EKS cluster.
@@ -149,6 +152,9 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         }
         CONSUMER_GROUP => "must be letters, digits, dots, underscores and dashes, such as fraud",
         HTTPS_URL => "must begin with https:// and name a host, such as https://10.0.0.1",
+        GATEWAY_URL => {
+            "must begin with https:// and name a host, such as https://gw.finflow.example; http:// is for this machine alone (localhost, 127.0.0.1, [::1])"
+        }
         CERTIFICATES => "must be certificates in PEM, beginning with -----BEGIN CERTIFICATE-----",
         EKS_NAME => {
             "must be the name of an EKS cluster: letters, digits, dashes and underscores, with a letter or digit first"

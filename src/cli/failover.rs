@@ -5,8 +5,8 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArgs;
-use super::failover_table::{is_ready, list, one};
 use crate::api::FailoverGroup;
+use crate::failovergroup::table::{is_ready, list, one};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;

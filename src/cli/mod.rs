@@ -7,7 +7,6 @@ pub mod clouds;
 pub mod cluster;
 pub mod crds;
 pub(crate) mod failover;
-pub(crate) mod failover_table;
 pub mod operator;
 pub(crate) mod pg_agent;
 pub mod run;

@@ -11,6 +11,7 @@
 //! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
 //! | [`peak`] | the peak of the site that serves, over a day; pure |
 //! | [`status`] | the statuses; pure |
+//! | [`table`] | groups as people read them; pure |
 //! | [`controller`] | runs it all |
 //!
 //! Who may write is decided in [`crate::authority`]. Every check, and what to do about it: docs/readiness.md.
@@ -26,4 +27,5 @@ pub(crate) mod observe;
 pub(crate) mod peak;
 pub(crate) mod sources;
 pub(crate) mod status;
+pub(crate) mod table;
 pub(crate) mod watch;

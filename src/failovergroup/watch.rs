@@ -218,22 +218,27 @@ impl Watches {
         let services = |change: Change<RawObject>| {
             let mut index = lock(&self.index);
             let known = &mut index.peer(peer).services;
-            match change {
+            let news = match change {
                 Change::Is(RawObject(object)) => {
                     let key = key_of(&object.metadata);
                     let text = serde_json::json!({"metadata": object.metadata, "spec": object.data["spec"], "status": object.data["status"], "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService"});
                     // One that a newer version wrote is as one that says nothing.
                     let facts =
                         serde_json::from_value::<FinService>(text).map(|service| ServiceFacts::of(&service));
-                    known.so_far.insert(key, facts.unwrap_or_default());
+                    let facts = facts.unwrap_or_default();
+                    known.so_far.insert(key, facts.clone()).as_ref() != Some(&facts)
                 }
-                Change::Gone(object) => {
-                    known.so_far.remove(&key_of(&object.0.metadata));
-                }
+                Change::Gone(object) => known.so_far.remove(&key_of(&object.0.metadata)).is_some(),
                 Change::Relisted(seen) => {
                     known.so_far.retain(|key, _| seen.contains(key));
                     known.whole = true;
+                    true
                 }
+            };
+            drop(index);
+            // Releases and the peak are what groups look at.
+            if news {
+                self.wake_all();
             }
         };
         tokio::join!(

@@ -13,7 +13,8 @@ pub use crate::terminal::output::Output;
 /// the cache folder. Ctrl-C ends all and removes it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SandboxArgs {
-    /// End with 0 once every FinService is Ready in both clouds, or with 1 when the timeout is over
+    /// End with 0 once every FinService is Ready in both clouds and the databases could fail over, or with 1 when the
+    /// timeout is over
     #[arg(long)]
     pub until_ready: bool,
     /// Let clouds and operators go on in the background at the end, until `banyan sandbox --stop`

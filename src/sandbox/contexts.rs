@@ -1,5 +1,7 @@
 //! Clusters that exist already, in the place of clouds of our own: `--context A --context B`.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::Api;
@@ -7,12 +9,17 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, NamedAuthInfo};
 use kube::{Client, Config};
 
 use super::error::{Context, Error, Result};
+use super::install::{self, Applied};
 use super::operators::NAMESPACE;
 
 /// The operator's service account, as the chart names it.
 const ACCOUNT: &str = "banyan";
 /// How long the operator's token is good, in seconds: a working day.
 const TOKEN_SECONDS: i64 = 12 * 3600;
+/// How long FinServices that were deleted may take to go.
+const GONE: Duration = Duration::from_secs(60);
+/// How often it is looked whether they went.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One context of the user's kubeconfig, alone, as YAML.
 ///
@@ -68,6 +75,24 @@ pub(super) async fn operator_kubeconfig(client: &Client, admin: &str) -> Result<
         context.user = Some(ACCOUNT.into());
     }
     write(&config)
+}
+
+/// Deletes what was not there before: the platform while its operator still runs, then the rest.
+///
+/// # Errors
+/// When the API server does not answer, or a FinService is still there after a minute.
+pub(super) async fn take_back(client: &Client, cloud: &str, applied: &[Applied]) -> Result<()> {
+    let (services, rest): (Vec<Applied>, Vec<Applied>) =
+        applied.iter().cloned().partition(|applied| applied.kind() == "FinService");
+    install::remove(client, &services).await?;
+    let deadline = Instant::now() + GONE;
+    while install::any_left(client, &services).await? {
+        if Instant::now() > deadline {
+            return Err(Error::new(format!("{cloud}: FinServices that were deleted are still there")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    install::remove(client, &rest).await
 }
 
 /// A client of the current context of a kubeconfig.

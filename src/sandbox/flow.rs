@@ -1,13 +1,11 @@
 //! The command `banyan sandbox`: two clouds, an operator in each, a platform on both, and a table that shows it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use serde_json::{Value, json};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use serde_json::Value;
 
 pub use super::args::{Output, SandboxArgs};
 use super::cloud::Cloud;
@@ -16,14 +14,18 @@ use super::contexts;
 use super::credentials::write_private;
 use super::ends::clouds::CloudEnds;
 use super::error::{Context, Error, Result};
+use super::failover::stage::Stage as Failover;
+use super::failover::{answers, overlay};
 use super::home::{self, Home};
 use super::install::{self, Applied};
+use super::interrupt::Interrupt;
 use super::introduce::{self, Way};
 use super::operators::{Operator, OperatorOptions};
 use super::pair::{self, Install, Pair, PairOptions, without_workloads};
 use super::payload::Payload;
 use super::process::Supervisor;
-use super::table::{self, Row};
+use super::report::{self, Beside, Seen};
+use super::table;
 use super::tour::{self, Script, Stage};
 use super::traffic::session::{self, Traffic};
 use super::traffic::{Gateway, namespace};
@@ -34,8 +36,6 @@ use crate::terminal::progress::{Progress, seconds};
 const LOOK: Duration = Duration::from_millis(500);
 /// How long all processes may take to end.
 const END: Duration = Duration::from_secs(30);
-/// How long FinServices that were deleted from clusters of others may take to go.
-const GONE: Duration = Duration::from_secs(60);
 
 /// One of the two, be it ours or somebody's.
 struct Site {
@@ -51,9 +51,9 @@ struct Site {
 /// How it went.
 enum Outcome {
     /// All was Ready.
-    Ready(Vec<Row>),
+    Ready(Seen),
     /// The time was over.
-    TimedOut(Vec<Row>),
+    TimedOut(Seen),
     /// The tour was over.
     Toured,
     /// Somebody asked for the end.
@@ -79,7 +79,8 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     let mut interrupt = Interrupt::new()?;
     let progress = Progress::stderr();
     if args.wants_traffic() {
-        let Some(inside) = interrupt.or(session::go_inside(&args.dir, &progress)).await else {
+        let Some(inside) = interrupt.or(session::go_inside(&args.dir, &progress, args.tour.is_none())).await
+        else {
             return Err(Error::new("interrupted"));
         };
         inside?;
@@ -102,6 +103,7 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
         sites: Vec::new(),
         traffic: None,
         ends: None,
+        failover: None,
         started: Instant::now(),
     };
     let outcome = session.play(&mut interrupt).await;
@@ -111,11 +113,10 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
     session.report(&outcome);
     match outcome {
         Outcome::Ready(_) | Outcome::Toured => Ok(()),
-        Outcome::TimedOut(rows) => Err(Error::new(format!(
-            "{} of {} FinServices are not Ready after {}",
-            rows.iter().filter(|row| !row.ready).count(),
-            rows.len(),
-            seconds(session.args.timeout)
+        Outcome::TimedOut(seen) => Err(Error::new(format!(
+            "after {}: {}",
+            seconds(session.args.timeout),
+            seen.unready().unwrap_or_default()
         ))),
         Outcome::Interrupted if session.args.until_ready => {
             Err(Error::new("interrupted before every FinService was Ready"))
@@ -124,37 +125,6 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
             Err(Error::new("interrupted before the end of the tour"))
         }
         Outcome::Interrupted => Ok(()),
-    }
-}
-
-/// Ctrl-C, SIGTERM or the end of the terminal.
-struct Interrupt([Signal; 3]);
-
-impl Interrupt {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).context(|| "listening to signals");
-        Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn wait(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-
-    /// The answer, or `None` where somebody asked for the end before.
-    async fn or<T>(&mut self, answer: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            answer = answer => Some(answer),
-            () = self.wait() => None,
-        }
     }
 }
 
@@ -169,6 +139,8 @@ struct Session {
     traffic: Option<Traffic>,
     /// Kept, since the clouds' own APIs are there as long as it lives.
     ends: Option<CloudEnds>,
+    /// Kept, since what FailoverGroups ask is there as long as it lives.
+    failover: Option<Failover>,
     started: Instant,
 }
 
@@ -191,7 +163,21 @@ impl Session {
         for site in &self.sites {
             write_private(&self.kubeconfig(site), &site.kubeconfig)?;
         }
-        let sites = self.payload.sites.clone();
+        // The folder of somebody else says itself where its databases are.
+        let ours = self.args.examples.is_none() && script.is_none();
+        if ours && self.args.contexts.is_empty() && !self.args.keep {
+            let Some(failover) = interrupt.or(self.failover()).await else {
+                return Ok(Outcome::Interrupted);
+            };
+            self.failover = Some(failover?);
+        } else if ours {
+            self.progress.say(
+                "FailoverGroups have no database, no witness and no load balancer here: the sandbox plays them only \
+                 between clouds of its own, and without --keep",
+            );
+        }
+        let gateways = self.failover.as_ref().map(Failover::gateways).unwrap_or_default();
+        let sites = overlay::gateways(&self.payload.sites, gateways);
         self.apply("sites", &sites).await?;
         self.introduce(&sites).await?;
         let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
@@ -200,11 +186,30 @@ impl Session {
             let toured = interrupt.or(self.tour(&operators, &script)).await;
             return toured.map_or(Ok(Outcome::Interrupted), |toured| toured.map(|()| Outcome::Toured));
         }
+        let examples = match &self.failover {
+            Some(failover) => failover.with_places(&examples).await?,
+            None if ours => overlay::groups(&examples, &self.names(), None),
+            None => examples,
+        };
+        let groups = match &self.failover {
+            Some(_) => overlay::with_stores(&examples),
+            None => Vec::new(),
+        };
         self.apply("platform", &examples).await?;
         if !self.args.until_ready {
             self.progress.say(&self.how_to("Ctrl-C ends all"));
         }
-        interrupt.or(self.watch(&operators, Instant::now())).await.unwrap_or(Ok(Outcome::Interrupted))
+        interrupt.or(self.watch(&operators, groups, Instant::now())).await.unwrap_or(Ok(Outcome::Interrupted))
+    }
+
+    /// The names of both, in their order.
+    fn names(&self) -> [String; 2] {
+        [CloudOptions::aws().name, CloudOptions::gcp().name]
+    }
+
+    /// What the FailoverGroups of the example platform need.
+    async fn failover(&self) -> Result<Failover> {
+        Failover::start(self.names(), self.home.path(), &self.supervisor, &self.progress).await
     }
 
     /// Two clouds of our own.
@@ -237,8 +242,7 @@ impl Session {
 
     /// Two clusters of somebody. The optional APIs are theirs to choose.
     async fn existing(&mut self) -> Result<()> {
-        let names = [CloudOptions::aws().name, CloudOptions::gcp().name];
-        for (name, context) in names.into_iter().zip(self.args.contexts.clone()) {
+        for (name, context) in self.names().into_iter().zip(self.args.contexts.clone()) {
             let step = self.progress.step(format!("{name}: definitions and manifests in {context}"));
             let kubeconfig = contexts::kubeconfig(&context)?;
             let client = contexts::client(&kubeconfig).await?;
@@ -259,6 +263,7 @@ impl Session {
         Ok(())
     }
 
+    /// An operator for each, and who answers load balancers where the sites have gateways.
     async fn operators(&self) -> Result<Vec<Operator>> {
         let binary = std::env::current_exe().context(|| "finding the program banyan")?;
         let gateways = self.traffic.as_ref().map(Traffic::gateways).unwrap_or_default();
@@ -266,6 +271,7 @@ impl Session {
             let step = self.progress.step(format!("{}: operator", site.name));
             let metrics = |gateway: &Gateway| vec!["--gateway-metrics".to_owned(), gateway.stats_url()];
             let clouds = self.ends.as_ref().map(CloudEnds::operator_args).unwrap_or_default();
+            let failover = self.failover.as_ref().map(Failover::operator_args).unwrap_or_default();
             let options = OperatorOptions {
                 binary: binary.clone(),
                 site: site.name.clone(),
@@ -279,15 +285,26 @@ impl Session {
                     .unwrap_or_default()
                     .into_iter()
                     .chain(clouds)
+                    .chain(failover)
                     .collect(),
                 env: Vec::new(),
             };
             let operator = Operator::start(&options, self.supervisor.clone())?;
             operator.ready().await?;
+            let mut all = vec![operator];
+            let gateways = self.failover.as_ref().map(Failover::gateways).unwrap_or_default();
+            if let Some((_, gateway)) = gateways.iter().find(|(name, _)| *name == site.name) {
+                let listen = gateway.trim_start_matches("http://");
+                let options = OperatorOptions { args: Vec::new(), ..options };
+                let authority = Operator::start_authority(&options, listen, self.supervisor.clone())?;
+                authority.ready().await?;
+                all.push(authority);
+            }
             step.done();
-            Ok::<_, Error>(operator)
+            Ok::<_, Error>(all)
         };
-        futures::future::try_join_all(self.sites.iter().enumerate().map(start)).await
+        let all = futures::future::try_join_all(self.sites.iter().enumerate().map(start)).await?;
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// Lets each operator find the other cloud. Clusters of somebody's are not touched.
@@ -298,6 +315,8 @@ impl Session {
             let way = if self.args.keep { Way::Kubeconfig(&there.peer) } else { Way::Clouds(ends) };
             let objects = introduce::objects(here, &there.name, sites, &way);
             install::apply(&self.sites[here].client, &objects).await?;
+            let secrets = self.failover.as_ref().map(Failover::secrets).unwrap_or_default();
+            install::apply(&self.sites[here].client, &secrets).await?;
         }
         Ok(())
     }
@@ -336,27 +355,34 @@ impl Session {
         .await
     }
 
-    /// Shows the table until all is Ready, the time is over, or for ever.
-    async fn watch(&self, operators: &[Operator], applied: Instant) -> Result<Outcome> {
-        let mut view = View::new(self.args.output, self.progress.clone());
+    /// Shows the tables until all is Ready, the time is over, or for ever. `groups` are waited for as well.
+    async fn watch(&self, operators: &[Operator], groups: Vec<String>, applied: Instant) -> Result<Outcome> {
+        let mut view = View::new(self.args.output, self.progress.clone(), self.more());
         loop {
             for operator in operators {
                 operator.check()?;
             }
-            let read = self.sites.iter().map(|site| table::read(&site.client, &site.name));
-            let rows: Vec<Vec<Row>> = futures::future::try_join_all(read).await?;
-            let all_ready = rows.iter().all(|rows| !rows.is_empty() && rows.iter().all(|row| row.ready));
-            let rows: Vec<Row> = rows.into_iter().flatten().collect();
-            view.show(&rows, self.started);
-            if all_ready && !view.told {
+            let mut seen = Seen { groups: groups.clone(), ..Seen::default() };
+            for site in &self.sites {
+                seen.rows.extend(table::read(&site.client, &site.name).await?);
+                seen.answers.extend(answers::read(&site.client, &site.name).await?);
+            }
+            view.show(&seen, self.started);
+            let all_ready = seen.unready().is_none();
+            if seen.services_ready() && !view.told {
                 view.told = true;
                 self.progress.note("every FinService is Ready in both clouds", applied.elapsed());
+            }
+            if all_ready && !groups.is_empty() && !view.told_groups {
+                view.told_groups = true;
+                let what = format!("{} could fail over to the other cloud", groups.join(", "));
+                self.progress.note(what, applied.elapsed());
             }
             if self.args.until_ready {
                 let over = applied.elapsed() > self.args.timeout;
                 if all_ready || over {
                     view.wipe();
-                    return Ok(if all_ready { Outcome::Ready(rows) } else { Outcome::TimedOut(rows) });
+                    return Ok(if all_ready { Outcome::Ready(seen) } else { Outcome::TimedOut(seen) });
                 }
             }
             tokio::time::sleep(LOOK).await;
@@ -367,6 +393,17 @@ impl Session {
         self.home.path().join(format!("{}.kubeconfig", site.name))
     }
 
+    /// How to ask more about FailoverGroups, a line for each cloud.
+    fn more(&self) -> String {
+        let line = |site: &Site| {
+            format!("  banyan failover ready payments --kubeconfig {}\n", short(&self.kubeconfig(site)))
+        };
+        match self.args.examples {
+            None => self.sites.iter().map(line).collect(),
+            Some(_) => String::new(),
+        }
+    }
+
     /// How to use what runs.
     fn how_to(&self, end: &str) -> String {
         let mut text = String::from("\nIn another terminal:\n");
@@ -374,7 +411,11 @@ impl Session {
             let path = short(&self.kubeconfig(site));
             text.push_str(&format!("  kubectl --kubeconfig {path} get finservices --all-namespaces\n"));
         }
+        text.push_str(&self.more());
         text.push_str(&self.traffic.as_ref().map(Traffic::how_to).unwrap_or_default());
+        if let Some(failover) = self.failover.as_ref().filter(|_| !namespace::inside()) {
+            text.push_str(&failover.how_to());
+        }
         text.push_str(&format!("{end}. Logs are in {}.\n", short(self.home.path())));
         text
     }
@@ -391,7 +432,15 @@ impl Session {
             self.progress.say(&self.how_to(&format!("They go on; `banyan sandbox --stop{flag}` ends them")));
             return Ok(());
         }
-        let taken_back = if self.args.contexts.is_empty() { Ok(()) } else { self.take_back().await };
+        let mut taken_back = Ok(());
+        for site in self.sites.iter().filter(|_| !self.args.contexts.is_empty()) {
+            let step = self.progress.step(format!("{}: taking back", site.name));
+            let done = contexts::take_back(&site.client, &site.name, &site.applied).await;
+            if done.is_ok() {
+                step.done();
+            }
+            taken_back = taken_back.and(done);
+        }
         let step = self.progress.step("stopping");
         let supervisor = self.supervisor.clone();
         tokio::task::spawn_blocking(move || supervisor.shutdown(END)).await.context(|| "stopping")??;
@@ -400,74 +449,19 @@ impl Session {
         taken_back
     }
 
-    /// Deletes from clusters of others what was not there before: the platform while its operator
-    /// still runs, then the rest.
-    async fn take_back(&self) -> Result<()> {
-        for site in &self.sites {
-            let step = self.progress.step(format!("{}: taking back", site.name));
-            let (services, rest): (Vec<Applied>, Vec<Applied>) =
-                site.applied.iter().cloned().partition(|applied| applied.kind() == "FinService");
-            install::remove(&site.client, &services).await?;
-            let deadline = Instant::now() + GONE;
-            while install::any_left(&site.client, &services).await? {
-                if Instant::now() > deadline {
-                    return Err(Error::new(format!(
-                        "{}: FinServices that were deleted are still there",
-                        site.name
-                    )));
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-            install::remove(&site.client, &rest).await?;
-            step.done();
-        }
-        Ok(())
-    }
-
     /// Prints the result on standard output.
     fn report(&self, outcome: &Outcome) {
-        let (ready, rows) = match outcome {
-            Outcome::Ready(rows) => (true, rows),
-            Outcome::TimedOut(rows) => (false, rows),
-            Outcome::Toured | Outcome::Interrupted => return,
+        let (Outcome::Ready(seen) | Outcome::TimedOut(seen)) = outcome else { return };
+        let kept = self.sites.iter().filter(|_| self.args.keep);
+        let beside = Beside {
+            timings: self.progress.timings(),
+            writes: self.failover.as_ref().and_then(Failover::acknowledged),
+            kubeconfigs: kept.map(|site| (site.name.clone(), self.kubeconfig(site))).collect(),
         };
-        let timings = self.progress.timings();
-        let text = match self.args.output {
-            Output::Json => {
-                let steps: Vec<Value> = timings
-                    .iter()
-                    .map(|timing| json!({"step": timing.step, "seconds": timing.took.as_secs_f64()}))
-                    .collect();
-                let kept: BTreeMap<&str, PathBuf> = match self.args.keep {
-                    true => {
-                        self.sites.iter().map(|site| (site.name.as_str(), self.kubeconfig(site))).collect()
-                    }
-                    false => BTreeMap::new(),
-                };
-                format!(
-                    "{:#}\n",
-                    json!({"ready": ready, "services": rows, "steps": steps, "kubeconfigs": kept})
-                )
-            }
-            Output::Table => {
-                let mut text = table::render(rows);
-                text.push('\n');
-                for timing in &timings {
-                    text.push_str(&format!("{:>8}  {}\n", seconds(timing.took), timing.step));
-                }
-                if !ready {
-                    text.push_str(&format!("\nNot Ready after {}:\n", seconds(self.args.timeout)));
-                    for row in rows.iter().filter(|row| !row.ready) {
-                        text.push_str(&format!(
-                            "  {}/{} in {}: {} {}\n",
-                            row.namespace, row.name, row.cloud, row.reason, row.problem
-                        ));
-                    }
-                }
-                text
-            }
-        };
-        print(&text);
+        print(&match self.args.output {
+            Output::Json => report::to_json(seen, &beside),
+            Output::Table => report::to_text(seen, &beside, &seconds(self.args.timeout)),
+        });
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `flow`, `args`, `home`, `view`, `table`, `contexts`, `payload` | the command |
+//! | `flow`, `args`, `home`, `view`, `table`, `report`, `interrupt`, `contexts`, `payload` | the command |
 //! | `tour` | what it shows step by step |
 //! | `pair`, `cloud`, `cloud_options`, `argv`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
 //! | `introduce` | how each operator finds the other cloud |
+//! | `failover` | what FailoverGroups move: databases, a witness, a load balancer |
 //! | `operators`, `install` | what is put into them |
 //! | `tools`, `build` | where the programs come from |
 //! | `traffic` | real requests: a gateway, servers behind the pods' addresses, load, Prometheus |
@@ -26,9 +27,11 @@ mod contexts;
 pub(crate) mod credentials;
 pub mod ends;
 pub(crate) mod error;
+pub(crate) mod failover;
 pub(crate) mod flow;
 mod home;
 pub mod install;
+mod interrupt;
 mod introduce;
 pub(crate) mod nodes;
 pub mod operators;
@@ -36,6 +39,7 @@ pub mod pair;
 pub mod payload;
 pub mod postgres;
 pub mod process;
+mod report;
 pub(crate) mod table;
 pub mod tools;
 pub(crate) mod tour;

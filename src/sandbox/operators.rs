@@ -31,7 +31,7 @@ pub struct OperatorOptions {
     pub dir: PathBuf,
     /// Tells several of one site apart.
     pub replica: usize,
-    /// More arguments of `banyan run`.
+    /// More arguments of `banyan run`, or of what is started in its place.
     pub args: Vec<String>,
     /// Variables added to this process's own environment.
     pub env: Vec<(String, String)>,
@@ -52,18 +52,42 @@ impl Operator {
     /// # Errors
     /// When the program cannot be run.
     pub fn start(options: &OperatorOptions, supervisor: Arc<Supervisor>) -> Result<Self> {
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        Self::spawn(options, ["run", "operator"], &listen, GRACE, supervisor)
+    }
+
+    /// Starts what answers load balancers in the operator's place: `banyan authority` at that address, which is that of
+    /// the site's gateway.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn start_authority(
+        options: &OperatorOptions,
+        listen: &str,
+        supervisor: Arc<Supervisor>,
+    ) -> Result<Self> {
+        // It would linger for those who are still sent here, and here is nobody.
+        Self::spawn(options, ["authority", "authority"], listen, Duration::ZERO, supervisor)
+    }
+
+    fn spawn(
+        options: &OperatorOptions,
+        [command, label]: [&str; 2],
+        listen: &str,
+        grace: Duration,
+        supervisor: Arc<Supervisor>,
+    ) -> Result<Self> {
         let dir = &options.dir;
         std::fs::create_dir_all(dir).context(|| format!("making the folder {}", dir.display()))?;
-        let label = format!("operator-{}-{}", options.site, options.replica);
+        let label = format!("{label}-{}-{}", options.site, options.replica);
         let kubeconfig = dir.join(format!("{label}.kubeconfig"));
         write_private(&kubeconfig, &options.kubeconfig)?;
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let mut argv = vec![options.binary.display().to_string(), "run".into()];
+        let mut argv = vec![options.binary.display().to_string(), command.into()];
         for (flag, value) in [
             ("--site", options.site.as_str()),
             ("--kubeconfig", &kubeconfig.display().to_string()),
             ("--namespace", NAMESPACE),
-            ("--listen", &listen),
+            ("--listen", listen),
         ] {
             argv.extend([flag.to_owned(), value.to_owned()]);
         }
@@ -81,7 +105,7 @@ impl Operator {
             dir: None,
             log: operator.log.clone(),
             stage: 3,
-            grace: GRACE,
+            grace,
         })?;
         Ok(operator)
     }

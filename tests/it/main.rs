@@ -22,6 +22,7 @@ mod rollout_faults;
 mod rollout_kills;
 mod rollout_kinds;
 mod rollout_ways;
+mod sandbox;
 mod stage;
 mod starts;
 mod strimzi;

@@ -44,6 +44,13 @@ impl PostgresTools {
     /// # Errors
     /// When there are none and there is no pip either, or when the folder that was named lacks a program.
     pub fn obtain(supervisor: &Supervisor, progress: &Progress) -> Result<Self> {
+        let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        if is_root() && !has_nobody(&users) {
+            return Err(Error::new(
+                "PostgreSQL does not run as root, and this user namespace has nobody else: become root before, or do \
+                 without --traffic",
+            ));
+        }
         if let Some(folder) = std::env::var_os(FOLDER).filter(|folder| !folder.is_empty()) {
             return Self::at(Path::new(&folder));
         }
@@ -121,8 +128,19 @@ impl PostgresTools {
 }
 
 /// Whether we are root, by whom our own process belongs to.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Whether a table like `/proc/self/uid_map` (first user inside, first user outside, how many) has [`NOBODY`]. An empty
+/// one is no Linux's.
+fn has_nobody(table: &str) -> bool {
+    let mut ranges = table.lines().filter_map(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        Some((*numbers.first()?, *numbers.get(2)?))
+    });
+    let nobody = u64::from(NOBODY);
+    table.is_empty() || ranges.any(|(first, count)| first <= nobody && nobody < first.saturating_add(count))
 }
 
 /// Whether everybody may look into a folder, or run a program.
@@ -162,6 +180,13 @@ fn of_debian(root: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_of_root_alone_has_nobody() {
+        assert!(has_nobody("         0          0 4294967295\n"));
+        assert!(has_nobody("0 1000 1\n1 100000 65536\n"));
+        assert!(!has_nobody("         0       1000          1\n"));
+    }
 
     #[test]
     fn the_newest_that_is_whole_is_taken() {

@@ -10,23 +10,25 @@ use crate::sandbox::cloud::Cloud;
 use crate::sandbox::cloud_options::CloudOptions;
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::pair::{self, Pair};
+use crate::sandbox::postgres::PostgresTools;
+use crate::sandbox::postgres::tools::is_root;
 use crate::terminal::progress::Progress;
 
 /// How long the processes that built something may take to end.
 const END: Duration = Duration::from_secs(10);
 
 /// Starts this program anew inside a network namespace, with doors to both clouds; it comes back at once where it is
-/// inside already. Where this machine cannot do that, it says why and comes back, too.
+/// inside already. `stores`: PostgreSQL is to run inside. Where this machine cannot do that, it says why and comes back, too.
 ///
 /// # Errors
 /// When the clouds' own tools cannot be built, or a door cannot be made.
-pub async fn go_inside(dir: &Path, progress: &Progress) -> Result<()> {
+pub async fn go_inside(dir: &Path, progress: &Progress, stores: bool) -> Result<()> {
     if namespace::inside() {
         return Ok(());
     }
     // What has to be built or downloaded is, while there is a network.
     let obtained = match namespace::possible() {
-        Ok(()) => obtain(progress).await?,
+        Ok(()) => obtain(progress, stores).await?,
         Err(error) => Err(error),
     };
     if let Err(error) = obtained {
@@ -45,12 +47,16 @@ pub async fn go_inside(dir: &Path, progress: &Progress) -> Result<()> {
 }
 
 /// What both clouds need, which must be there; and what traffic needs, whose absence is told.
-async fn obtain(progress: &Progress) -> Result<Result<()>> {
+async fn obtain(progress: &Progress, stores: bool) -> Result<Result<()>> {
     let supervisor = pair::supervisor(progress.clone()).await?;
     pair::prepare(supervisor.clone(), progress.clone()).await?;
     let progress = progress.clone();
     tokio::task::spawn_blocking(move || {
         let tools = TrafficTools::obtain(&supervisor, &progress).map(drop);
+        // Only root's may run inside. Whether there is one is told there.
+        if stores && is_root() {
+            drop(PostgresTools::obtain(&supervisor, &progress));
+        }
         // This process goes on as another program, which knows nothing of this supervisor.
         supervisor.shutdown(END).map(|()| tools)
     })

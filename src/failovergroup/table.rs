@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use kube::ResourceExt;
+use serde::Serialize;
 
 use crate::api::FailoverGroup;
 use crate::api::failovergroup::{CheckState, FailoverGroupStatus};
@@ -22,26 +23,59 @@ pub fn is_ready(group: &FailoverGroup) -> bool {
     group.status.as_ref().is_some_and(|status| condition(status, "Ready").0 == "True")
 }
 
-/// A line for each group.
-pub fn list(groups: &[FailoverGroup]) -> String {
-    let heads = ["GROUP", "READY", "PROTECTED", "HERE", "HOLDERS", "EPOCH", "WHY"];
-    let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    let empty = FailoverGroupStatus::default();
-    for group in groups {
+/// What each column of [`Line`] is called.
+pub const HEADS: [&str; 7] = ["GROUP", "READY", "PROTECTED", "HERE", "HOLDERS", "EPOCH", "WHY"];
+
+/// The standing answer about one group at one site, in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// The group.
+    pub group: String,
+    /// Whether a failover to this site could be ordered now: `True`, `False`, `Unknown`, or `-` where nothing is known.
+    pub ready: String,
+    /// Whether a standby follows, in the same words.
+    pub protected: String,
+    /// How this site stands, or `-`.
+    pub here: String,
+    /// The sites with authority, with commas between, or `-`.
+    pub holders: String,
+    /// The epoch; 0 where there is none.
+    pub epoch: i64,
+    /// Why it is ready or not.
+    pub why: String,
+}
+
+impl Line {
+    /// What the status of a group says.
+    pub fn of(group: &FailoverGroup) -> Self {
+        let empty = FailoverGroupStatus::default();
         let status = group.status.as_ref().unwrap_or(&empty);
         let (ready, why) = condition(status, "Ready");
         let authority = status.authority.clone().unwrap_or_default();
         let or_nothing = |text: String| if text.is_empty() { NOTHING.to_owned() } else { text };
-        rows.push(vec![
-            group.name_any(),
-            ready.to_owned(),
-            condition(status, "Protected").0.to_owned(),
-            or_nothing(authority.state),
-            or_nothing(authority.holders.join(",")),
-            authority.epoch.to_string(),
-            if why.is_empty() { "no operator has looked at it yet".to_owned() } else { why.to_owned() },
-        ]);
+        Self {
+            group: group.name_any(),
+            ready: ready.to_owned(),
+            protected: condition(status, "Protected").0.to_owned(),
+            here: or_nothing(authority.state),
+            holders: or_nothing(authority.holders.join(",")),
+            epoch: authority.epoch,
+            why: if why.is_empty() { "no operator has looked at it yet".to_owned() } else { why.to_owned() },
+        }
     }
+
+    /// The columns.
+    pub fn cells(&self) -> [String; 7] {
+        let Self { group, ready, protected, here, holders, epoch, why } = self.clone();
+        [group, ready, protected, here, holders, epoch.to_string(), why]
+    }
+}
+
+/// A line for each group.
+pub fn list(groups: &[FailoverGroup]) -> String {
+    let mut rows = vec![HEADS.map(str::to_owned).to_vec()];
+    rows.extend(groups.iter().map(|group| Line::of(group).cells().to_vec()));
     columns(&rows, "", 2)
 }
 
