@@ -151,7 +151,7 @@ mod tests {
             application: None,
         });
         assert!(there.active);
-        let (active, why) = ask(&spec(16, &["a"]), None, &[there.clone()], None);
+        let (active, why) = ask(&spec(16, &["a"]), None, std::slice::from_ref(&there), None);
         assert_eq!((active, why.as_str()), (false, "b says that b has authority in epoch 33"));
         let older = Answer { epoch: 16, ..there.clone() };
         assert!(ask(&spec(32, &["a"]), None, &[older], None).0);

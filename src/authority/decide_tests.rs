@@ -80,9 +80,11 @@ fn the_initial_site_claims_once_everybody_was_read_and_knows_of_none() {
     assert_eq!(there.write.map(|spec| (spec.epoch, spec.promoted)), Some((16, None)));
 }
 
+type Change = Box<dyn Fn(&mut Knowledge)>;
+
 #[test]
 fn what_is_not_known_is_waited_for_and_named() {
-    let cases: [(&str, Box<dyn Fn(&mut Knowledge)>); 9] = [
+    let cases: [(&str, Change); 9] = [
         (
             "asks for something else",
             Box::new(|known| known.differs = Some("b asks for something else".into())),

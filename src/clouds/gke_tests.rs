@@ -212,7 +212,7 @@ async fn each_fault_has_its_error_in_bounded_time_and_is_asked_once() {
             stage.end.desk.take();
             stage.end.desk.next(matches, [fault.clone()]);
             is(&fault, gke.find().await.expect_err("a fault"));
-            let asked = stage.end.desk.take().into_iter().filter(|asked| matches(asked)).count();
+            let asked = stage.end.desk.take().into_iter().filter(matches).count();
             assert_eq!(asked, 1, "{fault:?}: it is not asked again");
         }
     }

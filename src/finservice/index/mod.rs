@@ -10,6 +10,7 @@ mod own_writes;
 mod parsed;
 pub(crate) mod pod;
 pub(crate) mod rollouts;
+mod standing;
 pub(crate) mod topics;
 pub(crate) mod uid;
 
@@ -359,29 +360,6 @@ impl Index {
         let news = self.sites != sites;
         self.sites = sites;
         if news { self.keys() } else { BTreeSet::new() }
-    }
-
-    /// Takes in how this site stands for each FailoverGroup. Returns whom it concerns: the FinServices of the groups that
-    /// are news.
-    pub fn set_authorities(&mut self, authorities: Authorities) -> BTreeSet<Key> {
-        let before = std::mem::replace(&mut self.authorities, authorities);
-        let changed: Vec<_> = self.authorities.changed(&before).collect();
-        if changed.is_empty() {
-            return BTreeSet::new();
-        }
-        let concerned = self.services().filter(|(key, service)| {
-            let labels = service.metadata.labels.as_ref();
-            changed.iter().any(|group| group.services.contains(&key.namespace, labels))
-        });
-        concerned.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// All FinServices that can be read.
-    pub fn services(&self) -> impl Iterator<Item = (&Key, &Arc<FinService>)> {
-        self.entries.iter().filter_map(|(key, entry)| match &entry.service {
-            Some(Parsed::Good(service)) => Some((key, service)),
-            _ => None,
-        })
     }
 
     /// Takes in whether the cluster has a kind. Returns whom it concerns: all, if that is news.
