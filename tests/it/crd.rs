@@ -291,6 +291,9 @@ async fn what_a_group_and_its_authority_were_stays() {
     put(&authorities, &authority(next))
         .await
         .expect("a greater epoch has other holders, and forgets what is older");
+    // The operator releases it once its group is gone.
+    let released = serde_json::json!({"metadata": {"annotations": {"banyan.dev/released": "true"}}});
+    authorities.patch("stays", &PatchParams::default(), &Patch::Merge(&released)).await.expect("released");
     authorities.delete("stays", &Default::default()).await.expect("deleted");
 }
 

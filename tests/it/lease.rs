@@ -122,8 +122,11 @@ async fn cloud() -> Cloud {
     // The definitions of these kinds are lax, as those of a newer version might be.
     for object in &mut objects {
         if ["CloudCluster", "Action"].map(Value::from).contains(&object["spec"]["names"]["kind"]) {
-            object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] =
+            let schema = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            schema["properties"]["spec"] =
                 json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            // Rules of the whole object name fields of the spec.
+            schema.as_object_mut().expect("a schema").remove("x-kubernetes-validations");
         }
     }
     objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "banyan-system"}}));
