@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::Problem;
 use crate::stores::agent::client::Agent;
-use crate::stores::agent::{Action, Order, Source, State};
+use crate::stores::agent::{Action, Order, Progress, Source, State};
 use crate::stores::{Ballot, StoreError};
 
 /// What is said where there is no agent.
@@ -22,7 +22,18 @@ pub(super) fn without_agent(site: &str) -> StoreError {
 
 /// Gives an order, or asks how it fares. One that failed is given again, and why it failed is told.
 pub(super) async fn ordered(agent: &Agent, order: Order, source: &str) -> Result<(), StoreError> {
-    let before = agent.status().await?.last.filter(|last| last.id == order.id);
+    let before = agent.status().await?.last;
+    ordered_after(agent, before, order, source).await
+}
+
+/// The same after a look at what the agent did last: whatever has come of it since is told by the next one.
+async fn ordered_after(
+    agent: &Agent,
+    before: Option<Progress>,
+    order: Order,
+    source: &str,
+) -> Result<(), StoreError> {
+    let before = before.filter(|last| last.id == order.id);
     let now = agent.order(&order).await?;
     if let Some(failed) = before.filter(|before| before.state == State::Failed) {
         return Err(StoreError::Problem(Box::new(Problem::error(
@@ -41,11 +52,13 @@ pub(super) async fn ordered(agent: &Agent, order: Order, source: &str) -> Result
 pub(super) async fn follow(agent: &Agent, epoch: Ballot, to: Source, source: &str) -> Result<(), StoreError> {
     let (rewind, copy) = (format!("rewind-{epoch}"), format!("copy-{epoch}"));
     let last = agent.status().await?.last;
-    let cannot_rewind =
-        last.is_some_and(|last| last.id == copy || (last.id == rewind && last.state == State::Failed));
+    let cannot_rewind = last
+        .as_ref()
+        .is_some_and(|last| last.id == copy || (last.id == rewind && last.state == State::Failed));
     let order = match cannot_rewind {
         true => Order { id: copy, ballot: epoch, action: Action::Copy(to) },
         false => Order { id: rewind, ballot: epoch, action: Action::Rewind(to) },
     };
-    ordered(agent, order, source).await
+    // One look for both: a rewind that fails between two looks would be told as a fault, and no copy begun.
+    ordered_after(agent, last, order, source).await
 }
