@@ -79,6 +79,17 @@ fn or_none(ballot: Option<Ballot>) -> String {
 }
 
 impl StoreError {
+    /// The same, where it names no field: of the store at that one.
+    pub(super) fn of_store(self, source: &str) -> Self {
+        match self {
+            Self::Problem(mut problem) if problem.source.is_empty() => {
+                source.clone_into(&mut problem.source);
+                Self::Problem(problem)
+            }
+            other => other,
+        }
+    }
+
     /// The word for a condition.
     pub fn reason(&self) -> &'static str {
         match self {

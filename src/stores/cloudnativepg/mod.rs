@@ -95,7 +95,7 @@ impl CloudNativePg {
         for _ in 0..TRIES {
             let object = self.object.read().await?;
             let state = State::of(&object, &self.source)?;
-            let changes = decide(&object, &state).map_err(|error| self.sourced(error))?;
+            let changes = decide(&object, &state).map_err(|error| error.of_store(&self.source))?;
             if changes.is_empty() {
                 return Ok(state);
             }
@@ -106,16 +106,6 @@ impl CloudNativePg {
             }
         }
         Err(last)
-    }
-
-    fn sourced(&self, error: StoreError) -> StoreError {
-        match error {
-            StoreError::Problem(mut problem) if problem.source.is_empty() => {
-                problem.source.clone_from(&self.source);
-                StoreError::Problem(problem)
-            }
-            other => other,
-        }
     }
 }
 

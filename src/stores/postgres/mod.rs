@@ -134,16 +134,6 @@ impl Postgres {
     async fn link(&self) -> Result<Link, StoreError> {
         self.target.open().await
     }
-
-    fn sourced(&self, error: StoreError) -> StoreError {
-        match error {
-            StoreError::Problem(mut problem) if problem.source.is_empty() => {
-                problem.source.clone_from(&self.source);
-                StoreError::Problem(problem)
-            }
-            other => other,
-        }
-    }
 }
 
 impl Store for Postgres {
@@ -159,7 +149,7 @@ impl Store for Postgres {
 
     async fn fence(&self, fence: Fence) -> Result<Fenced, StoreError> {
         let link = self.link().await?;
-        fence::fence(&link, fence, &self.roles).await.map_err(|error| self.sourced(error))
+        fence::fence(&link, fence, &self.roles).await.map_err(|error| error.of_store(&self.source))
     }
 
     async fn fence_standby(&self, fence: Fence) -> Result<(), StoreError> {
