@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::api::{ApiResource, DeleteParams, Preconditions};
+use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use super::status;
 use crate::api::Action;
 use crate::api::action::TargetKind;
 use crate::runtime::context::Context;
-use crate::runtime::follow::{Change, Selection, follow};
+use crate::runtime::follow::{Change, follow_kind};
 use crate::runtime::http::Gate;
 use crate::runtime::key::{Key, key_of};
 use crate::runtime::lock::lock;
@@ -122,23 +122,14 @@ impl Actions {
         self.read.send_replace(true);
         gate.open();
         tasks.spawn(self.clone().tidy());
-        let work = queue.run(AT_ONCE, |key| {
+        let work = |key| {
             let actions = self.clone();
             async move { actions.reconcile(key).await }
-        });
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            () = &mut work => return Ok(()),
-            _ = tasks.join_next() => return Err(ControllerError::WatchEnded),
-            () = shutdown.cancelled() => queue.shut_down(),
-        }
-        work.await;
-        Ok(())
+        };
+        queue.run_until(&shutdown, &mut tasks, AT_ONCE, work).await.map_err(|_| ControllerError::WatchEnded)
     }
 
     async fn watch(self, queue: Queue<Key>, first: oneshot::Sender<()>) {
-        let resource = ApiResource::erase::<Action>(&());
-        let api: Api<RawObject> = Api::all_with(self.context.client.clone(), &resource);
         let on = |change| match change {
             Change::Is(RawObject(object)) => {
                 let key = key_of(&object.metadata);
@@ -157,7 +148,8 @@ impl Actions {
             Change::Gone(object) => lock(&self.index).gone(&key_of(&object.0.metadata)),
             Change::Relisted(seen) => lock(&self.index).retain(&seen),
         };
-        follow(api, Selection::default(), &self.context.permits, RESOURCE, first, on).await;
+        let Context { client, permits, .. } = &self.context;
+        follow_kind::<Action>(client, None, permits, RESOURCE, first, on).await;
     }
 
     /// Says of an Action that cannot be read that it cannot.
@@ -203,12 +195,9 @@ impl Actions {
     }
 
     async fn remove(&self, action: &Action) -> Result<(), kube::Error> {
-        let Context { client, leadership, permits, .. } = &self.context;
-        let _permit = permits.write(false).await;
-        if !leadership.is_leader() {
-            return Ok(());
-        }
-        let api: Api<Action> = Api::namespaced(client.clone(), &action.namespace().unwrap_or_default());
+        let Some(_permit) = self.context.may_write(false).await else { return Ok(()) };
+        let client = self.context.client.clone();
+        let api: Api<Action> = Api::namespaced(client, &action.namespace().unwrap_or_default());
         let preconditions = Some(Preconditions { uid: action.uid(), resource_version: None });
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
         match api.delete(&action.name_any(), &parameters).await {

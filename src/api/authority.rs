@@ -91,6 +91,13 @@ pub struct AuthoritySpec {
     pub withdrawn: Vec<i64>,
 }
 
+impl AuthoritySpec {
+    /// Whether that site may write.
+    pub fn is_held_by(&self, site: &str) -> bool {
+        self.holders.iter().any(|holder| holder == site)
+    }
+}
+
 /// A claim of one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -74,7 +74,7 @@ fn decide(asked: &Asked<'_>) -> (bool, String) {
             ),
         };
     }
-    if !spec.holders.iter().any(|holder| holder == site) {
+    if !spec.is_held_by(site) {
         return (false, format!("{} has authority in epoch {}", spec.holders.join(", "), spec.epoch));
     }
     if spec.promoted != Some(spec.epoch) {

@@ -1,7 +1,7 @@
 //! What `banyan authority` knows: the last state of each Authority, group and site, and what other sites answered.
 //! Synchronous, without I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kube::api::DynamicObject;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::answer::{Answer, Asked, answer};
 use crate::api::authority::{AuthoritySpec, AuthorityStatus};
 use crate::api::traffic::Probe;
-use crate::runtime::key::Key;
+use crate::runtime::key::{Key, missing};
 
 /// A request to the application, through the gateway of this site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,21 +100,18 @@ impl Book {
     }
 
     /// After a new list of Authorities.
-    pub fn only_authorities(&mut self, seen: &std::collections::HashSet<Key>) {
-        let gone = self.authorities.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
-        for name in gone.cloned().collect::<Vec<_>>() {
-            self.authority_gone(&name);
-        }
+    pub fn only_authorities(&mut self, seen: &HashSet<Key>) {
+        missing(self.authorities.keys(), seen).iter().for_each(|name| self.authority_gone(name));
     }
 
     /// After a new list of groups.
-    pub fn only_groups(&mut self, seen: &std::collections::HashSet<Key>) {
-        self.groups.retain(|name, _| seen.iter().any(|key| *key.name == **name));
+    pub fn only_groups(&mut self, seen: &HashSet<Key>) {
+        missing(self.groups.keys(), seen).iter().for_each(|name| self.group_gone(name));
     }
 
     /// After a new list of sites.
-    pub fn only_sites(&mut self, seen: &std::collections::HashSet<Key>) {
-        self.gateways.retain(|name, _| seen.iter().any(|key| *key.name == **name));
+    pub fn only_sites(&mut self, seen: &HashSet<Key>) {
+        missing(self.gateways.keys(), seen).iter().for_each(|name| self.site_gone(name));
     }
 
     /// Takes in what another site answered. Its last answer stands while it is silent.

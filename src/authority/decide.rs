@@ -98,8 +98,10 @@ fn adopt(
 /// Says that the stores are open here where they are: this object was lost, or made anew, and each of them was opened for
 /// this epoch, or by nobody's order.
 fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
-    let holds = next.holders.iter().any(|holder| holder == site);
-    if !holds || known.stores.is_empty() || next.promoted.is_some_and(|promoted| promoted >= next.epoch) {
+    if !next.is_held_by(site)
+        || known.stores.is_empty()
+        || next.promoted.is_some_and(|promoted| promoted >= next.epoch)
+    {
         return;
     }
     let fits = |shows: &StoreShows| {
@@ -148,7 +150,7 @@ fn stand(site: &str, next: &AuthoritySpec, known: &Knowledge) -> Decision {
             ),
         ),
         None if next.epoch == 0 => (AuthorityState::Unclaimed, String::new()),
-        None if next.holders.iter().any(|holder| holder == site) => {
+        None if next.is_held_by(site) => {
             (AuthorityState::Held, format!("this site has authority in epoch {}", next.epoch))
         }
         None => (

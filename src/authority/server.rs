@@ -13,8 +13,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::join_all;
 use http::{StatusCode, header};
-use kube::api::ApiResource;
-use kube::{Api, Client, CustomResourceExt, Resource};
+use kube::Client;
+use kube::api::DynamicObject;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex as Turn, oneshot, watch};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Answer;
 use super::book::{Application, Book};
 use crate::api::{Authority, CloudCluster, FailoverGroup};
-use crate::runtime::follow::{Change, Selection, follow};
+use crate::runtime::follow::{Change, follow_kind};
 use crate::runtime::http::serve;
 use crate::runtime::key::{Key, key_of};
 use crate::runtime::lock::lock;
@@ -95,47 +95,37 @@ pub async fn run(
 
 /// Follows all that it needs to know, for ever. `knows` is told once all has been read.
 async fn read(client: Client, namespace: String, book: Arc<Mutex<Book>>, knows: watch::Sender<bool>) {
-    let permits = Permits::new(1);
-    let authorities = follow_kind::<Authority>(&client, &namespace, &permits, "authorities", {
-        let book = Arc::clone(&book);
-        move |change| {
-            let mut book = lock(&book);
-            match change {
-                Change::Is(RawObject(object)) => {
-                    let name = key_of(&object.metadata).name;
-                    if !book.authority(&name, &object) {
-                        tracing::warn!(group = %name, "its Authority cannot be read; the last answer stands");
-                    }
-                }
-                Change::Gone(object) => book.authority_gone(&key_of(&object.0.metadata).name),
-                Change::Relisted(seen) => book.only_authorities(&seen),
-            }
+    let authority = |book: &mut Book, name: &str, object: &DynamicObject| {
+        if !book.authority(name, object) {
+            tracing::warn!(group = name, "its Authority cannot be read; the last answer stands");
         }
-    });
-    let groups = follow_kind::<FailoverGroup>(&client, &namespace, &permits, "failovergroups", {
-        let book = Arc::clone(&book);
-        keep(book, Book::group, Book::group_gone, Book::only_groups)
-    });
-    let sites = follow_kind::<CloudCluster>(&client, &namespace, &permits, "cloudclusters", {
-        keep(Arc::clone(&book), Book::site, Book::site_gone, Book::only_sites)
-    });
-    let [(authorities, one), (groups, two), (sites, three)] = [authorities, groups, sites];
+    };
+    let authorities = keep(&book, authority, Book::authority_gone, Book::only_authorities);
+    let groups = keep(&book, Book::group, Book::group_gone, Book::only_groups);
+    let sites = keep(&book, Book::site, Book::site_gone, Book::only_sites);
+    let (client, namespace, permits) = (&client, Some(namespace.as_str()), &Permits::new(1));
+    let [(one, read_one), (two, read_two), (three, read_three)] = [(); 3].map(|()| oneshot::channel());
     let all_read = async {
-        if one.await.is_ok() && two.await.is_ok() && three.await.is_ok() {
+        if let (Ok(()), Ok(()), Ok(())) = tokio::join!(read_one, read_two, read_three) {
             knows.send_replace(true);
         }
-        std::future::pending::<()>().await;
     };
-    tokio::join!(authorities, groups, sites, all_read);
+    tokio::join!(
+        follow_kind::<Authority>(client, namespace, permits, "authorities", one, authorities),
+        follow_kind::<FailoverGroup>(client, namespace, permits, "failovergroups", two, groups),
+        follow_kind::<CloudCluster>(client, namespace, permits, "cloudclusters", three, sites),
+        all_read,
+    );
 }
 
 /// Passes changes on to the book.
 fn keep(
-    book: Arc<Mutex<Book>>,
-    is: impl Fn(&mut Book, &str, &kube::api::DynamicObject) + Send + 'static,
+    book: &Arc<Mutex<Book>>,
+    is: impl Fn(&mut Book, &str, &DynamicObject) + Send + 'static,
     gone: impl Fn(&mut Book, &str) + Send + 'static,
     only: impl Fn(&mut Book, &HashSet<Key>) + Send + 'static,
 ) -> impl FnMut(Change<RawObject>) + Send + 'static {
+    let book = Arc::clone(book);
     move |change| {
         let mut book = lock(&book);
         match change {
@@ -144,20 +134,6 @@ fn keep(
             Change::Relisted(seen) => only(&mut book, &seen),
         }
     }
-}
-
-type Following<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
-fn follow_kind<'a, K: Resource<DynamicType = ()> + CustomResourceExt>(
-    client: &Client,
-    namespace: &str,
-    permits: &'a Permits,
-    what: &'static str,
-    on: impl FnMut(Change<RawObject>) + Send + 'a,
-) -> (Following<'a>, oneshot::Receiver<()>) {
-    let api: Api<RawObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()));
-    let (first, read) = oneshot::channel();
-    (Box::pin(follow(api, Selection::default(), permits, what, first, on)), read)
 }
 
 fn routes(desk: Desk) -> Router {

@@ -30,13 +30,23 @@ pub struct Authorities(Arc<[GroupView]>);
 pub struct Standing {
     /// The group.
     pub group: String,
-    /// Whether another site has authority, and this one has not: the service stands by here. While nobody ever had
-    /// authority, and while it is not certain who has, all goes on as it was.
-    pub stands_by: bool,
-    /// Whether this site has it.
-    pub held: bool,
+    /// How this site stands.
+    pub state: AuthorityState,
     /// Who has authority; empty where that is not known.
     pub holders: Arc<[String]>,
+}
+
+impl Standing {
+    /// Whether another site has authority, and this one has not: the service stands by here. While nobody ever had
+    /// authority, and while it is not certain who has, all goes on as it was.
+    pub fn stands_by(&self) -> bool {
+        self.state == AuthorityState::Standby
+    }
+
+    /// Whether this site has it.
+    pub fn is_held(&self) -> bool {
+        self.state == AuthorityState::Held
+    }
 }
 
 impl Authorities {
@@ -57,8 +67,7 @@ impl Authorities {
         let group = self.0.iter().find(|group| group.services.contains(namespace, labels))?;
         Some(Standing {
             group: group.name.clone(),
-            stands_by: group.state == AuthorityState::Standby,
-            held: group.state == AuthorityState::Held,
+            state: group.state,
             holders: group.holders.clone().into(),
         })
     }

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use kube::Api;
-use kube::api::ApiResource;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
 
@@ -12,7 +10,7 @@ use super::links::Links;
 use super::sites::Sites;
 use crate::api::CloudCluster;
 use crate::runtime::context::Context;
-use crate::runtime::follow::{Change, Selection, follow};
+use crate::runtime::follow::{Change, follow_kind};
 use crate::runtime::key::{Key, key_of};
 use crate::runtime::lock::lock;
 use crate::runtime::queue::{Lane, Queue};
@@ -27,8 +25,6 @@ pub async fn watch(
     sites: Arc<Sender<Option<Sites>>>,
     links: Links,
 ) {
-    let resource = ApiResource::erase::<CloudCluster>(&());
-    let api: Api<RawObject> = Api::namespaced_with(context.client.clone(), &context.namespace, &resource);
     let mut listed = false;
     let on = |change| {
         let mut index = lock(&index);
@@ -58,5 +54,6 @@ pub async fn watch(
     };
     // Who waits for the first list waits for the view.
     let (first, _) = oneshot::channel();
-    follow(api, Selection::default(), &context.permits, "cloudclusters", first, on).await;
+    let Context { client, namespace, permits, .. } = &context;
+    follow_kind::<CloudCluster>(client, Some(namespace), permits, "cloudclusters", first, on).await;
 }

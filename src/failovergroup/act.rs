@@ -196,10 +196,7 @@ async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Re
     let labels = seen.own.as_ref().and_then(|own| own.metadata.labels.clone());
     object.metadata.labels = Some(labels.unwrap_or_default());
     object.labels_mut().insert(SITE_LABEL.to_owned(), seen.site.to_string());
-    let _permit = context.permits.write(true).await;
-    if !context.leadership.is_leader() {
-        return Ok(false);
-    }
+    let Some(_permit) = context.may_write(true).await else { return Ok(false) };
     let written = match &seen.own {
         None => api.create(&params, &object).await,
         Some(own) => {
@@ -273,10 +270,7 @@ async fn mark_released(means: &Means<'_>, seen: &Observed, released: bool) -> Re
     let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
     let mark = released.then_some("true");
     let patch = json!({"metadata": {"annotations": {RELEASED_ANNOTATION: mark}}});
-    let _permit = context.permits.write(false).await;
-    if !context.leadership.is_leader() {
-        return Ok(false);
-    }
+    let Some(_permit) = context.may_write(false).await else { return Ok(false) };
     match api.patch(&seen.name, &scaling(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),

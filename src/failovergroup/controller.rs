@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::act::{ActError, Means, act, release};
@@ -64,7 +64,7 @@ impl Controller {
             index: Arc::new(Mutex::new(Index::new(&context.site))),
             queue: Queue::new(context.metrics.queue_depth(RESOURCE)),
             view: Arc::new(view),
-            specs: Arc::new(Notify::new()),
+            specs: Arc::new(watch::channel(Arc::default()).0),
             context: context.clone(),
         };
         (Self { context, ends, watches, services }, known)
@@ -99,42 +99,26 @@ impl Controller {
             context: context.clone(),
             index: Arc::clone(&index),
             queue: queue.clone(),
-            specs: Arc::new(Notify::new()),
+            specs: watches.specs.subscribe(),
             ends,
             sites: sites.sites.clone(),
             peers: sites.clone(),
         };
         let ground = Ground { site: Arc::clone(&context.site), index, services, sites: sites.clone(), nodes };
         let mut tasks = JoinSet::new();
-        // Both follow the specs of groups; a word that is heard by one is passed on to the other.
-        let (heard, passed_on) =
-            (Arc::clone(&watches.specs), [Arc::new(Notify::new()), Arc::clone(&sources.specs)]);
-        let peers = Watches { specs: Arc::clone(&passed_on[0]), ..watches.clone() };
-        tasks.spawn(async move {
-            loop {
-                heard.notified().await;
-                passed_on.iter().for_each(|other| other.notify_one());
-            }
-        });
-        tasks.spawn(peers.peers(sites));
+        tasks.spawn(watches.clone().peers(sites));
         tasks.spawn(sources::run(sources.clone()));
         tasks.spawn(nodes::run(sources.clone(), counted));
         let names = lock(&ground.index).names();
         queue.add_all(names.iter().map(|name| Key::new(&context.namespace, name)), Lane::Normal);
         let written = Arc::new(Mutex::new(Written::default()));
-        let work = queue.run(AT_ONCE, |key| {
+        let work = |key| {
             let (ground, watches, sources) = (ground.clone(), watches.clone(), sources.clone());
             let written = Arc::clone(&written);
             async move { reconcile(&ground, &watches, &sources, &written, key).await }
-        });
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            () = &mut work => return Ok(()),
-            _ = tasks.join_next() => return Err(ControllerError::WatchEnded),
-            () = context.shutdown.cancelled() => queue.shut_down(),
-        }
-        work.await;
-        Ok(())
+        };
+        let worked = queue.run_until(&context.shutdown, &mut tasks, AT_ONCE, work).await;
+        worked.map_err(|_| ControllerError::WatchEnded)
     }
 }
 

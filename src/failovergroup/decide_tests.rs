@@ -17,7 +17,7 @@ use crate::cloudcluster::sites::Described;
 use crate::cloudcluster::view::{Amount, NodesView, PeerView, WayView};
 use crate::dns::Finding;
 use crate::failovergroup::facts::{ServiceFacts, Services};
-use crate::failovergroup::index::{Asked, Group, Own, Traffic};
+use crate::failovergroup::index::{Asked, Group, GroupThere, Own, Traffic};
 use crate::failovergroup::observe::{PeerSeen, digest};
 use crate::failovergroup::status;
 use crate::runtime::key::Key;
@@ -174,7 +174,7 @@ fn well() -> Observed {
         peers: vec![PeerSeen {
             name: "aws".into(),
             view: Some(view),
-            digest: Some(Some(Some(digest.clone()))),
+            group: GroupThere::Asks(digest.clone()),
             services: Some(services()),
         }],
         digest,
@@ -204,7 +204,7 @@ fn change_spec(seen: &mut Observed, change: impl FnOnce(&mut Value)) {
     let group = seen.group.as_mut().expect("a group");
     group.spec = Ok(spec(change));
     seen.digest = digest(group.spec.as_ref().expect("a spec"));
-    seen.peers[0].digest = Some(Some(Some(seen.digest.clone())));
+    seen.peers[0].group = GroupThere::Asks(seen.digest.clone());
 }
 
 fn change_store(seen: &mut Observed, site: &str, change: impl FnOnce(&mut Reading)) {
@@ -257,12 +257,12 @@ fn cases() -> Vec<(&'static str, CheckState, &'static str, Change)> {
             seen.own.as_mut().expect("one").foreign = vec!["argocd-controller".into()];
         }),
         case("peer aws", Failed, "no CloudCluster aws says", |seen| seen.peers[0].view = None),
-        case("group at aws", Unknown, "have not been read", |seen| seen.peers[0].digest = None),
+        case("group at aws", Unknown, "have not been read", |seen| seen.peers[0].group = GroupThere::NotRead),
         case("group at aws", Failed, "there is no FailoverGroup payments at aws", |seen| {
-            seen.peers[0].digest = Some(None)
+            seen.peers[0].group = GroupThere::Absent
         }),
         case("group at aws", Failed, "asks for something else at aws", |seen| {
-            seen.peers[0].digest = Some(Some(Some("other".into())));
+            seen.peers[0].group = GroupThere::Asks("other".into());
         }),
         case("residency", Failed, "data of US may not be kept at gcp", |seen| {
             let mut described = (*seen.described).clone();

@@ -38,16 +38,16 @@ pub fn name(group: &str) -> String {
     format!("banyan-authority-{group}")
 }
 
+fn metadata(group: &str) -> Value {
+    json!({"name": name(group), "labels": {MANAGED_BY_LABEL: MANAGER, GROUP_LABEL: group}})
+}
+
 /// What an application is told. Pure.
 pub fn config_map(site: &str, group: &str, own: &AuthoritySpec) -> Value {
-    let has = own.holders.iter().any(|holder| holder == site);
-    let open = has && own.promoted == Some(own.epoch);
+    let open = own.is_held_by(site) && own.promoted == Some(own.epoch);
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {
-            "name": name(group),
-            "labels": {MANAGED_BY_LABEL: MANAGER, GROUP_LABEL: group},
-        },
+        "metadata": metadata(group),
         "data": {
             "group": group, "site": site,
             // What an application asks before it begins what only one site may do.
@@ -62,10 +62,7 @@ pub fn config_map(site: &str, group: &str, own: &AuthoritySpec) -> Value {
 pub fn binding(namespace: &str, group: &str, namespaces: &[String]) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {
-            "name": name(group),
-            "labels": {MANAGED_BY_LABEL: MANAGER, GROUP_LABEL: group},
-        },
+        "metadata": metadata(group),
         "spec": {
             "policyName": POLICY,
             "validationActions": ["Deny"],
@@ -92,8 +89,7 @@ pub async fn write(
     let mut changed = false;
     let wanted = config_map(&context.site, group, own);
     for namespace in &spec.services.namespaces {
-        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-        changed |= apply(context, written, group, namespace, &wanted, api).await?;
+        changed |= apply(context, written, group, namespace, &wanted, maps(context, namespace)).await?;
     }
     let wanted = binding(&context.namespace, group, &spec.services.namespaces);
     let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
@@ -121,10 +117,7 @@ where
     {
         return Ok(false);
     }
-    let _permit = context.permits.write(false).await;
-    if !context.leadership.is_leader() {
-        return Ok(false);
-    }
+    let Some(_permit) = context.may_write(false).await else { return Ok(false) };
     let failed = match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
         Ok(_) => None,
         // The namespace is not there, or somebody else has an object of that name: it stays theirs.
@@ -152,23 +145,27 @@ async fn leave(
     let gone = known.into_iter().filter(|place| !place.is_empty() && !stays.contains(place));
     let mut changed = false;
     for namespace in gone {
-        changed |= delete_map(context, group, &namespace).await?;
+        changed |= delete(context, group, maps(context, &namespace)).await?;
         lock(written).by_place.remove(&(group.to_owned(), namespace));
     }
     Ok(changed)
 }
 
-async fn delete_map(context: &Context, group: &str, namespace: &str) -> Result<bool, kube::Error> {
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-    let _permit = context.permits.write(false).await;
-    if !context.leadership.is_leader() {
-        return Ok(false);
-    }
+/// Deletes what was made for a group at one place. Returns whether something was there.
+async fn delete<K>(context: &Context, group: &str, api: Api<K>) -> Result<bool, kube::Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let Some(_permit) = context.may_write(false).await else { return Ok(false) };
     match api.delete(&name(group), &DeleteParams::default()).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn maps(context: &Context, namespace: &str) -> Api<ConfigMap> {
+    Api::namespaced(context.client.clone(), namespace)
 }
 
 /// Removes all that was made for a group that is gone, also by another process. Once.
@@ -180,21 +177,17 @@ pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) ->
         return Ok(false);
     }
     let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{GROUP_LABEL}={group}");
-    let maps: Api<ConfigMap> = Api::all(context.client.clone());
-    let found = maps.list_metadata(&ListParams::default().labels(&selector)).await?;
+    let all: Api<ConfigMap> = Api::all(context.client.clone());
+    let found = all.list_metadata(&ListParams::default().labels(&selector)).await?;
     let mut changed = false;
     for map in found.items {
-        changed |= delete_map(context, group, map.metadata.namespace.as_deref().unwrap_or_default()).await?;
+        let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
+        changed |= delete(context, group, maps(context, namespace)).await?;
     }
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
-    let _permit = context.permits.write(false).await;
+    changed |= delete(context, group, bindings).await?;
     if !context.leadership.is_leader() {
         return Ok(changed);
-    }
-    match bindings.delete(&name(group), &DeleteParams::default()).await {
-        Ok(_) => changed = true,
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => return Err(error),
     }
     let mut written = lock(written);
     written.by_place.retain(|(of, _), _| of != group);

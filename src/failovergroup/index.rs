@@ -9,13 +9,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde::Deserialize;
 
-use super::facts::Services;
+use super::facts::{ServiceFacts, Services};
+use super::listed::Listed;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
 use crate::authority::known::Known;
 use crate::authority::view::{Authorities, GroupView};
 use crate::dns::Finding;
-use crate::runtime::key::{Key, asks_the_same, is_older};
+use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::stores::kafka::MirrorReading;
 use crate::stores::{Reading, StoreError};
 use crate::witness::Decision;
@@ -79,28 +80,29 @@ impl Own {
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
     /// Its Authorities, by group.
-    pub authorities: Listed<BTreeMap<String, Result<AuthoritySpec, String>>>,
-    /// Digests of its groups, by name.
-    pub groups: Listed<BTreeMap<String, Option<String>>>,
+    pub authorities: Listed<String, Result<AuthoritySpec, String>>,
+    /// Digests of its groups, by name; `None` where its operator has not said one yet.
+    pub groups: Listed<String, Option<String>>,
     /// Its FinServices.
-    pub services: Listed<Services>,
+    pub services: Listed<Key, ServiceFacts>,
 }
 
-/// What a list is read into. What is not in it is only absent once the list was read to its end.
-#[derive(Clone, Debug, Default)]
-pub struct Listed<T> {
-    /// What was read so far.
-    pub so_far: T,
-    /// Whether a list was read to its end.
-    pub whole: bool,
+/// The object of a group at a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GroupThere {
+    /// It has not been read.
+    #[default]
+    NotRead,
+    /// There is none.
+    Absent,
+    /// Its operator has not said yet what it asks for.
+    Unsaid,
+    /// It asks for what has this digest.
+    Asks(String),
 }
 
-impl<T> Listed<T> {
-    /// All of it; `None` until a list was read to its end.
-    pub fn all(&self) -> Option<&T> {
-        self.whole.then_some(&self.so_far)
-    }
-}
+/// What each group asks for, by name: of those that can be read and have this site.
+pub type Specs = BTreeMap<String, FailoverGroupSpec>;
 
 /// What was found by asking something outside of the API servers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -171,8 +173,7 @@ impl Index {
     /// After a list of groups: forgets those that were not in it. Returns who has gone.
     pub fn only_groups(&mut self, seen: &HashSet<Key>) -> Vec<String> {
         self.listed.0 = true;
-        let gone = self.groups.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
-        let gone: Vec<String> = gone.cloned().collect();
+        let gone = missing(self.groups.keys(), seen);
         gone.iter().for_each(|name| self.group_gone(name));
         gone
     }
@@ -198,8 +199,7 @@ impl Index {
     /// After a list of this site's Authorities.
     pub fn only_own(&mut self, seen: &HashSet<Key>) -> Vec<String> {
         self.listed.1 = true;
-        let gone = self.authorities.keys().filter(|name| !seen.iter().any(|key| *key.name == ***name));
-        let gone: Vec<String> = gone.cloned().collect();
+        let gone = missing(self.authorities.keys(), seen);
         gone.iter().for_each(|name| self.own_gone(name));
         gone
     }
@@ -220,12 +220,8 @@ impl Index {
         (self.groups.get(name).cloned(), self.authorities.get(name).cloned(), asked)
     }
 
-    /// What a peer shows of a group: its Authority, and the digest of its own group object.
-    pub fn peer_shows(
-        &self,
-        site: &str,
-        name: &str,
-    ) -> (Known<Option<AuthoritySpec>>, Option<Option<Option<String>>>) {
+    /// What a peer shows of a group: its Authority, and the group's object there.
+    pub fn peer_shows(&self, site: &str, name: &str) -> (Known<Option<AuthoritySpec>>, GroupThere) {
         let peer = self.peers.get(site);
         let authority = match peer.and_then(|peer| peer.authorities.all()) {
             None => Known::NotYet("its Authorities have not been read yet".to_owned()),
@@ -235,8 +231,18 @@ impl Index {
                 Some(Err(error)) => Known::NotYet(format!("its Authority cannot be read: {error}")),
             },
         };
-        let digest = peer.and_then(|peer| peer.groups.all()).map(|all| all.get(name).cloned());
-        (authority, digest)
+        let group = match peer.and_then(|peer| peer.groups.all()).map(|all| all.get(name)) {
+            None => GroupThere::NotRead,
+            Some(None) => GroupThere::Absent,
+            Some(Some(None)) => GroupThere::Unsaid,
+            Some(Some(Some(digest))) => GroupThere::Asks(digest.clone()),
+        };
+        (authority, group)
+    }
+
+    /// What this site's Authority of a group says, if there is one that can be read and anybody ever had authority.
+    pub fn own_spec(&self, name: &str) -> Option<&AuthoritySpec> {
+        self.authorities.get(name)?.spec.as_ref().ok().filter(|own| own.epoch > 0)
     }
 
     /// The FinServices of a group at a peer; `None` until they have been listed.
@@ -252,21 +258,13 @@ impl Index {
         self.groups.keys().chain(self.authorities.keys()).cloned().collect()
     }
 
-    /// The specs of all groups that can be read and have this site.
-    pub fn specs(&self) -> BTreeMap<String, FailoverGroupSpec> {
+    /// What each group asks for.
+    pub fn specs(&self) -> Specs {
         let read = self
             .groups
             .iter()
             .filter_map(|(name, group)| Some((name.clone(), group.spec.as_ref().ok()?.clone())));
         read.filter(|(_, spec)| spec.sites.iter().any(|site| **site == *self.site)).collect()
-    }
-
-    /// Every peer that some group has.
-    pub fn wanted_peers(&self) -> BTreeSet<String> {
-        self.specs()
-            .values()
-            .flat_map(|spec| spec.peers(&self.site).map(str::to_owned).collect::<Vec<_>>())
-            .collect()
     }
 
     /// The view that other reconcilers get; `None` until groups and Authorities have been listed.
@@ -283,9 +281,7 @@ impl Index {
 
     /// How this site stands, by its own Authority. Where that is lost, it goes on as its group's status remembers.
     fn standing(&self, name: &str) -> (AuthorityState, Vec<String>, i64) {
-        let own =
-            self.authorities.get(name).and_then(|own| own.spec.as_ref().ok()).filter(|own| own.epoch > 0);
-        let (holders, epoch) = match own {
+        let (holders, epoch) = match self.own_spec(name) {
             Some(own) => (own.holders.clone(), own.epoch),
             None => {
                 let copy = self.groups.get(name).and_then(|group| group.status.as_ref()?.authority.as_ref());

@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`watch`] | fills the [`index`]: groups and Authorities here, and at each peer those and its FinServices |
+//! | [`listed`] | what a list and its watch tell of one kind |
 //! | [`sources`] | asks stores, the witness, the traffic provider and the outside, each at its own pace |
 //! | [`observe`] | all that a decision about one group needs, at one moment |
 //! | [`decide`] | who has authority, what is checked, what a move would do; pure |
@@ -23,6 +24,7 @@ pub(crate) mod decide;
 pub(crate) mod facts;
 pub(crate) mod hangs;
 pub(crate) mod index;
+pub(crate) mod listed;
 pub(crate) mod observe;
 pub(crate) mod peak;
 pub(crate) mod sources;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::facts::{ServiceFacts, Services};
-use super::index::{Asked, Group, Index, Own};
+use super::index::{Asked, Group, GroupThere, Index, Own};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus};
 use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
 use crate::cloudcluster::handle::SitesHandle;
@@ -40,8 +40,8 @@ pub struct PeerSeen {
     pub name: String,
     /// How it is reached; `None` if nobody says how.
     pub view: Option<PeerView>,
-    /// The digest of its own object of this group: not read, not there, not said yet.
-    pub digest: Option<Option<Option<String>>>,
+    /// Its own object of this group.
+    pub group: GroupThere,
     /// The group's FinServices there; `None` until they have been read.
     pub services: Option<Services>,
 }
@@ -101,16 +101,17 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
     let mut peers = Vec::new();
     let mut shown = Vec::new();
     for peer in sites {
-        let (authority, digest) = index.peer_shows(&peer, name);
+        let (authority, group) = index.peer_shows(&peer, name);
         let services = spec.and_then(|spec| index.peer_services(&peer, spec));
         let view = ground.sites.peer(&peer);
         shown.push((peer.clone(), explained(authority, view.as_ref())));
-        peers.push(PeerSeen { name: peer, view, digest, services });
+        peers.push(PeerSeen { name: peer, view, group, services });
     }
     let others: Vec<(String, FailoverGroupSpec)> =
         index.specs().into_iter().filter(|(other, _)| other != name).collect();
     drop(index);
     let (services, shared) = spec.map(|spec| of_group(ground, spec, &others)).unwrap_or_default();
+    let digest = spec.map(digest).unwrap_or_default();
     let knowledge = Knowledge {
         own: own.as_ref().and_then(|own| own.spec.as_ref().ok()).cloned(),
         peers: shown,
@@ -118,12 +119,12 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         stores: spec.map(|spec| stores(spec, &site, &asked)).unwrap_or_default(),
         record: record(&asked),
         remembered: remembered(group.as_ref()),
-        differs: spec.and_then(|spec| differs(&digest(spec), &peers)),
+        differs: differs(&digest, &peers),
     };
     let described = ground.sites.sites.borrow().as_ref().map(|sites| Arc::clone(&sites.described));
     Some(Observed {
         name: name.to_owned(),
-        digest: spec.map(digest).unwrap_or_default(),
+        digest,
         group,
         own,
         knowledge,
@@ -181,14 +182,14 @@ fn remembered(group: Option<&Group>) -> Option<(i64, Vec<String>)> {
 
 /// Why it is not certain that each peer means the same group.
 fn differs(own: &str, peers: &[PeerSeen]) -> Option<String> {
-    peers.iter().find_map(|peer| match &peer.digest {
-        Some(Some(Some(digest))) if digest == own => None,
-        Some(Some(Some(_))) => Some(format!("the group asks for something else at {}", peer.name)),
-        Some(Some(None)) => {
+    peers.iter().find_map(|peer| match &peer.group {
+        GroupThere::Asks(digest) if digest == own => None,
+        GroupThere::Asks(_) => Some(format!("the group asks for something else at {}", peer.name)),
+        GroupThere::Unsaid => {
             Some(format!("the operator of {} has not said yet what its group asks for", peer.name))
         }
-        Some(None) => Some(format!("the group is not there at {}", peer.name)),
-        None => Some(format!("the groups of {} have not been read", peer.name)),
+        GroupThere::Absent => Some(format!("the group is not there at {}", peer.name)),
+        GroupThere::NotRead => Some(format!("the groups of {} have not been read", peer.name)),
     })
 }
 

@@ -1,29 +1,29 @@
 //! Fills the index: groups and Authorities here, and at each peer those and its FinServices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kube::api::ApiResource;
-use kube::{Api, Client, Resource};
+use kube::Client;
+use kube::api::DynamicObject;
+use serde::Deserialize;
+use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
-use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::facts::ServiceFacts;
-use super::index::{Group, Index, Own};
+use super::index::{Group, Index, Own, Specs};
 use crate::api::authority::AuthoritySpec;
 use crate::api::{Authority, FailoverGroup, FinService};
 use crate::authority::view::Authorities;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::runtime::context::Context;
-use crate::runtime::follow::{Change, Selection, follow};
+use crate::runtime::follow::{Change, follow_kind};
 use crate::runtime::key::{Key, key_of};
 use crate::runtime::lock::lock;
 use crate::runtime::permits::Permits;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::raw_object::RawObject;
-use serde::Deserialize;
 
 /// How long until a peer that could not be reached is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -39,8 +39,15 @@ pub struct Watches {
     pub queue: Queue<Key>,
     /// The view that other reconcilers get.
     pub view: Arc<Sender<Option<Authorities>>>,
-    /// Told when the specs of groups have changed.
-    pub specs: Arc<Notify>,
+    /// What each group asks for, for those who ask others on its behalf.
+    pub specs: Arc<Sender<Arc<Specs>>>,
+}
+
+/// How the index takes in a kind of this site.
+struct Kind {
+    is: fn(&mut Index, &str, DynamicObject) -> bool,
+    gone: fn(&mut Index, &str),
+    only: fn(&mut Index, &HashSet<Key>) -> Vec<String>,
 }
 
 impl Watches {
@@ -53,92 +60,69 @@ impl Watches {
         names.iter().for_each(|name| self.wake(name));
     }
 
-    /// Tells others how this site stands, if that has changed.
+    /// Tells others how this site stands, and what groups ask for, where that has changed.
     pub fn tell(&self) {
-        let now = lock(&self.index).view();
+        let index = lock(&self.index);
+        let (view, specs) = (index.view(), index.specs());
+        drop(index);
         self.view.send_if_modified(|known| {
-            let news = *known != now;
-            if news {
-                *known = now;
-            }
+            let news = *known != view;
+            *known = view;
+            news
+        });
+        self.specs.send_if_modified(|known| {
+            let news = **known != specs;
+            *known = Arc::new(specs);
             news
         });
     }
 
     /// Follows the groups and Authorities of this site, for ever.
     pub async fn own(self) {
-        let groups = {
-            let all = self.clone();
-            move |change| {
-                let mut index = lock(&all.index);
-                let woken = match change {
-                    Change::Is(RawObject(object)) => {
-                        let name = key_of(&object.metadata).name.to_string();
-                        let news = index.group(&name, Group::read(object));
-                        news.then_some(name).into_iter().collect()
-                    }
-                    Change::Gone(object) => {
-                        let name = key_of(&object.0.metadata).name.to_string();
-                        index.group_gone(&name);
-                        vec![name]
-                    }
-                    Change::Relisted(seen) => index.only_groups(&seen),
-                };
-                drop(index);
-                woken.iter().for_each(|name| all.wake(name));
-                all.tell();
-                all.specs.notify_one();
-            }
+        let groups = Kind {
+            is: |index, name, object| index.group(name, Group::read(object)),
+            gone: Index::group_gone,
+            only: Index::only_groups,
         };
-        let authorities = {
-            let all = self.clone();
-            move |change| {
-                let mut index = lock(&all.index);
-                let woken = match change {
-                    Change::Is(RawObject(object)) => {
-                        let name = key_of(&object.metadata).name.to_string();
-                        let news = index.own(&name, Own::read(object));
-                        news.then_some(name).into_iter().collect()
-                    }
-                    Change::Gone(object) => {
-                        let name = key_of(&object.0.metadata).name.to_string();
-                        index.own_gone(&name);
-                        vec![name]
-                    }
-                    Change::Relisted(seen) => index.only_own(&seen),
-                };
-                drop(index);
-                woken.iter().for_each(|name| all.wake(name));
-                all.tell();
-            }
+        let authorities = Kind {
+            is: |index, name, object| index.own(name, Own::read(object)),
+            gone: Index::own_gone,
+            only: Index::only_own,
         };
         let (client, permits) = (&self.context.client, &*self.context.permits);
         let namespace = Some(&*self.context.namespace);
+        // Who waits for the first lists waits for the view.
+        let first = || oneshot::channel().0;
+        let [groups, authorities] = [groups, authorities].map(|kind| move_on(self.clone(), kind));
         tokio::join!(
-            follow_kind::<FailoverGroup>(client, namespace, permits, "failovergroups", groups),
-            follow_kind::<Authority>(client, namespace, permits, "authorities", authorities),
+            follow_kind::<FailoverGroup>(client, namespace, permits, "failovergroups", first(), groups),
+            follow_kind::<Authority>(client, namespace, permits, "authorities", first(), authorities),
         );
     }
 
     /// Follows what each peer shows that some group has, for ever.
     pub async fn peers(self, sites: SitesHandle) {
+        let mut specs = self.specs.subscribe();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: BTreeMap<String, AbortHandle> = BTreeMap::new();
         loop {
-            let wanted = lock(&self.index).wanted_peers();
+            let now = Arc::clone(&specs.borrow_and_update());
+            let site = &*self.context.site;
+            let wanted: BTreeSet<&str> = now.values().flat_map(|spec| spec.peers(site)).collect();
             running.retain(|peer, task| {
-                let stays = wanted.contains(peer) && !task.is_finished();
+                let stays = wanted.contains(peer.as_str()) && !task.is_finished();
                 if !stays {
                     task.abort();
                 }
                 stays
             });
             for peer in wanted {
-                let (all, sites) = (self.clone(), sites.clone());
-                running.entry(peer.clone()).or_insert_with(|| tasks.spawn(all.peer(sites, peer)));
+                let follow = || tasks.spawn(self.clone().peer(sites.clone(), peer.to_owned()));
+                running.entry(peer.to_owned()).or_insert_with(follow);
             }
             tokio::select! {
-                () = self.specs.notified() => {}
+                // The sender lives as long as `self`.
+                _ = specs.changed() => {}
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             }
         }
@@ -174,93 +158,82 @@ impl Watches {
 
     async fn follow_peer(&self, client: &Client, peer: &str) {
         // A list at a peer waits for no list here.
-        let permits = Permits::new(1);
+        let permits = &Permits::new(1);
         let namespace = Some(&*self.context.namespace);
-        let authorities = |change: Change<RawObject>| {
-            let mut index = lock(&self.index);
-            let known = &mut index.peer(peer).authorities;
-            match change {
-                Change::Is(RawObject(object)) => {
-                    let spec = AuthoritySpec::deserialize(&object.data["spec"]);
-                    let name = key_of(&object.metadata).name.to_string();
-                    known.so_far.insert(name, spec.map_err(|error| error.to_string()));
-                }
-                Change::Gone(object) => {
-                    known.so_far.remove(&*key_of(&object.0.metadata).name);
-                }
-                Change::Relisted(seen) => {
-                    known.so_far.retain(|name, _| seen.iter().any(|key| *key.name == **name));
-                    known.whole = true;
-                }
-            }
-            drop(index);
-            self.wake_all();
-        };
-        let groups = |change: Change<RawObject>| {
-            let mut index = lock(&self.index);
-            let known = &mut index.peer(peer).groups;
-            match change {
-                Change::Is(RawObject(object)) => {
-                    let digest = object.data["status"]["digest"].as_str().map(str::to_owned);
-                    known.so_far.insert(key_of(&object.metadata).name.to_string(), digest);
-                }
-                Change::Gone(object) => {
-                    known.so_far.remove(&*key_of(&object.0.metadata).name);
-                }
-                Change::Relisted(seen) => {
-                    known.so_far.retain(|name, _| seen.iter().any(|key| *key.name == **name));
-                    known.whole = true;
-                }
-            }
-            drop(index);
-            self.wake_all();
-        };
-        let services = |change: Change<RawObject>| {
-            let mut index = lock(&self.index);
-            let known = &mut index.peer(peer).services;
-            let news = match change {
-                Change::Is(RawObject(object)) => {
-                    let key = key_of(&object.metadata);
-                    let text = serde_json::json!({"metadata": object.metadata, "spec": object.data["spec"], "status": object.data["status"], "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService"});
-                    // One that a newer version wrote is as one that says nothing.
-                    let facts =
-                        serde_json::from_value::<FinService>(text).map(|service| ServiceFacts::of(&service));
-                    let facts = facts.unwrap_or_default();
-                    known.so_far.insert(key, facts.clone()).as_ref() != Some(&facts)
-                }
-                Change::Gone(object) => known.so_far.remove(&key_of(&object.0.metadata)).is_some(),
-                Change::Relisted(seen) => {
-                    known.so_far.retain(|key, _| seen.contains(key));
-                    known.whole = true;
-                    true
-                }
-            };
-            drop(index);
-            // Releases and the peak are what groups look at.
+        let name = |key: &Key| key.name.to_string();
+        let wake = |news: bool| {
             if news {
                 self.wake_all();
             }
         };
+        let authorities = |change| {
+            let read = |object: DynamicObject| {
+                AuthoritySpec::deserialize(&object.data["spec"]).map_err(|error| error.to_string())
+            };
+            let news = lock(&self.index).peer(peer).authorities.take(change, name, read);
+            wake(news);
+        };
+        let groups = |change| {
+            let read = |object: DynamicObject| object.data["status"]["digest"].as_str().map(str::to_owned);
+            let news = lock(&self.index).peer(peer).groups.take(change, name, read);
+            wake(news);
+        };
+        let services = |change| {
+            let news = lock(&self.index).peer(peer).services.take(change, Key::clone, facts);
+            wake(news);
+        };
+        let first = || oneshot::channel().0;
         tokio::join!(
-            follow_kind::<Authority>(client, namespace, &permits, "a peer's authorities", authorities),
-            follow_kind::<FailoverGroup>(client, namespace, &permits, "a peer's failovergroups", groups),
-            follow_kind::<FinService>(client, None, &permits, "a peer's finservices", services),
+            follow_kind::<Authority>(
+                client,
+                namespace,
+                permits,
+                "a peer's authorities",
+                first(),
+                authorities
+            ),
+            follow_kind::<FailoverGroup>(
+                client,
+                namespace,
+                permits,
+                "a peer's failovergroups",
+                first(),
+                groups
+            ),
+            follow_kind::<FinService>(client, None, permits, "a peer's finservices", first(), services),
         );
     }
 }
 
-async fn follow_kind<K: Resource<DynamicType = ()>>(
-    client: &Client,
-    namespace: Option<&str>,
-    permits: &Permits,
-    what: &'static str,
-    on: impl FnMut(Change<RawObject>) + Send,
-) {
-    let resource = ApiResource::erase::<K>(&());
-    let api: Api<RawObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let (first, _) = oneshot::channel();
-    follow(api, Selection::default(), permits, what, first, on).await;
+/// Takes changes into the index, and wakes the groups that they concern.
+fn move_on(all: Watches, kind: Kind) -> impl FnMut(Change<RawObject>) + Send {
+    move |change| {
+        let mut index = lock(&all.index);
+        let woken = match change {
+            Change::Is(RawObject(object)) => {
+                let name = key_of(&object.metadata).name.to_string();
+                let news = (kind.is)(&mut index, &name, object);
+                news.then_some(name).into_iter().collect()
+            }
+            Change::Gone(object) => {
+                let name = key_of(&object.0.metadata).name.to_string();
+                (kind.gone)(&mut index, &name);
+                vec![name]
+            }
+            Change::Relisted(seen) => (kind.only)(&mut index, &seen),
+        };
+        drop(index);
+        woken.iter().for_each(|name| all.wake(name));
+        all.tell();
+    }
+}
+
+/// What matters of a FinService at a peer. One that a newer version wrote is as one that says nothing.
+fn facts(object: DynamicObject) -> ServiceFacts {
+    let DynamicObject { metadata, mut data, .. } = object;
+    let [spec, status] = ["spec", "status"].map(|part| data[part].take());
+    let service = serde_json::json!({"metadata": metadata, "spec": spec, "status": status,
+        "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService"});
+    let service = serde_json::from_value::<FinService>(service);
+    service.map(|service| ServiceFacts::of(&service)).unwrap_or_default()
 }

@@ -155,18 +155,12 @@ pub async fn run(
         peers,
         actions,
     }));
-    let work = queue.run(context.concurrency, |key| {
+    let work = |key| {
         let worker = Arc::clone(&worker);
         async move { reconcile(&worker, key).await }
-    });
-    let mut work = std::pin::pin!(work);
-    tokio::select! {
-        () = &mut work => return Ok(()),
-        _ = tasks.join_next() => return Err(ControllerError::WatchEnded),
-        () = context.shutdown.cancelled() => queue.shut_down(),
-    }
-    work.await;
-    Ok(())
+    };
+    let worked = queue.run_until(&context.shutdown, &mut tasks, context.concurrency, work).await;
+    worked.map_err(|_| ControllerError::WatchEnded)
 }
 
 /// Takes over each new view of the sites, for ever.

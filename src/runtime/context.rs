@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
+use tokio::sync::SemaphorePermit;
 
 use super::events::Events;
 use super::http::Health;
@@ -37,4 +38,11 @@ pub struct Context {
     pub metrics: Metrics,
     /// When triggered: take no more work, finish what is in work, return.
     pub shutdown: CancellationToken,
+}
+
+impl Context {
+    /// The right to send one write, if this process leads: taken before each.
+    pub async fn may_write(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
+        self.permits.write_if_leading(&self.leadership, urgent).await
+    }
 }

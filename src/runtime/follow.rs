@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::runtime::items::{Items, ItemsError};
 use crate::runtime::key::Key;
+use crate::runtime::raw_object::RawObject;
 
 /// Of how many objects one may be unknown, for each to be read alone: to the API server that costs as much as a few
 /// objects of a list.
@@ -170,6 +171,24 @@ pub async fn follow<K>(
             }
         }
     }
+}
+
+/// Follows all objects of kind `K` for ever, in a namespace or in all of them, as they lie there: whoever takes them reads
+/// each by itself, so that one which cannot be read harms no other.
+pub async fn follow_kind<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: Option<&str>,
+    permits: &Permits,
+    what: &'static str,
+    first: oneshot::Sender<()>,
+    on: impl FnMut(Change<RawObject>) + Send,
+) {
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<RawObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    follow(api, Selection::default(), permits, what, first, on).await;
 }
 
 impl<K, F> Follower<'_, K, F>

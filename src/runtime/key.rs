@@ -1,5 +1,6 @@
 //! What an object is known by: its namespace and name, and its version.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,6 +30,12 @@ impl std::fmt::Display for Key {
 /// The key of an object.
 pub fn key_of(metadata: &ObjectMeta) -> Key {
     Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+/// Names that a list of one namespace has not: what had them is gone.
+pub fn missing<'a>(known: impl Iterator<Item = &'a String>, seen: &HashSet<Key>) -> Vec<String> {
+    let seen: HashSet<&str> = seen.iter().map(|key| &*key.name).collect();
+    known.filter(|name| !seen.contains(name.as_str())).cloned().collect()
 }
 
 /// Whether that is an earlier version of the same object than the one that is known.

@@ -3,6 +3,8 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::lease::Leadership;
+
 /// How many lists are read at once. The API server sends objects as fast as they are read, so more at once would
 /// make each of them slower and none of them sooner; and it ends a list that takes longer than a minute.
 pub const LISTS_AT_ONCE: usize = 4;
@@ -31,6 +33,16 @@ impl Permits {
     /// else.
     pub async fn write(&self, urgent: bool) -> SemaphorePermit<'_> {
         taken(if urgent { &self.urgent } else { &self.writes }).await
+    }
+
+    /// A permit to write, if this process leads once it is had: leadership may have gone while it was waited.
+    pub async fn write_if_leading(
+        &self,
+        leadership: &Leadership,
+        urgent: bool,
+    ) -> Option<SemaphorePermit<'_>> {
+        let permit = self.write(urgent).await;
+        leadership.is_leader().then_some(permit)
     }
 }
 

@@ -24,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How long a key waits after its first failure in a row. Half a second is what a conflict or a
 /// restarting webhook needs, and is not felt by a person.
@@ -59,6 +60,11 @@ pub fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     (BACKOFF_FIRST * (1 << doublings)).min(BACKOFF_MAX)
 }
+
+/// A task ended that must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task ended that must not")]
+pub struct TaskEnded;
 
 /// The work queue. Cloning gives another handle of the same queue.
 pub struct Queue<K> {
@@ -257,6 +263,31 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
             self.shared.depth.set(0);
         }
         self.shared.changed.notify_one();
+    }
+
+    /// [`Queue::run`] until `shutdown`, after which what is in work is finished.
+    ///
+    /// # Errors
+    /// If one of `tasks`, without which the work would only seem to go on, ends before. The runs in work are then aborted.
+    pub async fn run_until<F, W>(
+        &self,
+        shutdown: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+        concurrency: usize,
+        work: F,
+    ) -> Result<(), TaskEnded>
+    where
+        F: Fn(K) -> W,
+        W: Future<Output = Next> + Send + 'static,
+    {
+        let mut work = std::pin::pin!(self.run(concurrency, work));
+        tokio::select! {
+            () = &mut work => return Ok(()),
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => return Err(TaskEnded),
+            () = shutdown.cancelled() => self.shut_down(),
+        }
+        work.await;
+        Ok(())
     }
 
     /// Works on the keys, at most `concurrency` (at least 1) at once and as many again that are urgent, each in a task of its own, until

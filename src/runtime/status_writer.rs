@@ -52,11 +52,9 @@ impl StatusWriter {
         let resource = ApiResource::erase::<K>(&());
         let api: Api<RawObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
         let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": wanted});
-        let _permit = self.permits.write(false).await;
-        // Asked last: leadership may have gone while it was waited.
-        if !self.leadership.is_leader() {
+        let Some(_permit) = self.permits.write_if_leading(&self.leadership, false).await else {
             return Ok(None);
-        }
+        };
         match api.patch_status(&key.name, &applying(true), &Patch::Apply(&patch)).await {
             Ok(written) => Ok(Some(written)),
             // It was deleted meanwhile.

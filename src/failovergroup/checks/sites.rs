@@ -2,6 +2,7 @@
 
 use super::found::{Found, Looked, Step, names};
 use crate::api::authority::AuthorityState;
+use crate::failovergroup::index::GroupThere;
 use crate::failovergroup::observe::PeerSeen;
 use crate::witness::Chain;
 
@@ -109,8 +110,8 @@ fn ways(peer: &PeerSeen) -> Vec<Found> {
 fn same_group(looked: &Looked<'_>, peer: &PeerSeen) -> Found {
     let (name, group) = (&peer.name, &looked.seen.name);
     let check = format!("group at {name}");
-    match &peer.digest {
-        None => Found::unknown(
+    match &peer.group {
+        GroupThere::NotRead => Found::unknown(
             Step::Preflight,
             check,
             "NotRead",
@@ -119,24 +120,24 @@ fn same_group(looked: &Looked<'_>, peer: &PeerSeen) -> Found {
                 "let {name} be reached, with the ClusterRole banyan-peer bound there to this operator's user"
             ),
         ),
-        Some(None) => Found::failed(
+        GroupThere::Absent => Found::failed(
             Step::Preflight,
             check,
             "NoGroup",
             format!("there is no FailoverGroup {group} at {name}"),
             "apply the same file there: every site of a group has the same object",
         ),
-        Some(Some(None)) => Found::unknown(
+        GroupThere::Unsaid => Found::unknown(
             Step::Preflight,
             check,
             "NotRead",
             format!("the operator of {name} has not said yet what its FailoverGroup {group} asks for"),
             format!("wait some seconds; then see whether the operator of {name} runs"),
         ),
-        Some(Some(Some(digest))) if *digest == looked.seen.digest => {
+        GroupThere::Asks(digest) if *digest == looked.seen.digest => {
             Found::passed(Step::Preflight, check, "SameGroup", format!("{name} has the same group"))
         }
-        Some(Some(Some(_))) => Found::failed(
+        GroupThere::Asks(_) => Found::failed(
             Step::Preflight,
             check,
             "OtherGroup",

@@ -7,17 +7,18 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::api::{FailoverGroupSpec, Problem};
+use crate::api::{AuthoritySpec, FailoverGroupSpec, Problem};
 use crate::cloudcluster::handle::SitesHandle;
+use crate::cloudcluster::peer_error::remote;
 use crate::cloudcluster::sites::{Described, Sites};
-use crate::failovergroup::index::{Asked, Index};
+use crate::failovergroup::index::{Asked, Index, Specs};
 use crate::runtime::context::Context;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 use crate::runtime::queue::{Lane, Queue};
-use crate::runtime::remote::{DEADLINE, RemoteError, within};
+use crate::runtime::remote::{DEADLINE, within};
 
 /// After so many rounds a Secret is read anew, if the credentials that it held were not refused before.
 pub(super) const SECRETS_EVERY: u32 = 60;
@@ -40,8 +41,8 @@ pub struct Sources {
     pub index: Arc<Mutex<Index>>,
     /// Where they wake groups.
     pub queue: Queue<Key>,
-    /// Told when the specs of groups have changed.
-    pub specs: Arc<Notify>,
+    /// What each group asks for.
+    pub specs: watch::Receiver<Arc<Specs>>,
     /// Where the ends are.
     pub ends: Ends,
     /// What is said of the sites.
@@ -77,6 +78,21 @@ impl OfGroup {
         }
     }
 
+    /// What this site's Authority says, once anybody ever had authority.
+    pub(super) fn own(&self) -> Option<AuthoritySpec> {
+        lock(&self.all.index).own_spec(&self.name).cloned()
+    }
+
+    /// Whether this site has authority.
+    pub(super) fn holds(&self) -> bool {
+        self.own().is_some_and(|own| own.is_held_by(&self.all.context.site))
+    }
+
+    /// Whether this process may change something outside of the cluster on behalf of a site that has authority.
+    pub(super) fn leads(&self) -> bool {
+        self.all.context.leadership.is_leader()
+    }
+
     /// What is said of a site.
     pub(super) fn described(&self, site: &str) -> Option<Described> {
         self.all.sites.borrow().as_ref()?.described.get(site).cloned()
@@ -91,14 +107,7 @@ impl OfGroup {
         let context = &self.all.context;
         let namespace = &context.namespace;
         let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-        let read = within(DEADLINE, async {
-            api.get_opt(name).await.map_err(|error| match error {
-                kube::Error::Api(status) => {
-                    RemoteError::of_status(status.code, &http::HeaderMap::new(), &status.message)
-                }
-                error => RemoteError::of_connection(&error),
-            })
-        });
+        let read = within(DEADLINE, async { api.get_opt(name).await.map_err(|error| remote(&error)) });
         let absent = || {
             Problem::error(
                 format!("{source}.secretRef"),

@@ -26,14 +26,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use self::group::{OfGroup, Sources};
 use super::index::Asked;
 use crate::api::FailoverGroupSpec;
-use crate::runtime::lock::lock;
 
 /// Asks for every group, until the process ends.
-pub async fn run(all: Sources) {
+pub async fn run(mut all: Sources) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut running: BTreeMap<String, (FailoverGroupSpec, Vec<AbortHandle>)> = BTreeMap::new();
     loop {
-        let specs = lock(&all.index).specs();
+        let specs = Arc::clone(&all.specs.borrow_and_update());
         running.retain(|name, (spec, tasks)| {
             let stays = specs.get(name) == Some(spec);
             if !stays {
@@ -41,9 +40,9 @@ pub async fn run(all: Sources) {
             }
             stays
         });
-        for (name, spec) in specs {
+        for (name, spec) in &*specs {
             running.entry(name.clone()).or_insert_with(|| {
-                let of = OfGroup { all: all.clone(), name: name.into(), spec: Arc::new(spec.clone()) };
+                let of = OfGroup::new(&all, name, spec);
                 // What was found for another spec says nothing of this one.
                 of.found(|asked| *asked = Asked::default());
                 let handles = vec![
@@ -52,11 +51,12 @@ pub async fn run(all: Sources) {
                     tasks.spawn(traffic::run(of.clone())),
                     tasks.spawn(outside::run(of)),
                 ];
-                (spec, handles)
+                (spec.clone(), handles)
             });
         }
         tokio::select! {
-            () = all.specs.notified() => {}
+            // The sender lives as long as the controller.
+            _ = all.specs.changed() => {}
             // Each ends where there is nothing to ask.
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
         }

@@ -1,5 +1,6 @@
 //! Counts the nodes of this site, and what its pods ask of them, as long as there is a group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,22 +10,19 @@ use super::group::{Sources, rest};
 use crate::cloudcluster::nodes::count;
 use crate::cloudcluster::view::NodesView;
 use crate::runtime::key::Key;
-use crate::runtime::lock::lock;
 use crate::runtime::queue::Lane;
 
 /// How often. Nodes come and go in minutes.
 const EVERY: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is a group, which asks nobody: the first one need not wait for a minute.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Counts for ever.
-pub async fn run(sources: Sources, counted: Sender<Option<NodesView>>) {
+pub async fn run(mut sources: Sources, counted: Sender<Option<NodesView>>) {
     for round in 0u32.. {
-        let mut groups = lock(&sources.index).specs();
-        while groups.is_empty() {
-            tokio::time::sleep(LOOK).await;
-            groups = lock(&sources.index).specs();
-        }
+        let Ok(groups) =
+            sources.specs.wait_for(|specs| !specs.is_empty()).await.map(|specs| Arc::clone(&specs))
+        else {
+            return;
+        };
         match count(&sources.context.client, Timestamp::now()).await {
             Ok(nodes) => {
                 let same = |known: &Option<NodesView>| {

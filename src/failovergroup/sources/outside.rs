@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use super::group::{OfGroup, rest};
 use crate::api::failovergroup::{CheckFrom, OwnCheck};
-use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// Checks for ever; ends where the group has no check of its own.
@@ -49,14 +48,7 @@ async fn one(of: OfGroup, check: OwnCheck, http: Arc<reqwest::Client>) {
 
 /// Whether it is to be made from here.
 fn is_due(of: &OfGroup, check: &OwnCheck) -> bool {
-    if check.from == Some(CheckFrom::Everywhere) {
-        return true;
-    }
-    let site = &*of.all.context.site;
-    let (_, own, _) = lock(&of.all.index).observe(&of.name);
-    let holds =
-        own.and_then(|own| own.spec.ok()).is_some_and(|own| own.holders.iter().any(|holder| holder == site));
-    !holds
+    check.from == Some(CheckFrom::Everywhere) || !of.holds()
 }
 
 async fn ask(check: &OwnCheck, http: &reqwest::Client) -> Result<(), RemoteError> {

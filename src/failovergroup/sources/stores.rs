@@ -12,7 +12,6 @@ use kube::Client;
 use super::group::{OfGroup, SECRETS_EVERY, rest};
 use crate::api::Problem;
 use crate::api::store::Store as Spec;
-use crate::runtime::lock::lock;
 use crate::runtime::remote::RemoteError;
 use crate::stores::cloudnativepg::CloudNativePg;
 use crate::stores::kafka::Mirror;
@@ -116,7 +115,9 @@ async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Server>) -> A
     if let (Server::Postgres(postgres), Ok(reading)) = (&server, &mut answer)
         && site == &*of.all.context.site
         && reading.role == Role::Primary
-        && has_authority(of)
+        // Only who has authority changes anything in a store.
+        && of.leads()
+        && of.holds()
         && let Err(error) = postgres.beat(site).await
     {
         reading.problems.push(Problem::warning(
@@ -128,15 +129,6 @@ async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Server>) -> A
     // The way to a peer may be another one next time.
     let keep = matches!(server, Server::Postgres(_)) || site == &*of.all.context.site;
     (key, keep.then_some(server), answer)
-}
-
-/// Only who has authority changes anything in a store.
-fn has_authority(of: &OfGroup) -> bool {
-    let site = &*of.all.context.site;
-    let (_, own, _) = lock(&of.all.index).observe(&of.name);
-    let spec = own.and_then(|own| own.spec.ok());
-    of.all.context.leadership.is_leader()
-        && spec.is_some_and(|spec| spec.epoch > 0 && spec.holders.iter().any(|holder| holder == site))
 }
 
 async fn make(of: &OfGroup, store: &Spec, site: &str) -> Result<Server, Problem> {

@@ -15,7 +15,6 @@ use crate::dns::{
     Wanted, cloudflare,
 };
 use crate::failovergroup::index::Traffic;
-use crate::runtime::lock::lock;
 
 /// How soon it is asked again after it failed, or stood otherwise than wanted.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -97,15 +96,11 @@ async fn look(provider: &Provider, wanted: &Wanted, holds: bool, rights: Option<
 
 /// How the traffic is to stand, by the Authority of this site; and whether this site is the one that writes.
 fn wanted(of: &OfGroup, spec: &Spec) -> (Wanted, bool) {
-    let index = lock(&of.all.index);
-    let (_, own, _) = index.observe(&of.name);
-    let own = own.and_then(|own| own.spec.ok()).filter(|own| own.epoch > 0);
+    let own = of.own();
     let epoch = own.as_ref().map(|own| own.epoch);
     // Where several have authority, the first one writes.
     let first = own.as_ref().and_then(|own| own.holders.first());
-    let holds =
-        first.is_some_and(|holder| **holder == *of.all.context.site) && of.all.context.leadership.is_leader();
-    drop(index);
+    let holds = first.is_some_and(|holder| **holder == *of.all.context.site) && of.leads();
     let sites = of.spec.sites.iter().map(|site| {
         let gateway = of.described(site).and_then(|site| Gateway::of_url(&site.gateway?));
         // Whose checks are well gets the traffic: all have the same weight, so that a move needs no write.

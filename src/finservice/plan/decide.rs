@@ -80,7 +80,7 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
 
 /// That another site has authority, which is why there are fewer pods here, or none.
 fn stands_by(seen: &Observed, plan: &mut Plan) {
-    let Some(standing) = seen.authority.as_ref().filter(|standing| standing.stands_by) else { return };
+    let Some(standing) = seen.authority.as_ref().filter(|standing| standing.stands_by()) else { return };
     let holders = standing.holders.join(", ");
     plan.problems.push(Problem::info(
         "metadata.labels",

@@ -53,7 +53,7 @@ pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>)
         spec.resources = site.resources.or(spec.resources);
         spec.scale = site.scale.or(spec.scale);
     }
-    if standing.is_some_and(|standing| standing.stands_by) && is_cold(&spec) {
+    if standing.is_some_and(Standing::stands_by) && is_cold(&spec) {
         spec.scale = Some(Scale { replicas: Some(0), ..Scale::default() });
         return spec;
     }
@@ -63,7 +63,7 @@ pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>)
         .flatten()
         .find(|placed| placed.cluster == site)
         .and_then(|placed| placed.capacity_percent);
-    let held = standing.is_some_and(|standing| standing.held);
+    let held = standing.is_some_and(Standing::is_held);
     if let Some(percent) = percent.filter(|percent| *percent < 100 && !held) {
         let scale = spec.scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
         for count in [&mut scale.replicas, &mut scale.min].into_iter().flatten() {
@@ -100,6 +100,7 @@ fn merge(mut base: Vec<EnvVar>, over: Vec<EnvVar>) -> Vec<EnvVar> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::authority::AuthorityState;
     use serde_json::json;
 
     fn spec(more: serde_json::Value) -> FinServiceSpec {
@@ -135,8 +136,10 @@ mod tests {
 
     #[test]
     fn authority_decides_about_the_size_and_about_consumers() {
-        let standing =
-            |held: bool| Standing { group: "pay".into(), stands_by: !held, held, holders: Vec::new().into() };
+        let standing = |held: bool| {
+            let state = if held { AuthorityState::Held } else { AuthorityState::Standby };
+            Standing { group: "pay".into(), state, holders: Vec::new().into() }
+        };
         let pods = |spec: &FinServiceSpec, standing: Option<&Standing>| {
             effective(spec, "b", standing).scale.map(|scale| (scale.replicas, scale.min))
         };

@@ -259,8 +259,8 @@ fn scale(
 /// A site that `placement` gives less than the whole capacity stands by.
 fn role(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> Role {
     match standing {
-        Some(standing) if standing.held => return Role::Active,
-        Some(standing) if standing.stands_by => return Role::Standby,
+        Some(standing) if standing.is_held() => return Role::Active,
+        Some(standing) if standing.stands_by() => return Role::Standby,
         _ => {}
     }
     let placed = spec.placement.iter().flatten().find(|placed| placed.cluster == site);

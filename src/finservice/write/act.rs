@@ -138,10 +138,9 @@ impl Actor<'_> {
     async fn write(&self, op: &Op, now: Timestamp) -> Result<(), ActError> {
         // Without a bound of its own, each of the many FinServices in work would have AT_ONCE requests
         // in flight, and the renewal of the leader Lease would wait behind all of them.
-        let _permit = self.permits.write(self.urgent).await;
-        if !self.leadership.is_leader() {
+        let Some(_permit) = self.permits.write_if_leading(self.leadership, self.urgent).await else {
             return Err(ActError { what: op.words(), why: Why::NotLeading });
-        }
+        };
         self.op(op, now).await.map_err(|why| ActError { what: op.words(), why })
     }
 
