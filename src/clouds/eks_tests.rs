@@ -6,6 +6,7 @@ use axum::http::Method;
 
 use super::*;
 use crate::api::cloudcluster::EksAccess;
+use crate::clouds::fault_tests::assert_is;
 use crate::sandbox::ends::eks::{ACCOUNT, Aws, EksCluster};
 use crate::sandbox::ends::server::{Asked, Fault, Served};
 
@@ -117,34 +118,14 @@ async fn who_is_not_known_is_told_apart_from_who_may_not() {
 #[tokio::test]
 async fn each_fault_has_its_error_in_bounded_time_and_is_asked_once() {
     let stage = stage().await;
-    let expected = |fault: &Fault| match fault {
-        Fault::Status(401, _) => RemoteError::Unauthorized,
-        Fault::Status(403, _) => RemoteError::Forbidden,
-        Fault::Status(404, _) => RemoteError::NotFound,
-        Fault::Status(code @ 409, _) => RemoteError::Conflict(*code),
-        Fault::Status(code, _) => RemoteError::Failing(*code),
-        Fault::RetryAfter(_) => RemoteError::Busy { after: Some(Duration::from_secs(1)) },
-        Fault::Silence => RemoteError::NoAnswer(DEADLINE),
-        Fault::HalfAnswer | Fault::AnswerLost => RemoteError::Unreachable(String::new()),
-    };
-    let is = |fault: &Fault, error: CloudError| {
-        let CloudError::Remote { error, .. } = error else { panic!("{fault:?}: {error}") };
-        match expected(fault) {
-            RemoteError::Unreachable(_) => {
-                let unknown = matches!(error, RemoteError::Unreachable(_) | RemoteError::Unreadable(_));
-                assert!(unknown && error.may_be_done(), "{fault:?}: {error:?}");
-            }
-            expected => assert_eq!(error, expected, "{fault:?}"),
-        }
-    };
     let (plain, assuming) = (stage.eks(None, "prod"), stage.eks(Some("banyan-peer"), "prod"));
     for fault in Fault::all() {
         stage.end.desk.take();
         stage.end.desk.next(eks, [fault.clone()]);
-        is(&fault, plain.find().await.expect_err("a fault"));
+        assert_is(&fault, plain.find().await.expect_err("a fault"));
         assert_eq!(stage.end.desk.take().len(), 1, "{fault:?}: it is not asked again");
         stage.end.desk.next(sts, [fault.clone()]);
-        is(&fault, assuming.token().await.expect_err("a fault"));
+        assert_is(&fault, assuming.token().await.expect_err("a fault"));
         assert_eq!(stage.end.desk.take().len(), 1, "{fault:?}: it is not asked again");
     }
     plain.find().await.expect("it is well again");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clouds::fault_tests::assert_is;
 use crate::sandbox::ends::gke::{GkeCluster, Google as End};
 use crate::sandbox::ends::server::{Asked, Fault, Served};
 
@@ -186,32 +187,12 @@ async fn another_key_is_refused_and_so_is_a_token_that_was_taken_back() {
 #[tokio::test]
 async fn each_fault_has_its_error_in_bounded_time_and_is_asked_once() {
     let stage = stage().await;
-    let expected = |fault: &Fault| match fault {
-        Fault::Status(401, _) => RemoteError::Unauthorized,
-        Fault::Status(403, _) => RemoteError::Forbidden,
-        Fault::Status(404, _) => RemoteError::NotFound,
-        Fault::Status(code @ 409, _) => RemoteError::Conflict(*code),
-        Fault::Status(code, _) => RemoteError::Failing(*code),
-        Fault::RetryAfter(_) => RemoteError::Busy { after: Some(Duration::from_secs(1)) },
-        Fault::Silence => RemoteError::NoAnswer(DEADLINE),
-        Fault::HalfAnswer | Fault::AnswerLost => RemoteError::Unreachable(String::new()),
-    };
-    let is = |fault: &Fault, error: CloudError| {
-        let CloudError::Remote { error, .. } = error else { panic!("{fault:?}: {error}") };
-        match expected(fault) {
-            RemoteError::Unreachable(_) => {
-                let unknown = matches!(error, RemoteError::Unreachable(_) | RemoteError::Unreadable(_));
-                assert!(unknown && error.may_be_done(), "{fault:?}: {error:?}");
-            }
-            expected => assert_eq!(error, expected, "{fault:?}"),
-        }
-    };
     let gke = stage.gke(&stage.account, "prod");
     for fault in Fault::all() {
         for matches in [container as fn(&Asked) -> bool, tokens] {
             stage.end.desk.take();
             stage.end.desk.next(matches, [fault.clone()]);
-            is(&fault, gke.find().await.expect_err("a fault"));
+            assert_is(&fault, gke.find().await.expect_err("a fault"));
             let asked = stage.end.desk.take().into_iter().filter(matches).count();
             assert_eq!(asked, 1, "{fault:?}: it is not asked again");
         }

@@ -25,6 +25,9 @@ pub mod gke;
 pub mod google;
 pub mod tokens;
 
+#[cfg(test)]
+mod fault_tests;
+
 /// Where a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

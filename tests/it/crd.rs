@@ -113,6 +113,20 @@ fn refusal(error: kube::Error) -> String {
     lines.into_iter().collect()
 }
 
+/// Each object of a folder, of which there are at least so many, is refused with the message beside it.
+async fn all_are_refused(folder: &str, least: usize, what: &str) {
+    let client = client().await;
+    let cases = files(folder);
+    assert!(cases.len() >= least, "only {} invalid {what}", cases.len());
+    for path in cases {
+        let [object] = objects(&path).try_into().expect("one object in each file");
+        match create(&client, &object).await {
+            Ok(_) => panic!("{} is accepted", path.display()),
+            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_example_is_accepted_with_strict_validation() {
     let client = client().await;
@@ -130,16 +144,7 @@ async fn every_example_is_accepted_with_strict_validation() {
 
 #[tokio::test]
 async fn every_invalid_service_is_refused_with_its_message() {
-    let client = client().await;
-    let cases = files("tests/goldens/invalid");
-    assert!(cases.len() >= 40, "only {} invalid FinServices", cases.len());
-    for path in cases {
-        let [object] = objects(&path).try_into().expect("one object in each file");
-        match create(&client, &object).await {
-            Ok(_) => panic!("{} is accepted", path.display()),
-            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
-        }
-    }
+    all_are_refused("tests/goldens/invalid", 40, "FinServices").await;
 }
 
 /// The messages of all rules in a schema.
@@ -194,44 +199,17 @@ fn every_rule_has_a_case() {
 
 #[tokio::test]
 async fn every_invalid_rollout_is_refused_with_its_message() {
-    let client = client().await;
-    let cases = files("tests/goldens/invalid-canary");
-    assert!(cases.len() >= 40, "only {} invalid CanaryRollouts and Actions", cases.len());
-    for path in cases {
-        let [object] = objects(&path).try_into().expect("one object in each file");
-        match create(&client, &object).await {
-            Ok(_) => panic!("{} is accepted", path.display()),
-            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
-        }
-    }
+    all_are_refused("tests/goldens/invalid-canary", 40, "CanaryRollouts and Actions").await;
 }
 
 #[tokio::test]
 async fn every_invalid_site_is_refused_with_its_message() {
-    let client = client().await;
-    let cases = files("tests/goldens/invalid-site");
-    assert!(cases.len() >= 4, "only {} invalid CloudClusters", cases.len());
-    for path in cases {
-        let [object] = objects(&path).try_into().expect("one object in each file");
-        match create(&client, &object).await {
-            Ok(_) => panic!("{} is accepted", path.display()),
-            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
-        }
-    }
+    all_are_refused("tests/goldens/invalid-site", 4, "CloudClusters").await;
 }
 
 #[tokio::test]
 async fn every_invalid_group_is_refused_with_its_message() {
-    let client = client().await;
-    let cases = files("tests/goldens/invalid-group");
-    assert!(cases.len() >= 70, "only {} invalid FailoverGroups and Authorities", cases.len());
-    for path in cases {
-        let [object] = objects(&path).try_into().expect("one object in each file");
-        match create(&client, &object).await {
-            Ok(_) => panic!("{} is accepted", path.display()),
-            Err(error) => expect_file![path.with_extension("txt")].assert_eq(&refusal(error)),
-        }
-    }
+    all_are_refused("tests/goldens/invalid-group", 70, "FailoverGroups and Authorities").await;
 }
 
 /// An epoch never falls, and an ended claim stays ended, whoever writes.

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::gcp;
-use crate::world::aws;
+use crate::world::{aws, until_within};
 
 /// How long a test waits for what takes half a minute on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -35,15 +35,8 @@ const LIFE: Duration = Duration::from_secs(8);
 /// For how long an API server remembers whom a token belonged to (10 s, which cannot be changed), and some more.
 const REMEMBERED: Duration = Duration::from_secs(11);
 
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, Duration::from_millis(200), what, ask).await
 }
 
 fn addresses(ends: &CloudEnds) -> Addresses {

@@ -271,14 +271,24 @@ pub fn condition<'a>(service: &'a FinService, kind: &str) -> Option<&'a str> {
 }
 
 /// Asks until there is an answer; panics after [`PATIENCE`].
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, Duration::from_millis(20), what, ask).await
+}
+
+/// The same with the patience and the pause between two questions that the caller has.
+pub async fn until_within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(began.elapsed() < patience, "waited {patience:?} in vain: {what}");
+        tokio::time::sleep(pause).await;
     }
 }
 
