@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Answer;
 use super::book::{Application, Book};
 use crate::api::{Authority, CloudCluster, FailoverGroup};
+use crate::runtime::fetch::{is_well, whole};
 use crate::runtime::follow::{Change, follow_kind};
 use crate::runtime::http::serve;
 use crate::runtime::key::{Key, key_of};
@@ -197,14 +198,8 @@ impl Desk {
         {
             return answer.clone();
         }
-        let asked = within(DEADLINE, async {
-            let request = self.http.get(&application.url).header(header::HOST, &application.host);
-            let answer = request.send().await.map_err(|error| RemoteError::of_connection(&error))?;
-            match answer.status().as_u16() {
-                ..400 => Ok(()),
-                code => Err(RemoteError::of_status(code, answer.headers(), "")),
-            }
-        });
+        let request = self.http.get(&application.url).header(header::HOST, &application.host);
+        let asked = within(DEADLINE, is_well(request));
         let answer = asked.await.map_err(|error| error.to_string());
         *last = Some((Instant::now(), answer.clone()));
         answer
@@ -229,18 +224,7 @@ async fn ask_peers(desk: Desk) {
 
 async fn ask(http: &reqwest::Client, gateway: &str) -> Result<Vec<Answer>, RemoteError> {
     within(DEADLINE, async {
-        let answer = http.get(format!("{gateway}/authority")).send().await;
-        let mut answer = answer.map_err(|error| RemoteError::of_connection(&error))?;
-        if !answer.status().is_success() {
-            return Err(RemoteError::of_status(answer.status().as_u16(), answer.headers(), ""));
-        }
-        let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| RemoteError::of_connection(&error))? {
-            text.extend_from_slice(&chunk);
-            if text.len() > LONGEST {
-                return Err(RemoteError::Unreadable(format!("it is longer than {LONGEST} bytes")));
-            }
-        }
+        let text = whole(http.get(format!("{gateway}/authority")), LONGEST).await?.good()?;
         serde_json::from_slice(&text).map_err(|error| RemoteError::Unreadable(error.to_string()))
     })
     .await

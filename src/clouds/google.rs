@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{CloudError, Token};
 use crate::runtime::client::USER_AGENT;
+use crate::runtime::fetch::{Trouble, whole};
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// What tokens are for: all of Google Cloud, within the rights of the account.
@@ -376,31 +377,19 @@ async fn ask<T: serde::de::DeserializeOwned>(
 async fn bytes(request: RequestBuilder) -> Result<Vec<u8>, RemoteError> {
     let began = Instant::now();
     within(DEADLINE, async {
-        let mut answer = request.send().await.map_err(|error| of_connection(&error))?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| of_connection(&error))? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(RemoteError::Unreadable(format!("it is larger than {LARGEST} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        match status {
-            200..300 => Ok(body),
+        let answer = whole(request, LARGEST).await.map_err(|trouble| match trouble {
+            Trouble::Broken(error) if error.is_timeout() => RemoteError::NoAnswer(DEADLINE),
+            other => other.into(),
+        })?;
+        match answer.status.as_u16() {
+            200..300 => Ok(answer.body),
             // OAuth answers with 400 where credentials are not accepted, and says so in one word.
-            400 if is_about_credentials(&body) => Err(RemoteError::Unauthorized),
-            _ => Err(RemoteError::of_status(status, &headers, &words(&body))),
+            400 if is_about_credentials(&answer.body) => Err(RemoteError::Unauthorized),
+            _ => Err(answer.bad(&words(&answer.body))),
         }
     })
     .await
     .inspect_err(|error| tracing::debug!(%error, took = ?began.elapsed(), "no token of Google's"))
-}
-
-fn of_connection(error: &reqwest::Error) -> RemoteError {
-    match error.is_timeout() {
-        true => RemoteError::NoAnswer(DEADLINE),
-        false => RemoteError::of_connection(error),
-    }
 }
 
 /// The word that says what is wrong. The sentences beside it may repeat what was sent.

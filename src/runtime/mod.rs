@@ -13,6 +13,7 @@
 //! | [`items`] | a list read one by one while its text arrives |
 //! | [`key`] | what an object is known by |
 //! | [`lock`] | locks that a panic elsewhere does not spoil |
+//! | [`fetch`] | one request over HTTP, and a bound on what is read of its answer |
 //! | [`remote`] | calls to what is outside of this cluster: a deadline, and what a failure means |
 //! | [`raw_object`] | objects of any kind, read in one pass |
 //! | [`patch`] | how this operator writes |
@@ -31,6 +32,7 @@ pub(crate) mod context;
 pub mod digest;
 pub(crate) mod events;
 pub(crate) mod exposition;
+pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod http;
 pub(crate) mod items;

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::answer::{Proxy, answer, needs_pods};
 use super::counts::Untold;
-use super::fetch::{self, Trouble};
 use super::gateway::{self, Seen, Services};
 use super::grpc::Speaks;
 use super::pods::{self, Told};
 use super::subject::{Answer, Pod, Subject};
+use crate::runtime::fetch::{self, Trouble};
 
 /// The format that is asked for: without it some exporters answer in protocol buffers.
 const FORMAT: &str = "text/plain;version=0.0.4;q=1,*/*;q=0.1";

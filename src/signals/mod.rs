@@ -19,13 +19,11 @@
 //! | [`ask`] | the one door to all of them |
 //! | [`sources`] | all of them, each made once |
 //! | [`webhook`] | a web server as a gate |
-//! | [`fetch`] | one request, with a deadline and a bound |
 
 pub(crate) mod answer;
 pub(crate) mod ask;
 pub mod builtin;
 pub(crate) mod counts;
-pub(crate) mod fetch;
 pub(crate) mod gateway;
 pub mod grpc;
 pub(crate) mod pods;

@@ -14,12 +14,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Certificate, Client, Url};
 
 use super::answer::answer;
-use super::fetch::{self, Trouble};
 use super::promql::{self, TERM};
 use super::series::{self, Series};
 use super::subject::{self, Subject, What};
 use super::vector::{self, Refused, Row};
 use super::{answer::View, pods};
+use crate::runtime::fetch::{self, Trouble};
 
 /// How long a question may take.
 const DEADLINE: Duration = Duration::from_secs(5);

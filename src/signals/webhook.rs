@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 
 use super::ask::GateReply;
-use super::fetch;
+use crate::runtime::fetch;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);

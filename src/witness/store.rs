@@ -128,7 +128,7 @@ impl Witness {
                     && mark.is_some()
                     && known == mark
                 {
-                    return Ok(Some((follows, decision)));
+                    return Ok::<_, RemoteError>(Some((follows, decision)));
                 }
                 // One that is gone meanwhile was deleted by hand.
                 Ok(self.after(follows).await?.map(|decision| (follows, decision)))

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::dns::error::DnsError;
 use crate::dns::secret::Hidden;
 use crate::runtime::client::USER_AGENT;
+use crate::runtime::fetch::whole;
 use crate::runtime::remote::{RemoteError, within};
 
 /// Most bytes of an answer: an account with many pools has some hundred thousand.
@@ -169,23 +170,15 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut answer = request.send().await.map_err(|error| RemoteError::of_connection(&error))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| RemoteError::of_connection(&error))? {
-            if bytes.len() + chunk.len() > MOST_BYTES {
-                return Err(RemoteError::Unreadable("it is longer than 4 MiB".to_owned()));
-            }
-            bytes.extend_from_slice(&chunk);
+        let answer = whole(request, MOST_BYTES).await?;
+        if !answer.status.is_success() {
+            return Err(answer.bad(&self.complaints(&answer.body)));
         }
-        if !status.is_success() {
-            return Err(RemoteError::of_status(status.as_u16(), &headers, &self.complaints(&bytes)));
-        }
-        let envelope: Envelope<T> = serde_json::from_slice(&bytes)
+        let envelope: Envelope<T> = serde_json::from_slice(&answer.body)
             .map_err(|error| RemoteError::Unreadable(self.token.taken_out_of(&error.to_string())))?;
         if !envelope.success {
             let words = self.said(&envelope.errors);
-            return Err(RemoteError::Refused { code: status.as_u16(), words });
+            return Err(RemoteError::Refused { code: answer.status.as_u16(), words });
         }
         Ok(envelope)
     }

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::group::{OfGroup, rest};
 use crate::api::failovergroup::{CheckFrom, OwnCheck};
+use crate::runtime::fetch::is_well;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// Checks for ever; ends where the group has no check of its own.
@@ -54,12 +55,7 @@ fn is_due(of: &OfGroup, check: &OwnCheck) -> bool {
 async fn ask(check: &OwnCheck, http: &reqwest::Client) -> Result<(), RemoteError> {
     within(DEADLINE, async {
         if let Some(asked) = &check.http {
-            let answer = http.get(&asked.url).send().await;
-            let answer = answer.map_err(|error| RemoteError::of_connection(&error))?;
-            return match answer.status().as_u16() {
-                ..400 => Ok(()),
-                code => Err(RemoteError::of_status(code, answer.headers(), "")),
-            };
+            return is_well(http.get(&asked.url)).await;
         }
         if let Some(asked) = &check.tcp {
             let port = u16::try_from(asked.port).unwrap_or_default();

@@ -26,6 +26,7 @@ use self::lag::Track;
 use super::object::{BALLOT_ANNOTATION, Object, annotated, ballot};
 use super::{Ballot, StoreError};
 use crate::api::store::{KafkaMirror as Spec, MirrorPolicy};
+use crate::runtime::fetch::whole;
 use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
@@ -105,18 +106,7 @@ impl Mirror {
 
     async fn page(&self) -> Result<page::Page, RemoteError> {
         let read = async {
-            let broken = |error: reqwest::Error| RemoteError::of_connection(&error.without_url());
-            let mut answer = self.http.get(&self.url).send().await.map_err(broken)?;
-            if !answer.status().is_success() {
-                return Err(RemoteError::of_status(answer.status().as_u16(), answer.headers(), ""));
-            }
-            let mut text = Vec::new();
-            while let Some(chunk) = answer.chunk().await.map_err(broken)? {
-                if text.len() + chunk.len() > MOST_BYTES {
-                    return Err(RemoteError::Unreadable("it is too long".to_owned()));
-                }
-                text.extend_from_slice(&chunk);
-            }
+            let text = whole(self.http.get(&self.url), MOST_BYTES).await?.good()?;
             let text =
                 String::from_utf8(text).map_err(|_| RemoteError::Unreadable("it is no text".to_owned()))?;
             page::read(&text).map_err(|error| RemoteError::Unreadable(error.to_string()))

@@ -1,0 +1,152 @@
+//! One request over HTTP, and a bound on what is read of its answer.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
+
+use super::remote::RemoteError;
+
+/// How long an idle connection is kept: longer than the longest time between two ticks.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// No connection, or one that broke.
+    #[error("{}", innermost(.0))]
+    Broken(reqwest::Error),
+    /// A name has no address.
+    #[error("{0}")]
+    Unknown(String),
+    /// More than will be read.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Not UTF-8.
+    #[error("the answer is no text")]
+    NotText,
+}
+
+/// What every client of a source has in common: no redirects, which could lead to where a token must not go, and no
+/// proxy of the environment.
+pub fn builder() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .pool_idle_timeout(IDLE)
+        .user_agent(concat!("banyan/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Sends a request and reads the text that is answered, of at most `most` bytes, within `deadline`. Statuses are the
+/// caller's to judge.
+///
+/// # Errors
+/// If there is no whole answer.
+pub async fn text(
+    request: RequestBuilder,
+    deadline: Duration,
+    most: usize,
+) -> Result<(StatusCode, String), Trouble> {
+    let answer = tokio::time::timeout(deadline, whole(request, most)).await;
+    let Answer { status, body, .. } = answer.unwrap_or(Err(Trouble::Late(deadline)))?;
+    Ok((status, String::from_utf8(body).map_err(|_| Trouble::NotText)?))
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status, which is the caller's to judge.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body of one that is a success.
+    ///
+    /// # Errors
+    /// What its status means.
+    pub fn good(self) -> Result<Vec<u8>, RemoteError> {
+        if self.status.is_success() { Ok(self.body) } else { Err(self.bad("")) }
+    }
+
+    /// What the status of one that is no success means; `words` is what it says, of which secrets are not part.
+    pub fn bad(&self, words: &str) -> RemoteError {
+        RemoteError::of_status(self.status.as_u16(), &self.headers, words)
+    }
+}
+
+/// Sends a request and reads what is answered, of at most `most` bytes. It has no deadline of its own.
+///
+/// # Errors
+/// If there is no whole answer.
+pub async fn whole(request: RequestBuilder, most: usize) -> Result<Answer, Trouble> {
+    let broken = |error: reqwest::Error| Trouble::Broken(error.without_url());
+    let mut response = request.send().await.map_err(broken)?;
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(Trouble::TooLarge(most));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if body.len() + chunk.len() > most {
+            return Err(Trouble::TooLarge(most));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
+}
+
+/// Asks whether somebody answers well, which is any status below 400. The body is not read.
+///
+/// # Errors
+/// What the status means, or the silence.
+pub async fn is_well(request: RequestBuilder) -> Result<(), RemoteError> {
+    let answer = request.send().await.map_err(|error| RemoteError::of_connection(&error))?;
+    match answer.status().as_u16() {
+        ..400 => Ok(()),
+        code => Err(RemoteError::of_status(code, answer.headers(), "")),
+    }
+}
+
+impl From<Trouble> for RemoteError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Late(deadline) => Self::NoAnswer(deadline),
+            Trouble::Broken(error) => Self::of_connection(&error),
+            other => Self::Unreadable(other.to_string()),
+        }
+    }
+}
+
+/// The innermost reason, which is what a person can act on; not the address, which the caller names.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        words = inner.to_string();
+        source = inner.source();
+    }
+    words
+}
+
+/// All addresses of a host, in order.
+///
+/// # Errors
+/// If it has none, or nobody says.
+pub async fn resolve(host: &str, port: u16, deadline: Duration) -> Result<Vec<SocketAddr>, Trouble> {
+    let found = tokio::time::timeout(deadline, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| Trouble::Late(deadline))?;
+    let mut found: Vec<SocketAddr> =
+        found.map_err(|error| Trouble::Unknown(format!("{host} has no address: {error}")))?.collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
