@@ -62,9 +62,9 @@ impl Watches {
 
     /// Tells others how this site stands, and what groups ask for, where that has changed.
     pub fn tell(&self) {
+        // Held until both are told, so that nobody tells what is older after what is newer.
         let index = lock(&self.index);
         let (view, specs) = (index.view(), index.specs());
-        drop(index);
         self.view.send_if_modified(|known| {
             let news = *known != view;
             *known = view;
