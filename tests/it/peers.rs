@@ -152,6 +152,11 @@ pub struct Two {
 
 impl Two {
     pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With operators that get these arguments too.
+    pub async fn with(args: &[String]) -> Self {
         let manifests = Payload::embedded().unwrap().manifests;
         let install = Install { optional_apis: false, manifests };
         let pair =
@@ -177,8 +182,11 @@ impl Two {
                 kubeconfig: here.kubeconfig_operator().unwrap(),
                 dir: pair.dir().join("operators"),
                 replica: 0,
-                args: pair.ends.operator_args(),
-                env: vec![("BANYAN_LOG".to_owned(), "debug".to_owned())],
+                args: pair.ends.operator_args().into_iter().chain(args.iter().cloned()).collect(),
+                env: vec![
+                    ("BANYAN_LOG".to_owned(), "debug".to_owned()),
+                    ("BANYAN_ASK_FASTER".to_owned(), "5".to_owned()),
+                ],
             };
             let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");
             operator.ready().await.expect("it is ready");
