@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`api`] | the custom resources, their conditions and labels, and the reasons of Events |
 //! | [`actions`] | what people say in mid-course, to any kind of object |
+//! | [`failover`] | the reconciler of Failovers: moves a group here, step by step |
 //! | [`failovergroup`] | the reconciler of FailoverGroups: who has authority, and whether a failover would succeed |
 //! | [`finservice`] | the service reconciler: observe (I/O) → decide (pure) → act (I/O) → status (pure) |
 //! | [`canary`] | rollouts, pure: from revisions, evidence and commands to weights |
@@ -33,6 +34,7 @@ pub mod cloudcluster;
 pub mod clouds;
 pub mod dns;
 pub mod evidence;
+pub mod failover;
 pub mod failovergroup;
 pub(crate) mod feature_flags;
 pub mod finservice;

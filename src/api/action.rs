@@ -26,15 +26,20 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an Action cannot be changed: create another"))]
-#[x_kube(validation = Rule::new("!(self.verb in ['promote', 'abort', 'pause', 'resume', 'retry', 'skip-step', 'skip-after', 'approve']) || self.target.kind == 'CanaryRollout' || (self.target.kind == 'Failover' && self.verb in ['abort', 'approve'])")
-    .message("promote, pause, resume, retry, skip-step and skip-after need target.kind CanaryRollout; abort and approve take Failover too"))]
-#[x_kube(validation = Rule::new("!(self.verb in ['assert-fenced', 'accept-data-loss']) || self.target.kind == 'Failover'")
-    .message("assert-fenced and accept-data-loss need target.kind Failover"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['promote', 'retry', 'skip-step', 'skip-after', 'approve']) || self.target.kind == 'CanaryRollout'")
+    .message("promote, retry, skip-step, skip-after and approve need target.kind CanaryRollout"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['force', 'skip', 'assert-fenced', 'accept-data-loss']) || self.target.kind == 'Failover'")
+    .message("force, skip, assert-fenced and accept-data-loss need target.kind Failover"))]
 #[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || self.verb == 'abort' || has(self.release)")
     .message("release is needed: what is meant for one release must not be carried out on another; only abort goes without"))]
-#[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || !has(self.epoch)").message("epoch is for target.kind Failover"))]
-#[x_kube(validation = Rule::new("self.target.kind != 'Failover' || (has(self.epoch) && !has(self.release))")
-    .message("target.kind Failover needs epoch, and takes no release"))]
+#[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || !has(self.target.uid)").message("target.uid is for target.kind Failover"))]
+#[x_kube(validation = Rule::new("self.target.kind != 'Failover' || (has(self.target.uid) && !has(self.release))")
+    .message("target.kind Failover needs target.uid, so that what is meant for one order is not carried out on another, and takes no release"))]
+#[x_kube(validation = Rule::new("has(self.step) == (self.verb == 'skip')").message("verb skip needs step, and no other verb takes one"))]
+#[x_kube(validation = Rule::new("has(self.evidence) == (self.verb == 'assert-fenced')")
+    .message("verb assert-fenced needs evidence, and no other verb takes it"))]
+#[x_kube(validation = Rule::new("has(self.position) == (self.verb == 'accept-data-loss')")
+    .message("verb accept-data-loss needs position, as status.stores of the Failover shows it, and no other verb takes one"))]
 #[x_kube(validation = Rule::new("!has(self.gate) || (self.verb == 'approve' && self.target.kind == 'CanaryRollout')")
     .message("gate is only for verb approve of a CanaryRollout"))]
 #[x_kube(validation = Rule::new("!(self.verb in ['assert-fenced', 'accept-data-loss']) || has(self.words)")
@@ -46,10 +51,6 @@ pub struct ActionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub release: Option<String>,
-    /// The epoch that is meant, as in the status of the Failover.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub epoch: Option<i64>,
     /// What to do.
     pub verb: Verb,
     /// The gate that is approved, by the weight that it stands before. Defaults to the one that is
@@ -57,10 +58,72 @@ pub struct ActionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub gate: Option<i32>,
+    /// The step of a Failover that is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<SkippedStep>,
+    /// How a person knows that the source of a Failover writes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<FenceEvidence>,
+    /// The position behind which all is thrown away, as `status.stores[].frozen` of the Failover shows it; of several
+    /// stores, with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub position: Option<String>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub words: Option<String>,
+}
+
+/// A step of a Failover that may be skipped: never a fence, the catch-up or the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkippedStep {
+    /// What standing readiness checks.
+    Preflight,
+    /// The size of this site.
+    Capacity,
+    /// Requests through this site's own gateway.
+    Try,
+    /// The other site as standby.
+    Reprotect,
+}
+
+impl SkippedStep {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Capacity => "capacity",
+            Self::Try => "try",
+            Self::Reprotect => "reprotect",
+        }
+    }
+}
+
+/// How a person knows that a site writes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FenceEvidence {
+    /// Its nodes are stopped, and stay so.
+    NodesStopped,
+    /// Its network is cut from everything that writes.
+    NetworkCut,
+    /// Its database is stopped, and stays so.
+    DatabaseStopped,
+    /// Something else, which `words` say.
+    Other,
+}
+
+impl FenceEvidence {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NodesStopped => "NodesStopped",
+            Self::NetworkCut => "NetworkCut",
+            Self::DatabaseStopped => "DatabaseStopped",
+            Self::Other => "Other",
+        }
+    }
 }
 
 /// What an Action is said to.
@@ -72,6 +135,10 @@ pub struct Target {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its UID, of a Failover: an order of the same name that comes later is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub uid: Option<String>,
 }
 
 /// The kind of what an Action is said to.
@@ -108,6 +175,10 @@ pub enum Verb {
     SkipAfter,
     /// Open a gate that waits for a person.
     Approve,
+    /// Turn a Switchover into a Failover: go on without the source.
+    Force,
+    /// Leave out a step of a Failover.
+    Skip,
     /// A person has made sure that the other site writes nothing.
     AssertFenced,
     /// A person accepts that what was not replicated is lost.
@@ -126,6 +197,8 @@ impl Verb {
             Self::SkipStep => "skip-step",
             Self::SkipAfter => "skip-after",
             Self::Approve => "approve",
+            Self::Force => "force",
+            Self::Skip => "skip",
             Self::AssertFenced => "assert-fenced",
             Self::AcceptDataLoss => "accept-data-loss",
         }

@@ -10,6 +10,7 @@ pub(crate) mod canaryrollout;
 pub mod canarystatus;
 pub mod cloudcluster;
 pub(crate) mod conditions;
+pub mod failover;
 pub mod failovergroup;
 pub(crate) mod finservice;
 pub mod labels;
@@ -32,6 +33,7 @@ pub use authority::{Authority, AuthoritySpec, AuthorityStatus};
 pub use canaryrollout::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus};
 pub use cloudcluster::{CloudCluster, CloudClusterSpec, CloudClusterStatus};
 pub use conditions::{Problem, Severity};
+pub use failover::{Failover, FailoverSpec, FailoverStatus};
 pub use failovergroup::{FailoverGroup, FailoverGroupSpec, FailoverGroupStatus};
 pub use finservice::{FinService, FinServiceSpec, FinServiceStatus};
 
@@ -50,6 +52,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         CloudCluster::crd(),
         FailoverGroup::crd(),
         Authority::crd(),
+        Failover::crd(),
     ]
     .into_iter()
     .map(schema::bounded)

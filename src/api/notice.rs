@@ -33,6 +33,12 @@ pub enum Reason {
     ActionRefused,
     /// Another site has authority over a FailoverGroup, or this one has it now.
     AuthorityChanged,
+    /// A move waits; the note says for what.
+    MoveWaits,
+    /// A FailoverGroup has moved here.
+    Moved,
+    /// A move was given up, refused, or another one was faster.
+    NotMoved,
 }
 
 impl Reason {
@@ -54,6 +60,9 @@ impl Reason {
             Self::WindowClosed => "WindowClosed",
             Self::ActionRefused => "ActionRefused",
             Self::AuthorityChanged => "AuthorityChanged",
+            Self::MoveWaits => "MoveWaits",
+            Self::Moved => "Moved",
+            Self::NotMoved => "NotMoved",
         }
     }
 
@@ -73,12 +82,17 @@ impl Reason {
             Self::WindowClosed => "Close",
             Self::ActionRefused => "Refuse",
             Self::AuthorityChanged => "Follow",
+            Self::MoveWaits => "Wait",
+            Self::Moved | Self::NotMoved => "Move",
         }
     }
 
     /// Whether `kubectl` shows it as a warning.
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::DriftRepaired | Self::Stalled | Self::RolledBack | Self::ActionRefused)
+        matches!(
+            self,
+            Self::DriftRepaired | Self::Stalled | Self::RolledBack | Self::ActionRefused | Self::NotMoved
+        )
     }
 }
 

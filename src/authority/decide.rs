@@ -40,9 +40,25 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
     if decision.state == AuthorityState::Unclaimed {
         claim_first(site, group, known, &mut next, &mut decision);
     }
+    if let Some(unknown) = not_recorded(site, &next, known).filter(|_| decision.state == AuthorityState::Held)
+    {
+        decision.ask_witness = Some(unknown);
+    }
     decision.stores_open = stores_open;
     decision.write = (known.own.as_ref() != Some(&next)).then_some(next);
     decision
+}
+
+/// What this site has committed while the witness was away: it hears of it as soon as it answers.
+fn not_recorded(site: &str, own: &AuthoritySpec, known: &Knowledge) -> Option<Decided> {
+    let decided = known.witness.as_ref()?.read()?;
+    let last = decided.iter().map(|one| one.epoch).max().unwrap_or(0);
+    let first = own.holders.first().is_some_and(|holder| holder == site);
+    (first && own.epoch > last).then(|| Decided {
+        after: own.follows,
+        epoch: own.epoch,
+        holders: own.holders.clone(),
+    })
 }
 
 /// Whether each store is an open primary here.

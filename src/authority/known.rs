@@ -43,6 +43,8 @@ pub struct StoreShows {
     pub opened_at: Option<i64>,
     /// The greatest ballot that it was ordered by; `None` as above.
     pub ballot: Option<i64>,
+    /// Whether it is a standby that was told to take in nothing.
+    pub frozen: bool,
 }
 
 /// All that is known about one group at one site.

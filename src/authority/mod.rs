@@ -3,6 +3,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`known`] | what one site, the witness and the stores show; pure |
+//! | [`claims`] | what becomes of claims: lines 6, 7, 11 and 12; pure |
+//! | [`duty`] | what a site owes its own stores, whoever ordered what: lines 8, 16 and 20; pure |
 //! | [`decide`] | what this site is to believe, and how it stands: lines 1 to 5 of the protocol; pure |
 //! | [`answer`] | what `/authority/GROUP` says: line 15 of the protocol; pure |
 //! | [`book`] | what `banyan authority` knows |
@@ -13,7 +15,9 @@
 
 pub mod answer;
 pub(crate) mod book;
+pub mod claims;
 pub mod decide;
+pub mod duty;
 pub mod known;
 pub mod server;
 pub mod view;

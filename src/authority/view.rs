@@ -19,6 +19,8 @@ pub struct GroupView {
     pub holders: Vec<String>,
     /// The epoch.
     pub epoch: i64,
+    /// Whether this site claims it: it is made as large as it must be to serve.
+    pub claimed: bool,
 }
 
 /// Every group of this site.
@@ -34,6 +36,8 @@ pub struct Standing {
     pub state: AuthorityState,
     /// Who has authority; empty where that is not known.
     pub holders: Arc<[String]>,
+    /// Whether this site is taking over.
+    pub claimed: bool,
 }
 
 impl Standing {
@@ -46,6 +50,11 @@ impl Standing {
     /// Whether this site has it.
     pub fn is_held(&self) -> bool {
         self.state == AuthorityState::Held
+    }
+
+    /// Whether this site is to be as large as it must be to serve: it does, or it is taking over.
+    pub fn is_whole(&self) -> bool {
+        self.is_held() || self.claimed
     }
 }
 
@@ -69,6 +78,7 @@ impl Authorities {
             group: group.name.clone(),
             state: group.state,
             holders: group.holders.clone().into(),
+            claimed: group.claimed,
         })
     }
 

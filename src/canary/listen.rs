@@ -139,7 +139,7 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
             draft.notice(Reason::GateOpened, format!("the gate before {at} % is opened by {}", by(said)));
             Ok(format!("the gate before {at} % is open"))
         }
-        Verb::Abort | Verb::Retry | Verb::AssertFenced | Verb::AcceptDataLoss => {
+        Verb::Abort | Verb::Retry | Verb::Force | Verb::Skip | Verb::AssertFenced | Verb::AcceptDataLoss => {
             Err(format!("{} changes no rollout that is under way", said.verb.as_str()))
         }
     }

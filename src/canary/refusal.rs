@@ -47,7 +47,7 @@ pub fn accept(standing: &Standing<'_>, asked: &Asked<'_>) -> Result<Accepted, St
     let rolling = rollout.map(|rollout| &*rollout.release);
     let warm = memory.warm.as_ref().map(|warm| &*warm.release);
     let release = match asked.verb {
-        Verb::AssertFenced | Verb::AcceptDataLoss => {
+        Verb::Force | Verb::Skip | Verb::AssertFenced | Verb::AcceptDataLoss => {
             return Err(format!("{} is for a Failover, not for a CanaryRollout", asked.verb.as_str()));
         }
         Verb::Abort => rolling.or(warm).ok_or("nothing is rolling out, and no rollback window is open")?,
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    const VERBS: [Verb; 10] = [
+    const VERBS: [Verb; 12] = [
         Verb::Promote,
         Verb::Abort,
         Verb::Pause,
@@ -127,6 +127,8 @@ mod tests {
         Verb::SkipStep,
         Verb::SkipAfter,
         Verb::Approve,
+        Verb::Force,
+        Verb::Skip,
         Verb::AssertFenced,
         Verb::AcceptDataLoss,
     ];
@@ -167,7 +169,7 @@ mod tests {
             let refused = VERBS.into_iter().filter(|verb| say(memory, None, *verb, None).is_err());
             refused.map(Verb::as_str).collect::<Vec<_>>()
         };
-        let failover = ["assert-fenced", "accept-data-loss"];
+        let failover = ["force", "skip", "assert-fenced", "accept-data-loss"];
         let with = |more: &[&'static str]| [more, &failover].concat();
         assert_eq!(refuses(&rollout(0, None, false)), with(&["resume", "retry", "skip-step"]));
         assert_eq!(refuses(&rollout(10, None, false)), with(&["resume", "retry", "skip-after"]));

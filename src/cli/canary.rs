@@ -268,9 +268,11 @@ impl Here {
         let refused = |why| CanaryError::Refused { verb: verb.as_str(), rollout: full.clone(), why };
         let release = canary_table::meant(&rollout, verb, gate).map_err(refused)?;
         let spec = ActionSpec {
-            target: ActionTarget { kind: TargetKind::CanaryRollout, name: name.clone() },
+            target: ActionTarget { kind: TargetKind::CanaryRollout, name: name.clone(), uid: None },
             release: Some(release.clone()),
-            epoch: None,
+            step: None,
+            evidence: None,
+            position: None,
             verb,
             gate,
             words: say.words,

@@ -1,5 +1,7 @@
 //! Where the clouds' own APIs are, where they are not in their usual places: private links, and ends on this machine.
 
+use std::num::NonZeroU32;
+
 use clap::Args;
 
 use crate::clouds::Addresses;
@@ -23,6 +25,9 @@ pub struct CloudArgs {
     /// The address of Amazon Route 53 [default: https://route53.amazonaws.com]
     #[arg(long, env = "BANYAN_ROUTE53_URL", value_name = "URL")]
     pub route53_url: Option<String>,
+    /// Ask stores, witness and provider so many times as often as usual: for tests
+    #[arg(long, env = "BANYAN_ASK_FASTER", value_name = "TIMES", hide = true)]
+    pub ask_faster: Option<NonZeroU32>,
 }
 
 impl CloudArgs {
@@ -33,7 +38,8 @@ impl CloudArgs {
 
     /// Those of traffic providers, in the same way.
     pub fn ends(&self) -> Ends {
-        Ends { cloudflare: set(&self.cloudflare_url), route53: set(&self.route53_url) }
+        let (cloudflare, route53) = (set(&self.cloudflare_url), set(&self.route53_url));
+        Ends { cloudflare, route53, faster: self.ask_faster }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::cloudcluster;
 use crate::cloudcluster::controller::Controller as CloudClusters;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
+use crate::failover;
+use crate::failover::controller::Controller as Failovers;
 use crate::failovergroup;
 use crate::failovergroup::controller::Controller as FailoverGroups;
 use crate::finservice;
@@ -72,16 +74,19 @@ impl Program for Operator {
             cloudcluster::controller::RESOURCE,
             actions::RESOURCE,
             failovergroup::controller::RESOURCE,
+            failover::controller::RESOURCE,
             finservice::controller::RESOURCE,
         ];
-        let [of_sites, of_actions, of_groups, of_services] = gates.map(gate);
+        let [of_sites, of_actions, of_groups, of_moves, of_services] = gates.map(gate);
         let mut all: JoinSet<Ending> = JoinSet::new();
         all.spawn(async move { Ok(sites.run(of_sites).await?) });
         let said = Actions::new(context.clone());
         let heard = said.clone();
+        let shared = failover_groups.means(&sites_handle);
+        let moves = Failovers::new(context.clone(), shared.clone(), said.clone());
+        all.spawn(async move { Ok(moves.run(of_moves).await?) });
         all.spawn(async move { Ok(said.run(of_actions).await?) });
-        let peers = sites_handle.clone();
-        all.spawn(async move { Ok(failover_groups.run(peers, of_groups).await?) });
+        all.spawn(async move { Ok(failover_groups.run(shared, of_groups).await?) });
         let work =
             finservice::controller::run(context.clone(), services, groups, sites_handle, heard, of_services);
         all.spawn(async move { Ok(work.await?) });

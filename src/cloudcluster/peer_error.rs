@@ -112,6 +112,11 @@ impl PeerError {
         matches!(self, Self::Answer { error, .. } if !error.is_silence())
     }
 
+    /// Whether what was to be written was changed meanwhile by somebody else.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Answer { error: RemoteError::Conflict(_), .. })
+    }
+
     /// Whether it is certain, and about what people here have written: no time heals it.
     pub fn is_ours(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{ApiResource, Patch, PostParams};
+use kube::api::{Patch, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
@@ -13,18 +13,17 @@ use super::index::{Group, Index, Own};
 use super::observe::{Ground, Observed};
 use super::sources::group::{OfGroup, Sources};
 use super::sources::witness;
-use super::{hangs, status};
+use super::{duties, hangs, live, status};
 use crate::api::authority::AuthoritySpec;
 use crate::api::labels::{MANAGER, RELEASED_ANNOTATION, SITE_LABEL};
 use crate::api::notice::Reason;
 use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
 use crate::authority::decide::{self as authority, Decision as Deciding};
-use crate::authority::known::{Decided, Knowledge, Known};
+use crate::authority::known::{Decided, Knowledge};
 use crate::runtime::context::Context;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 use crate::runtime::patch::scaling;
-use crate::runtime::raw_object::RawObject;
 use crate::witness::{Creation, Decision as WitnessDecision};
 
 /// Why something could not be carried out. It is tried again.
@@ -65,6 +64,7 @@ pub async fn act(
     if let (Some(deciding), Some(spec)) = (&decision.authority, seen.spec()) {
         changed |= carry_out(means, seen, spec, deciding).await?;
         changed |= mark_released(means, seen, false).await?;
+        duties::carry_out(means.sources, seen, spec, duties::owed(seen, deciding)).await;
         let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;
@@ -120,7 +120,7 @@ async fn carry_out(
     {
         return Ok(false);
     }
-    write(means, seen, wanted).await
+    Ok(write(means.context, means.ground, seen, wanted).await?)
 }
 
 /// Whether a first claim is still what is to be done, by what this site's Authority and every peer show now.
@@ -130,24 +130,9 @@ async fn still(
     spec: &FailoverGroupSpec,
     same: impl Fn(&Deciding) -> bool,
 ) -> Result<bool, ActError> {
-    let (name, namespace) = (&seen.name, &*means.context.namespace);
-    let resource = ApiResource::erase::<Authority>(&());
     let mut peers = Vec::new();
     for peer in spec.peers(&seen.site) {
-        let asked = means.ground.sites.ask(peer, |client| {
-            let api: Api<RawObject> = Api::namespaced_with(client, namespace, &resource);
-            async move { api.get_opt(name).await }
-        });
-        let shown = match asked.await {
-            Ok(None) => Known::Read(None),
-            Ok(Some(object)) => {
-                match serde_json::from_value::<AuthoritySpec>(object.0.data["spec"].clone()) {
-                    Ok(spec) => Known::Read(Some(spec)),
-                    Err(error) => Known::NotYet(error.to_string()),
-                }
-            }
-            Err(error) => Known::NotYet(error.to_string()),
-        };
+        let shown = live::peer(means.ground, &means.context.namespace, peer, &seen.name).await;
         peers.push((peer.to_owned(), shown));
     }
     let now = Knowledge { peers, ..seen.knowledge.clone() };
@@ -188,8 +173,15 @@ async fn ask_witness(
 }
 
 /// Writes the Authority over the version that was seen. Whoever was faster wins, and it is decided anew.
-async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Result<bool, ActError> {
-    let Means { context, ground, .. } = means;
+///
+/// # Errors
+/// If the API server does not answer, or refuses.
+pub async fn write(
+    context: &Context,
+    ground: &Ground,
+    seen: &Observed,
+    wanted: &AuthoritySpec,
+) -> Result<bool, kube::Error> {
     let api: Api<Authority> = Api::namespaced(context.client.clone(), &context.namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let mut object = Authority::new(&seen.name, wanted.clone());
@@ -219,7 +211,7 @@ async fn write(means: &Means<'_>, seen: &Observed, wanted: &AuthoritySpec) -> Re
             tracing::debug!(group = seen.name, "its Authority was written by somebody else meanwhile");
             Ok(false)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,6 +19,7 @@ use super::sources::nodes;
 use super::watch::Watches;
 use crate::authority::view::Authorities;
 use crate::cloudcluster::handle::SitesHandle;
+use crate::cloudcluster::view::NodesView;
 use crate::finservice;
 use crate::runtime::context::Context;
 use crate::runtime::http::Gate;
@@ -42,6 +43,18 @@ pub enum ControllerError {
     /// A watch ended, which it must not.
     #[error("a watch of the FailoverGroup controller ended")]
     WatchEnded,
+}
+
+/// What reconciling groups stands on. Cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where snapshots are taken.
+    pub ground: Ground,
+    /// How others are asked.
+    pub sources: Sources,
+    /// How others are told.
+    pub watches: Watches,
+    counted: Arc<watch::Sender<Option<NodesView>>>,
 }
 
 /// The reconciler before it runs.
@@ -80,12 +93,31 @@ impl Controller {
         }
     }
 
+    /// What reconciling groups stands on, which those who move groups share.
+    pub fn means(&self, sites: &SitesHandle) -> Shared {
+        let Self { context, ends, watches, services } = self;
+        let index = Arc::clone(&watches.index);
+        let (counted, nodes) = watch::channel(None);
+        let sources = Sources {
+            context: context.clone(),
+            index: Arc::clone(&index),
+            queue: watches.queue.clone(),
+            specs: watches.specs.subscribe(),
+            ends: ends.clone(),
+            sites: sites.sites.clone(),
+            peers: sites.clone(),
+        };
+        let (site, services) = (Arc::clone(&context.site), Arc::clone(services));
+        let ground = Ground { site, index, services, sites: sites.clone(), nodes };
+        Shared { ground, sources, watches: watches.clone(), counted: Arc::new(counted) }
+    }
+
     /// Reconciles groups until the word to stop; opens `gate` once all have been read.
     ///
     /// # Errors
     /// If a watch of peers ends.
-    pub async fn run(self, sites: SitesHandle, gate: Gate) -> Result<(), ControllerError> {
-        let Self { context, ends, watches, services } = self;
+    pub async fn run(self, shared: Shared, gate: Gate) -> Result<(), ControllerError> {
+        let Self { context, watches, .. } = self;
         let mut read = watches.view.subscribe();
         tokio::select! {
             // The sender lives as long as `watches`, so the wait cannot fail.
@@ -93,18 +125,9 @@ impl Controller {
             () = context.shutdown.cancelled() => return Ok(()),
         }
         gate.open();
-        let (index, queue) = (Arc::clone(&watches.index), watches.queue.clone());
-        let (counted, nodes) = watch::channel(None);
-        let sources = Sources {
-            context: context.clone(),
-            index: Arc::clone(&index),
-            queue: queue.clone(),
-            specs: watches.specs.subscribe(),
-            ends,
-            sites: sites.sites.clone(),
-            peers: sites.clone(),
-        };
-        let ground = Ground { site: Arc::clone(&context.site), index, services, sites: sites.clone(), nodes };
+        let queue = watches.queue.clone();
+        let Shared { ground, sources, counted, .. } = shared;
+        let sites = ground.sites.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(watches.clone().peers(sites));
         tasks.spawn(sources::run(sources.clone()));
@@ -148,7 +171,7 @@ async fn reconcile(
     .await;
     watches.tell();
     // Ages, and what FinServices say, wake nobody: they are looked at again. That asks nobody anything.
-    let again = Next::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Normal);
+    let again = Next::At(tokio::time::Instant::now() + sources.ends.every(LOOK_AGAIN), Lane::Normal);
     let (outcome, next) = match done {
         Ok(Some(true)) => (Outcome::Changed, again),
         Ok(Some(false)) => (Outcome::Unchanged, again),

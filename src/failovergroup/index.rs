@@ -13,6 +13,7 @@ use super::facts::{ServiceFacts, Services};
 use super::listed::Listed;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
+use crate::authority::claims::{is_alive, slot};
 use crate::authority::known::Known;
 use crate::authority::view::{Authorities, GroupView};
 use crate::dns::Finding;
@@ -274,7 +275,9 @@ impl Index {
         }
         let groups = self.specs().into_iter().map(|(name, spec)| {
             let (state, holders, epoch) = self.standing(&name);
-            GroupView { name, services: spec.services, state, holders, epoch }
+            let claim = self.own_spec(&name).and_then(|own| slot(own, &self.site));
+            let claimed = claim.is_some_and(|claim| is_alive(claim) && claim.ballot > epoch);
+            GroupView { name, services: spec.services, state, holders, epoch, claimed }
         });
         Some(Authorities::new(groups.collect()))
     }

@@ -27,6 +27,11 @@ impl<K: Ord, V: PartialEq> Listed<K, V> {
         self.whole.then_some(&self.so_far)
     }
 
+    /// Takes in one that was read by itself.
+    pub fn put(&mut self, key: K, value: V) {
+        self.so_far.insert(key, value);
+    }
+
     /// Takes in a change. Returns whether it is news.
     pub fn take(
         &mut self,

@@ -9,6 +9,8 @@
 //! | [`decide`] | who has authority, what is checked, what a move would do; pure |
 //! | [`checks`] | what standing readiness consists of; pure |
 //! | [`act`] | writes the Authority, what applications are told, and the status |
+//! | [`duties`] | does what this site owes its own stores, whoever ordered what |
+//! | [`live`] | reads at this moment what watches tell a moment later |
 //! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
 //! | [`peak`] | the peak of the site that serves, over a day; pure |
 //! | [`status`] | the statuses; pure |
@@ -21,10 +23,12 @@ pub(crate) mod act;
 pub(crate) mod checks;
 pub(crate) mod controller;
 pub(crate) mod decide;
+pub(crate) mod duties;
 pub(crate) mod facts;
 pub(crate) mod hangs;
 pub(crate) mod index;
 pub(crate) mod listed;
+pub(crate) mod live;
 pub(crate) mod observe;
 pub(crate) mod peak;
 pub(crate) mod sources;

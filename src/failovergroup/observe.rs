@@ -16,6 +16,7 @@ use crate::cloudcluster::view::{NodesView, PeerView};
 use crate::finservice;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
+use crate::stores::Reading;
 use crate::stores::reading::Role;
 
 /// Where a snapshot is taken from.
@@ -209,20 +210,24 @@ fn witness(asked: &Asked) -> Known<Vec<Decided>> {
 /// What each store with a single writer shows at this site.
 fn stores(spec: &FailoverGroupSpec, site: &str, asked: &Asked) -> Vec<(String, Known<StoreShows>)> {
     let single = spec.stores().iter().filter(|store| store.kafka_mirror.is_none());
-    let shows = |name: &str| match asked.stores.get(&(name.to_owned(), site.to_owned())) {
+    let of = |name: &str| match asked.stores.get(&(name.to_owned(), site.to_owned())) {
         None => Known::NotYet("it has not been asked yet".to_owned()),
         Some(Err(error)) => Known::NotYet(error.to_string()),
-        Some(Ok(reading)) => {
-            let row = reading.row;
-            Known::Read(StoreShows {
-                primary: reading.role == Role::Primary,
-                open: row.is_none_or(|row| row.open),
-                opened_at: row.map(|row| row.opened_at).filter(|epoch| *epoch > 0),
-                ballot: row.map(|row| row.ballot).filter(|ballot| *ballot > 0),
-            })
-        }
+        Some(Ok(reading)) => Known::Read(shows(reading)),
     };
-    single.map(|store| (store.name.clone(), shows(&store.name))).collect()
+    single.map(|store| (store.name.clone(), of(&store.name))).collect()
+}
+
+/// What of a reading matters to who has authority.
+pub fn shows(reading: &Reading) -> StoreShows {
+    let row = reading.row;
+    StoreShows {
+        primary: reading.role == Role::Primary,
+        open: row.is_none_or(|row| row.open),
+        opened_at: row.map(|row| row.opened_at).filter(|epoch| *epoch > 0),
+        ballot: row.map(|row| row.ballot).filter(|ballot| *ballot > 0),
+        frozen: reading.frozen,
+    }
 }
 
 /// The epoch that the traffic provider shows. One that could not be read shows nothing, and forbids nothing.

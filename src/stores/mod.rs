@@ -10,6 +10,7 @@
 //! | [`postgres`] | PostgreSQL, over its own wire |
 //! | [`cloudnativepg`] | Clusters of CloudNativePG, steered by their objects |
 //! | [`kafka`] | topics that MirrorMaker 2 copies: a gate |
+//! | [`server`] | a store at one site, whatever its kind |
 //! | [`object`] | objects of others that a store is steered by |
 //! | [`owners`] | who else writes a field that a failover writes; pure |
 //! | [`agent`] | what SQL cannot do to a PostgreSQL, done beside it |
@@ -27,10 +28,12 @@ pub mod owners;
 pub mod position;
 pub mod postgres;
 pub mod reading;
+pub mod server;
 
 pub use error::StoreError;
 pub use position::Position;
 pub use reading::Reading;
+pub use server::Server;
 
 /// The number of a claim: greater is later. Zero is nobody's.
 pub type Ballot = i64;

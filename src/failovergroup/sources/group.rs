@@ -1,6 +1,7 @@
 //! What every source has: the process, what it fills, and the group that it asks for.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,13 +24,22 @@ use crate::runtime::remote::{DEADLINE, within};
 /// After so many rounds a Secret is read anew, if the credentials that it held were not refused before.
 pub(super) const SECRETS_EVERY: u32 = 60;
 
-/// Where ends of providers are that are not the makers' own, as in the sandbox.
+/// Where ends of providers are that are not the makers' own, and how often all is asked: as in the sandbox and in tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
     /// Instead of Cloudflare's API.
     pub cloudflare: Option<String>,
     /// Instead of Route 53's.
     pub route53: Option<String>,
+    /// So many times as often as usual; as usual where `None`.
+    pub faster: Option<NonZeroU32>,
+}
+
+impl Ends {
+    /// What is to be done every so often usually: how often it is here.
+    pub(crate) fn every(&self, usually: Duration) -> Duration {
+        usually / self.faster.map_or(1, NonZeroU32::get)
+    }
 }
 
 /// What all sources share.
@@ -54,19 +64,19 @@ pub struct Sources {
 /// One group, for as long as its spec stays the same.
 #[derive(Clone)]
 pub struct OfGroup {
-    pub(in crate::failovergroup) all: Sources,
-    pub(in crate::failovergroup) name: Arc<str>,
-    pub(in crate::failovergroup) spec: Arc<FailoverGroupSpec>,
+    pub(crate) all: Sources,
+    pub(crate) name: Arc<str>,
+    pub(crate) spec: Arc<FailoverGroupSpec>,
 }
 
 impl OfGroup {
     /// The group of that name.
-    pub(in crate::failovergroup) fn new(all: &Sources, name: &str, spec: &FailoverGroupSpec) -> Self {
+    pub(crate) fn new(all: &Sources, name: &str, spec: &FailoverGroupSpec) -> Self {
         Self { all: all.clone(), name: name.into(), spec: Arc::new(spec.clone()) }
     }
 
     /// Takes in what was found, and wakes the group if that is news.
-    pub(in crate::failovergroup) fn found(&self, take: impl FnOnce(&mut Asked)) {
+    pub(crate) fn found(&self, take: impl FnOnce(&mut Asked)) {
         let mut index = lock(&self.all.index);
         let Some(asked) = index.asked(&self.name) else { return };
         let before = asked.clone();
@@ -89,7 +99,7 @@ impl OfGroup {
     }
 
     /// Whether this process may change something outside of the cluster on behalf of a site that has authority.
-    pub(super) fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.all.context.leadership.is_leader()
     }
 
@@ -126,8 +136,11 @@ impl OfGroup {
     }
 }
 
-/// Waits for so long, a little more or less each time, so that many groups are not asked for at one moment.
-pub(super) async fn rest(every: Duration, round: u32) {
-    let jitter = every / 20 * (round % 5);
-    tokio::time::sleep(every.saturating_sub(jitter)).await;
+impl Sources {
+    /// Waits for so long, a little more or less each time, so that many groups are not asked for at one moment.
+    pub(super) async fn rest(&self, usually: Duration, round: u32) {
+        let every = self.ends.every(usually);
+        let jitter = every / 20 * (round % 5);
+        tokio::time::sleep(every.saturating_sub(jitter)).await;
+    }
 }

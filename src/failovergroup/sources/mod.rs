@@ -1,7 +1,7 @@
 //! Asks what no watch tells of: stores, the witness, the traffic provider and the outside. Each at its own pace, so that
 //! nothing is asked more often than its answer can matter, and each by itself, so that one that is silent delays no other.
 //!
-//! [`group`] is what they have in common.
+//! [`group`] is what they have in common; [`servers`] says how the server of a store is reached.
 //!
 //! | file | who is asked | how often |
 //! |---|---|---|
@@ -14,6 +14,7 @@
 pub mod group;
 pub mod nodes;
 pub mod outside;
+pub mod servers;
 pub mod stores;
 pub mod traffic;
 pub mod witness;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch::Sender;
 
-use super::group::{Sources, rest};
+use super::group::Sources;
 use crate::cloudcluster::nodes::count;
 use crate::cloudcluster::view::NodesView;
 use crate::runtime::key::Key;
@@ -16,7 +16,7 @@ use crate::runtime::queue::Lane;
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Counts for ever.
-pub async fn run(mut sources: Sources, counted: Sender<Option<NodesView>>) {
+pub async fn run(mut sources: Sources, counted: Arc<Sender<Option<NodesView>>>) {
     for round in 0u32.. {
         let Ok(groups) =
             sources.specs.wait_for(|specs| !specs.is_empty()).await.map(|specs| Arc::clone(&specs))
@@ -37,6 +37,6 @@ pub async fn run(mut sources: Sources, counted: Sender<Option<NodesView>>) {
             }
             Err(error) => tracing::warn!(%error, "the nodes of this site cannot be counted"),
         }
-        rest(EVERY, round).await;
+        sources.rest(EVERY, round).await;
     }
 }

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 
-use super::group::{OfGroup, rest};
+use super::group::OfGroup;
 use crate::api::failovergroup::{CheckFrom, OwnCheck};
 use crate::runtime::fetch::is_well;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
@@ -43,7 +43,7 @@ async fn one(of: OfGroup, check: OwnCheck, http: Arc<reqwest::Client>) {
                 }
             });
         }
-        rest(check.every(), round).await;
+        of.all.rest(check.every(), round).await;
     }
 }
 

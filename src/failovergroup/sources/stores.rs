@@ -9,34 +9,17 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::Client;
 
-use super::group::{OfGroup, SECRETS_EVERY, rest};
+use super::group::{OfGroup, SECRETS_EVERY};
+use super::servers::make;
 use crate::api::Problem;
 use crate::api::store::Store as Spec;
 use crate::runtime::remote::RemoteError;
-use crate::stores::cloudnativepg::CloudNativePg;
 use crate::stores::kafka::Mirror;
-use crate::stores::postgres::{Credentials, Postgres};
 use crate::stores::reading::Role;
-use crate::stores::{Reading, Store, StoreError};
+use crate::stores::{Reading, Server, Store, StoreError};
 
 /// How often. A lag is known to some ten seconds, which is what `maxLag` is compared with.
 const EVERY: Duration = Duration::from_secs(10);
-
-/// A store at one site.
-#[derive(Clone)]
-enum Server {
-    Postgres(Postgres),
-    CloudNativePg(CloudNativePg),
-}
-
-impl Server {
-    async fn read(&self) -> Result<Reading, StoreError> {
-        match self {
-            Self::Postgres(server) => server.read().await,
-            Self::CloudNativePg(server) => server.read().await,
-        }
-    }
-}
 
 /// Asks for ever; ends where the group has no store.
 pub async fn run(of: OfGroup) {
@@ -50,7 +33,7 @@ pub async fn run(of: OfGroup) {
                 made.clear();
             }
             ask_databases(&of, &databases, &mut made).await;
-            rest(EVERY, round).await;
+            of.all.rest(EVERY, round).await;
             round = round.wrapping_add(1);
         }
     };
@@ -65,7 +48,7 @@ pub async fn run(of: OfGroup) {
                 .map(async |(spec, mirror)| (spec.name.clone(), mirror.read(Timestamp::now()).await));
             let found = join_all(asked).await.into_iter().collect();
             of.found(|asked| asked.mirrors = found);
-            rest(EVERY, round).await;
+            of.all.rest(EVERY, round).await;
             round = round.wrapping_add(1);
         }
     };
@@ -129,44 +112,4 @@ async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Server>) -> A
     // The way to a peer may be another one next time.
     let keep = matches!(server, Server::Postgres(_)) || site == &*of.all.context.site;
     (key, keep.then_some(server), answer)
-}
-
-async fn make(of: &OfGroup, store: &Spec, site: &str) -> Result<Server, Problem> {
-    let source = format!("spec.stores[{}]", store.name);
-    if let Some(cluster) = &store.cloudnativepg {
-        let client = if site == &*of.all.context.site {
-            of.all.context.client.clone()
-        } else {
-            of.all.peers.client(site).await.map_err(|error| {
-                Problem::error(
-                    &source,
-                    format!("{site} is not reached: {error}"),
-                    format!("see `kubectl describe cloudcluster {site}`"),
-                )
-            })?
-        };
-        return Ok(Server::CloudNativePg(CloudNativePg::new(
-            cluster,
-            site,
-            client,
-            &format!("{source}.cloudnativepg"),
-        )));
-    }
-    let Some(postgres) = &store.postgres else {
-        return Err(Problem::error(
-            &source,
-            "it is a store of a kind that this version does not know",
-            "upgrade the operator of this site",
-        ));
-    };
-    let source = format!("{source}.postgres");
-    let credentials = match postgres.sites.get(site) {
-        None => Credentials::new("", "", None),
-        Some(server) => {
-            let source = format!("{source}.sites[{site}].credentials");
-            let data = of.secret(&source, &server.credentials.secret_ref.name).await?;
-            Credentials::from_secret(server, &data, &source)?
-        }
-    };
-    Ok(Server::Postgres(Postgres::new(postgres, site, &of.all.context.site, credentials, &source)?))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::group::{Ends, OfGroup, SECRETS_EVERY, rest};
+use super::group::{Ends, OfGroup, SECRETS_EVERY};
 use crate::api::traffic::Traffic as Spec;
 use crate::api::{Problem, Severity};
 use crate::dns::provider::{AT_REST, LOOK_AGAIN, TRY_RIGHTS};
@@ -33,7 +33,7 @@ pub async fn run(of: OfGroup) {
                 Err(problem) => {
                     let failed = Some(format!("{}; {}", problem.message, problem.remedy));
                     of.found(|asked| asked.traffic = Some(Traffic { failed, ..Traffic::default() }));
-                    rest(AGAIN, round).await;
+                    of.all.rest(AGAIN, round).await;
                     continue;
                 }
             }
@@ -50,7 +50,7 @@ pub async fn run(of: OfGroup) {
             made = None;
         }
         of.found(|asked| asked.traffic = Some(found));
-        rest(if well { AT_REST } else { AGAIN }, round).await;
+        of.all.rest(if well { AT_REST } else { AGAIN }, round).await;
     }
 }
 
@@ -116,7 +116,7 @@ fn wanted(of: &OfGroup, spec: &Spec) -> (Wanted, bool) {
 }
 
 async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
-    let Ends { cloudflare: at_cloudflare, route53: at_route53 } = &of.all.ends;
+    let Ends { cloudflare: at_cloudflare, route53: at_route53, .. } = &of.all.ends;
     if let Some(traffic) = &spec.cloudflare {
         let source = "spec.traffic.cloudflare.token";
         let secret = &traffic.token.secret_ref;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::group::{OfGroup, SECRETS_EVERY, rest};
+use super::group::{OfGroup, SECRETS_EVERY};
 use crate::api::Problem;
 use crate::api::cloudcluster::WayKind;
 use crate::cloudcluster::sites::Described;
@@ -29,7 +29,7 @@ pub async fn run(of: OfGroup) {
                 Ok(witness) => made = Some(witness),
                 Err(problem) => {
                     of.found(|asked| asked.witness = Some(Err((problem.message, problem.remedy))));
-                    rest(AGAIN, round).await;
+                    of.all.rest(AGAIN, round).await;
                     continue;
                 }
             }
@@ -53,7 +53,7 @@ pub async fn run(of: OfGroup) {
             made = None;
         }
         of.found(|asked| asked.witness = Some(answer));
-        rest(if failed { AGAIN } else { EVERY }, round).await;
+        of.all.rest(if failed { AGAIN } else { EVERY }, round).await;
     }
 }
 

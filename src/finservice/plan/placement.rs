@@ -42,7 +42,7 @@ pub fn decide(spec: &FinServiceSpec, site: &str, served: Option<&[Residency]>) -
 /// that `placement` asks for. An autoscaler keeps its `max`: a standby site must be able to grow to
 /// the whole load in a failover.
 ///
-/// A site that has authority over the service's FailoverGroup has all pods, whatever the percentage. Where another has it,
+/// A site that has authority over the service's FailoverGroup, or is taking over, has all pods, whatever the percentage. Where another has it,
 /// a service that fetches its work has none.
 pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> FinServiceSpec {
     let mut spec = spec.clone();
@@ -63,8 +63,8 @@ pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>)
         .flatten()
         .find(|placed| placed.cluster == site)
         .and_then(|placed| placed.capacity_percent);
-    let held = standing.is_some_and(Standing::is_held);
-    if let Some(percent) = percent.filter(|percent| *percent < 100 && !held) {
+    let whole = standing.is_some_and(Standing::is_whole);
+    if let Some(percent) = percent.filter(|percent| *percent < 100 && !whole) {
         let scale = spec.scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
         for count in [&mut scale.replicas, &mut scale.min].into_iter().flatten() {
             *count = share(*count, percent);
@@ -138,7 +138,7 @@ mod tests {
     fn authority_decides_about_the_size_and_about_consumers() {
         let standing = |held: bool| {
             let state = if held { AuthorityState::Held } else { AuthorityState::Standby };
-            Standing { group: "pay".into(), state, holders: Vec::new().into() }
+            Standing { group: "pay".into(), state, holders: Vec::new().into(), claimed: false }
         };
         let pods = |spec: &FinServiceSpec, standing: Option<&Standing>| {
             effective(spec, "b", standing).scale.map(|scale| (scale.replicas, scale.min))

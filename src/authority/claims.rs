@@ -1,0 +1,230 @@
+//! What becomes of claims: lines 6, 7, 11 and 12 of the protocol. Each is one change of one Authority, which is written over
+//! the version that it was made of; so of two that exclude each other, one happens. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
+
+/// Why an Authority does not take a claim, or a claim does not commit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another site, or another order at this one, has a greater claim that is not given up.
+    #[error("{site} has the greater claim {ballot}")]
+    Greater {
+        /// The site.
+        site: String,
+        /// Its ballot.
+        ballot: i64,
+    },
+    /// The epoch that the claim was to follow is not the last one any more.
+    #[error("epoch {epoch} stands, and the claim was to follow {follows}")]
+    Moved {
+        /// The epoch that stands.
+        epoch: i64,
+        /// The one that the claim was to follow.
+        follows: i64,
+    },
+    /// The claim was given up, or a later one of the same site has taken its place.
+    #[error("the claim {ballot} is over")]
+    Over {
+        /// Its ballot.
+        ballot: i64,
+    },
+    /// The claim is being decided at the witness, or is committed: it cannot be given up any more.
+    #[error("the claim {ballot} is past the point of no return")]
+    Decided {
+        /// Its ballot.
+        ballot: i64,
+    },
+}
+
+/// The claim of a site, as that Authority shows it.
+pub fn slot<'a>(of: &'a AuthoritySpec, site: &str) -> Option<&'a Claim> {
+    of.claims.iter().find(|claim| claim.site == site)
+}
+
+/// Whether a claim may still become an epoch.
+pub fn is_alive(claim: &Claim) -> bool {
+    claim.state != ClaimState::Withdrawn
+}
+
+/// A claim of another site than this that is greater than `ballot`, and alive.
+pub fn greater<'a>(of: &'a AuthoritySpec, site: &str, ballot: i64) -> Option<&'a Claim> {
+    of.claims.iter().find(|claim| claim.site != site && claim.ballot > ballot && is_alive(claim))
+}
+
+fn refuse_greater(of: &AuthoritySpec, site: &str, ballot: i64) -> Result<(), Refused> {
+    match greater(of, site, ballot) {
+        Some(claim) => Err(Refused::Greater { site: claim.site.clone(), ballot: claim.ballot }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_moved(of: &AuthoritySpec, follows: i64) -> Result<(), Refused> {
+    match of.epoch {
+        epoch if epoch == follows => Ok(()),
+        epoch => Err(Refused::Moved { epoch, follows }),
+    }
+}
+
+fn put(mut of: AuthoritySpec, claim: Claim) -> AuthoritySpec {
+    of.claims.retain(|one| one.site != claim.site);
+    of.claims.push(claim);
+    of.claims.sort_by(|one, other| one.site.cmp(&other.site));
+    of
+}
+
+/// Claims at the own site. It ends the former claim of this site, if that is alive.
+///
+/// # Errors
+/// If a ballot as great is known, or the epoch is another one than the claim follows.
+pub fn open(own: &AuthoritySpec, claim: Claim) -> Result<AuthoritySpec, Refused> {
+    refuse_moved(own, claim.follows)?;
+    let as_great = own.claims.iter().find(|known| known.ballot >= claim.ballot);
+    if let Some(known) = as_great {
+        return Err(Refused::Greater { site: known.site.clone(), ballot: known.ballot });
+    }
+    let mut next = own.clone();
+    if let Some(former) = slot(own, &claim.site) {
+        if former.state == ClaimState::Committing && former.ballot > own.epoch {
+            return Err(Refused::Decided { ballot: former.ballot });
+        }
+        end(&mut next, former.ballot);
+    }
+    Ok(put(next, claim))
+}
+
+/// Has the holder close its stores when it reads the claim.
+///
+/// # Errors
+/// If the claim is over.
+pub fn press(own: &AuthoritySpec, site: &str, ballot: i64) -> Result<AuthoritySpec, Refused> {
+    let claim = slot(own, site).filter(|claim| claim.ballot == ballot && is_alive(claim));
+    let claim = claim.cloned().ok_or(Refused::Over { ballot })?;
+    Ok(put(own.clone(), Claim { fence: Some(true), ..claim }))
+}
+
+/// Takes a claim of another site into an Authority.
+///
+/// # Errors
+/// If a greater ballot is known there, or the epoch is another one than the claim follows.
+pub fn receive(there: &AuthoritySpec, claim: &Claim) -> Result<AuthoritySpec, Refused> {
+    refuse_moved(there, claim.follows)?;
+    // Also one that was given up: its site may have made a later one that has not arrived.
+    let greatest = there.claims.iter().filter(|known| known.site != claim.site);
+    if let Some(known) = greatest.max_by_key(|known| known.ballot).filter(|known| known.ballot > claim.ballot)
+    {
+        return Err(Refused::Greater { site: known.site.clone(), ballot: known.ballot });
+    }
+    if slot(there, &claim.site).is_some_and(|known| known.ballot > claim.ballot) {
+        return Err(Refused::Over { ballot: claim.ballot });
+    }
+    Ok(put(there.clone(), claim.clone()))
+}
+
+/// Gives a claim of the own site up.
+///
+/// # Errors
+/// If it is being decided at the witness, or is committed.
+pub fn withdraw(own: &AuthoritySpec, site: &str, ballot: i64) -> Result<AuthoritySpec, Refused> {
+    if own.epoch >= ballot {
+        return Err(Refused::Decided { ballot });
+    }
+    let mut next = own.clone();
+    match slot(own, site).filter(|claim| claim.ballot == ballot) {
+        Some(claim) if claim.state == ClaimState::Committing => return Err(Refused::Decided { ballot }),
+        Some(claim) => next = put(next, Claim { state: ClaimState::Withdrawn, ..claim.clone() }),
+        // A later one stands there, or it never was written: it is over all the same.
+        None => {}
+    }
+    end(&mut next, ballot);
+    Ok(next)
+}
+
+/// Gives up a claim that the witness has decided against.
+pub fn lose(own: &AuthoritySpec, site: &str, ballot: i64) -> AuthoritySpec {
+    let mut next = own.clone();
+    if let Some(claim) = slot(own, site).filter(|claim| claim.ballot == ballot) {
+        next = put(next, Claim { state: ClaimState::Withdrawn, ..claim.clone() });
+    }
+    if own.epoch < ballot {
+        end(&mut next, ballot);
+    }
+    next
+}
+
+fn end(of: &mut AuthoritySpec, ballot: i64) {
+    if ballot > of.epoch && !of.withdrawn.contains(&ballot) {
+        of.withdrawn.push(ballot);
+        of.withdrawn.sort_unstable();
+    }
+}
+
+/// Whether the claim may commit, by this Authority alone.
+///
+/// # Errors
+/// If it is over, a greater one is alive, or the epoch is another one than it follows.
+fn may_commit<'a>(own: &'a AuthoritySpec, site: &str, ballot: i64) -> Result<&'a Claim, Refused> {
+    let claim = slot(own, site).filter(|claim| claim.ballot == ballot && is_alive(claim));
+    let claim = claim.ok_or(Refused::Over { ballot })?;
+    refuse_greater(own, site, ballot)?;
+    refuse_moved(own, claim.follows)?;
+    Ok(claim)
+}
+
+/// Leaves the decision to the witness.
+///
+/// # Errors
+/// As [`commit`].
+pub fn mark(own: &AuthoritySpec, site: &str, ballot: i64) -> Result<AuthoritySpec, Refused> {
+    let claim = may_commit(own, site, ballot)?.clone();
+    Ok(put(own.clone(), Claim { state: ClaimState::Committing, ..claim }))
+}
+
+/// Commits: the only point of no return.
+///
+/// # Errors
+/// If the claim is over, a greater one is alive, or the epoch is another one than it follows.
+pub fn commit(
+    own: &AuthoritySpec,
+    site: &str,
+    ballot: i64,
+    holders: Vec<String>,
+    since: Time,
+) -> Result<AuthoritySpec, Refused> {
+    may_commit(own, site, ballot)?;
+    Ok(decided(own, ballot, holders, since))
+}
+
+/// What the witness has decided, whatever stands here.
+pub fn decided(own: &AuthoritySpec, ballot: i64, holders: Vec<String>, since: Time) -> AuthoritySpec {
+    let withdrawn = own.withdrawn.iter().copied().filter(|one| *one >= ballot).collect();
+    let (claims, promoted) = (own.claims.clone(), own.promoted);
+    AuthoritySpec {
+        epoch: ballot,
+        follows: own.epoch,
+        holders,
+        since: Some(since),
+        promoted,
+        claims,
+        withdrawn,
+    }
+}
+
+/// All stores are open here.
+pub fn promoted(own: &AuthoritySpec, epoch: i64) -> AuthoritySpec {
+    AuthoritySpec { promoted: Some(epoch.max(own.promoted.unwrap_or(0))), ..own.clone() }
+}
+
+/// Whether a ballot was given up, by what anybody shows of it.
+pub fn is_withdrawn<'a>(shown: impl IntoIterator<Item = &'a AuthoritySpec>, ballot: i64) -> bool {
+    let over = |of: &AuthoritySpec| {
+        let slot = of.claims.iter().any(|claim| claim.ballot == ballot && !is_alive(claim));
+        slot || of.withdrawn.contains(&ballot)
+    };
+    shown.into_iter().any(over)
+}
+
+#[cfg(test)]
+#[path = "claims_tests.rs"]
+mod tests;

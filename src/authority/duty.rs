@@ -1,0 +1,138 @@
+//! What a site owes its own stores, whoever ordered what: lines 8, 16 and 20 of the protocol. Pure.
+//!
+//! A store is closed on positive knowledge of a greater claim or epoch, and opened on positive knowledge that what closed it
+//! is over; never by a restart, a time-out alone, or something missing.
+
+use super::claims::{is_alive, is_withdrawn, slot};
+use super::known::{Knowledge, StoreShows};
+use crate::api::authority::{AuthoritySpec, AuthorityState, Claim};
+
+/// Something that the operator of a site does to a store of its own site. Each may be done again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Duty {
+    /// Close it: another site claims, and fences; or has authority.
+    Close {
+        /// The store.
+        store: String,
+        /// What closes it.
+        ballot: i64,
+        /// A store that was opened for a later epoch refuses.
+        follows: i64,
+    },
+    /// Open what that ballot closed: the claim was given up.
+    Lift {
+        /// The store.
+        store: String,
+        /// What closed it.
+        ballot: i64,
+    },
+    /// Open it: this site has authority.
+    Open {
+        /// The store.
+        store: String,
+        /// The epoch for which.
+        epoch: i64,
+    },
+    /// Have it take in again what its primary sends: no claim of this site is alive that had stopped it.
+    Thaw {
+        /// The store.
+        store: String,
+    },
+    /// Have it follow the store of the site that has authority now.
+    Follow {
+        /// The store.
+        store: String,
+        /// That site.
+        site: String,
+        /// The epoch for which it was opened there.
+        epoch: i64,
+    },
+}
+
+/// What this site owes its stores, as the Authority `own` has it, which may not be written yet. `there` tells what a store
+/// shows at another site.
+pub fn duties(
+    site: &str,
+    own: &AuthoritySpec,
+    state: AuthorityState,
+    known: &Knowledge,
+    there: impl Fn(&str, &str) -> Option<StoreShows>,
+) -> Vec<Duty> {
+    if own.epoch == 0 {
+        return Vec::new();
+    }
+    let read = known.stores.iter().filter_map(|(name, shown)| Some((name.as_str(), shown.read()?)));
+    let duty = |(store, shows): (&str, &StoreShows)| match (shows.primary, own.is_held_by(site)) {
+        (true, true) => of_holder(site, own, state, known, store, shows),
+        (true, false) => of_former(own, store, shows, &there),
+        (false, _) => {
+            (shows.frozen && !is_ordered(site, own)).then(|| Duty::Thaw { store: store.to_owned() })
+        }
+    };
+    read.filter_map(duty).collect()
+}
+
+/// Whether a Failover of this site is at work: what it has claimed, or committed until all is open.
+fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
+    slot(own, site).filter(|claim| is_alive(claim)).is_some_and(|claim| {
+        claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
+    })
+}
+
+/// The claim of another site for which the holder closes its stores.
+fn pressing<'a>(site: &str, own: &'a AuthoritySpec) -> Option<&'a Claim> {
+    let presses = |claim: &&Claim| {
+        let alive = is_alive(claim) && claim.ballot > own.epoch && claim.follows == own.epoch;
+        claim.site != site && alive && claim.fence == Some(true)
+    };
+    own.claims.iter().filter(presses).max_by_key(|claim| claim.ballot)
+}
+
+fn of_holder(
+    site: &str,
+    own: &AuthoritySpec,
+    state: AuthorityState,
+    known: &Knowledge,
+    store: &str,
+    shows: &StoreShows,
+) -> Option<Duty> {
+    let (store, row) = (store.to_owned(), shows.ballot.unwrap_or(0));
+    if let Some(claim) = pressing(site, own) {
+        let close = Duty::Close { store, ballot: claim.ballot, follows: own.epoch };
+        return (shows.open && row < claim.ballot).then_some(close);
+    }
+    // What this site's own Failover has in hand is its business.
+    if shows.open || is_ordered(site, own) || state == AuthorityState::Lost {
+        return None;
+    }
+    if row <= own.epoch {
+        return Some(Duty::Open { store, epoch: own.epoch });
+    }
+    let peers = known.peers.iter().filter_map(|(_, shown)| shown.read()?.as_ref());
+    is_withdrawn(peers.chain([own]), row).then_some(Duty::Lift { store, ballot: row })
+}
+
+fn of_former(
+    own: &AuthoritySpec,
+    store: &str,
+    shows: &StoreShows,
+    there: impl Fn(&str, &str) -> Option<StoreShows>,
+) -> Option<Duty> {
+    let name = store.to_owned();
+    if shows.open && shows.ballot.unwrap_or(0) < own.epoch {
+        // Whatever it was opened for before: that is over.
+        return Some(Duty::Close { store: name, ballot: own.epoch, follows: own.epoch - 1 });
+    }
+    if shows.open {
+        return None;
+    }
+    let holder = own.holders.first()?;
+    let leads = there(store, holder)?;
+    let later = leads.opened_at.unwrap_or(0) > shows.opened_at.unwrap_or(0);
+    let serves = leads.primary && leads.open && leads.opened_at == Some(own.epoch);
+    (serves && later).then(|| Duty::Follow { store: name, site: holder.clone(), epoch: own.epoch })
+}
+
+#[cfg(test)]
+#[path = "duty_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+use super::*;
+use crate::api::authority::ClaimState;
+use crate::authority::known::Known;
+
+fn held(by: &str, epoch: i64) -> AuthoritySpec {
+    AuthoritySpec { epoch, holders: vec![by.to_owned()], promoted: Some(epoch), ..AuthoritySpec::default() }
+}
+
+fn claim(site: &str, ballot: i64, state: ClaimState, fence: bool) -> Claim {
+    let fence = fence.then_some(true);
+    Claim { site: site.to_owned(), ballot, follows: 16, fence, state, failover: None }
+}
+
+fn shows(primary: bool, open: bool, opened_at: i64, ballot: i64) -> StoreShows {
+    let some = |number: i64| (number > 0).then_some(number);
+    StoreShows { primary, open, opened_at: some(opened_at), ballot: some(ballot), frozen: false }
+}
+
+fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {
+    Knowledge {
+        own: None,
+        peers: vec![("b".to_owned(), Known::Read(peer))],
+        witness: None,
+        stores: vec![("db".to_owned(), Known::Read(store))],
+        record: None,
+        remembered: None,
+        differs: None,
+    }
+}
+
+fn owed(own: &AuthoritySpec, store: StoreShows, there: Option<StoreShows>) -> Vec<Duty> {
+    duties("a", own, AuthorityState::Held, &known(store, None), |_, _| there.clone())
+}
+
+fn db() -> String {
+    "db".to_owned()
+}
+
+#[test]
+fn a_holder_closes_for_a_claim_that_fences_and_for_no_other() {
+    let open = shows(true, true, 16, 16);
+    let with = |one: Claim| AuthoritySpec { claims: vec![one], ..held("a", 16) };
+    let pressed = with(claim("b", 17, ClaimState::Open, true));
+    assert_eq!(owed(&pressed, open.clone(), None), [Duty::Close { store: db(), ballot: 17, follows: 16 }]);
+    assert_eq!(owed(&pressed, shows(true, false, 16, 17), None), [], "it is closed already");
+    for other in [
+        claim("b", 17, ClaimState::Open, false),
+        claim("b", 17, ClaimState::Withdrawn, true),
+        Claim { follows: 0, ..claim("b", 17, ClaimState::Open, true) },
+        claim("a", 32, ClaimState::Open, true),
+    ] {
+        assert_eq!(owed(&with(other.clone()), open.clone(), None), [], "{other:?}");
+    }
+    assert_eq!(owed(&AuthoritySpec::default(), open, None), [], "nobody ever had authority");
+}
+
+#[test]
+fn what_a_claim_closed_is_opened_once_that_claim_was_given_up_and_not_before() {
+    let closed = shows(true, false, 16, 17);
+    let with = |one: Claim| AuthoritySpec { claims: vec![one], ..held("a", 16) };
+    assert_eq!(owed(&held("a", 16), closed.clone(), None), [], "nobody shows that it is over");
+    let over = with(claim("b", 17, ClaimState::Withdrawn, true));
+    assert_eq!(owed(&over, closed.clone(), None), [Duty::Lift { store: db(), ballot: 17 }]);
+    // The claimant has claimed anew since: what is over stands in its list.
+    let peer = AuthoritySpec { withdrawn: vec![17], ..held("a", 16) };
+    let knows = known(closed.clone(), Some(peer));
+    let lift = [Duty::Lift { store: db(), ballot: 17 }];
+    assert_eq!(duties("a", &held("a", 16), AuthorityState::Held, &knows, |_, _| None), lift);
+    assert_eq!(duties("a", &held("a", 16), AuthorityState::Lost, &knows, |_, _| None), []);
+    // It holds a later epoch than what closed it.
+    assert_eq!(owed(&held("a", 32), closed.clone(), None), [Duty::Open { store: db(), epoch: 32 }]);
+    // Its own claim is its Failover's business.
+    let mine = AuthoritySpec { promoted: Some(16), ..held("a", 32) };
+    let mine = AuthoritySpec {
+        claims: vec![Claim { ballot: 32, ..claim("a", 32, ClaimState::Open, true) }],
+        ..mine
+    };
+    assert_eq!(owed(&mine, closed, None), []);
+}
+
+#[test]
+fn who_has_lost_authority_closes_and_follows_who_was_opened_later() {
+    let lost = held("b", 17);
+    let close = [Duty::Close { store: db(), ballot: 17, follows: 16 }];
+    assert_eq!(owed(&lost, shows(true, true, 16, 16), None), close);
+    assert_eq!(owed(&lost, shows(true, true, 0, 0), None), close, "it never was ordered by anybody");
+    let closed = shows(true, false, 16, 17);
+    let opened = shows(true, true, 17, 17);
+    let follow = [Duty::Follow { store: db(), site: "b".to_owned(), epoch: 17 }];
+    assert_eq!(owed(&lost, closed.clone(), Some(opened.clone())), follow);
+    assert_eq!(owed(&lost, closed.clone(), None), [], "nobody knows how it is there");
+    assert_eq!(owed(&lost, closed.clone(), Some(shows(true, false, 16, 17))), [], "it is not open yet");
+    assert_eq!(owed(&lost, shows(true, false, 17, 17), Some(opened.clone())), [], "both were opened for it");
+    assert_eq!(owed(&lost, shows(false, true, 16, 17), Some(opened)), [], "it follows already");
+}
+
+#[test]
+fn a_standby_takes_in_again_once_no_claim_of_its_site_is_alive() {
+    let frozen = StoreShows { frozen: true, ..shows(false, true, 16, 16) };
+    let with =
+        |one: Claim, epoch| AuthoritySpec { claims: vec![one], promoted: Some(16), ..held("b", epoch) };
+    let mine = claim("a", 32, ClaimState::Open, true);
+    assert_eq!(owed(&with(mine.clone(), 16), frozen.clone(), None), []);
+    let committed = AuthoritySpec { holders: vec!["a".to_owned()], ..with(mine, 32) };
+    assert_eq!(owed(&committed, frozen.clone(), None), [], "it is about to be promoted");
+    let over = with(claim("a", 32, ClaimState::Withdrawn, true), 16);
+    assert_eq!(owed(&over, frozen, None), [Duty::Thaw { store: db() }]);
+}

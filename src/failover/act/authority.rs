@@ -1,0 +1,269 @@
+//! Changes the Authorities. Each is written over the version that it was decided on, so that a late write is refused.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::super::status;
+use super::{Done, Means, stores, whole};
+use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
+use crate::api::failover::MoveAction;
+use crate::api::labels::MANAGER;
+use crate::api::{Authority, FailoverStatus};
+use crate::authority::claims::{self, Refused, slot};
+use crate::authority::known::Known;
+use crate::failovergroup::act::write;
+use crate::failovergroup::live;
+use crate::failovergroup::sources::witness;
+use crate::runtime::lock::lock;
+use crate::witness::{Creation, Decision};
+
+fn own(means: &Means<'_>) -> AuthoritySpec {
+    means.seen.group.knowledge.own.clone().unwrap_or_default()
+}
+
+/// Writes it over the version that was seen.
+async fn put(means: &Means<'_>, wanted: &AuthoritySpec, words: String) -> Result<Done, kube::Error> {
+    let written = write(means.context, &means.shared.ground, &means.seen.group, wanted).await?;
+    means.shared.watches.tell();
+    Ok(if written { Done::Yes(words) } else { Done::Again })
+}
+
+/// What an Authority refuses is decided anew: it was seen as it is.
+fn refused(refused: &Refused) -> Done {
+    tracing::info!(%refused, "decided anew");
+    Done::Again
+}
+
+pub(super) async fn claim(
+    means: &Means<'_>,
+    (ballot, follows): (i64, i64),
+    fence: bool,
+) -> Result<Done, kube::Error> {
+    let claim = Claim {
+        site: means.context.site.to_string(),
+        ballot,
+        follows,
+        fence: fence.then_some(true),
+        state: ClaimState::Open,
+        failover: means.failover.uid(),
+    };
+    match claims::open(&own(means), claim) {
+        Ok(wanted) => put(means, &wanted, format!("this site claims epoch {ballot}")).await,
+        Err(error) => Ok(refused(&error)),
+    }
+}
+
+pub(super) async fn press(means: &Means<'_>) -> Result<Done, kube::Error> {
+    match claims::press(&own(means), &means.context.site, means.ballot()) {
+        Ok(wanted) => put(means, &wanted, "the source is told to close its stores".to_owned()).await,
+        Err(error) => Ok(refused(&error)),
+    }
+}
+
+pub(super) async fn withdraw(means: &Means<'_>) -> Result<Done, kube::Error> {
+    match claims::withdraw(&own(means), &means.context.site, means.ballot()) {
+        Ok(wanted) => put(means, &wanted, format!("the claim {} is given up", means.ballot())).await,
+        Err(error) => Ok(refused(&error)),
+    }
+}
+
+/// Puts the claim, as it stands here, into the Authority of a peer.
+pub(super) async fn tell(
+    means: &Means<'_>,
+    peer: &str,
+    silent: &mut BTreeSet<String>,
+) -> Result<Done, kube::Error> {
+    let (ground, group) = (&means.shared.ground, &*means.seen.group.name);
+    let namespace = &*means.context.namespace;
+    let own = own(means);
+    let Some(claim) = slot(&own, &means.context.site) else { return Ok(Done::Again) };
+    let object = match live::object(ground, namespace, peer, group).await {
+        Ok(Some(object)) => object,
+        // Its operator will make one, and copies the claim.
+        Ok(None) => return Ok(Done::Again),
+        Err(error) => {
+            tracing::warn!(peer, %error, "the claim is not told");
+            silent.insert(peer.to_owned());
+            return Ok(Done::Again);
+        }
+    };
+    let Ok(there) = serde_json::from_value::<AuthoritySpec>(object.0.data["spec"].clone()) else {
+        silent.insert(peer.to_owned());
+        return Ok(Done::Again);
+    };
+    let wanted = match claims::receive(&there, claim) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            // It knows better: that is copied, and decides.
+            take(means, peer, there);
+            tracing::info!(peer, %error, "the claim is refused");
+            return withdraw(means).await;
+        }
+    };
+    let Some(_permit) = means.context.may_write(true).await else { return Ok(Done::Again) };
+    let patch = json!({
+        "metadata": {"resourceVersion": object.0.metadata.resource_version},
+        "spec": {"claims": wanted.claims},
+    });
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let asked = ground.sites.ask(peer, |client| {
+        let api: Api<Authority> = Api::namespaced(client, namespace);
+        let (params, patch) = (params.clone(), patch.clone());
+        async move { api.patch(group, &params, &Patch::Merge(&patch)).await }
+    });
+    match asked.await {
+        Ok(written) => {
+            take(means, peer, written.spec);
+            Ok(Done::Yes(format!("{peer} has taken the claim")))
+        }
+        Err(error) if error.is_conflict() => Ok(Done::Again),
+        Err(error) => {
+            tracing::warn!(peer, %error, "the claim is not told");
+            silent.insert(peer.to_owned());
+            Ok(Done::Again)
+        }
+    }
+}
+
+/// Takes in what a peer shows at this moment; its watch tells of it a little later.
+fn take(means: &Means<'_>, peer: &str, there: AuthoritySpec) {
+    let group = means.seen.group.name.clone();
+    lock(&means.shared.ground.index).peer(peer).authorities.put(group, Ok(there));
+}
+
+/// Reads everything that speaks for and against a commit once more. `false` if it must be decided anew.
+async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<Done>, kube::Error> {
+    let (ground, group) = (&means.shared.ground, &*means.seen.group.name);
+    let before = means.seen.group.knowledge.clone();
+    let mut news = false;
+    for (peer, known) in &before.peers {
+        match live::peer(ground, &means.context.namespace, peer, group).await {
+            Known::Read(Some(there)) => {
+                news |= known.read() != Some(&Some(there.clone()));
+                take(means, peer, there);
+            }
+            Known::Read(None) => {}
+            Known::NotYet(why) if means.planned => {
+                let words = format!("{peer} does not answer, just before the commit: {why}");
+                return Ok(Some(Done::not_yet("SourceSilent", words, Some(means.command("abort")))));
+            }
+            Known::NotYet(_) => {}
+        }
+    }
+    if news {
+        return Ok(Some(Done::Again));
+    }
+    Ok(stores::still_closed(means, status).await)
+}
+
+/// The seconds without writes begin with the fence; from here on there is no way back.
+fn committed(means: &Means<'_>, status: &mut FailoverStatus) {
+    status.committed_at = Some(Time(Timestamp::now()));
+    tracing::info!(
+        group = means.seen.group.name,
+        failover = means.failover.name_any(),
+        epoch = means.ballot(),
+        "committed"
+    );
+}
+
+fn holders(means: &Means<'_>) -> Vec<String> {
+    let action = if means.planned { MoveAction::Switchover } else { MoveAction::Failover };
+    let name = means.failover.name_any();
+    means.seen.view(&name, None, &[]).holders(action)
+}
+
+pub(super) async fn commit(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
+    if let Some(other) = confirmed(means, status).await? {
+        return Ok(other);
+    }
+    let (site, since) = (&*means.context.site, Time(whole(Timestamp::now())));
+    match claims::commit(&own(means), site, means.ballot(), holders(means), since) {
+        Ok(wanted) => {
+            let done =
+                put(means, &wanted, format!("this site has authority in epoch {}", means.ballot())).await?;
+            if matches!(done, Done::Yes(_)) {
+                committed(means, status);
+            }
+            Ok(done)
+        }
+        Err(error) => Ok(refused(&error)),
+    }
+}
+
+pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
+    if let Some(other) = confirmed(means, status).await? {
+        return Ok(other);
+    }
+    match claims::mark(&own(means), &means.context.site, means.ballot()) {
+        Ok(wanted) => put(means, &wanted, "the witness is to decide".to_owned()).await,
+        Err(error) => Ok(refused(&error)),
+    }
+}
+
+/// Has the witness decide which epoch follows, and writes down what it says.
+pub(super) async fn decide(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
+    let (ballot, follows) = means.claim;
+    let Some(spec) = &means.seen.spec.witness else { return commit(means, status).await };
+    let of = means.of_group();
+    let silent = |why: String| {
+        let words = format!("the witness does not decide: {why}. The claim cannot be given up meanwhile");
+        Done::not_yet("WitnessSilent", words, None)
+    };
+    let made = match witness::make(&of, &spec.object_store).await {
+        Ok(made) => made,
+        Err(problem) => return Ok(silent(format!("{}; {}", problem.message, problem.remedy))),
+    };
+    let wanted = Decision {
+        epoch: ballot,
+        holders: holders(means),
+        failover: means.failover.uid().unwrap_or_default(),
+    };
+    let stands = match made.create(follows, &wanted).await {
+        Ok(Creation::Created) => wanted,
+        Ok(Creation::Exists(other)) => other,
+        Err(error) => return Ok(silent(error.to_string())),
+    };
+    let won = stands.epoch == ballot;
+    let next = match won {
+        true => {
+            let since = Time(whole(Timestamp::now()));
+            claims::decided(&own(means), ballot, stands.holders.clone(), since)
+        }
+        false => claims::lose(&own(means), &means.context.site, ballot),
+    };
+    of.found(|asked| {
+        let mut all = asked.witness.take().and_then(Result::ok).unwrap_or_default();
+        all.insert(follows, stands);
+        asked.witness = Some(Ok(all));
+    });
+    let words = match won {
+        true => format!("this site has authority in epoch {ballot}"),
+        false => "the witness has decided for another order".to_owned(),
+    };
+    let done = put(means, &next, words).await?;
+    if won && matches!(done, Done::Yes(_)) {
+        committed(means, status);
+    }
+    Ok(done)
+}
+
+/// Says that all stores are open here: from now on this site answers that traffic is to come.
+pub(super) async fn serve(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
+    let done = put(
+        means,
+        &claims::promoted(&own(means), means.ballot()),
+        "all stores are open here, and traffic comes here".to_owned(),
+    )
+    .await?;
+    if matches!(done, Done::Yes(_)) {
+        let ordered = means.failover.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        status::opened(status, ordered, Timestamp::now());
+    }
+    Ok(done)
+}

@@ -1,0 +1,108 @@
+//! Carries one act of a move out. Each may be carried out again: it reads first what stands.
+//!
+//! | file | what it changes |
+//! |---|---|
+//! | [`authority`] | the Authorities, here and at peers, and the witness |
+//! | [`stores`] | the stores at the source, and here |
+//! | [`requests`] | nothing: it sends requests through this site's own gateway |
+
+mod authority;
+mod requests;
+mod stores;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::decide::{Act, Wait};
+use super::observe::Seen;
+use crate::api::{Failover, FailoverStatus};
+use crate::failovergroup::controller::Shared;
+use crate::failovergroup::sources::group::OfGroup;
+use crate::runtime::context::Context;
+
+/// What an act is carried out with.
+pub struct Means<'a> {
+    /// The process.
+    pub context: &'a Context,
+    /// What reconciling groups stands on.
+    pub shared: &'a Shared,
+    /// The order.
+    pub failover: &'a Failover,
+    /// What was seen when the act was decided on.
+    pub seen: &'a Seen,
+    /// The ballot of its claim, and the epoch that it follows; zeros before it.
+    pub claim: (i64, i64),
+    /// Whether both sites are to answer.
+    pub planned: bool,
+}
+
+impl Means<'_> {
+    fn of_group(&self) -> OfGroup {
+        OfGroup::new(&self.shared.sources, &self.seen.group.name, &self.seen.spec)
+    }
+
+    fn ballot(&self) -> i64 {
+        self.claim.0
+    }
+
+    fn command(&self, verb: &str) -> String {
+        format!("kubectl banyan failover {verb} {}", self.failover.name_any())
+    }
+}
+
+/// What came of an act.
+pub enum Done {
+    /// It is done, or one part of it: what to say.
+    Yes(String),
+    /// A store knows of a later order: the claim is to be given up.
+    Superseded,
+    /// It changed nothing, since something changed meanwhile: decide anew.
+    Again,
+    /// It is not done, and is tried again after a while.
+    NotYet(Wait),
+}
+
+impl Done {
+    fn not_yet(reason: &'static str, message: impl Into<String>, next: Option<String>) -> Self {
+        Self::NotYet(Wait { reason, message: message.into(), next })
+    }
+}
+
+/// Carries an act out, and takes what came of it into the status. Sites that did not answer go into `silent`.
+///
+/// # Errors
+/// If this cluster's API server does not answer, or refuses.
+pub async fn carry_out(
+    means: &Means<'_>,
+    act: &Act,
+    status: &mut FailoverStatus,
+    silent: &mut BTreeSet<String>,
+) -> Result<Done, kube::Error> {
+    match act {
+        Act::Claim { ballot, follows, fence } => authority::claim(means, (*ballot, *follows), *fence).await,
+        Act::Tell(peer) => authority::tell(means, peer, silent).await,
+        Act::Press => authority::press(means).await,
+        Act::Fence(stores) => match stores::fence(means, stores, status, silent).await {
+            Done::Superseded => authority::withdraw(means).await,
+            done => Ok(done),
+        },
+        Act::CatchUp(stores) => Ok(stores::catch_up(means, stores, status).await),
+        Act::Freeze(stores) => Ok(stores::freeze(means, stores, status).await),
+        Act::Try => Ok(requests::send(means).await),
+        Act::Mark => authority::mark(means, status).await,
+        Act::Decide => authority::decide(means, status).await,
+        Act::Commit => authority::commit(means, status).await,
+        Act::Promote(stores) => stores::promote(means, stores, status).await,
+        Act::Open(stores) => Ok(stores::open(means, stores, status).await),
+        Act::Serve => authority::serve(means, status).await,
+        Act::Withdraw => authority::withdraw(means).await,
+        Act::Lift(stores) => Ok(stores::lift(means, stores, status).await),
+    }
+}
+
+/// The API keeps whole seconds; anything finer would differ from what is read back.
+fn whole(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}

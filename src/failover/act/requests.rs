@@ -1,0 +1,35 @@
+//! Requests through this site's own gateway, before it gets traffic.
+
+use super::{Done, Means};
+use crate::runtime::fetch::is_well;
+use crate::runtime::remote::{DEADLINE, within};
+
+/// Sends the request that the group names; without one nothing is tried.
+pub(super) async fn send(means: &Means<'_>) -> Done {
+    let Some(traffic) = &means.seen.spec.traffic else {
+        return Done::Yes("the group has no traffic: nothing is tried".to_owned());
+    };
+    let Some(probe) = &traffic.probe else {
+        return Done::Yes("the group has no traffic.probe: nothing is tried".to_owned());
+    };
+    let site = &*means.context.site;
+    let described = means.seen.group.described.get(site);
+    let Some(gateway) = described.and_then(|described| described.gateway.clone()) else {
+        return Done::not_yet(
+            "NoGateway",
+            format!("CloudCluster {site} has no spec.gateway: the application cannot be tried through it"),
+            Some(means.command("skip --step try")),
+        );
+    };
+    let host = probe.host.as_ref().or(traffic.hosts.first()).cloned().unwrap_or_default();
+    let url = format!("{}{}", gateway.trim_end_matches('/'), probe.path);
+    let request = reqwest::Client::new().get(&url).header(http::header::HOST, host);
+    match within(DEADLINE, is_well(request)).await {
+        Ok(()) => Done::Yes(format!("{url} answers well")),
+        Err(error) => Done::not_yet(
+            "ApplicationFails",
+            format!("the application does not answer well through the gateway of this site: {url}: {error}"),
+            Some(means.command("skip --step try")),
+        ),
+    }
+}

@@ -1,0 +1,446 @@
+//! What a move does next: the order of its steps, and lines 6 to 14 of the protocol. Pure.
+//!
+//! A decision is made of what the Authorities show and of the journal; what it answers is one act, which is idempotent, or
+//! what is waited for. Whoever carries an act out writes an Authority over the version that was read, so that a decision
+//! that was made too long ago does nothing.
+
+use super::journal::{Journal, Step, StoreJournal};
+use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
+use crate::api::failover::{FenceLevel, MoveAction, Phase};
+use crate::authority::claims::{greater, slot};
+use crate::authority::known::{Knowledge, Known};
+
+/// Something to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Claim at this site.
+    Claim {
+        /// The ballot.
+        ballot: i64,
+        /// The epoch that it follows.
+        follows: i64,
+        /// Whether the holder is to close its stores at once.
+        fence: bool,
+    },
+    /// Put the claim, as it stands here, into the Authority of that site.
+    Tell(String),
+    /// Have the holder close its stores.
+    Press,
+    /// Close these stores at the source, over their own wire.
+    Fence(Vec<String>),
+    /// Ask whether these stores have here all that the source had.
+    CatchUp(Vec<String>),
+    /// Take in no more, and read how far these stores are.
+    Freeze(Vec<String>),
+    /// Send requests through this site's own gateway.
+    Try,
+    /// Leave the decision to the witness.
+    Mark,
+    /// Have the witness decide.
+    Decide,
+    /// Commit here.
+    Commit,
+    /// Promote these stores.
+    Promote(Vec<String>),
+    /// Verify and open these stores.
+    Open(Vec<String>),
+    /// Say that all stores are open here.
+    Serve,
+    /// Give the claim up.
+    Withdraw,
+    /// Open these stores at the source again, and take in what they send.
+    Lift(Vec<String>),
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// What a person may type; `None` where it goes on by itself.
+    pub next: Option<String>,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Carry this out, and decide anew.
+    Do(Step, Act),
+    /// Wait.
+    Wait(Step, Wait),
+    /// Nothing more is done.
+    End(Phase, String),
+}
+
+/// What stands in the way of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// A store with a single writer, as the group has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreAsked {
+    /// Its name.
+    pub name: String,
+    /// Whether the server here is a primary.
+    pub primary_here: bool,
+}
+
+/// All that a decision is made of, beside the journal.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// This site.
+    pub site: &'a str,
+    /// Its place in the group.
+    pub place: usize,
+    /// The name of the order, for commands.
+    pub name: &'a str,
+    /// What everybody shows; `own` of it is this site's Authority.
+    pub known: &'a Knowledge,
+    /// Whether every site of the group serves.
+    pub everywhere: bool,
+    /// The stores.
+    pub stores: &'a [StoreAsked],
+    /// Sites that do not answer now.
+    pub silent: &'a [String],
+    /// Whether the group asks for something else than when the move began.
+    pub changed: bool,
+    /// What standing readiness finds.
+    pub preflight: &'a [Held],
+    /// What this site has not yet, to serve.
+    pub capacity: &'a [Held],
+    /// Whether the other site follows, or there is nothing to follow.
+    pub protected: bool,
+}
+
+impl View<'_> {
+    fn own(&self) -> AuthoritySpec {
+        self.known.own.clone().unwrap_or_default()
+    }
+
+    /// Whether every peer was read since this process began.
+    fn all_read(&self) -> bool {
+        self.known.peers.iter().all(|(_, shown)| shown.read().is_some())
+    }
+
+    fn command(&self, verb: &str) -> String {
+        format!("kubectl banyan failover {verb} {}", self.name)
+    }
+
+    fn wait(&self, reason: &'static str, message: impl Into<String>, verb: Option<&str>) -> Wait {
+        Wait { reason, message: message.into(), next: verb.map(|verb| self.command(verb)) }
+    }
+
+    /// Who has authority once this is committed.
+    pub fn holders(&self, action: MoveAction) -> Vec<String> {
+        let here = self.site.to_owned();
+        match (self.everywhere, action) {
+            (true, MoveAction::Switchover) => {
+                let mut holders = self.own().holders;
+                holders.push(here);
+                holders
+            }
+            _ => vec![here],
+        }
+    }
+}
+
+/// Decides what comes next.
+pub fn decide(view: &View<'_>, journal: &Journal) -> Next {
+    if let Some(phase) = journal.over {
+        return Next::End(phase, String::new());
+    }
+    let own = view.own();
+    let Some((ballot, follows)) = journal.claim else { return prepare(view, journal, &own) };
+    if own.epoch == ballot {
+        return committed(view, journal, &own);
+    }
+    let Some(claim) = slot(&own, view.site).filter(|claim| claim.ballot >= ballot) else {
+        // The journal was written, and the claim was not.
+        return match own.epoch == follows && !journal.abort {
+            true => claim_again(view, journal, &own),
+            false => undo(view, journal, ballot),
+        };
+    };
+    if own.epoch > ballot || claim.ballot > ballot || claim.state == ClaimState::Withdrawn {
+        return undo(view, journal, ballot);
+    }
+    claimed(view, journal, &own, ballot)
+}
+
+/// Before the claim.
+fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
+    let step = Step::Preflight;
+    if journal.abort {
+        return Next::End(Phase::Aborted, "it was given up before anything was changed".to_owned());
+    }
+    let planned = journal.action == MoveAction::Switchover;
+    if own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
+        let closed = |(_, shown): &(String, Known<_>)| shown.read().is_some_and(is_closed);
+        if planned || !view.known.stores.iter().any(closed) {
+            let message = format!("{} has authority already: there is nothing to move", view.site);
+            return Next::End(Phase::Refused, message);
+        }
+    }
+    if own.epoch == 0 {
+        let message = "nobody ever had authority over the group: set spec.initialSite of the FailoverGroup to the site \
+                       that is active now";
+        return Next::Wait(step, view.wait("Unclaimed", message, Some("abort")));
+    }
+    if journal.paused {
+        return Next::Wait(step, view.wait("Paused", "a person has paused it", Some("resume")));
+    }
+    if let Some((source, epoch)) = later(view, own) {
+        let message = format!("{source} shows epoch {epoch}, and this site knows of {}", own.epoch);
+        return Next::Wait(step, view.wait("Lost", message, None));
+    }
+    if planned && let Some(silent) = view.silent.first() {
+        let message = format!("{silent} does not answer, and a Switchover needs both sites");
+        return Next::Wait(step, view.wait("SourceSilent", message, Some("force")));
+    }
+    if planned && !view.all_read() {
+        return Next::Wait(step, view.wait("NotRead", "the other sites have not been read yet", None));
+    }
+    let witness = matches!(view.known.witness, None | Some(Known::Read(_)));
+    if !witness && !journal.asserted {
+        let message = "the witness has not been read: it may know of a later epoch";
+        let next = (!planned).then_some("assert-fenced");
+        return Next::Wait(step, view.wait("WitnessSilent", message, next));
+    }
+    if planned
+        && !journal.skipped.contains(&step)
+        && let Some(held) = view.preflight.first()
+    {
+        let message = format!("{}; {}", held.message, held.remedy);
+        return Next::Wait(step, view.wait("NotReady", message, Some("skip --step preflight")));
+    }
+    claim_again(view, journal, own)
+}
+
+/// Claims, with a ballot above all that is known.
+fn claim_again(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
+    let ballot = next_ballot(view.known.greatest_ballot(), view.place);
+    let fence = journal.action == MoveAction::Failover;
+    Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence })
+}
+
+fn is_closed(shows: &crate::authority::known::StoreShows) -> bool {
+    !shows.open
+}
+
+/// Who shows a later epoch than this site knows.
+fn later(view: &View<'_>, own: &AuthoritySpec) -> Option<(String, i64)> {
+    let seen = view.known.seen().into_iter().filter_map(|seen| Some((seen.source, seen.epoch?)));
+    seen.filter(|(_, epoch)| *epoch > own.epoch).max_by_key(|(_, epoch)| *epoch)
+}
+
+/// The claim stands, and is not committed.
+fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64) -> Next {
+    let Some(claim) = slot(own, view.site) else { return undo(view, journal, ballot) };
+    if claim.state == ClaimState::Committing {
+        // It cannot be given up any more, and cannot be lost: whoever asks the witness again hears the same.
+        return Next::Do(Step::Commit, Act::Decide);
+    }
+    let over = greater(own, view.site, ballot).is_some() || own.epoch != claim.follows;
+    if journal.abort || over {
+        return Next::Do(Step::Undo, Act::Withdraw);
+    }
+    let planned = journal.action == MoveAction::Switchover;
+    let pressed = claim.fence == Some(true);
+    if !planned && !pressed {
+        return Next::Do(Step::Claim, Act::Press);
+    }
+    let mut untold = Vec::new();
+    for (peer, shown) in &view.known.peers {
+        let there = shown.read().and_then(|spec| spec.as_ref());
+        let told = there.and_then(|spec| slot(spec, view.site)).is_some_and(|told| told == claim);
+        if told || there.is_none_or(|spec| spec.epoch >= ballot) && shown.read().is_some() {
+            continue;
+        }
+        match view.silent.contains(peer) || shown.read().is_none() {
+            false => return Next::Do(Step::Claim, Act::Tell(peer.clone())),
+            true => untold.push(peer.as_str()),
+        }
+    }
+    if planned && let Some(peer) = untold.first() {
+        let message = format!("{peer} does not answer, and has not taken the claim");
+        return Next::Wait(Step::Claim, view.wait("SourceSilent", message, Some("force")));
+    }
+    if planned && !pressed {
+        if let Some(waits) = before_the_fence(view, journal) {
+            return waits;
+        }
+        return Next::Do(Step::Fence, Act::Press);
+    }
+    fenced(view, journal, ballot, &untold)
+}
+
+/// What a Switchover waits for as long as nothing is closed.
+fn before_the_fence(view: &View<'_>, journal: &Journal) -> Option<Next> {
+    let step = Step::Capacity;
+    if journal.paused {
+        return Some(Next::Wait(step, view.wait("Paused", "a person has paused it", Some("resume"))));
+    }
+    if view.changed {
+        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
+        return Some(Next::Wait(step, view.wait("GroupChanged", message, Some("abort"))));
+    }
+    let held = view.capacity.first().filter(|_| !journal.skipped.contains(&step))?;
+    let message = format!("{}; {}", held.message, held.remedy);
+    Some(Next::Wait(step, view.wait("NoCapacity", message, Some("skip --step capacity"))))
+}
+
+/// The source is being closed.
+fn fenced(view: &View<'_>, journal: &Journal, ballot: i64, untold: &[&str]) -> Next {
+    let names = |is: &dyn Fn(&StoreAsked, StoreJournal) -> bool| {
+        let of = view.stores.iter().filter(|store| is(store, journal.store(&store.name)));
+        of.map(|store| store.name.clone()).collect::<Vec<_>>()
+    };
+    let open = names(&|_, known| known.level.is_none());
+    if !open.is_empty() && !journal.asserted {
+        return Next::Do(Step::Fence, Act::Fence(open));
+    }
+    // Until the other site has taken the claim, an order there could open again what was closed over the wire.
+    let by_wire = names(&|_, known| {
+        matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
+    });
+    if let Some(peer) = untold.first()
+        && !by_wire.is_empty()
+        && !journal.asserted
+    {
+        let message = format!(
+            "{} is closed over the wire, but {peer} has not taken the claim: an order there could open it again. Make \
+             sure that nobody there writes, and say so",
+            by_wire.join(", ")
+        );
+        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some("assert-fenced")));
+    }
+    let closed = |known: StoreJournal| {
+        matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
+    };
+    let behind = names(&|store, known| {
+        closed(known) && !store.primary_here && known.complete.is_none() && !known.frozen
+    });
+    if !behind.is_empty() {
+        return Next::Do(Step::CatchUp, Act::CatchUp(behind));
+    }
+    let unknown = names(&|store, known| !closed(known) && !store.primary_here && !known.frozen);
+    if !unknown.is_empty() {
+        return Next::Do(Step::CatchUp, Act::Freeze(unknown));
+    }
+    let lossy = names(&|store, known| {
+        let synchronous = known.level == Some(FenceLevel::Synchronous);
+        let whole = store.primary_here || known.complete == Some(true) || synchronous;
+        !whole && !known.lag_allowed
+    });
+    if !lossy.is_empty() && !journal.accepts_loss {
+        let message = format!(
+            "of {} it is not known that all writes are here: see status.stores for how far it is",
+            lossy.join(", ")
+        );
+        return Next::Wait(Step::CatchUp, view.wait("DataLoss", message, Some("accept-data-loss")));
+    }
+    before_the_commit(view, journal, ballot)
+}
+
+/// The last that is looked at before the point of no return.
+fn before_the_commit(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
+    let planned = journal.action == MoveAction::Switchover;
+    if view.changed {
+        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
+        return Next::Wait(Step::Commit, view.wait("GroupChanged", message, Some("abort")));
+    }
+    if !planned && journal.paused {
+        return Next::Wait(Step::Commit, view.wait("Paused", "a person has paused it", Some("resume")));
+    }
+    if !planned
+        && !journal.skipped.contains(&Step::Capacity)
+        && let Some(held) = view.capacity.first()
+    {
+        let message = format!("{}; {}", held.message, held.remedy);
+        return Next::Wait(Step::Capacity, view.wait("NoCapacity", message, Some("skip --step capacity")));
+    }
+    if !journal.tried && !journal.skipped.contains(&Step::Try) {
+        return Next::Do(Step::Try, Act::Try);
+    }
+    let _ = ballot;
+    match view.known.witness {
+        // Away, and a person says that the source is fenced: it is decided here, and the witness hears of it later.
+        Some(Known::NotYet(_)) if journal.asserted => Next::Do(Step::Commit, Act::Commit),
+        Some(_) => Next::Do(Step::Commit, Act::Mark),
+        None => Next::Do(Step::Commit, Act::Commit),
+    }
+}
+
+/// This site has authority.
+fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
+    if own.promoted == Some(own.epoch) {
+        return serving(view, journal);
+    }
+    if let Some(claim) = greater(own, view.site, own.epoch) {
+        let message = format!(
+            "{} has the greater claim {}: nothing is promoted here unless that is given up",
+            claim.site, claim.ballot
+        );
+        return Next::Wait(Step::Promote, view.wait("GreaterClaim", message, None));
+    }
+    if !view.all_read() && !journal.asserted {
+        let message = "the other site has not been read since this operator started: it may have gone on without this \
+                       one. Make sure that nobody there writes, and say so";
+        return Next::Wait(Step::Promote, view.wait("NotRead", message, Some("assert-fenced")));
+    }
+    let names = |is: &dyn Fn(StoreJournal) -> bool| {
+        let of = view.stores.iter().filter(|store| is(journal.store(&store.name)));
+        of.map(|store| store.name.clone()).collect::<Vec<_>>()
+    };
+    let standby = names(&|known| !known.promoted);
+    if !standby.is_empty() {
+        return Next::Do(Step::Promote, Act::Promote(standby));
+    }
+    let closed = names(&|known| !known.opened);
+    if !closed.is_empty() {
+        return Next::Do(Step::Open, Act::Open(closed));
+    }
+    Next::Do(Step::Open, Act::Serve)
+}
+
+/// All is open here.
+fn serving(view: &View<'_>, journal: &Journal) -> Next {
+    if view.protected || view.stores.is_empty() || journal.skipped.contains(&Step::Reprotect) {
+        return Next::End(Phase::Done, format!("{} has authority, and serves", view.site));
+    }
+    let message = "this site serves; the other one does not follow it yet";
+    let skip = Some("skip --step reprotect");
+    Next::Wait(Step::Reprotect, view.wait("NotProtected", message, skip))
+}
+
+/// The claim is over: what it closed is opened again.
+fn undo(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
+    let own = view.own();
+    // Whoever has a later epoch opens or closes by that.
+    let mine = own.epoch < ballot;
+    let touched = |store: &&StoreAsked| {
+        let known = journal.store(&store.name);
+        known.level.is_some() || known.frozen
+    };
+    let stores: Vec<String> = view.stores.iter().filter(touched).map(|store| store.name.clone()).collect();
+    if mine && !stores.is_empty() {
+        return Next::Do(Step::Undo, Act::Lift(stores));
+    }
+    match journal.abort {
+        true => Next::End(Phase::Aborted, "it was given up; the source serves as before".to_owned()),
+        false => {
+            Next::End(Phase::Superseded, "another order was faster, and this one changes nothing".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

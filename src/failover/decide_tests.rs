@@ -1,0 +1,303 @@
+use std::fmt::Write;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::*;
+use crate::api::authority::Claim;
+use crate::authority::claims;
+use crate::authority::known::{Decided, StoreShows};
+
+/// Two sites, of which `b` is to take over; acts are carried out on it at once.
+struct World {
+    known: Knowledge,
+    stores: Vec<StoreAsked>,
+    silent: Vec<String>,
+    changed: bool,
+    preflight: Vec<Held>,
+    capacity: Vec<Held>,
+    protected: bool,
+    journal: Journal,
+    fences: bool,
+    catches_up: bool,
+}
+
+fn held(by: &str, epoch: i64) -> AuthoritySpec {
+    AuthoritySpec { epoch, holders: vec![by.to_owned()], promoted: Some(epoch), ..AuthoritySpec::default() }
+}
+
+impl World {
+    fn new(action: MoveAction) -> Self {
+        let standby =
+            StoreShows { primary: false, open: true, opened_at: Some(16), ballot: Some(16), frozen: false };
+        Self {
+            known: Knowledge {
+                own: Some(AuthoritySpec { promoted: None, ..held("a", 16) }),
+                peers: vec![("a".to_owned(), Known::Read(Some(held("a", 16))))],
+                witness: None,
+                stores: vec![("db".to_owned(), Known::Read(standby))],
+                record: None,
+                remembered: None,
+                differs: None,
+            },
+            stores: vec![StoreAsked { name: "db".to_owned(), primary_here: false }],
+            silent: Vec::new(),
+            changed: false,
+            preflight: Vec::new(),
+            capacity: Vec::new(),
+            protected: true,
+            journal: Journal { action, ..Journal::default() },
+            fences: true,
+            catches_up: true,
+        }
+    }
+
+    fn next(&self) -> Next {
+        let view = View {
+            site: "b",
+            place: 1,
+            name: "move",
+            known: &self.known,
+            everywhere: false,
+            stores: &self.stores,
+            silent: &self.silent,
+            changed: self.changed,
+            preflight: &self.preflight,
+            capacity: &self.capacity,
+            protected: self.protected,
+        };
+        decide(&view, &self.journal)
+    }
+
+    fn own(&self) -> AuthoritySpec {
+        self.known.own.clone().unwrap()
+    }
+
+    fn there(&mut self) -> &mut AuthoritySpec {
+        match &mut self.known.peers[0].1 {
+            Known::Read(Some(spec)) => spec,
+            _ => panic!("the peer is not read"),
+        }
+    }
+
+    fn store(&mut self) -> &mut StoreJournal {
+        self.journal.stores.entry("db".to_owned()).or_default()
+    }
+
+    /// Carries an act out; `false` if it does not succeed.
+    fn act(&mut self, act: &Act) -> bool {
+        let (n, own) = (self.journal.claim.map_or(0, |claim| claim.0), self.own());
+        let since = || Time(jiff::Timestamp::UNIX_EPOCH);
+        match act {
+            Act::Claim { ballot, follows, fence } => {
+                self.journal.claim = Some((*ballot, *follows));
+                let claim = Claim {
+                    site: "b".to_owned(),
+                    ballot: *ballot,
+                    follows: *follows,
+                    fence: fence.then_some(true),
+                    ..Claim::default()
+                };
+                self.known.own = Some(claims::open(&own, claim).unwrap());
+            }
+            Act::Tell(_) => {
+                let claim = slot(&own, "b").unwrap().clone();
+                let there = claims::receive(self.there(), &claim).unwrap();
+                *self.there() = there;
+            }
+            Act::Press => self.known.own = Some(claims::press(&own, "b", n).unwrap()),
+            Act::Fence(_) if !self.fences => return false,
+            Act::Fence(_) => self.store().level = Some(FenceLevel::StoreAcknowledged),
+            Act::CatchUp(_) if self.catches_up => self.store().complete = Some(true),
+            Act::CatchUp(_) | Act::Freeze(_) => self.store().frozen = true,
+            Act::Try => self.journal.tried = true,
+            Act::Mark => self.known.own = Some(claims::mark(&own, "b", n).unwrap()),
+            Act::Decide => {
+                let Some(Known::Read(chain)) = &mut self.known.witness else { return false };
+                chain.push(Decided { after: 16, epoch: n, holders: vec!["b".to_owned()] });
+                self.known.own = Some(claims::decided(&own, n, vec!["b".to_owned()], since()));
+            }
+            Act::Commit => {
+                self.known.own = Some(claims::commit(&own, "b", n, vec!["b".to_owned()], since()).unwrap());
+            }
+            Act::Promote(_) => self.store().promoted = true,
+            Act::Open(_) => self.store().opened = true,
+            Act::Serve => self.known.own = Some(claims::promoted(&own, n)),
+            Act::Withdraw => self.known.own = Some(claims::withdraw(&own, "b", n).unwrap()),
+            Act::Lift(_) => *self.store() = StoreJournal::default(),
+        }
+        true
+    }
+
+    /// Goes on until it waits or is over, and says what it did.
+    fn goes(&mut self) -> String {
+        let mut said = String::new();
+        for _ in 0..50 {
+            match self.next() {
+                Next::Do(step, act) => {
+                    let done = self.act(&act);
+                    let name = format!("{act:?}");
+                    let name = name.split([' ', '(', '{']).next().unwrap_or_default();
+                    writeln!(said, "{} {name}{}", step.as_str(), if done { "" } else { ": not done" })
+                        .unwrap();
+                    if !done {
+                        return said;
+                    }
+                }
+                Next::Wait(step, wait) => {
+                    let next = wait.next.map(|next| format!(" -> {next}")).unwrap_or_default();
+                    writeln!(said, "{} waits: {}{next}", step.as_str(), wait.reason).unwrap();
+                    return said;
+                }
+                Next::End(phase, _) => {
+                    writeln!(said, "{}", phase.as_str()).unwrap();
+                    return said;
+                }
+            }
+        }
+        panic!("it does not end: {said}");
+    }
+}
+
+const COMMITTED: &str = "promote Promote\nopen Open\nopen Serve\nDone\n";
+
+#[test]
+fn a_switchover_closes_nothing_before_all_stands_and_opens_nothing_before_it_is_committed() {
+    let mut world = World::new(MoveAction::Switchover);
+    let expected = "claim Claim\nclaim Tell\nfence Press\nclaim Tell\nfence Fence\ncatch-up CatchUp\ntry Try\ncommit Commit\n";
+    assert_eq!(world.goes(), format!("{expected}{COMMITTED}"));
+    assert_eq!(world.own().holders, ["b"]);
+    assert_eq!(world.own().promoted, Some(17));
+}
+
+#[test]
+fn what_is_not_ready_holds_a_switchover_before_anything_is_closed() {
+    let held = || vec![Held { message: "no".to_owned(), remedy: "do".to_owned() }];
+    let mut world = World { preflight: held(), ..World::new(MoveAction::Switchover) };
+    let skip = "kubectl banyan failover skip --step preflight move";
+    assert_eq!(world.goes(), format!("preflight waits: NotReady -> {skip}\n"));
+    world.journal.skipped.insert(Step::Preflight);
+    world.capacity = held();
+    let skip = "kubectl banyan failover skip --step capacity move";
+    assert_eq!(world.goes(), format!("claim Claim\nclaim Tell\ncapacity waits: NoCapacity -> {skip}\n"));
+    world.changed = true;
+    assert!(world.goes().starts_with("capacity waits: GroupChanged"));
+    world.changed = false;
+    world.journal.paused = true;
+    assert!(world.goes().starts_with("capacity waits: Paused"));
+    world.journal.paused = false;
+    world.journal.abort = true;
+    assert_eq!(world.goes(), "undo Withdraw\nAborted\n");
+}
+
+#[test]
+fn a_switchover_waits_for_a_source_that_is_silent_and_goes_on_without_it_by_force() {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Switchover) };
+    let force = "kubectl banyan failover force move";
+    assert_eq!(world.goes(), format!("preflight waits: SourceSilent -> {force}\n"));
+    world.silent.clear();
+    world.capacity = vec![Held { message: "no".to_owned(), remedy: "do".to_owned() }];
+    world.goes();
+    world.silent = vec!["a".to_owned()];
+    world.there().claims.clear();
+    assert_eq!(world.goes(), format!("claim waits: SourceSilent -> {force}\n"));
+    world.journal.action = MoveAction::Failover;
+    world.fences = false;
+    assert_eq!(world.goes(), "claim Press\nfence Fence: not done\n");
+}
+
+#[test]
+fn a_failover_needs_a_fence_and_to_know_what_is_lost() {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    world.fences = false;
+    assert_eq!(world.goes(), "claim Claim\nfence Fence: not done\n");
+    world.journal.asserted = true;
+    let accept = "kubectl banyan failover accept-data-loss move";
+    assert_eq!(world.goes(), format!("catch-up Freeze\ncatch-up waits: DataLoss -> {accept}\n"));
+    world.journal.accepts_loss = true;
+    assert_eq!(world.goes(), format!("try Try\ncommit Commit\n{COMMITTED}"));
+}
+
+#[test]
+fn a_lag_that_the_group_allows_and_a_synchronous_standby_need_nobody_to_accept_a_loss() {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    world.journal.asserted = true;
+    world.store().lag_allowed = true;
+    assert!(world.goes().ends_with(COMMITTED));
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    world.store().level = Some(FenceLevel::Synchronous);
+    assert!(world.goes().ends_with(COMMITTED));
+}
+
+#[test]
+fn what_is_closed_over_the_wire_counts_once_the_source_has_taken_the_claim() {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    let assert = "kubectl banyan failover assert-fenced move";
+    assert_eq!(world.goes(), format!("claim Claim\nfence Fence\nfence waits: ClaimNotTold -> {assert}\n"));
+    world.silent.clear();
+    assert_eq!(world.goes(), format!("claim Tell\ncatch-up CatchUp\ntry Try\ncommit Commit\n{COMMITTED}"));
+}
+
+#[test]
+fn the_witness_decides_and_one_that_is_away_needs_an_assertion() {
+    let mut world = World::new(MoveAction::Switchover);
+    world.known.witness = Some(Known::Read(Vec::new()));
+    assert!(world.goes().contains("commit Mark\ncommit Decide\npromote Promote"));
+    let mut world = World::new(MoveAction::Failover);
+    world.known.witness = Some(Known::NotYet("silence".to_owned()));
+    let assert = "kubectl banyan failover assert-fenced move";
+    assert_eq!(world.goes(), format!("preflight waits: WitnessSilent -> {assert}\n"));
+}
+
+#[test]
+fn who_is_slower_opens_again_what_it_has_closed() {
+    let mut world = World::new(MoveAction::Switchover);
+    world.capacity = vec![Held { message: "no".to_owned(), remedy: "do".to_owned() }];
+    world.goes();
+    world.capacity.clear();
+    world.catches_up = false;
+    assert!(
+        world.goes().ends_with("catch-up waits: DataLoss -> kubectl banyan failover accept-data-loss move\n")
+    );
+    // The source claims against it.
+    let opposing = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
+    world.known.own = Some(claims::receive(&world.own(), &opposing).unwrap());
+    assert_eq!(world.goes(), "undo Withdraw\nundo Lift\nSuperseded\n");
+    assert_eq!(world.own().withdrawn, [17]);
+}
+
+#[test]
+fn after_the_commit_a_greater_claim_or_an_unread_peer_stops_the_promotion() {
+    let committed = || {
+        let mut world = World::new(MoveAction::Switchover);
+        world.journal.claim = Some((17, 16));
+        let own = AuthoritySpec { promoted: Some(16), follows: 16, ..held("b", 17) };
+        world.known.own = Some(own);
+        world
+    };
+    let mut world = committed();
+    assert_eq!(world.goes(), COMMITTED);
+    let mut world = committed();
+    let greater = Claim { site: "a".to_owned(), ballot: 32, follows: 17, ..Claim::default() };
+    world.known.own = Some(AuthoritySpec { claims: vec![greater], ..world.own() });
+    assert_eq!(world.goes(), "promote waits: GreaterClaim\n");
+    let mut world = committed();
+    world.known.peers[0].1 = Known::NotYet("silence".to_owned());
+    let assert = "kubectl banyan failover assert-fenced move";
+    assert_eq!(world.goes(), format!("promote waits: NotRead -> {assert}\n"));
+    world.journal.asserted = true;
+    assert_eq!(world.goes(), COMMITTED);
+}
+
+#[test]
+fn a_site_that_has_authority_has_nothing_to_move_unless_a_store_of_it_is_closed() {
+    let mut world = World::new(MoveAction::Failover);
+    world.known.own = Some(held("b", 17));
+    assert_eq!(world.goes(), "Refused\n");
+    let closed =
+        StoreShows { primary: true, open: false, opened_at: Some(17), ballot: Some(32), frozen: false };
+    world.known.stores[0].1 = Known::Read(closed);
+    *world.there() = AuthoritySpec { promoted: Some(0), ..held("b", 17) };
+    world.stores[0].primary_here = true;
+    assert!(world.goes().ends_with(COMMITTED));
+    assert_eq!(world.own().epoch, 33);
+}

@@ -1,0 +1,145 @@
+//! What people say to a move in mid-course. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use crate::actions::hear::{id, said_by};
+use crate::api::action::{FenceEvidence, Verb};
+use crate::api::failover::{FenceLevel, MoveAction, Statement, StoreRecord};
+use crate::api::{Action, Failover, FailoverStatus};
+
+/// The most Actions that are remembered: the oldest are over for long.
+const REMEMBERED: usize = 64;
+
+/// Takes in what an Action says to a Failover; answers what is done, or why it is refused.
+///
+/// # Errors
+/// Why it is refused.
+pub fn hear(
+    failover: &Failover,
+    status: &mut FailoverStatus,
+    action: &Action,
+    stores: &[String],
+    now: Timestamp,
+) -> Result<String, String> {
+    let spec = &action.spec;
+    if status.heard.contains(&id(action)) {
+        return Ok("it was heard".to_owned());
+    }
+    if spec.target.uid.as_deref() != failover.uid().as_deref() {
+        return Err(format!("it is meant for another Failover that was called {} too", failover.name_any()));
+    }
+    if let Some(phase) = status.phase.filter(|phase| phase.is_over()) {
+        return Err(format!("the Failover is over: {}", phase.as_str()));
+    }
+    let words = carry_out(failover, status, action, stores, now)?;
+    status.heard.push(id(action));
+    let over = status.heard.len().saturating_sub(REMEMBERED);
+    status.heard.drain(..over);
+    Ok(words)
+}
+
+fn carry_out(
+    failover: &Failover,
+    status: &mut FailoverStatus,
+    action: &Action,
+    stores: &[String],
+    now: Timestamp,
+) -> Result<String, String> {
+    let spec = &action.spec;
+    let planned = failover.spec.action == MoveAction::Switchover && status.forced != Some(true);
+    let committed = status.committed_at.is_some();
+    let site = status.from.first().map_or("the other site", String::as_str);
+    match spec.verb {
+        Verb::Pause if committed => {
+            Err("it is committed: what is left is to open the stores, which does not wait".to_owned())
+        }
+        Verb::Pause => {
+            status.paused = Some(true);
+            Ok("it stops before the next step that can wait".to_owned())
+        }
+        Verb::Resume => {
+            status.paused = None;
+            Ok("it goes on".to_owned())
+        }
+        Verb::Abort if committed => Err(format!(
+            "it is committed: the way back is an order at {site}: kubectl banyan failover start {} there",
+            failover.spec.group
+        )),
+        Verb::Abort => {
+            status.aborted = Some(true);
+            Ok("it is given up; what was closed is opened again".to_owned())
+        }
+        Verb::Force if !planned => Err("it is a Failover already".to_owned()),
+        Verb::Force => {
+            status.forced = Some(true);
+            Ok("it goes on as a Failover, without the source".to_owned())
+        }
+        Verb::Skip => {
+            let step = spec.step.map_or("", |step| step.as_str()).to_owned();
+            let words = format!("{step} is skipped");
+            if !status.skipped.contains(&step) {
+                status.skipped.push(step);
+            }
+            Ok(words)
+        }
+        Verb::AssertFenced => assert_fenced(status, action, planned, stores, now),
+        Verb::AcceptDataLoss => accept_loss(status, action, now),
+        other => Err(format!("{} is for a CanaryRollout, not for a Failover", other.as_str())),
+    }
+}
+
+fn statement(action: &Action, words: String, now: Timestamp) -> Statement {
+    let by = said_by(action).map_or_else(|| action.name_any(), str::to_owned);
+    Statement { by, words, at: Time(now) }
+}
+
+fn assert_fenced(
+    status: &mut FailoverStatus,
+    action: &Action,
+    planned: bool,
+    stores: &[String],
+    now: Timestamp,
+) -> Result<String, String> {
+    if planned {
+        return Err("a Switchover closes its source itself: force it first, or order a Failover".to_owned());
+    }
+    if status.ballot.is_none() {
+        return Err("it has not claimed yet: what is asserted must hold after the claim; say it again then"
+            .to_owned());
+    }
+    let evidence = action.spec.evidence.map_or("", FenceEvidence::as_str);
+    let said = action.spec.words.clone().unwrap_or_default();
+    status.assertion = Some(statement(action, format!("{evidence}: {said}"), now));
+    for name in stores {
+        if !status.stores.iter().any(|store| store.name == *name) {
+            status.stores.push(StoreRecord { name: name.clone(), ..StoreRecord::default() });
+        }
+    }
+    for store in status.stores.iter_mut().filter(|store| store.level.is_none()) {
+        store.level = Some(FenceLevel::Asserted);
+        store.evidence = Some(format!("{evidence}: {said}"));
+    }
+    Ok("it goes on as if the source were closed".to_owned())
+}
+
+/// The positions behind which all would be thrown away: of each store that may lack something.
+pub fn loses(status: &FailoverStatus) -> String {
+    let incomplete = status.stores.iter().filter(|store| store.complete != Some(true));
+    let at = incomplete.map(|store| store.frozen.clone().unwrap_or_else(|| "unknown".to_owned()));
+    at.collect::<Vec<_>>().join(",")
+}
+
+fn accept_loss(status: &mut FailoverStatus, action: &Action, now: Timestamp) -> Result<String, String> {
+    let asked = action.spec.position.clone().unwrap_or_default();
+    let loses = loses(status);
+    if asked != loses {
+        return Err(format!(
+            "position {asked} is not where the stores are here, which is {loses}: look again, and repeat that one"
+        ));
+    }
+    status.accepted_loss =
+        Some(statement(action, format!("all that was written behind {asked} is thrown away"), now));
+    Ok(format!("it goes on from {asked}"))
+}

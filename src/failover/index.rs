@@ -1,0 +1,105 @@
+//! What is known of the Failovers of this site. Synchronous, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+
+use crate::api::{Failover, FailoverStatus};
+use crate::runtime::key::{Key, is_older, missing};
+use crate::runtime::raw_object;
+
+/// A Failover as it was last read.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// It parses.
+    Good(Arc<Failover>),
+    /// It does not: why.
+    Bad(String),
+}
+
+impl Known {
+    /// Reads an object.
+    pub fn read(object: DynamicObject) -> Self {
+        let DynamicObject { mut metadata, mut data, .. } = object;
+        metadata.managed_fields = None;
+        let status: Option<FailoverStatus> = serde_json::from_value(data["status"].take()).ok();
+        match raw_object::parse("spec", &data["spec"]) {
+            Ok(spec) => Self::Good(Arc::new(Failover { metadata, spec, status })),
+            Err(error) => Self::Bad(error.to_string()),
+        }
+    }
+}
+
+/// Whether nothing more is done for it.
+pub fn is_over(failover: &Failover) -> bool {
+    failover.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_over())
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Index {
+    all: BTreeMap<String, Known>,
+    listed: bool,
+}
+
+impl Index {
+    /// Takes in a Failover, unless a later state of it is known.
+    pub fn put(&mut self, name: &str, known: Known) {
+        if let (Known::Good(new), Some(Known::Good(old))) = (&known, self.all.get(name))
+            && is_older(&new.metadata, &old.metadata)
+        {
+            return;
+        }
+        self.all.insert(name.to_owned(), known);
+    }
+
+    /// Takes in that a Failover is gone.
+    pub fn gone(&mut self, name: &str) {
+        self.all.remove(name);
+    }
+
+    /// After a list: forgets those that were not in it.
+    pub fn only(&mut self, seen: &HashSet<Key>) {
+        self.listed = true;
+        missing(self.all.keys(), seen).iter().for_each(|name| self.gone(name));
+    }
+
+    /// A Failover.
+    pub fn get(&self, name: &str) -> Option<&Known> {
+        self.all.get(name)
+    }
+
+    fn good(&self) -> impl Iterator<Item = &Arc<Failover>> {
+        self.all.values().filter_map(|known| match known {
+            Known::Good(failover) => Some(failover),
+            Known::Bad(_) => None,
+        })
+    }
+
+    /// Another one that moves the same group: the one that has begun, else the older.
+    pub fn before(&self, failover: &Failover) -> Option<String> {
+        let at = |one: &Failover| {
+            let begun = one.status.as_ref().and_then(|status| status.ballot).is_none();
+            (begun, one.metadata.creation_timestamp.as_ref().map(|time| time.0), one.name_any())
+        };
+        let others = self.good().filter(|other| {
+            other.spec.group == failover.spec.group && other.uid() != failover.uid() && !is_over(other)
+        });
+        others.filter(|other| at(other) < at(failover)).map(|other| other.name_any()).next()
+    }
+
+    /// The names of those that move a group, and are not over.
+    pub fn of_group(&self, group: &str) -> Vec<String> {
+        let of = self.good().filter(|failover| failover.spec.group == group && !is_over(failover));
+        of.map(|failover| failover.name_any()).collect()
+    }
+
+    /// UIDs of all that are not over; `None` until they have been listed, or while one cannot be read.
+    pub fn at_work(&self) -> Option<BTreeSet<String>> {
+        let readable = self.all.values().all(|known| matches!(known, Known::Good(_)));
+        let at_work = self.good().filter(|failover| !is_over(failover));
+        (self.listed && readable).then(|| at_work.filter_map(|failover| failover.uid()).collect())
+    }
+}

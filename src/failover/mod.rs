@@ -1,0 +1,27 @@
+//! Failover: the order that this site is to take over a FailoverGroup.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`watch`] | fills the [`index`]: the Failovers of this site |
+//! | [`journal`] | what a move remembers of itself; pure |
+//! | [`hear`] | what people say in mid-course; pure |
+//! | [`observe`] | all that a decision about a move needs, at one moment |
+//! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
+//! | [`act`] | carries one act out, once or many times with the same end |
+//! | [`status`] | the status, which is the journal; pure |
+//! | [`worker`] | takes one move as far as it goes |
+//! | [`controller`] | runs it all |
+//!
+//! Claims and epochs are changed in [`crate::authority::claims`]; what a site owes its own stores, whoever ordered what, is
+//! in [`crate::authority::duty`].
+
+pub(crate) mod act;
+pub(crate) mod controller;
+pub mod decide;
+pub(crate) mod hear;
+pub(crate) mod index;
+pub mod journal;
+pub(crate) mod observe;
+pub(crate) mod status;
+pub(crate) mod watch;
+pub(crate) mod worker;

@@ -1,0 +1,131 @@
+//! The snapshot: all that a decision about one move needs, at one moment. Sends nothing.
+
+use std::collections::BTreeSet;
+
+use super::decide::{Held, StoreAsked, View};
+use crate::api::FailoverGroupSpec;
+use crate::api::conditions::State;
+use crate::authority::decide::Decision as Authority;
+use crate::authority::view::Standing;
+use crate::failovergroup::checks::found::Step as CheckedStep;
+use crate::failovergroup::decide::decide as decide_group;
+use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
+use crate::finservice::plan::placement::{DEFAULT_REPLICAS, effective};
+use crate::runtime::lock::lock;
+
+/// All that is known of a move, beside its journal.
+pub struct Seen {
+    /// The group.
+    pub group: Observed,
+    /// What it asks for.
+    pub spec: FailoverGroupSpec,
+    /// What this site is to believe about authority.
+    pub authority: Authority,
+    stores: Vec<StoreAsked>,
+    preflight: Vec<Held>,
+    capacity: Vec<Held>,
+    protected: bool,
+}
+
+/// Takes the snapshot; a sentence where the group cannot be moved at all.
+///
+/// # Errors
+/// If there is no such group, it cannot be read, or it does not have this site.
+pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
+    let absent = || format!("there is no FailoverGroup {group} in this namespace");
+    let observed = observe_group(ground, group).filter(|seen| seen.group.is_some()).ok_or_else(absent)?;
+    let decision = decide_group(&observed, jiff::Timestamp::now()).ok_or_else(absent)?;
+    let Some(authority) = decision.authority else { return Err(decision.standing.stalled.message) };
+    let Some(spec) = observed.spec().cloned() else { return Err(absent()) };
+    let site = observed.site.to_string();
+    let single = spec.stores().iter().filter(|store| store.kafka_mirror.is_none());
+    let stores = single.map(|store| {
+        let shown = observed.knowledge.stores.iter().find(|(name, _)| *name == store.name);
+        let primary = shown.and_then(|(_, shown)| shown.read()).is_some_and(|shows| shows.primary);
+        StoreAsked { name: store.name.clone(), primary_here: primary }
+    });
+    let bad =
+        decision.checks.iter().filter(|found| found.state.severity() == Some(crate::api::Severity::Error));
+    // Whether the size is here is looked at once it has been asked for.
+    let preflight = bad.filter(|found| found.step != CheckedStep::Capacity);
+    let preflight = preflight
+        .map(|found| Held { message: found.message.clone(), remedy: found.remedy.clone() })
+        .collect();
+    Ok(Seen {
+        stores: stores.collect(),
+        preflight,
+        capacity: capacity(ground, &observed, &site),
+        protected: decision.protected.state == State::True,
+        authority,
+        spec,
+        group: observed,
+    })
+}
+
+/// What this site has not yet of what it must have to serve: Ready pods of each service, as many as it has with authority.
+fn capacity(ground: &Ground, seen: &Observed, site: &str) -> Vec<Held> {
+    let standing = Standing {
+        group: seen.name.clone(),
+        state: crate::api::authority::AuthorityState::Standby,
+        holders: Vec::new().into(),
+        claimed: true,
+    };
+    let index = lock(&ground.services);
+    let mut held = Vec::new();
+    for (key, service) in index.services() {
+        let Some(facts) = seen.services.get(key).filter(|facts| facts.is_placed(site)) else { continue };
+        let scale = effective(&service.spec, site, Some(&standing)).scale;
+        let wanted =
+            scale.map_or(DEFAULT_REPLICAS, |scale| scale.replicas.or(scale.min).unwrap_or(DEFAULT_REPLICAS));
+        if facts.pods < i64::from(wanted) {
+            held.push(Held {
+                message: format!("{key} has {} Ready pods here, and needs {wanted}", facts.pods),
+                remedy: format!("see `kubectl describe finservice {} -n {}`", key.name, key.namespace),
+            });
+        }
+    }
+    held
+}
+
+impl Seen {
+    /// The site from which it moves: who has authority; where this one has it, the one that claims against it.
+    pub fn source(&self) -> Option<String> {
+        let site = &*self.group.site;
+        let own = self.group.knowledge.own.as_ref()?;
+        let holder = own.holders.iter().find(|holder| **holder != *site).cloned();
+        let claims = || own.claims.iter().find(|claim| claim.site != *site).map(|claim| claim.site.clone());
+        holder.or_else(claims).or_else(|| self.spec.peers(site).next().map(str::to_owned))
+    }
+
+    /// The names of the stores with a single writer.
+    pub fn stores(&self) -> Vec<String> {
+        self.stores.iter().map(|store| store.name.clone()).collect()
+    }
+
+    /// The peers that do not answer, as far as is known.
+    pub fn silent(&self) -> BTreeSet<String> {
+        let away = self.group.peers.iter().filter(|peer| {
+            let way = peer.view.as_ref().and_then(|view| view.way());
+            way.is_none_or(|way| way.reachable == Some(false))
+        });
+        away.map(|peer| peer.name.clone()).collect()
+    }
+
+    /// The same for a decision.
+    pub fn view<'a>(&'a self, name: &'a str, digest: Option<&str>, silent: &'a [String]) -> View<'a> {
+        let site = &*self.group.site;
+        View {
+            site,
+            place: self.spec.sites.iter().position(|named| named == site).unwrap_or_default(),
+            name,
+            known: &self.group.knowledge,
+            everywhere: self.spec.is_active_everywhere(),
+            stores: &self.stores,
+            silent,
+            changed: digest.is_some_and(|digest| digest != self.group.digest),
+            preflight: &self.preflight,
+            capacity: &self.capacity,
+            protected: self.protected,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The status of a Failover, which is its journal: what is written before and after each act. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::decide::Wait;
+use super::journal::Step;
+use crate::api::conditions::{Says, Standing, short};
+use crate::api::failover::{Phase, StepRecord, StoreRecord, Took};
+use crate::api::{Failover, FailoverStatus, Problem};
+
+/// The phase that a step belongs to.
+fn phase_of(step: Step) -> Phase {
+    match step {
+        Step::Preflight | Step::Claim | Step::Capacity => Phase::Preparing,
+        Step::Fence | Step::CatchUp | Step::Try | Step::Commit => Phase::Fencing,
+        Step::Promote | Step::Open => Phase::Opening,
+        Step::Reprotect => Phase::Reprotecting,
+        Step::Undo => Phase::Undoing,
+    }
+}
+
+fn millis(from: Timestamp, to: Timestamp) -> i64 {
+    i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX).max(0)
+}
+
+/// The record of a step, begun where it was not.
+fn record(status: &mut FailoverStatus, step: Step, now: Timestamp) -> &mut StepRecord {
+    let name = step.as_str();
+    let place = status.steps.iter().position(|record| record.name == name).unwrap_or_else(|| {
+        let begun = StepRecord {
+            name: name.to_owned(),
+            message: String::new(),
+            started_at: Time(now),
+            ended_at: None,
+            millis: None,
+        };
+        status.steps.push(begun);
+        status.steps.len() - 1
+    });
+    &mut status.steps[place]
+}
+
+/// A step is taken, or taken on: those before it are done.
+pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
+    for before in &mut status.steps {
+        if before.name != step.as_str() && before.ended_at.is_none() {
+            before.ended_at = Some(Time(now));
+        }
+    }
+    let record = record(status, step, now);
+    record.ended_at = None;
+    status.step = Some(step.as_str().to_owned());
+    status.phase = Some(phase_of(step));
+    status.next = None;
+}
+
+/// Something of a step was done, which took so long.
+pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duration, now: Timestamp) {
+    let words = short(words);
+    let record = record(status, step, now);
+    let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    record.millis = Some(record.millis.unwrap_or(0).saturating_add(took));
+    record.message.clone_from(&words);
+    status.message = Some(words);
+}
+
+/// A step is done.
+pub fn done(status: &mut FailoverStatus, step: Step, now: Timestamp) {
+    record(status, step, now).ended_at = Some(Time(now));
+}
+
+/// It waits.
+pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestamp) {
+    begin(status, step, now);
+    let message = short(wait.message.clone());
+    record(status, step, now).message.clone_from(&message);
+    status.message = Some(message);
+    status.next.clone_from(&wait.next);
+    if wait.next.is_some() {
+        status.phase = Some(Phase::Waiting);
+    }
+}
+
+/// It is over.
+pub fn over(status: &mut FailoverStatus, phase: Phase, words: &str, now: Timestamp) {
+    for step in status.steps.iter_mut().filter(|step| step.ended_at.is_none()) {
+        step.ended_at = Some(Time(now));
+    }
+    status.phase = Some(phase);
+    status.step = None;
+    status.next = None;
+    status.paused = None;
+    if !words.is_empty() {
+        status.message = Some(short(words));
+    }
+}
+
+/// The record of a store, made where there is none.
+pub fn store<'a>(status: &'a mut FailoverStatus, name: &str) -> &'a mut StoreRecord {
+    let place = status.stores.iter().position(|record| record.name == name).unwrap_or_else(|| {
+        status.stores.push(StoreRecord { name: name.to_owned(), ..StoreRecord::default() });
+        status.stores.len() - 1
+    });
+    &mut status.stores[place]
+}
+
+/// All stores are open here: what it took since the order, and since the first store was closed.
+pub fn opened(status: &mut FailoverStatus, ordered: Option<Timestamp>, now: Timestamp) {
+    let fenced = status.steps.iter().find(|step| step.name == Step::Fence.as_str());
+    let without_writes = fenced.map(|step| millis(step.started_at.0, now));
+    status.took = Some(Took { until_open: ordered.map(|ordered| millis(ordered, now)), without_writes });
+}
+
+/// The conditions and problems that follow from the rest.
+pub fn concluded(failover: &Failover, mut status: FailoverStatus, now: Timestamp) -> FailoverStatus {
+    let words = status.message.clone().unwrap_or_default();
+    let phase = status.phase.unwrap_or(Phase::Preparing);
+    let reason = phase.as_str();
+    let standing = match phase {
+        Phase::Done | Phase::Aborted | Phase::Superseded => Standing {
+            ready: Says::yes(reason, words.clone()),
+            reconciling: Says::no(reason, ""),
+            stalled: Says::no_problem(),
+        },
+        Phase::Refused | Phase::Waiting => Standing {
+            ready: Says::no(reason, words.clone()),
+            reconciling: Says::no(reason, ""),
+            stalled: Says::yes(reason, words.clone()),
+        },
+        _ => Standing {
+            ready: Says::no(reason, words.clone()),
+            reconciling: Says::yes(reason, words.clone()),
+            stalled: Says::no_problem(),
+        },
+    };
+    let generation = failover.metadata.generation;
+    let old = failover.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
+    status.conditions = standing.conditions(old, generation, now);
+    status.observed_generation = generation;
+    status.problems = match (&status.next, phase) {
+        (Some(next), Phase::Waiting) => {
+            let step = status.step.clone().unwrap_or_default();
+            vec![Problem::error(format!("status.steps[{step}]"), words, format!("type `{next}`"))]
+        }
+        _ => Vec::new(),
+    };
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::FailoverSpec;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    #[test]
+    fn a_step_is_begun_once_and_ended_by_the_next_one() {
+        let mut status = FailoverStatus::default();
+        begin(&mut status, Step::Claim, at(1));
+        did(&mut status, Step::Claim, "claimed".to_owned(), Duration::from_millis(20), at(1));
+        begin(&mut status, Step::Fence, at(3));
+        assert_eq!(status.steps[0].ended_at, Some(Time(at(3))));
+        assert_eq!(status.steps[0].millis, Some(20));
+        begin(&mut status, Step::Claim, at(4));
+        assert_eq!((status.steps.len(), &status.steps[0].started_at), (2, &Time(at(1))));
+        assert_eq!(status.phase, Some(Phase::Preparing));
+        opened(&mut status, Some(at(1)), at(9));
+        assert_eq!(status.took, Some(Took { until_open: Some(8000), without_writes: Some(6000) }));
+    }
+
+    #[test]
+    fn who_waits_for_a_person_says_what_to_type() {
+        let mut status = FailoverStatus::default();
+        let wait = Wait { reason: "DataLoss", message: "it lacks".to_owned(), next: Some("type".to_owned()) };
+        waits(&mut status, Step::CatchUp, &wait, at(1));
+        let status = concluded(&Failover::new("move", FailoverSpec::default()), status, at(1));
+        assert_eq!(status.phase, Some(Phase::Waiting));
+        assert_eq!(status.problems[0].remedy, "type `type`");
+        let stalled = status.conditions.iter().find(|one| one.type_ == "Stalled");
+        assert_eq!(stalled.map(|one| one.status.as_str()), Some("True"));
+        let mut status = status;
+        over(&mut status, Phase::Done, "all is here", at(2));
+        let status = concluded(&Failover::new("move", FailoverSpec::default()), status, at(2));
+        assert!(status.problems.is_empty() && status.steps[0].ended_at.is_some());
+    }
+}

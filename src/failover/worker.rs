@@ -1,0 +1,351 @@
+//! Takes one move as far as it goes: hear, observe, decide, write down what is about to be done, do it, write down what came
+//! of it; until it waits, or is over.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::act::{Done, Means, carry_out};
+use super::decide::{Act, Next, Wait, decide};
+use super::hear::hear;
+use super::index::{Index, Known, is_over};
+use super::journal::{Journal, Step};
+use super::observe::{Seen, observe};
+use super::status;
+use crate::actions::Actions;
+use crate::actions::hear::{Answered, id};
+use crate::api::action::{ActionState, TargetKind};
+use crate::api::failover::{MoveAction, Phase};
+use crate::api::notice::Reason;
+use crate::api::{Failover, FailoverStatus};
+use crate::failovergroup::act::write as write_authority;
+use crate::failovergroup::controller::Shared;
+use crate::runtime::context::Context;
+use crate::runtime::key::Key;
+use crate::runtime::lock::lock;
+use crate::runtime::queue::{Lane, Next as Again};
+
+/// The finalizer: who deletes a Failover gives it up, and what it closed is opened first.
+const FINALIZER: &str = "banyan.dev/failover";
+/// The most acts that are carried out in one go. There are some twenty in a move; more go round in circles.
+const MOST_ACTS: usize = 100;
+/// How soon a move that waits is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What moves are worked on with.
+#[derive(Clone)]
+pub struct Worker {
+    /// The process.
+    pub context: Context,
+    /// The Failovers of this site.
+    pub index: Arc<Mutex<Index>>,
+    /// What reconciling groups stands on.
+    pub shared: Shared,
+    /// What people say.
+    pub actions: Actions,
+    /// When this process began to lead: what a person asserted before does not count for what may have happened since.
+    pub since: Timestamp,
+}
+
+/// One move, while it is worked on.
+struct Move<'a> {
+    worker: &'a Worker,
+    key: &'a Key,
+    failover: Failover,
+    status: FailoverStatus,
+    silent: BTreeSet<String>,
+}
+
+/// Why it stops for now.
+enum Stop {
+    /// It is over, or gone.
+    Over,
+    /// Look again after a while.
+    Later,
+}
+
+impl Worker {
+    /// Takes a move as far as it goes.
+    ///
+    /// # Errors
+    /// If this cluster's API server does not answer.
+    pub async fn work(&self, key: &Key) -> Result<Again, kube::Error> {
+        let known = lock(&self.index).get(&key.name).cloned();
+        let failover = match known {
+            Some(Known::Good(failover)) => Arc::unwrap_or_clone(failover),
+            Some(Known::Bad(why)) => {
+                tracing::error!(failover = %key, why, "it cannot be read; upgrade the operator of this site");
+                return Ok(Again::Idle);
+            }
+            None => return Ok(Again::Idle),
+        };
+        let status = failover.status.clone().unwrap_or_default();
+        let mut this = Move { worker: self, key, failover, status, silent: BTreeSet::new() };
+        match this.go().await? {
+            Stop::Over => Ok(Again::Idle),
+            Stop::Later => Ok(Again::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Urgent)),
+        }
+    }
+}
+
+impl Move<'_> {
+    fn api(&self) -> Api<Failover> {
+        Api::namespaced(self.worker.context.client.clone(), &self.key.namespace)
+    }
+
+    async fn go(&mut self) -> Result<Stop, kube::Error> {
+        let deleted = self.failover.metadata.deletion_timestamp.is_some();
+        self.hear().await?;
+        if is_over(&self.failover) {
+            if deleted {
+                self.finalize(false).await?;
+            }
+            return Ok(Stop::Over);
+        }
+        if deleted && !self.failover.finalizers().iter().any(|one| one == FINALIZER) {
+            return Ok(Stop::Over);
+        }
+        self.finalize(true).await?;
+        if deleted && self.status.committed_at.is_none() {
+            // Whoever deletes it gives it up. After the commit it goes on to its end, and is gone then.
+            self.status.aborted = Some(true);
+        }
+        for _ in 0..MOST_ACTS {
+            if !self.worker.context.leadership.is_leader() || self.worker.context.shutdown.is_cancelled() {
+                return Ok(Stop::Later);
+            }
+            if let Some(stop) = self.step().await? {
+                if deleted && is_over(&self.failover) {
+                    self.finalize(false).await?;
+                }
+                return Ok(stop);
+            }
+        }
+        tracing::error!(failover = %self.key, "it went round in circles, and rests for a while");
+        Ok(Stop::Later)
+    }
+
+    /// One decision, and what follows from it. `None` if it goes on at once.
+    async fn step(&mut self) -> Result<Option<Stop>, kube::Error> {
+        let Worker { context, shared, index, .. } = self.worker;
+        let now = Timestamp::now();
+        let before = lock(index).before(&self.failover);
+        if let (Some(other), None) = (before, self.status.ballot) {
+            let words = format!(
+                "{other} moves the same group: see `kubectl get failover {other} -n {}`",
+                self.key.namespace
+            );
+            return self.over(Phase::Refused, &words).await.map(Some);
+        }
+        let seen = match observe(&shared.ground, &self.failover.spec.group) {
+            Ok(seen) => seen,
+            Err(words) if self.status.ballot.is_none() => {
+                return self.over(Phase::Refused, &words).await.map(Some);
+            }
+            Err(words) => {
+                let wait = Wait { reason: "NoGroup", message: words, next: None };
+                return self.waits(Step::Preflight, &wait).await.map(Some);
+            }
+        };
+        // What others know better is copied before anything is decided on it.
+        if let Some(better) = &seen.authority.write
+            && !seen.authority.first_claim
+        {
+            let written = write_authority(context, &shared.ground, &seen.group, better).await?;
+            shared.watches.tell();
+            return Ok((!written).then_some(Stop::Later));
+        }
+        self.note(&seen);
+        let silent: Vec<String> = seen.silent().union(&self.silent).cloned().collect();
+        let journal = self.journal(&seen);
+        let name = self.failover.name_any();
+        let digest = self.status.digest.clone();
+        let next = decide(&seen.view(&name, digest.as_deref(), &silent), &journal);
+        match next {
+            Next::End(phase, words) => self.over(phase, &words).await.map(Some),
+            Next::Wait(step, wait) => self.waits(step, &wait).await.map(Some),
+            Next::Do(step, act) => self.act(&seen, &journal, step, act, now).await,
+        }
+    }
+
+    /// What is remembered from the beginning.
+    fn note(&mut self, seen: &Seen) {
+        let status = &mut self.status;
+        if status.digest.is_none() {
+            status.digest = Some(seen.group.digest.clone());
+            status.to = Some(seen.group.site.to_string());
+            status.from = seen.group.knowledge.own.iter().flat_map(|own| own.holders.clone()).collect();
+        }
+    }
+
+    fn journal(&self, seen: &Seen) -> Journal {
+        let most = |name: &str| {
+            let store = seen.spec.stores().iter().find(|store| store.name == name)?;
+            i64::try_from(store.max_lag()?.as_millis()).ok()
+        };
+        let mut journal = Journal::of(self.failover.spec.action, &self.status, most);
+        let at = self.status.assertion.as_ref().map(|assertion| assertion.at.0);
+        journal.asserted = at.is_some_and(|at| at >= self.worker.since);
+        journal
+    }
+
+    async fn act(
+        &mut self,
+        seen: &Seen,
+        journal: &Journal,
+        step: Step,
+        act: Act,
+        now: Timestamp,
+    ) -> Result<Option<Stop>, kube::Error> {
+        // Written down before it is done: whoever goes on from here knows what may have been done.
+        status::begin(&mut self.status, step, now);
+        if let Act::Claim { ballot, follows, .. } = act {
+            (self.status.ballot, self.status.follows) = (Some(ballot), Some(follows));
+        }
+        if !self.write().await? {
+            return Ok(Some(Stop::Later));
+        }
+        let began = Instant::now();
+        let claim = self.status.ballot.zip(self.status.follows).unwrap_or_default();
+        let means = Means {
+            context: &self.worker.context,
+            shared: &self.worker.shared,
+            failover: &self.failover,
+            seen,
+            claim,
+            planned: journal.action == MoveAction::Switchover,
+        };
+        let done = carry_out(&means, &act, &mut self.status, &mut self.silent).await?;
+        let now = Timestamp::now();
+        match done {
+            Done::Yes(words) => {
+                tracing::info!(failover = %self.key, step = step.as_str(), words, "done");
+                status::did(&mut self.status, step, words, began.elapsed(), now);
+                if act == Act::Try {
+                    status::done(&mut self.status, step, now);
+                }
+                Ok((!self.write().await?).then_some(Stop::Later))
+            }
+            Done::Again | Done::Superseded => Ok(None),
+            Done::NotYet(wait) => self.waits(step, &wait).await.map(Some),
+        }
+    }
+
+    async fn waits(&mut self, step: Step, wait: &Wait) -> Result<Stop, kube::Error> {
+        let news = self.status.message.as_deref() != Some(&*wait.message);
+        status::waits(&mut self.status, step, wait, Timestamp::now());
+        self.write().await?;
+        if news {
+            tracing::info!(failover = %self.key, step = step.as_str(), reason = wait.reason, wait.message, "waits");
+            self.tell(Reason::MoveWaits, &wait.message);
+        }
+        Ok(Stop::Later)
+    }
+
+    async fn over(&mut self, phase: Phase, words: &str) -> Result<Stop, kube::Error> {
+        status::over(&mut self.status, phase, words, Timestamp::now());
+        if !self.write().await? {
+            return Ok(Stop::Later);
+        }
+        tracing::info!(failover = %self.key, phase = phase.as_str(), words, "over");
+        let reason = if phase == Phase::Done { Reason::Moved } else { Reason::NotMoved };
+        self.tell(reason, words);
+        Ok(Stop::Over)
+    }
+
+    fn tell(&self, reason: Reason, note: &str) {
+        use kube::Resource;
+        let about = self.failover.object_ref(&());
+        self.worker.context.events.publish(about, reason, note.to_owned());
+    }
+
+    /// Writes the journal over the version that was read, so that a former leader that wakes up writes nothing. Returns
+    /// whether it stands there.
+    async fn write(&mut self) -> Result<bool, kube::Error> {
+        let wanted = status::concluded(&self.failover, self.status.clone(), Timestamp::now());
+        if self.failover.status.as_ref() == Some(&wanted) {
+            return Ok(true);
+        }
+        let Some(_permit) = self.worker.context.may_write(true).await else { return Ok(false) };
+        let mut object = self.failover.clone();
+        object.status = Some(wanted);
+        match self.api().replace_status(&self.key.name, &PostParams::default(), &object).await {
+            Ok(written) => {
+                self.take(written);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(&mut self, mut written: Failover) {
+        written.metadata.managed_fields = None;
+        self.status = written.status.clone().unwrap_or_default();
+        self.failover = written;
+        let known = Known::Good(Arc::new(self.failover.clone()));
+        let mut index = lock(&self.worker.index);
+        if index.get(&self.key.name).is_some() {
+            index.put(&self.key.name, known);
+        }
+    }
+
+    /// Holds the object until its move is over, or lets it go.
+    async fn finalize(&mut self, hold: bool) -> Result<(), kube::Error> {
+        let now = self.failover.finalizers().to_vec();
+        let held = now.iter().any(|one| one == FINALIZER);
+        if held == hold || (hold && self.failover.metadata.deletion_timestamp.is_some()) {
+            return Ok(());
+        }
+        let mut wanted: Vec<String> = now.into_iter().filter(|one| one != FINALIZER).collect();
+        wanted.extend(hold.then(|| FINALIZER.to_owned()));
+        let patch = json!({"metadata": {
+            "finalizers": wanted, "resourceVersion": self.failover.metadata.resource_version,
+        }});
+        let Some(_permit) = self.worker.context.may_write(true).await else { return Ok(()) };
+        let patched = self.api().patch(&self.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        match patched {
+            Ok(written) => {
+                let status = self.status.clone();
+                self.take(written);
+                self.status = status;
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes in what people say. It is in the journal before it is answered.
+    async fn hear(&mut self) -> Result<(), kube::Error> {
+        let said = self.worker.actions.said_to(TargetKind::Failover, self.key);
+        if said.is_empty() {
+            return Ok(());
+        }
+        let stores = observe(&self.worker.shared.ground, &self.failover.spec.group);
+        let stores = stores.map(|seen| seen.stores()).unwrap_or_default();
+        for action in said {
+            let now = Timestamp::now();
+            let heard = hear(&self.failover, &mut self.status, &action, &stores, now);
+            if heard.is_ok() && !self.write().await? {
+                return Ok(());
+            }
+            let (state, words) = match heard {
+                Ok(words) => (ActionState::Done, words),
+                Err(words) => (ActionState::Refused, words),
+            };
+            tracing::info!(failover = %self.key, verb = action.spec.verb.as_str(), ?state, words, "heard");
+            if state == ActionState::Refused {
+                self.tell(Reason::ActionRefused, &words);
+            }
+            let answered = Answered { id: id(&action), state, words };
+            self.worker.actions.answer(&action, &answered, now).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Does what a site owes its own stores: closes them for who claims or has authority, opens them again, has them follow.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::observe::{Observed, shows};
+use super::sources::group::{OfGroup, Sources};
+use super::sources::servers::make;
+use crate::api::FailoverGroupSpec;
+use crate::authority::decide::Decision as Authority;
+use crate::authority::duty::{Duty, duties};
+use crate::stores::{Fence, Store, StoreError};
+
+/// What is owed, by what was found last.
+pub fn owed(seen: &Observed, authority: &Authority) -> Vec<Duty> {
+    let Some(own) = authority.write.as_ref().or(seen.knowledge.own.as_ref()) else { return Vec::new() };
+    let there = |store: &str, site: &str| {
+        let reading = seen.asked.stores.get(&(store.to_owned(), site.to_owned()))?.as_ref().ok()?;
+        Some(shows(reading))
+    };
+    duties(&seen.site, own, authority.state, &seen.knowledge, there)
+}
+
+/// Does it, all at once: each is tried again in the next round.
+pub async fn carry_out(sources: &Sources, seen: &Observed, spec: &FailoverGroupSpec, owed: Vec<Duty>) {
+    let of = OfGroup::new(sources, &seen.name, spec);
+    if owed.is_empty() || !of.leads() {
+        return;
+    }
+    let found = join_all(owed.iter().map(async |duty| (duty, one(&of, duty).await))).await;
+    for (duty, done) in found {
+        match done {
+            Ok(()) => tracing::info!(group = seen.name, ?duty, "done at a store of this site"),
+            Err(StoreError::NotYet { .. }) => tracing::debug!(group = seen.name, ?duty, "under way"),
+            Err(error) => {
+                tracing::warn!(group = seen.name, ?duty, %error, "not done at a store of this site")
+            }
+        }
+    }
+}
+
+fn store_of(duty: &Duty) -> &str {
+    match duty {
+        Duty::Close { store, .. }
+        | Duty::Lift { store, .. }
+        | Duty::Open { store, .. }
+        | Duty::Thaw { store }
+        | Duty::Follow { store, .. } => store,
+    }
+}
+
+async fn one(of: &OfGroup, duty: &Duty) -> Result<(), StoreError> {
+    let Some(spec) = of.spec.stores().iter().find(|spec| spec.name == store_of(duty)) else { return Ok(()) };
+    let site = Arc::clone(&of.all.context.site);
+    let server = make(of, spec, &site).await.map_err(|problem| StoreError::Problem(Box::new(problem)))?;
+    match duty {
+        Duty::Close { ballot, follows, .. } => {
+            server.fence(Fence { ballot: *ballot, follows: *follows }).await.map(drop)?;
+        }
+        Duty::Lift { ballot, .. } => server.lift(*ballot).await?,
+        Duty::Open { epoch, .. } => server.open(*epoch).await?,
+        Duty::Thaw { .. } => server.thaw().await?,
+        Duty::Follow { site, epoch, .. } => server.follow(*epoch, site).await?,
+    }
+    // What the next decision is made of.
+    if let Ok(reading) = server.read().await {
+        let key = (spec.name.clone(), site.to_string());
+        of.found(|asked| {
+            asked.stores.insert(key, Ok(Arc::new(reading)));
+        });
+    }
+    Ok(())
+}
