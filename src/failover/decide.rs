@@ -10,6 +10,9 @@ use crate::api::failover::{FenceLevel, MoveAction, Phase};
 use crate::authority::claims::{greater, slot};
 use crate::authority::known::{Knowledge, Known};
 
+/// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
+const ASSERT: &str = "assert-fenced --evidence NodesStopped";
+
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
@@ -210,7 +213,7 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     let witness = matches!(view.known.witness, None | Some(Known::Read(_)));
     if !witness && !journal.asserted {
         let message = "the witness has not been read: it may know of a later epoch";
-        let next = (!planned).then_some("assert-fenced");
+        let next = (!planned).then_some(ASSERT);
         return Next::Wait(step, view.wait("WitnessSilent", message, next));
     }
     if planned
@@ -319,7 +322,7 @@ fn fenced(view: &View<'_>, journal: &Journal, ballot: i64, untold: &[&str]) -> N
              sure that nobody there writes, and say so",
             by_wire.join(", ")
         );
-        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some("assert-fenced")));
+        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     let closed = |known: StoreJournal| {
         matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
@@ -393,7 +396,7 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     if !view.all_read() && !journal.asserted {
         let message = "the other site has not been read since this operator started: it may have gone on without this \
                        one. Make sure that nobody there writes, and say so";
-        return Next::Wait(Step::Promote, view.wait("NotRead", message, Some("assert-fenced")));
+        return Next::Wait(Step::Promote, view.wait("NotRead", message, Some(ASSERT)));
     }
     let names = |is: &dyn Fn(StoreJournal) -> bool| {
         let of = view.stores.iter().filter(|store| is(journal.store(&store.name)));

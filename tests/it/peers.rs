@@ -150,6 +150,25 @@ pub struct Two {
     planted: Vec<String>,
 }
 
+/// The operator of a cloud, once it is ready.
+async fn operator(pair: &Pair, here: &Cloud, args: &[String], replica: usize) -> Operator {
+    let options = OperatorOptions {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
+        site: here.name().to_owned(),
+        kubeconfig: here.kubeconfig_operator().unwrap(),
+        dir: pair.dir().join("operators"),
+        replica,
+        args: pair.ends.operator_args().into_iter().chain(args.iter().cloned()).collect(),
+        env: vec![
+            ("BANYAN_LOG".to_owned(), "debug".to_owned()),
+            ("BANYAN_ASK_FASTER".to_owned(), "5".to_owned()),
+        ],
+    };
+    let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");
+    operator.ready().await.expect("it is ready");
+    operator
+}
+
 impl Two {
     pub async fn start() -> Self {
         Self::with(&[]).await
@@ -176,21 +195,7 @@ impl Two {
             let other = site(there.name(), json!({"residency": ["US"], "access": [way]}));
             let objects = [peer_binding(), secret.clone(), own, other];
             install::apply(&here.client_admin().unwrap(), &objects).await.expect("objects are taken");
-            let options = OperatorOptions {
-                binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
-                site: here.name().to_owned(),
-                kubeconfig: here.kubeconfig_operator().unwrap(),
-                dir: pair.dir().join("operators"),
-                replica: 0,
-                args: pair.ends.operator_args().into_iter().chain(args.iter().cloned()).collect(),
-                env: vec![
-                    ("BANYAN_LOG".to_owned(), "debug".to_owned()),
-                    ("BANYAN_ASK_FASTER".to_owned(), "5".to_owned()),
-                ],
-            };
-            let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");
-            operator.ready().await.expect("it is ready");
-            operators.push(operator);
+            operators.push(operator(&pair, here, args, 0).await);
         }
         let account: Value =
             serde_json::from_str(secret_of_gcp["stringData"]["credentials.json"].as_str().unwrap()).unwrap();
@@ -199,6 +204,11 @@ impl Two {
         // And what tokens of Google and of EKS, and sessions, begin with or are called.
         let tokens = ["ya29.", "k8s-aws-v1.", "X-Amz-Signature"].map(str::to_owned);
         Self { pair, operators, planted: [key, secret].into_iter().chain(tokens).collect() }
+    }
+
+    /// Starts another operator in the place of one that has ended, as a Deployment would.
+    pub async fn start_again(&mut self, place: usize, args: &[String]) {
+        self.operators[place] = operator(&self.pair, self.pair.clouds()[place], args, 1).await;
     }
 
     fn sites(&self, place: usize) -> Api<CloudCluster> {

@@ -138,10 +138,12 @@ fn take(means: &Means<'_>, peer: &str, there: AuthoritySpec) {
 
 /// Reads everything that speaks for and against a commit once more. `false` if it must be decided anew.
 async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<Done>, kube::Error> {
+    // One that is known to be silent costs no time once more: what is known of it is an assertion.
+    let skipped = |peer: &String| !means.planned && means.silent.contains(peer);
     let (ground, group) = (&means.shared.ground, &*means.seen.group.name);
     let before = means.seen.group.knowledge.clone();
     let mut news = false;
-    for (peer, known) in &before.peers {
+    for (peer, known) in before.peers.iter().filter(|(peer, _)| !skipped(peer)) {
         match live::peer(ground, &means.context.namespace, peer, group).await {
             Known::Read(Some(there)) => {
                 news |= known.read() != Some(&Some(there.clone()));

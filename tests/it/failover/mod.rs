@@ -1,12 +1,12 @@
 //! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
 
 mod away;
+mod moves;
 mod stage;
 
-use std::process::Command;
 use std::time::Duration;
 
-use banyan::api::failovergroup::CheckState;
+use banyan::api::failovergroup::{Check, CheckState};
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::install;
 use k8s_openapi::api::batch::v1::Job;
@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, is_ready, service, state};
+use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, command, is_ready, service, state};
 use crate::peers::until;
 
 fn job(name: &str, scheduled: Option<&str>) -> Job {
@@ -27,19 +27,22 @@ fn job(name: &str, scheduled: Option<&str>) -> Job {
     serde_json::from_value(job).unwrap()
 }
 
-/// The command that on-call types, in that cloud.
+/// The standing answer, as on-call asks for it in that cloud.
 fn ready_command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
-    let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
-    std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
-    let output =
-        command.args(["failover", "ready"]).args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let (code, text) = command(stage, place, &[&["failover", "ready"], args].concat());
+    // What is not ready is said once more at the end.
+    (
+        code,
+        text.lines()
+            .filter(|line| !line.starts_with("banyan: not ready"))
+            .map(|line| format!("{line}\n"))
+            .collect(),
+    )
 }
 
 #[tokio::test]
 async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it_could_take_over() {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(mut stage) = Stage::start().await else { return };
     let before = [stage.pods(AWS).await, stage.pods(GCP).await];
     let writer = stage.postgres.client(1);
 
@@ -97,6 +100,8 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     writer.stop();
     let all_well = !tally.acknowledged.is_empty() && tally.unanswered == 0 && tally.wrong_reads == 0;
     assert!(all_well, "no session was ended, no write was lost: {tally:?}");
+    moves::a_switchover_there_and_back_loses_nothing(&stage).await;
+    moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use banyan::api::failovergroup::Check;
@@ -11,7 +12,7 @@ use banyan::sandbox::ends::objects::{Maker, Objects};
 use banyan::sandbox::ends::server::Served;
 use banyan::sandbox::install;
 use banyan::sandbox::operators::{Operator, OperatorOptions};
-use banyan::sandbox::postgres::{OPERATOR, PostgresPair, PostgresPairOptions};
+use banyan::sandbox::postgres::{Agents, OPERATOR, PostgresPair, PostgresPairOptions};
 use banyan::terminal::progress::Progress;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -31,6 +32,7 @@ pub const GCP: usize = 1;
 pub struct Stage {
     pub two: Two,
     pub postgres: PostgresPair,
+    agents: Agents,
     pub witness: Objects,
     pub cloudflare: CloudflareEnd,
     /// Who answers load balancers, in each cloud.
@@ -38,6 +40,10 @@ pub struct Stage {
     pub names: [String; 2],
     pool: String,
     _fixed: Served,
+}
+
+fn operator_args(cloudflare: &CloudflareEnd) -> Vec<String> {
+    vec!["--cloudflare-url".to_owned(), cloudflare.base()]
 }
 
 pub fn service(name: &str, more: Value) -> Value {
@@ -55,7 +61,7 @@ impl Stage {
         let cloudflare = CloudflareEnd::start(CloudflareOptions::default()).await.expect("Cloudflare's end");
         let fixed = fixed_answer().await.expect("a fixed answer");
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
-        let two = Two::with(&["--cloudflare-url".to_owned(), cloudflare.base()]).await;
+        let two = Two::with(&operator_args(&cloudflare)).await;
         let names = [two.pair.aws.name().to_owned(), two.pair.gcp.name().to_owned()];
         let options = PostgresPairOptions { dir: two.pair.dir().join("postgres"), sites: names.clone() };
         let postgres = PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
@@ -69,7 +75,9 @@ impl Stage {
         };
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let answers = answers(&two).await;
-        let stage = Self { two, postgres, witness, cloudflare, answers, names, pool, _fixed: fixed };
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_banyan"));
+        let agents = Agents::start(&postgres, &binary).expect("agents beside the servers");
+        let stage = Self { two, postgres, agents, witness, cloudflare, answers, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
         let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
@@ -85,6 +93,7 @@ impl Stage {
         let objects = [
             namespace,
             secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
+            secret("ledger-agent", stage.agents.secret()),
             secret("cloudflare", json!({"token": CloudflareOptions::default().token})),
             secret(
                 "witness",
@@ -113,16 +122,22 @@ impl Stage {
         Some(stage)
     }
 
+    /// Starts another operator in the place of one that has ended.
+    pub async fn start_again(&mut self, place: usize) {
+        self.two.start_again(place, &operator_args(&self.cloudflare)).await;
+    }
+
     pub fn admin(&self, place: usize) -> Client {
         self.two.pair.clouds()[place].client_admin().unwrap()
     }
 
     /// The group, the same at both sites.
     pub fn group(&self, initial: bool) -> Value {
+        let store = self.agents.with(&self.postgres, self.postgres.spec(AWS, "ledger-db"), "ledger-agent");
         let mut spec = json!({
             "sites": self.names,
             "services": {"namespaces": [NAMESPACE]},
-            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": self.postgres.spec(AWS, "ledger-db")}],
+            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": store}],
             "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
                 "credentials": {"secretRef": {"name": "witness"}}}},
             "capacity": {"minimumPercent": 50},
@@ -196,6 +211,16 @@ pub fn is_ready(group: &FailoverGroup) -> Option<()> {
     let ready =
         conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ready.then_some(())
+}
+
+/// A command that on-call types, in that cloud: its exit code, and what it prints.
+pub fn command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
+    let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
+    std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+    let output = command.args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 /// `banyan authority` in each cloud, at the address that is said to be its gateway.
