@@ -91,6 +91,7 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     authorities_are_written_by_operators_alone(&stage).await;
     at_rest_nothing_is_written(&stage).await;
     what_breaks_is_told_and_told_again_when_it_is_well(&stage).await;
+    nothing_that_anybody_can_read_says_a_secret(&stage).await;
     away::the_authority_deployment_answers_alone(&stage).await;
 
     let tally = writer.tally();
@@ -193,6 +194,25 @@ async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
         .await;
     services.delete("extra", &DeleteParams::default()).await.unwrap();
     stage.told(GCP, "both sites have the same again", is_ready).await;
+}
+
+/// After all that went wrong before.
+async fn nothing_that_anybody_can_read_says_a_secret(stage: &Stage) {
+    for place in [AWS, GCP] {
+        let mut told = stage.two.told_of(place).await;
+        let answers = &stage.answers[place];
+        told.log(answers.log());
+        let pages = ["/authority", "/authority/payments", "/authority/other", "/healthz", "/readyz"];
+        told.pages(answers.url(), &pages).await;
+        let kinds = [
+            "/events",
+            "/configmaps",
+            "banyan.dev/authorities",
+            "banyan.dev/cloudclusters",
+            "banyan.dev/failovergroups",
+        ];
+        told.has_no(&stage.secrets(), &kinds);
+    }
 }
 
 async fn a_group_that_is_gone_releases_its_authority(stage: &Stage) {

@@ -24,6 +24,10 @@ pub const GROUP: &str = "payments";
 pub const NAMESPACE: &str = "pay";
 /// The host under which users reach it.
 pub const HOST: &str = "api.pay.example";
+/// The secret half of the key for the witness.
+const WITNESS_KEY: &str = "planted-in-the-witness";
+/// The token for Cloudflare's end.
+const CLOUDFLARE_TOKEN: &str = "planted-at-cloudflare";
 pub const AWS: usize = 0;
 pub const GCP: usize = 1;
 
@@ -52,7 +56,9 @@ pub fn service(name: &str, more: Value) -> Value {
 
 impl Stage {
     pub async fn start() -> Option<Self> {
-        let cloudflare = CloudflareEnd::start(CloudflareOptions::default()).await.expect("Cloudflare's end");
+        let options =
+            CloudflareOptions { token: CLOUDFLARE_TOKEN.to_owned(), ..CloudflareOptions::default() };
+        let cloudflare = CloudflareEnd::start(options).await.expect("Cloudflare's end");
         let fixed = fixed_answer().await.expect("a fixed answer");
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
         let two = Two::with(&["--cloudflare-url".to_owned(), cloudflare.base()]).await;
@@ -85,10 +91,10 @@ impl Stage {
         let objects = [
             namespace,
             secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
-            secret("cloudflare", json!({"token": CloudflareOptions::default().token})),
+            secret("cloudflare", json!({"token": CLOUDFLARE_TOKEN})),
             secret(
                 "witness",
-                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": "planted-in-the-witness"}),
+                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY}),
             ),
             service("ledger", placement),
             service("consumer", consumer),
@@ -115,6 +121,12 @@ impl Stage {
 
     pub fn admin(&self, place: usize) -> Client {
         self.two.pair.clouds()[place].client_admin().unwrap()
+    }
+
+    /// What nobody may be told.
+    pub fn secrets(&self) -> Vec<String> {
+        let own = [self.postgres.password(), WITNESS_KEY, CLOUDFLARE_TOKEN].map(str::to_owned);
+        self.two.planted.iter().cloned().chain(own).collect()
     }
 
     /// The group, the same at both sites.
@@ -211,7 +223,7 @@ async fn answers(two: &Two) -> Vec<Operator> {
             dir: two.pair.dir().join("operators"),
             replica: 0,
             args: Vec::new(),
-            env: Vec::new(),
+            env: vec![("BANYAN_LOG".to_owned(), "debug".to_owned())],
         };
         let answer = Operator::start_authority(&options, &listen, two.pair.supervisor().clone());
         answers.push(answer.expect("it is started"));
