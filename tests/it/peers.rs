@@ -29,6 +29,8 @@ use crate::world::{aws, until_within};
 
 /// How long a test waits for what takes half a minute on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// So many times as often as usual the operators of a pair ask what a group names.
+pub const FASTER: u32 = 5;
 /// How many links each cloud has in the test of many tokens.
 const LINKS: usize = 25;
 /// How long a token lives there.
@@ -186,7 +188,7 @@ impl Two {
                 args: pair.ends.operator_args().into_iter().chain(args.iter().cloned()).collect(),
                 env: vec![
                     ("BANYAN_LOG".to_owned(), "debug".to_owned()),
-                    ("BANYAN_ASK_FASTER".to_owned(), "5".to_owned()),
+                    ("BANYAN_ASK_FASTER".to_owned(), FASTER.to_string()),
                 ],
             };
             let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");

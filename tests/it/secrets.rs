@@ -10,6 +10,8 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::discovery::{Discovery, verbs};
 
+use crate::peers::until;
+
 /// Texts, by where they were read.
 #[derive(Default)]
 pub struct Told(BTreeMap<String, String>);
@@ -42,7 +44,9 @@ impl Told {
         let kinds = found.groups().flat_map(|group| group.recommended_resources());
         for (kind, _) in kinds.filter(|(_, can)| can.supports_operation(verbs::LIST)) {
             let objects = Api::<DynamicObject>::all_with(client.clone(), &kind);
-            let list = objects.list(&ListParams::default()).await.expect("a list").items;
+            // An API server that has just learned a kind asks for patience.
+            let list = async || objects.list(&ListParams::default()).await.ok();
+            let list = until(&format!("{} are listed", kind.plural), list).await.items;
             if !list.is_empty() {
                 let text = serde_json::to_string(&list).expect("JSON");
                 self.text(&format!("{}/{}", kind.group, kind.plural), text);

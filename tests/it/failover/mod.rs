@@ -1,12 +1,13 @@
 //! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
 
 mod away;
+mod rest;
 mod stage;
 
 use std::process::Command;
 use std::time::Duration;
 
-use banyan::api::failovergroup::CheckState;
+use banyan::api::failovergroup::{Check, CheckState};
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::install;
 use k8s_openapi::api::batch::v1::Job;
@@ -142,14 +143,19 @@ async fn at_rest_nothing_is_written(stage: &Stage) {
     };
     // What is measured for the first time settles within a round of each source.
     let mut before = versions().await;
+    let mut counted = rest::Counted::begin(stage).await;
     until("it has settled", async || {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let now = versions().await;
         let same = now == before;
         before = now;
+        if !same {
+            counted = rest::Counted::begin(stage).await;
+        }
         same.then_some(())
     })
     .await;
+    counted.compare(stage).await;
 }
 
 async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::Router;
 use banyan::api::failovergroup::Check;
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::ends::cloudflare::{CloudflareEnd, CloudflareOptions, fixed_answer};
 use banyan::sandbox::ends::objects::{Maker, Objects};
-use banyan::sandbox::ends::server::Served;
+use banyan::sandbox::ends::server::{self, Served};
 use banyan::sandbox::install;
 use banyan::sandbox::operators::{Operator, OperatorOptions};
 use banyan::sandbox::postgres::{OPERATOR, PostgresPair, PostgresPairOptions};
@@ -39,6 +40,8 @@ pub struct Stage {
     pub cloudflare: CloudflareEnd,
     /// Who answers load balancers, in each cloud.
     pub answers: Vec<Operator>,
+    /// Somebody outside, whom the group's own check asks.
+    pub partner: Served,
     pub names: [String; 2],
     pool: String,
     _fixed: Served,
@@ -75,7 +78,9 @@ impl Stage {
         };
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let answers = answers(&two).await;
-        let stage = Self { two, postgres, witness, cloudflare, answers, names, pool, _fixed: fixed };
+        let partner = Router::new().route("/", axum::routing::get(async || "well"));
+        let partner = server::serve(partner).await.expect("a partner");
+        let stage = Self { two, postgres, witness, cloudflare, answers, partner, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
         let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
@@ -92,10 +97,7 @@ impl Stage {
             namespace,
             secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
             secret("cloudflare", json!({"token": CLOUDFLARE_TOKEN})),
-            secret(
-                "witness",
-                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY}),
-            ),
+            secret("witness", json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY})),
             service("ledger", placement),
             service("consumer", consumer),
         ];
@@ -138,6 +140,7 @@ impl Stage {
             "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
                 "credentials": {"secretRef": {"name": "witness"}}}},
             "capacity": {"minimumPercent": 50},
+            "checks": [{"name": "partner", "every": "30s", "http": {"url": self.partner.url()}}],
             "traffic": {"hosts": [HOST], "cloudflare": {"account": CloudflareOptions::default().account,
                 "zone": CloudflareOptions::default().zone, "token": {"secretRef": {"name": "cloudflare"}},
                 "fallback": {"pool": self.pool}}},
