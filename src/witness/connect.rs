@@ -107,10 +107,16 @@ fn s3<C: HttpConnector>(
                 None => builder,
             }
         }
-        Credentials::AwsWebIdentity { file, role } => builder
-            .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
-            .with_config(AmazonS3ConfigKey::RoleArn, role)
-            .with_config(AmazonS3ConfigKey::RoleSessionName, "banyan-witness"),
+        Credentials::AwsWebIdentity { file, role, sts } => {
+            let builder = builder
+                .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
+                .with_config(AmazonS3ConfigKey::RoleArn, role)
+                .with_config(AmazonS3ConfigKey::RoleSessionName, "banyan-witness");
+            match sts {
+                Some(sts) => builder.with_config(AmazonS3ConfigKey::StsEndpoint, sts),
+                None => builder,
+            }
+        }
         Credentials::AwsPodIdentity { url, file } => builder
             .with_config(AmazonS3ConfigKey::ContainerCredentialsFullUri, url)
             .with_config(AmazonS3ConfigKey::ContainerAuthorizationTokenFile, file),

@@ -31,6 +31,8 @@ pub enum Credentials {
         file: String,
         /// ARN of the role.
         role: String,
+        /// Where STS is, if not in its usual place in the region.
+        sts: Option<String>,
     },
     /// EKS Pod Identity: an agent on the node that knows the pod by its token.
     AwsPodIdentity {
@@ -183,7 +185,8 @@ impl Credentials {
             Protocol::S3 => {
                 let (token, role) = ("AWS_WEB_IDENTITY_TOKEN_FILE", variable("AWS_ROLE_ARN"));
                 if let (Some(file), Some(role)) = (variable(token), role) {
-                    return Ok(Self::AwsWebIdentity { file: mounted(token, file)?, role });
+                    let sts = variable("AWS_ENDPOINT_URL_STS");
+                    return Ok(Self::AwsWebIdentity { file: mounted(token, file)?, role, sts });
                 }
                 let token = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
                 match (variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"), variable(token)) {

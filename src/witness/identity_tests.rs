@@ -20,7 +20,8 @@ use crate::sandbox::ends::server::{Served, serve};
 use crate::witness::{Unfit, Witness};
 
 const WHO: &str = "ASIAPLAYED";
-const STS: &str = "https://sts.us-east-2.amazonaws.com";
+/// STS behind a private link.
+const STS: &str = "https://sts.private.example";
 /// The library lends anew what ends within five minutes, but not twice in this time.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -127,7 +128,11 @@ async fn a_web_identity_is_read_anew_and_its_refusal_names_the_remedy() {
     let stage = stage().await;
     let file = stage.file().display().to_string();
     let role = "arn:aws:iam::123456789012:role/witness".to_owned();
-    let variables = [("AWS_WEB_IDENTITY_TOKEN_FILE", file), ("AWS_ROLE_ARN", role)];
+    let variables = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file),
+        ("AWS_ROLE_ARN", role),
+        ("AWS_ENDPOINT_URL_STS", STS.to_owned()),
+    ];
     stage.is_read_anew(&variables).await;
 }
 
