@@ -2,6 +2,7 @@
 
 mod away;
 mod moves;
+mod rest;
 mod stage;
 
 use std::time::Duration;
@@ -101,6 +102,7 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     let all_well = !tally.acknowledged.is_empty() && tally.unanswered == 0 && tally.wrong_reads == 0;
     assert!(all_well, "no session was ended, no write was lost: {tally:?}");
     moves::a_switchover_there_and_back_loses_nothing(&stage).await;
+    nothing_that_anybody_can_read_says_a_secret(&stage).await;
     moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
@@ -146,14 +148,19 @@ async fn at_rest_nothing_is_written(stage: &Stage) {
     };
     // What is measured for the first time settles within a round of each source.
     let mut before = versions().await;
+    let mut counted = rest::Counted::begin(stage).await;
     until("it has settled", async || {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let now = versions().await;
         let same = now == before;
         before = now;
+        if !same {
+            counted = rest::Counted::begin(stage).await;
+        }
         same.then_some(())
     })
     .await;
+    counted.compare(stage).await;
 }
 
 async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
@@ -198,6 +205,25 @@ async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
         .await;
     services.delete("extra", &DeleteParams::default()).await.unwrap();
     stage.told(GCP, "both sites have the same again", is_ready).await;
+}
+
+/// After all that went wrong before.
+async fn nothing_that_anybody_can_read_says_a_secret(stage: &Stage) {
+    for place in [AWS, GCP] {
+        let mut told = stage.two.told_of(place).await;
+        let answers = &stage.answers[place];
+        told.log(answers.log());
+        let pages = ["/authority", "/authority/payments", "/authority/other", "/healthz", "/readyz"];
+        told.pages(answers.url(), &pages).await;
+        let kinds = [
+            "/events",
+            "/configmaps",
+            "banyan.dev/authorities",
+            "banyan.dev/cloudclusters",
+            "banyan.dev/failovergroups",
+        ];
+        told.has_no(&stage.secrets(), &kinds);
+    }
 }
 
 async fn a_group_that_is_gone_releases_its_authority(stage: &Stage) {

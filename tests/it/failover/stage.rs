@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use axum::Router;
 use banyan::api::failovergroup::Check;
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::ends::cloudflare::{CloudflareEnd, CloudflareOptions, fixed_answer};
 use banyan::sandbox::ends::objects::{Maker, Objects};
-use banyan::sandbox::ends::server::Served;
+use banyan::sandbox::ends::server::{self, Served};
 use banyan::sandbox::install;
 use banyan::sandbox::operators::{Operator, OperatorOptions};
 use banyan::sandbox::postgres::{Agents, OPERATOR, PostgresPair, PostgresPairOptions};
@@ -25,6 +26,10 @@ pub const GROUP: &str = "payments";
 pub const NAMESPACE: &str = "pay";
 /// The host under which users reach it.
 pub const HOST: &str = "api.pay.example";
+/// The secret half of the key for the witness.
+const WITNESS_KEY: &str = "planted-in-the-witness";
+/// The token for Cloudflare's end.
+const CLOUDFLARE_TOKEN: &str = "planted-at-cloudflare";
 pub const AWS: usize = 0;
 pub const GCP: usize = 1;
 
@@ -37,6 +42,8 @@ pub struct Stage {
     pub cloudflare: CloudflareEnd,
     /// Who answers load balancers, in each cloud.
     pub answers: Vec<Operator>,
+    /// Somebody outside, whom the group's own check asks.
+    pub partner: Served,
     pub names: [String; 2],
     pool: String,
     _fixed: Served,
@@ -58,7 +65,9 @@ pub fn service(name: &str, more: Value) -> Value {
 
 impl Stage {
     pub async fn start() -> Option<Self> {
-        let cloudflare = CloudflareEnd::start(CloudflareOptions::default()).await.expect("Cloudflare's end");
+        let options =
+            CloudflareOptions { token: CLOUDFLARE_TOKEN.to_owned(), ..CloudflareOptions::default() };
+        let cloudflare = CloudflareEnd::start(options).await.expect("Cloudflare's end");
         let fixed = fixed_answer().await.expect("a fixed answer");
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
         let two = Two::with(&operator_args(&cloudflare)).await;
@@ -75,9 +84,12 @@ impl Stage {
         };
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let answers = answers(&two).await;
+        let partner = Router::new().route("/", axum::routing::get(async || "well"));
+        let partner = server::serve(partner).await.expect("a partner");
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_banyan"));
         let agents = Agents::start(&postgres, &binary).expect("agents beside the servers");
-        let stage = Self { two, postgres, agents, witness, cloudflare, answers, names, pool, _fixed: fixed };
+        let stage =
+            Self { two, postgres, agents, witness, cloudflare, answers, partner, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
         let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
@@ -94,11 +106,8 @@ impl Stage {
             namespace,
             secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
             secret("ledger-agent", stage.agents.secret()),
-            secret("cloudflare", json!({"token": CloudflareOptions::default().token})),
-            secret(
-                "witness",
-                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": "planted-in-the-witness"}),
-            ),
+            secret("cloudflare", json!({"token": CLOUDFLARE_TOKEN})),
+            secret("witness", json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY})),
             service("ledger", placement),
             service("consumer", consumer),
         ];
@@ -131,6 +140,12 @@ impl Stage {
         self.two.pair.clouds()[place].client_admin().unwrap()
     }
 
+    /// What nobody may be told.
+    pub fn secrets(&self) -> Vec<String> {
+        let own = [self.postgres.password(), WITNESS_KEY, CLOUDFLARE_TOKEN].map(str::to_owned);
+        self.two.planted.iter().cloned().chain(own).collect()
+    }
+
     /// The group, the same at both sites.
     pub fn group(&self, initial: bool) -> Value {
         let store = self.agents.with(&self.postgres, self.postgres.spec(AWS, "ledger-db"), "ledger-agent");
@@ -141,6 +156,7 @@ impl Stage {
             "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
                 "credentials": {"secretRef": {"name": "witness"}}}},
             "capacity": {"minimumPercent": 50},
+            "checks": [{"name": "partner", "every": "30s", "http": {"url": self.partner.url()}}],
             "traffic": {"hosts": [HOST], "cloudflare": {"account": CloudflareOptions::default().account,
                 "zone": CloudflareOptions::default().zone, "token": {"secretRef": {"name": "cloudflare"}},
                 "fallback": {"pool": self.pool}}},
@@ -236,7 +252,7 @@ async fn answers(two: &Two) -> Vec<Operator> {
             dir: two.pair.dir().join("operators"),
             replica: 0,
             args: Vec::new(),
-            env: Vec::new(),
+            env: vec![("BANYAN_LOG".to_owned(), "debug".to_owned())],
         };
         let answer = Operator::start_authority(&options, &listen, two.pair.supervisor().clone());
         answers.push(answer.expect("it is started"));
