@@ -174,8 +174,7 @@ impl Move<'_> {
         let silent: Vec<String> = seen.silent().union(&self.worker.lately_silent()).cloned().collect();
         let journal = self.journal(&seen);
         let name = self.failover.name_any();
-        let digest = self.status.digest.clone();
-        let next = decide(&seen.view(&name, digest.as_deref(), &silent), &journal);
+        let next = decide(&seen.view(&name, &self.status, &silent), &journal);
         match next {
             Next::End(phase, words) => self.over(phase, &words).await.map(Some),
             Next::Wait(step, mut wait) => {

@@ -13,13 +13,14 @@ use crate::authority::duty::{Duty, duties};
 use crate::stores::{Fence, Store, StoreError};
 
 /// What is owed, by what was found last.
-pub fn owed(seen: &Observed, authority: &Authority) -> Vec<Duty> {
+pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) -> Vec<Duty> {
     let Some(own) = authority.write.as_ref().or(seen.knowledge.own.as_ref()) else { return Vec::new() };
     let there = |store: &str, site: &str| {
         let reading = seen.asked.stores.get(&(store.to_owned(), site.to_owned()))?.as_ref().ok()?;
         Some(shows(reading))
     };
-    duties(&seen.site, own, authority.state, &seen.knowledge, there)
+    let place = spec.sites.iter().position(|named| **named == *seen.site).unwrap_or_default();
+    duties(&seen.site, place, own, authority.state, &seen.knowledge, there)
 }
 
 /// Does it, all at once: each is tried again in the next round.

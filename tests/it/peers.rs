@@ -151,6 +151,8 @@ pub struct Two {
     pub pair: Pair,
     pub operators: Vec<Operator>,
     pub planted: Vec<String>,
+    /// How many operators were started in the place of others.
+    started: usize,
 }
 
 /// The operator of a cloud, once it is ready.
@@ -206,12 +208,13 @@ impl Two {
         let secret = secret_of_aws["stringData"]["AWS_SECRET_ACCESS_KEY"].as_str().unwrap().to_owned();
         // And what tokens of Google and of EKS, and sessions, begin with or are called.
         let tokens = ["ya29.", "k8s-aws-v1.", "X-Amz-Signature"].map(str::to_owned);
-        Self { pair, operators, planted: [key, secret].into_iter().chain(tokens).collect() }
+        Self { started: 0, pair, operators, planted: [key, secret].into_iter().chain(tokens).collect() }
     }
 
     /// Starts another operator in the place of one that has ended, as a Deployment would.
     pub async fn start_again(&mut self, place: usize, args: &[String]) {
-        self.operators[place] = operator(&self.pair, self.pair.clouds()[place], args, 1).await;
+        self.started += 1;
+        self.operators[place] = operator(&self.pair, self.pair.clouds()[place], args, self.started).await;
     }
 
     fn sites(&self, place: usize) -> Api<CloudCluster> {

@@ -95,13 +95,14 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     authorities_are_written_by_operators_alone(&stage).await;
     at_rest_nothing_is_written(&stage).await;
     what_breaks_is_told_and_told_again_when_it_is_well(&stage).await;
-    away::the_authority_deployment_answers_alone(&stage).await;
+    away::the_authority_deployment_answers_alone(&mut stage).await;
 
     let tally = writer.tally();
     writer.stop();
     let all_well = !tally.acknowledged.is_empty() && tally.unanswered == 0 && tally.wrong_reads == 0;
     assert!(all_well, "no session was ended, no write was lost: {tally:?}");
-    moves::a_switchover_there_and_back_loses_nothing(&stage).await;
+    moves::what_was_closed_is_open_again_once_a_move_is_given_up(&stage).await;
+    moves::a_switchover_loses_nothing_and_goes_on_where_its_operator_was_killed(&mut stage).await;
     nothing_that_anybody_can_read_says_a_secret(&stage).await;
     moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
