@@ -1,8 +1,11 @@
 //! What becomes of claims: lines 6, 7, 11 and 12 of the protocol. Each is one change of one Authority, which is written over
 //! the version that it was made of; so of two that exclude each other, one happens. Pure.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::known::{Knowledge, Known, StoreShows};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 
 /// Why an Authority does not take a claim, or a claim does not commit.
@@ -223,6 +226,24 @@ pub fn is_withdrawn<'a>(shown: impl IntoIterator<Item = &'a AuthoritySpec>, ball
         slot || of.withdrawn.contains(&ballot)
     };
     shown.into_iter().any(over)
+}
+
+/// A claim of this site that is nobody's, and is to be given up: it was made for none of these Failovers.
+///
+/// Where this object is an old backup, a peer may show as open what was committed here: then a store here is an open primary
+/// though another site has authority, and the former source would open its own as well. So all of them must have been read,
+/// and such a one is closed first.
+pub fn orphan<'a>(known: &'a Knowledge, site: &str, at_work: &BTreeSet<String>) -> Option<&'a Claim> {
+    let own = known.own.as_ref()?;
+    let claim = slot(own, site)?;
+    let open = claim.state == ClaimState::Open && claim.ballot > own.epoch;
+    if !open || claim.failover.as_ref().is_some_and(|uid| at_work.contains(uid)) {
+        return None;
+    }
+    let serves = |shown: &Known<StoreShows>| {
+        shown.read().is_none_or(|shows| shows.primary && shows.open && !own.is_held_by(site))
+    };
+    (!known.stores.iter().any(|(_, shown)| serves(shown))).then_some(claim)
 }
 
 #[cfg(test)]

@@ -69,3 +69,27 @@ fn a_new_claim_ends_the_former_one() {
     let marked = mark(&own, "b", 33).unwrap();
     assert_eq!(open(&marked, claim("b", 49, 16)), Err(Refused::Decided { ballot: 33 }));
 }
+
+#[test]
+fn a_claim_is_nobodys_once_its_order_is_gone_unless_a_store_serves_for_it() {
+    let with = |store: Known<StoreShows>| Knowledge {
+        own: Some(open(&held("a", 16), claim("b", 17, 16)).unwrap()),
+        peers: Vec::new(),
+        witness: None,
+        stores: vec![("db".to_owned(), store)],
+        record: None,
+        remembered: None,
+        differs: None,
+    };
+    let of = |store, uids: &[&str]| {
+        let at_work = uids.iter().map(|uid| (*uid).to_owned()).collect();
+        orphan(&with(store), "b", &at_work).map(|claim| claim.ballot)
+    };
+    let standby = || Known::Read(StoreShows { open: true, ..StoreShows::default() });
+    assert_eq!((of(standby(), &[]), of(standby(), &["uid"])), (Some(17), None));
+    // An old backup: it was committed, and promoted; who has authority by this object would open its own as well.
+    let serves = StoreShows { primary: true, open: true, ..StoreShows::default() };
+    assert_eq!(of(Known::Read(serves.clone()), &[]), None);
+    assert_eq!(of(Known::NotYet("not yet".to_owned()), &[]), None);
+    assert_eq!(of(Known::Read(StoreShows { open: false, ..serves }), &[]), Some(17));
+}

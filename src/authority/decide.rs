@@ -112,7 +112,8 @@ fn adopt(
 }
 
 /// Says that the stores are open here where they are: this object was lost, or made anew, and each of them was opened for
-/// this epoch, or by nobody's order.
+/// this epoch; or for the first epoch of all by nobody's order. What an order has promoted is open as soon as the order has
+/// opened it, though it was never closed: until then its commits may wait for a site that is gone.
 fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
     if !next.is_held_by(site)
         || known.stores.is_empty()
@@ -120,8 +121,10 @@ fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
     {
         return;
     }
+    let claimed = next.claims.iter().any(|claim| claim.ballot == next.epoch);
+    let by_order = next.follows > 0 || claimed;
     let fits = |shows: &StoreShows| {
-        let ordered = shows.opened_at.is_some() || shows.ballot.is_some();
+        let ordered = by_order || shows.opened_at.is_some() || shows.ballot.is_some();
         shows.primary && shows.open && (!ordered || shows.opened_at == Some(next.epoch))
     };
     if known.stores.iter().all(|(_, shown)| shown.read().is_some_and(fits)) {

@@ -337,3 +337,15 @@ proptest::proptest! {
         proptest::prop_assert!(false, "it does not settle: {known:?}");
     }
 }
+
+#[test]
+fn what_an_order_has_promoted_is_open_once_the_order_has_opened_it() {
+    let claim = Claim { site: "a".to_owned(), ballot: 32, follows: 17, ..Claim::default() };
+    let own = AuthoritySpec { claims: vec![claim], promoted: Some(16), ..spec(32, 17, &["a"]) };
+    // Nobody closed it, and nobody has opened it: its commits may wait for a site that is gone.
+    let mut known = Knowledge { own: Some(own), ..nobody_knows() };
+    assert_eq!(decided(&known).write, None);
+    let opened = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
+    known.stores[0].1 = Known::Read(opened);
+    assert_eq!(decided(&known).write.and_then(|own| own.promoted), Some(32));
+}

@@ -64,7 +64,8 @@ pub fn duties(
     }
     let read = known.stores.iter().filter_map(|(name, shown)| Some((name.as_str(), shown.read()?)));
     let duty = |(store, shows): (&str, &StoreShows)| match (shows.primary, own.is_held_by(site)) {
-        (true, true) => of_holder(site, own, state, known, store, shows),
+        (true, true) => of_holder(site, own, state, known, store, shows)
+            .filter(|duty| matches!(duty, Duty::Close { .. }) || !serves_elsewhere(known, store, &there)),
         (true, false) => of_former(place, own, store, shows, &there),
         (false, _) => {
             (shows.frozen && !is_ordered(site, own)).then(|| Duty::Thaw { store: store.to_owned() })
@@ -78,6 +79,17 @@ fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
     slot(own, site).filter(|claim| is_alive(claim)).is_some_and(|claim| {
         claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
     })
+}
+
+/// Whether the store is an open primary at another site: then it is not opened here, whatever is on record. An Authority that
+/// was restored from a backup there may not know that it was promoted.
+fn serves_elsewhere(
+    known: &Knowledge,
+    store: &str,
+    there: &impl Fn(&str, &str) -> Option<StoreShows>,
+) -> bool {
+    let serves = |site: &str| there(store, site).is_some_and(|shows| shows.primary && shows.open);
+    known.peers.iter().any(|(site, _)| serves(site))
 }
 
 /// The claim of another site for which the holder closes its stores.

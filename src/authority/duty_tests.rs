@@ -113,3 +113,15 @@ fn a_standby_takes_in_again_once_no_claim_of_its_site_is_alive() {
     let over = with(claim("a", 32, ClaimState::Withdrawn, true), 16);
     assert_eq!(owed(&over, frozen, None), [Duty::Thaw { store: db() }]);
 }
+
+#[test]
+fn nothing_is_opened_while_another_site_serves() {
+    let over = claim("b", 17, ClaimState::Withdrawn, true);
+    let own = AuthoritySpec { claims: vec![over], ..held("a", 16) };
+    let closed = shows(true, false, 16, 17);
+    // It was promoted for 17, and its Authority is an old backup: it gave the claim up that it had committed.
+    assert_eq!(owed(&own, closed.clone(), Some(shows(true, true, 0, 0))), []);
+    let lift = [Duty::Lift { store: db(), ballot: 17 }];
+    assert_eq!(owed(&own, closed.clone(), Some(shows(true, false, 16, 16))), lift);
+    assert_eq!(owed(&own, closed, Some(shows(false, true, 16, 16))), lift);
+}

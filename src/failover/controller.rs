@@ -12,8 +12,7 @@ use super::watch::follow;
 use super::worker::Worker;
 use crate::actions::{Actions, Target};
 use crate::api::action::TargetKind;
-use crate::api::authority::ClaimState;
-use crate::authority::claims::{slot, withdraw};
+use crate::authority::claims::{orphan, withdraw};
 use crate::failovergroup::act::write;
 use crate::failovergroup::controller::Shared;
 use crate::failovergroup::observe::observe;
@@ -148,12 +147,7 @@ async fn orphans(worker: Worker) {
             let Some(at_work) = lock(index).at_work() else { break };
             let Some(seen) = observe(&shared.ground, &name) else { continue };
             let Some(own) = &seen.knowledge.own else { continue };
-            let claim = slot(own, &context.site);
-            let open = claim.filter(|claim| claim.state == ClaimState::Open && claim.ballot > own.epoch);
-            let Some(claim) = open else { continue };
-            if claim.failover.as_ref().is_some_and(|uid| at_work.contains(uid)) {
-                continue;
-            }
+            let Some(claim) = orphan(&seen.knowledge, &context.site, &at_work) else { continue };
             let Ok(wanted) = withdraw(own, &context.site, claim.ballot) else { continue };
             match write(context, &shared.ground, &seen, &wanted).await {
                 Ok(_) => {

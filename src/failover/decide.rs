@@ -5,10 +5,11 @@
 //! that was made too long ago does nothing.
 
 use super::journal::{Journal, Step, StoreJournal};
+use super::source::is_standby_here;
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, MoveAction, Phase};
 use crate::authority::claims::{greater, slot};
-use crate::authority::known::{Knowledge, Known};
+use crate::authority::known::{Knowledge, Known, StoreShows};
 
 /// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
 const ASSERT: &str = "assert-fenced --evidence NodesStopped";
@@ -210,11 +211,10 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     if planned && !view.all_read() {
         return Next::Wait(step, view.wait("NotRead", "the other sites have not been read yet", None));
     }
-    let witness = matches!(view.known.witness, None | Some(Known::Read(_)));
-    if !witness && !journal.asserted {
+    // A Failover claims without it, since an assertion counts after the claim alone, and waits before the commit.
+    if planned && matches!(view.known.witness, Some(Known::NotYet(_))) {
         let message = "the witness has not been read: it may know of a later epoch";
-        let next = (!planned).then_some(ASSERT);
-        return Next::Wait(step, view.wait("WitnessSilent", message, next));
+        return Next::Wait(step, view.wait("WitnessSilent", message, None));
     }
     if planned
         && !journal.skipped.contains(&step)
@@ -228,12 +228,26 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
 
 /// Claims, with a ballot above all that is known.
 fn claim_again(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
+    // It was promoted for an epoch that nobody shows any more, perhaps, and the claim of that would be ended by a new one:
+    // the former source would open its own again.
+    let serves = |(_, shown): &&(String, Known<StoreShows>)| {
+        !own.is_held_by(view.site) && shown.read().is_none_or(|shows| shows.primary && shows.open)
+    };
+    if let Some((store, shown)) = view.known.stores.iter().find(serves) {
+        let message = match shown {
+            Known::NotYet(why) => format!("store {store} has not been read here: {why}"),
+            Known::Read(_) => {
+                format!("store {store} is an open primary here, without authority: it is to be closed first")
+            }
+        };
+        return Next::Wait(Step::Preflight, view.wait("StoreOpen", message, None));
+    }
     let ballot = next_ballot(view.known.greatest_ballot(), view.place);
     let fence = journal.action == MoveAction::Failover;
     Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence })
 }
 
-fn is_closed(shows: &crate::authority::known::StoreShows) -> bool {
+fn is_closed(shows: &StoreShows) -> bool {
     !shows.open
 }
 
@@ -281,7 +295,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
         }
         return Next::Do(Step::Fence, Act::Press);
     }
-    fenced(view, journal, ballot, &untold)
+    fenced(view, journal, own, ballot, &untold)
 }
 
 /// What a Switchover waits for as long as nothing is closed.
@@ -300,14 +314,30 @@ fn before_the_fence(view: &View<'_>, journal: &Journal) -> Option<Next> {
 }
 
 /// The source is being closed.
-fn fenced(view: &View<'_>, journal: &Journal, ballot: i64, untold: &[&str]) -> Next {
+fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, untold: &[&str]) -> Next {
     let names = |is: &dyn Fn(&StoreAsked, StoreJournal) -> bool| {
         let of = view.stores.iter().filter(|store| is(store, journal.store(&store.name)));
         of.map(|store| store.name.clone()).collect::<Vec<_>>()
     };
-    let open = names(&|_, known| known.level.is_none());
-    if !open.is_empty() && !journal.asserted {
-        return Next::Do(Step::Fence, Act::Fence(open));
+    // A primary stays closed by its row. Of a standby only the sessions of now are ended: a promotion that is ordered there
+    // later is stopped by the claim alone, which must stand there first.
+    let early = names(&|store, known| {
+        known.level.is_none() && (untold.is_empty() || is_standby_here(view.known, &store.name))
+    });
+    if !early.is_empty() && !journal.asserted {
+        return Next::Do(Step::Fence, Act::Fence(early));
+    }
+    let late = names(&|_, known| known.level.is_none());
+    if let Some(peer) = untold.first()
+        && !late.is_empty()
+        && !journal.asserted
+    {
+        let message = format!(
+            "{peer} has not taken the claim: until it has, an order there could promote {} there. Make sure that nobody \
+             there writes, and say so",
+            late.join(", ")
+        );
+        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     // Until the other site has taken the claim, an order there could open again what was closed over the wire.
     let by_wire = names(&|_, known| {
@@ -339,7 +369,10 @@ fn fenced(view: &View<'_>, journal: &Journal, ballot: i64, untold: &[&str]) -> N
     }
     let lossy = names(&|store, known| {
         let synchronous = known.level == Some(FenceLevel::Synchronous);
-        let whole = store.primary_here || known.complete == Some(true) || synchronous;
+        // A primary of a site without authority may be an old one: the other site may have written since. And where the
+        // other server was closed, it is known whether that was a primary too.
+        let leads = store.primary_here && own.is_held_by(view.site) && !closed(known);
+        let whole = leads || known.complete == Some(true) || synchronous;
         !whole && !known.lag_allowed
     });
     if !lossy.is_empty() && !journal.accepts_loss {
@@ -376,6 +409,13 @@ fn before_the_commit(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
     match view.known.witness {
         // Away, and a person says that the source is fenced: it is decided here, and the witness hears of it later.
         Some(Known::NotYet(_)) if journal.asserted => Next::Do(Step::Commit, Act::Commit),
+        // Once it is to decide, the claim cannot be given up any more.
+        Some(Known::NotYet(_)) => {
+            let message = "the witness does not answer, and is to decide. Make sure that nobody writes at the source, \
+                           and say so, to commit without it";
+            let next = if planned { "abort" } else { ASSERT };
+            Next::Wait(Step::Commit, view.wait("WitnessSilent", message, Some(next)))
+        }
         Some(_) => Next::Do(Step::Commit, Act::Mark),
         None => Next::Do(Step::Commit, Act::Commit),
     }
@@ -387,11 +427,17 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         return serving(view, journal);
     }
     if let Some(claim) = greater(own, view.site, own.epoch) {
+        if journal.abort {
+            let words = format!("it gives way to the claim {} of {}", claim.ballot, claim.site);
+            return Next::End(Phase::Superseded, words);
+        }
         let message = format!(
             "{} has the greater claim {}: nothing is promoted here unless that is given up",
             claim.site, claim.ballot
         );
-        return Next::Wait(Step::Promote, view.wait("GreaterClaim", message, None));
+        // Whoever is gone gives nothing up. The way on is a new order here, with a claim that is greater still.
+        let next = view.silent.contains(&claim.site).then_some("abort");
+        return Next::Wait(Step::Promote, view.wait("GreaterClaim", message, next));
     }
     if !view.all_read() && !journal.asserted {
         let message = "the other site has not been read since this operator started: it may have gone on without this \
@@ -426,8 +472,9 @@ fn serving(view: &View<'_>, journal: &Journal) -> Next {
 /// The claim is over: what it closed is opened again.
 fn undo(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
     let own = view.own();
-    // Whoever has a later epoch opens or closes by that.
-    let mine = own.epoch < ballot;
+    // Whoever has a later epoch opens or closes by that. And where this site has authority already, what it closed
+    // elsewhere was closed for good before.
+    let mine = own.epoch < ballot && !own.is_held_by(view.site);
     let touched = |store: &&StoreAsked| {
         let known = journal.store(&store.name);
         known.level.is_some() || known.frozen

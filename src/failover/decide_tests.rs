@@ -6,6 +6,7 @@ use super::*;
 use crate::api::authority::Claim;
 use crate::authority::claims;
 use crate::authority::known::{Decided, StoreShows};
+use crate::failover::source::commits_wait_for;
 
 /// Two sites, of which `b` is to take over; acts are carried out on it at once.
 struct World {
@@ -245,7 +246,12 @@ fn the_witness_decides_and_one_that_is_away_needs_an_assertion() {
     let mut world = World::new(MoveAction::Failover);
     world.known.witness = Some(Known::NotYet("silence".to_owned()));
     let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
-    assert_eq!(world.goes(), format!("preflight waits: WitnessSilent -> {assert}\n"));
+    assert!(world.goes().ends_with(&format!("commit waits: WitnessSilent -> {assert}\n")));
+    world.journal.asserted = true;
+    assert!(world.goes().starts_with("commit Commit\n"), "an assertion is heard after the claim alone");
+    let mut world = World::new(MoveAction::Switchover);
+    world.known.witness = Some(Known::NotYet("silence".to_owned()));
+    assert_eq!(world.goes(), "preflight waits: WitnessSilent\n");
 }
 
 #[test]
@@ -298,6 +304,92 @@ fn a_site_that_has_authority_has_nothing_to_move_unless_a_store_of_it_is_closed(
     world.known.stores[0].1 = Known::Read(closed);
     *world.there() = AuthoritySpec { promoted: Some(0), ..held("b", 17) };
     world.stores[0].primary_here = true;
+    // The other one was found to be a standby.
+    world.store().complete = Some(true);
     assert!(world.goes().ends_with(COMMITTED));
     assert_eq!(world.own().epoch, 33);
+}
+
+/// A primary that was closed is here, and the other site has authority.
+fn former() -> World {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    let closed = StoreShows { primary: true, open: false, ..StoreShows::default() };
+    world.known.stores[0].1 = Known::Read(closed);
+    world.stores[0].primary_here = true;
+    world
+}
+
+#[test]
+fn no_fence_of_a_standby_counts_that_was_made_before_the_claim_was_told() {
+    let mut world = former();
+    let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
+    assert_eq!(world.goes(), format!("claim Claim\nfence waits: ClaimNotTold -> {assert}\n"));
+    // Which of both is the standby must have been seen: an operator that has just started has not.
+    world.known.stores[0].1 = Known::NotYet("not yet".to_owned());
+    world.stores[0].primary_here = false;
+    assert_eq!(world.goes(), format!("fence waits: ClaimNotTold -> {assert}\n"));
+    world.silent.clear();
+    assert!(world.goes().starts_with("claim Tell\nfence Fence\n"));
+}
+
+#[test]
+fn an_old_primary_may_lack_what_was_written_since() {
+    let accept = "kubectl banyan failover accept-data-loss move";
+    let mut world = World { silent: Vec::new(), ..former() };
+    let begins = "claim Claim\nclaim Tell\nfence Fence\n";
+    assert_eq!(world.goes(), format!("{begins}catch-up waits: DataLoss -> {accept}\n"));
+    // The other one is a standby still.
+    world.store().complete = Some(true);
+    assert!(world.goes().ends_with(COMMITTED));
+    // The holder was cut off, and knows nothing of what the other one was made to do.
+    let mut world = World { silent: Vec::new(), ..former() };
+    world.known.own = Some(AuthoritySpec { promoted: Some(16), ..held("b", 16) });
+    world.known.peers[0].1 = Known::Read(Some(held("b", 16)));
+    assert!(world.goes().ends_with(&format!("catch-up waits: DataLoss -> {accept}\n")));
+}
+
+#[test]
+fn who_has_authority_opens_nothing_elsewhere_that_it_closed() {
+    let mut world = World::new(MoveAction::Failover);
+    let over = Claim { site: "b".to_owned(), ballot: 33, state: ClaimState::Withdrawn, ..Claim::default() };
+    let own = AuthoritySpec { promoted: Some(0), claims: vec![over], ..held("b", 17) };
+    (world.known.own, world.journal.claim, world.journal.abort) = (Some(own), Some((33, 17)), true);
+    world.store().level = Some(FenceLevel::StoreAcknowledged);
+    assert_eq!(world.goes(), "Aborted\n", "it was closed for the epoch 17 already");
+}
+
+#[test]
+fn nothing_is_claimed_over_an_open_primary_that_nobody_can_explain() {
+    let mut world = World::new(MoveAction::Failover);
+    world.known.stores[0].1 = Known::Read(StoreShows { primary: true, open: true, ..StoreShows::default() });
+    assert_eq!(world.goes(), "preflight waits: StoreOpen\n");
+    world.known.stores[0].1 = Known::NotYet("not yet".to_owned());
+    assert_eq!(world.goes(), "preflight waits: StoreOpen\n");
+}
+
+#[test]
+fn who_committed_gives_way_to_a_greater_claim_of_a_site_that_is_gone() {
+    let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
+    world.journal.claim = Some((17, 16));
+    let greater = Claim { site: "a".to_owned(), ballot: 32, follows: 17, ..Claim::default() };
+    let own = AuthoritySpec { promoted: Some(16), follows: 16, claims: vec![greater], ..held("b", 17) };
+    world.known.own = Some(own);
+    assert_eq!(world.goes(), "promote waits: GreaterClaim -> kubectl banyan failover abort move\n");
+    world.journal.abort = true;
+    assert_eq!(world.goes(), "Superseded\n");
+}
+
+#[test]
+fn commits_wait_for_a_standby_until_somebody_opens_the_source_anew() {
+    let waits = |known: &Knowledge| commits_wait_for(known, "b", "db");
+    let mut world = World::new(MoveAction::Failover);
+    let never = StoreShows { primary: false, open: true, ..StoreShows::default() };
+    assert!(!waits(&world.known), "it was opened for 16, and waits for nobody since");
+    world.known.stores[0].1 = Known::Read(never.clone());
+    assert!(waits(&world.known));
+    let opposing = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
+    let own = AuthoritySpec { claims: vec![opposing], ..world.own() };
+    assert!(!waits(&Knowledge { own: Some(own), ..world.known.clone() }), "it may be opened by that");
+    world.known.stores[0].1 = Known::Read(StoreShows { primary: true, ..never });
+    assert!(!waits(&world.known), "it is no standby");
 }

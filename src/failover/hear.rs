@@ -12,6 +12,17 @@ use crate::api::{Action, Failover, FailoverStatus};
 /// The most Actions that are remembered: the oldest are over for long.
 const REMEMBERED: usize = 64;
 
+/// What the group shows of a move, as far as it matters to what people say.
+#[derive(Clone, Debug, Default)]
+pub struct Stands {
+    /// The names of its stores.
+    pub stores: Vec<String>,
+    /// Whether its claim stands here, and has whoever reads it close the stores of the source.
+    pub presses: bool,
+    /// Whether another site has a greater claim: nothing is promoted as long as that is alive.
+    pub outbid: bool,
+}
+
 /// Takes in what an Action says to a Failover; answers what is done, or why it is refused.
 ///
 /// # Errors
@@ -20,7 +31,7 @@ pub fn hear(
     failover: &Failover,
     status: &mut FailoverStatus,
     action: &Action,
-    stores: &[String],
+    stands: &Stands,
     now: Timestamp,
 ) -> Result<String, String> {
     let spec = &action.spec;
@@ -33,7 +44,7 @@ pub fn hear(
     if let Some(phase) = status.phase.filter(|phase| phase.is_over()) {
         return Err(format!("the Failover is over: {}", phase.as_str()));
     }
-    let words = carry_out(failover, status, action, stores, now)?;
+    let words = carry_out(failover, status, action, stands, now)?;
     status.heard.push(id(action));
     let over = status.heard.len().saturating_sub(REMEMBERED);
     status.heard.drain(..over);
@@ -44,7 +55,7 @@ fn carry_out(
     failover: &Failover,
     status: &mut FailoverStatus,
     action: &Action,
-    stores: &[String],
+    stands: &Stands,
     now: Timestamp,
 ) -> Result<String, String> {
     let spec = &action.spec;
@@ -63,7 +74,7 @@ fn carry_out(
             status.paused = None;
             Ok("it goes on".to_owned())
         }
-        Verb::Abort if committed => Err(format!(
+        Verb::Abort if committed && !stands.outbid => Err(format!(
             "it is committed: the way back is an order at {site}: kubectl banyan failover start {} there",
             failover.spec.group
         )),
@@ -84,7 +95,7 @@ fn carry_out(
             }
             Ok(words)
         }
-        Verb::AssertFenced => assert_fenced(status, action, planned, stores, now),
+        Verb::AssertFenced => assert_fenced(status, action, planned, stands, now),
         Verb::AcceptDataLoss => accept_loss(status, action, now),
         other => Err(format!("{} is for a CanaryRollout, not for a Failover", other.as_str())),
     }
@@ -99,20 +110,22 @@ fn assert_fenced(
     status: &mut FailoverStatus,
     action: &Action,
     planned: bool,
-    stores: &[String],
+    stands: &Stands,
     now: Timestamp,
 ) -> Result<String, String> {
     if planned {
         return Err("a Switchover closes its source itself: force it first, or order a Failover".to_owned());
     }
-    if status.ballot.is_none() {
-        return Err("it has not claimed yet: what is asserted must hold after the claim; say it again then"
+    // Until then a source that returns, and reads this site, serves on: it was not told to close anything.
+    if status.ballot.is_none() || !stands.presses {
+        return Err("its claim does not stand yet, or does not close the source yet: what is asserted must hold from \
+                    then on; say it again in a moment"
             .to_owned());
     }
     let evidence = action.spec.evidence.map_or("", FenceEvidence::as_str);
     let said = action.spec.words.clone().unwrap_or_default();
     status.assertion = Some(statement(action, format!("{evidence}: {said}"), now));
-    for name in stores {
+    for name in &stands.stores {
         if !status.stores.iter().any(|store| store.name == *name) {
             status.stores.push(StoreRecord { name: name.clone(), ..StoreRecord::default() });
         }
@@ -143,3 +156,7 @@ fn accept_loss(status: &mut FailoverStatus, action: &Action, now: Timestamp) -> 
         Some(statement(action, format!("all that was written behind {asked} is thrown away"), now));
     Ok(format!("it goes on from {asked}"))
 }
+
+#[cfg(test)]
+#[path = "hear_tests.rs"]
+mod tests;

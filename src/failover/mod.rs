@@ -6,6 +6,7 @@
 //! | [`journal`] | what a move remembers of itself; pure |
 //! | [`hear`] | what people say in mid-course; pure |
 //! | [`observe`] | all that a decision about a move needs, at one moment |
+//! | [`source`] | what is known of the source without asking it; pure |
 //! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
@@ -23,6 +24,7 @@ pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
 pub(crate) mod observe;
+pub mod source;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod watch;

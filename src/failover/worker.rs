@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::act::{Done, Means, carry_out};
 use super::decide::{Act, Next, Wait, decide};
-use super::hear::{hear, loses};
+use super::hear::{Stands, hear, loses};
 use super::index::{Index, Known, is_over};
 use super::journal::{Journal, Step};
 use super::observe::{Seen, observe};
@@ -351,11 +351,17 @@ impl Move<'_> {
         if said.is_empty() {
             return Ok(());
         }
-        let stores = observe(&self.worker.shared.ground, &self.failover.spec.group);
-        let stores = stores.map(|seen| seen.stores()).unwrap_or_default();
+        let seen = observe(&self.worker.shared.ground, &self.failover.spec.group);
+        let ballot = self.status.ballot;
+        let stands = seen.map(|seen| Stands {
+            presses: seen.presses(ballot),
+            outbid: seen.is_outbid(),
+            stores: seen.stores(),
+        });
+        let stands = stands.unwrap_or_default();
         for action in said {
             let now = Timestamp::now();
-            let heard = hear(&self.failover, &mut self.status, &action, &stores, now);
+            let heard = hear(&self.failover, &mut self.status, &action, &stands, now);
             if heard.is_ok() && !self.write().await? {
                 return Ok(());
             }

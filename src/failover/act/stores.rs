@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
+use super::super::source::commits_wait_for;
 use super::super::status;
 use super::{Done, Means};
 use crate::api::FailoverStatus;
@@ -81,13 +82,19 @@ pub(super) async fn fence(
             Ok((level, fenced)) => {
                 record.level = Some(level);
                 record.sealed = fenced.position.map(|position| position.to_string());
+                if fenced.position.is_none() && means.seen.is_primary_here(name) {
+                    // The other one is a standby still: nothing was ever written there that is not here.
+                    record.complete = Some(true);
+                }
                 record.evidence = Some(evidence(&fenced));
             }
             Err(error) => {
                 superseded |= error.is_superseded();
                 let waits = means.store(name).and_then(|spec| spec.postgres.as_ref());
                 let required = waits.is_some_and(|spec| spec.synchronous == Some(Synchronous::Required));
-                if !means.planned && required && !error.is_superseded() {
+                let known = &means.seen.group.knowledge;
+                let waits = required && commits_wait_for(known, means.site(), name);
+                if !means.planned && waits && !error.is_superseded() {
                     // No commit is acknowledged there that is not here.
                     record.level = Some(FenceLevel::Synchronous);
                     record.evidence = Some("every commit waits for this site".to_owned());
@@ -369,9 +376,14 @@ pub(super) async fn lift(means: &Means<'_>, stores: &[String], status: &mut Fail
                 // Its own operator opens it, on reading that the claim was given up.
                 return Ok(());
             }
-            match within(FENCES, async { Ok(there.lift(means.ballot()).await) }).await? {
+            match within(FENCES, async { Ok(there.lift(means.ballot()).await) })
+                .await
+                .unwrap_or_else(|error| Err(error.into()))
+            {
                 // It was closed, or not, by somebody else since; or is a standby, of which nothing was closed.
                 Err(error) if error.is_superseded() || error == StoreError::IsStandby => Ok(()),
+                // Whoever is gone is waited for by nobody: a site that returns reads that the claim was given up.
+                Err(error) if error.is_silence() => Ok(()),
                 done => done,
             }
         };
