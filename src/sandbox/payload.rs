@@ -98,7 +98,7 @@ mod tests {
         let kinds = |kind: &str| payload.manifests.iter().filter(|object| object["kind"] == kind).count();
         assert_eq!(payload.sites.len(), 4, "both, and two in the Union that are not played here");
         assert!(payload.examples.iter().filter(|object| object["kind"] == "FinService").count() >= 6);
-        assert_eq!(kinds("CustomResourceDefinition"), 6);
+        assert_eq!(kinds("CustomResourceDefinition"), 7);
         assert!(kinds("ClusterRoleBinding") >= 1 && kinds("PriorityClass") == 3);
     }
 }
