@@ -139,9 +139,11 @@ fn of_former(
     if shows.ballot.is_none() && shows.opened_at.is_none() && own.promoted.is_none() && !made_here {
         return None;
     }
-    if shows.open && shows.ballot.unwrap_or(0) < own.epoch {
-        // Whatever it was opened for before: that is over.
-        return Some(Duty::Close { store: name, ballot: own.epoch, follows: own.epoch - 1 });
+    if shows.open && shows.ballot.unwrap_or(0) <= own.epoch {
+        // Whatever it was opened for before: that is over. One that has the row of this epoch was a standby of who has
+        // authority, and was promoted for a claim that nobody shows as committed: an Authority was restored since.
+        let follows = shows.opened_at.unwrap_or(0).max(own.epoch - 1);
+        return Some(Duty::Close { store: name, ballot: own.epoch, follows });
     }
     if shows.open {
         return None;

@@ -125,3 +125,10 @@ fn nothing_is_opened_while_another_site_serves() {
     assert_eq!(owed(&own, closed.clone(), Some(shows(true, false, 16, 16))), lift);
     assert_eq!(owed(&own, closed, Some(shows(false, true, 16, 16))), lift);
 }
+
+#[test]
+fn a_standby_that_was_promoted_for_what_nobody_shows_is_closed() {
+    let close = [Duty::Close { store: db(), ballot: 17, follows: 17 }];
+    assert_eq!(owed(&held("b", 17), shows(true, true, 17, 17), None), close);
+    assert_eq!(owed(&held("b", 17), shows(true, true, 32, 32), None), [], "it knows of a later one");
+}
