@@ -106,6 +106,10 @@ pub struct FailoverStatus {
     /// Whether it is to be given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aborted: Option<bool>,
+    /// Who ordered it, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub by: Option<String>,
     /// The site that it moves to: the one where it was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]

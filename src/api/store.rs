@@ -102,6 +102,10 @@ pub struct PostgresSite {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::POSTGRES_NAME))]
     pub application_name: Option<String>,
+    /// The port of the agent beside it, where it is another one than `agent.port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub agent_port: Option<i32>,
     /// What the operator logs in with.
     pub credentials: PostgresCredentials,
     /// How the connection is protected. Defaults to Require.
@@ -209,9 +213,10 @@ pub struct PostgresAgent {
 }
 
 impl PostgresAgent {
-    /// The port that is meant.
-    pub fn port(&self) -> u16 {
-        self.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(8543)
+    /// The port of the agent beside that server.
+    pub fn port(&self, server: &PostgresSite) -> u16 {
+        let port = server.agent_port.or(self.port);
+        port.and_then(|port| u16::try_from(port).ok()).unwrap_or(8543)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::claims::{is_alive, is_withdrawn, slot};
 use super::known::{Knowledge, StoreShows};
-use crate::api::authority::{AuthoritySpec, AuthorityState, Claim};
+use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, Claim};
 
 /// Something that the operator of a site does to a store of its own site. Each may be done again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,10 +49,11 @@ pub enum Duty {
     },
 }
 
-/// What this site owes its stores, as the Authority `own` has it, which may not be written yet. `there` tells what a store
+/// What this site, which has that place in its group, owes its stores, as the Authority `own` has it, which may not be written yet. `there` tells what a store
 /// shows at another site.
 pub fn duties(
     site: &str,
+    place: usize,
     own: &AuthoritySpec,
     state: AuthorityState,
     known: &Knowledge,
@@ -65,7 +66,7 @@ pub fn duties(
     let duty = |(store, shows): (&str, &StoreShows)| match (shows.primary, own.is_held_by(site)) {
         (true, true) => of_holder(site, own, state, known, store, shows)
             .filter(|duty| matches!(duty, Duty::Close { .. }) || !serves_elsewhere(known, store, &there)),
-        (true, false) => of_former(own, store, shows, &there),
+        (true, false) => of_former(place, own, store, shows, &there),
         (false, _) => {
             (shows.frozen && !is_ordered(site, own)).then(|| Duty::Thaw { store: store.to_owned() })
         }
@@ -125,12 +126,19 @@ fn of_holder(
 }
 
 fn of_former(
+    place: usize,
     own: &AuthoritySpec,
     store: &str,
     shows: &StoreShows,
     there: impl Fn(&str, &str) -> Option<StoreShows>,
 ) -> Option<Duty> {
     let name = store.to_owned();
+    // A primary that nobody ever ordered, at a site that never had authority, was no part of this group when it began: two
+    // sites that both write are a readiness check, and no session of a running platform is ended for it.
+    let made_here = own.follows > 0 && own.follows.rem_euclid(BALLOTS_PER_TERM) == place as i64;
+    if shows.ballot.is_none() && shows.opened_at.is_none() && own.promoted.is_none() && !made_here {
+        return None;
+    }
     if shows.open && shows.ballot.unwrap_or(0) <= own.epoch {
         // Whatever it was opened for before: that is over. One that has the row of this epoch was a standby of who has
         // authority, and was promoted for a claim that nobody shows as committed: an Authority was restored since.

@@ -29,7 +29,7 @@ fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {
 }
 
 fn owed(own: &AuthoritySpec, store: StoreShows, there: Option<StoreShows>) -> Vec<Duty> {
-    duties("a", own, AuthorityState::Held, &known(store, None), |_, _| there.clone())
+    duties("a", 0, own, AuthorityState::Held, &known(store, None), |_, _| there.clone())
 }
 
 fn db() -> String {
@@ -65,8 +65,8 @@ fn what_a_claim_closed_is_opened_once_that_claim_was_given_up_and_not_before() {
     let peer = AuthoritySpec { withdrawn: vec![17], ..held("a", 16) };
     let knows = known(closed.clone(), Some(peer));
     let lift = [Duty::Lift { store: db(), ballot: 17 }];
-    assert_eq!(duties("a", &held("a", 16), AuthorityState::Held, &knows, |_, _| None), lift);
-    assert_eq!(duties("a", &held("a", 16), AuthorityState::Lost, &knows, |_, _| None), []);
+    assert_eq!(duties("a", 0, &held("a", 16), AuthorityState::Held, &knows, |_, _| None), lift);
+    assert_eq!(duties("a", 0, &held("a", 16), AuthorityState::Lost, &knows, |_, _| None), []);
     // It holds a later epoch than what closed it.
     assert_eq!(owed(&held("a", 32), closed.clone(), None), [Duty::Open { store: db(), epoch: 32 }]);
     // Its own claim is its Failover's business.
@@ -83,7 +83,14 @@ fn who_has_lost_authority_closes_and_follows_who_was_opened_later() {
     let lost = held("b", 17);
     let close = [Duty::Close { store: db(), ballot: 17, follows: 16 }];
     assert_eq!(owed(&lost, shows(true, true, 16, 16), None), close);
-    assert_eq!(owed(&lost, shows(true, true, 0, 0), None), close, "it never was ordered by anybody");
+    let unordered = shows(true, true, 0, 0);
+    assert_eq!(owed(&lost, unordered.clone(), None), close, "the first claim had ordered nothing");
+    // Its Authority was lost since, and made anew from what the other site shows: the epoch before was this site's.
+    let anew = AuthoritySpec { promoted: None, follows: 16, ..lost.clone() };
+    assert_eq!(owed(&anew, unordered.clone(), None), close);
+    // It never had authority: two primaries are told, and nobody's sessions are ended.
+    let never = AuthoritySpec { promoted: None, ..lost.clone() };
+    assert_eq!(owed(&never, unordered, None), []);
     let closed = shows(true, false, 16, 17);
     let opened = shows(true, true, 17, 17);
     let follow = [Duty::Follow { store: db(), site: "b".to_owned(), epoch: 17 }];

@@ -5,25 +5,20 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::canary_table;
 use super::cluster::ClusterArgs;
+use super::say::create;
 use crate::api::action::{ActionSpec, ActionState, Target as ActionTarget, TargetKind, Verb};
 use crate::api::units;
 use crate::api::{Action, CanaryRollout};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
-
-/// How long to try to say something to an API server that cannot take it yet.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long to wait between tries.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// What is asked or said, and where.
 #[derive(Clone, Debug, Args)]
@@ -183,23 +178,6 @@ pub async fn run(options: CanaryOptions, client: Client) -> Result<String, Canar
         Command::SkipStep(say) => here.say(Verb::SkipStep, say, None).await,
         Command::SkipAfter(say) => here.say(Verb::SkipAfter, say, None).await,
         Command::Approve { say, gate } => here.say(Verb::Approve, say, gate).await,
-    }
-}
-
-/// Creates an Action, and tries again where the API server says that it cannot yet: an abort must not fail for that.
-/// What it answers in these words it has not carried out, so nothing is said twice.
-async fn create(actions: &Api<Action>, action: &Action) -> kube::Result<Action> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match actions.create(&PostParams::default(), action).await {
-            Err(kube::Error::Api(status))
-                if matches!(status.reason.as_str(), "ServiceUnavailable" | "TooManyRequests")
-                    && Instant::now() < deadline =>
-            {
-                tokio::time::sleep(AGAIN).await;
-            }
-            answered => return answered,
-        }
     }
 }
 

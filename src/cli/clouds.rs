@@ -13,7 +13,8 @@ pub struct CloudArgs {
     /// The address of Amazon EKS for all regions [default: the one of each region]
     #[arg(long, env = "BANYAN_EKS_URL", value_name = "URL")]
     pub eks_url: Option<String>,
-    /// The address of AWS STS for all regions [default: the one of each region]
+    /// The address of AWS STS for all regions, for roles; a Pod's own web identity goes where AWS_ENDPOINT_URL_STS says
+    /// [default: the one of each region]
     #[arg(long, env = "BANYAN_STS_URL", value_name = "URL")]
     pub sts_url: Option<String>,
     /// The address of Google Kubernetes Engine [default: https://container.googleapis.com]

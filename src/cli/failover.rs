@@ -1,13 +1,16 @@
-//! `banyan failover`, as a plugin `kubectl banyan failover`: could the platform fail over to this site now?
+//! `banyan failover`, as a plugin `kubectl banyan failover`: could the platform fail over to this site now, and do it.
 
 use clap::{Args, Subcommand};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArgs;
+use super::failover_error::FailoverError;
+use super::moves::{Evidence, Moves, Said, Say, Start, Step};
 use crate::api::FailoverGroup;
+use crate::api::action::Verb;
 use crate::failovergroup::table::{is_ready, list, one};
-use crate::runtime::client::{self, ClientError};
+use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
 
@@ -41,45 +44,50 @@ enum Command {
         /// The FailoverGroup; all of them where left out
         group: Option<String>,
     },
-}
-
-/// Why it could not be shown, or is not so.
-#[derive(Debug, thiserror::Error)]
-pub enum FailoverError {
-    /// There is no way to the API server.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The API server does not answer as it should.
-    #[error("reading FailoverGroups in namespace {namespace}: {source}")]
-    Api {
-        /// Where.
-        namespace: String,
-        /// What it says.
-        source: Box<kube::Error>,
+    /// Orders that a FailoverGroup moves to this cluster
+    Start(Start),
+    /// Shows Failovers, or one with its steps
+    Status {
+        /// Its name; a line for each where left out
+        name: Option<String>,
     },
-    /// There is none.
-    #[error(
-        "there is no FailoverGroup {name} in namespace {namespace}; those that are there: `kubectl get failovergroups -n {namespace}`"
-    )]
-    Absent {
-        /// What was asked for.
-        name: String,
-        /// Where.
-        namespace: String,
+    /// Says what a Failover does, until it is over. Ends with 0 if it has moved, with 3 if not
+    Watch {
+        /// Its name; not needed where only one is at work
+        name: Option<String>,
     },
-    /// Not everything is ready; it has been printed.
-    #[error("not ready: {0}")]
-    NotReady(String),
-    /// It has no JSON form.
-    #[error("cannot write it as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-impl FailoverError {
-    /// What the program ends with: 3 if something is not ready, else 1.
-    pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NotReady(_)) { 3 } else { 1 }
-    }
+    /// Stops before the next step that can wait; after the commit it is refused
+    Pause(Say),
+    /// Goes on
+    Resume(Say),
+    /// Gives it up, and opens again what was closed; after the commit it is refused
+    Abort(Say),
+    /// Turns a Switchover into a Failover: goes on without the source
+    Force(Say),
+    /// Leaves out a step
+    Skip {
+        /// The step
+        #[arg(long, value_enum)]
+        step: Step,
+        #[command(flatten)]
+        say: Say,
+    },
+    /// Says that the source accepts no writes, and will accept none until its operator has read the claim
+    AssertFenced {
+        /// How you know
+        #[arg(long, value_enum)]
+        evidence: Evidence,
+        #[command(flatten)]
+        say: Say,
+    },
+    /// Accepts that what is not here is lost
+    AcceptDataLoss {
+        /// The position behind which all is thrown away, as `status` shows it under Stores
+        #[arg(long, value_name = "POSITION")]
+        position: String,
+        #[command(flatten)]
+        say: Say,
+    },
 }
 
 /// Carries out the command.
@@ -88,13 +96,43 @@ impl FailoverError {
 /// If it cannot be shown, or is not ready.
 pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
     let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
-    let Command::Ready { group } = options.command;
-    let groups = read(client, &options.namespace, group.as_deref()).await?;
-    match (options.output, &*groups, &group) {
+    let FailoverOptions { command, namespace, output, .. } = options;
+    let moves = Moves { client: client.clone(), namespace: namespace.clone(), output };
+    let nothing = Said::default;
+    match command {
+        Command::Ready { group } => ready(client, &namespace, group, output).await,
+        Command::Start(start) => moves.start(start).await,
+        Command::Status { name } => moves.status(name.as_deref()).await,
+        Command::Watch { name } => moves.watch(name.as_deref()).await,
+        Command::Pause(say) => moves.say(Verb::Pause, say, nothing()).await,
+        Command::Resume(say) => moves.say(Verb::Resume, say, nothing()).await,
+        Command::Abort(say) => moves.say(Verb::Abort, say, nothing()).await,
+        Command::Force(say) => moves.say(Verb::Force, say, nothing()).await,
+        Command::Skip { step, say } => {
+            moves.say(Verb::Skip, say, Said { step: Some(step.into()), ..nothing() }).await
+        }
+        Command::AssertFenced { evidence, say } => {
+            let said = Said { evidence: Some(evidence.into()), ..nothing() };
+            moves.say(Verb::AssertFenced, say, said).await
+        }
+        Command::AcceptDataLoss { position, say } => {
+            moves.say(Verb::AcceptDataLoss, say, Said { position: Some(position), ..nothing() }).await
+        }
+    }
+}
+
+async fn ready(
+    client: Client,
+    namespace: &str,
+    group: Option<String>,
+    output: Output,
+) -> Result<(), FailoverError> {
+    let groups = read(client, namespace, group.as_deref()).await?;
+    match (output, &*groups, &group) {
         (Output::Json, [only], Some(_)) => println!("{}", serde_json::to_string_pretty(only)?),
         (Output::Json, all, _) => println!("{}", serde_json::to_string_pretty(all)?),
         (Output::Table, [only], Some(_)) => print!("{}", one(only)),
-        (Output::Table, [], _) => println!("There is no FailoverGroup in namespace {}.", options.namespace),
+        (Output::Table, [], _) => println!("There is no FailoverGroup in namespace {namespace}."),
         (Output::Table, all, _) => print!("{}", list(all)),
     }
     let unready: Vec<String> =
@@ -108,14 +146,22 @@ async fn read(
     name: Option<&str>,
 ) -> Result<Vec<FailoverGroup>, FailoverError> {
     let api: Api<FailoverGroup> = Api::namespaced(client, namespace);
-    let error = |source| FailoverError::Api { namespace: namespace.to_owned(), source: Box::new(source) };
+    let error = |source| FailoverError::Api {
+        what: "reading FailoverGroups",
+        namespace: namespace.to_owned(),
+        source: Box::new(source),
+    };
     let Some(name) = name else {
         let mut all = api.list(&ListParams::default()).await.map_err(error)?.items;
         all.iter_mut().for_each(|group| group.metadata.managed_fields = None);
         return Ok(all);
     };
     let found = api.get_opt(name).await.map_err(error)?;
-    let absent = || FailoverError::Absent { name: name.to_owned(), namespace: namespace.to_owned() };
+    let absent = || FailoverError::Absent {
+        kind: "FailoverGroup",
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+    };
     let mut found = found.ok_or_else(absent)?;
     found.metadata.managed_fields = None;
     Ok(vec![found])

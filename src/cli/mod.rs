@@ -7,10 +7,13 @@ pub mod clouds;
 pub mod cluster;
 pub mod crds;
 pub(crate) mod failover;
+mod failover_error;
+mod moves;
 pub mod operator;
 pub(crate) mod pg_agent;
 pub mod run;
 pub(crate) mod sandbox;
+mod say;
 pub(crate) mod simulate;
 
 use std::error::Error;
@@ -78,7 +81,8 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
 /// else 1.
 pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
     let of_canary = error.downcast_ref::<canary::CanaryError>().map(canary::CanaryError::exit_code);
-    let of_failover = error.downcast_ref::<failover::FailoverError>().map(failover::FailoverError::exit_code);
+    let of_failover =
+        error.downcast_ref::<failover_error::FailoverError>().map(failover_error::FailoverError::exit_code);
     of_canary.or(of_failover).unwrap_or(1)
 }
 

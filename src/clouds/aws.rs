@@ -1,25 +1,22 @@
-//! What calls to AWS have in common: credentials, and what an error means.
+//! With what AWS is asked for a cluster: an access key or the Pod's own identity, and a role.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_eks::config::http::HttpResponse;
-use aws_sdk_eks::config::retry::RetryConfig;
-use aws_sdk_eks::config::timeout::TimeoutConfig;
-use aws_sdk_eks::error::{ProvideErrorMetadata, SdkError};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::config::Region;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use aws_sdk_sts::config::retry::RetryConfig;
 use tokio::sync::OnceCell;
 
 use super::CloudError;
+use crate::runtime::aws::{self, NoCredentials, of_sdk, timeouts};
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
+/// What to do where the Pod has no credentials.
+const REMEDY: &str =
+    "give the operator's ServiceAccount an EKS Pod Identity or a role, or name a Secret in eks.credentials";
 /// The name of a session in AWS' own records, beside the role.
 const SESSION: &str = "banyan";
 /// Credentials that live shorter than this are not worth a call.
@@ -73,39 +70,15 @@ impl Source {
     }
 
     async fn of_pod(&self) -> Result<Credentials, CloudError> {
-        let region = Region::new(self.region.clone());
-        let chain = async || {
-            let config = ProviderConfig::without_region()
-                .with_region(Some(region))
-                .with_retry_config(RetryConfig::disabled())
-                .with_timeout_config(timeouts());
-            // Programs that a profile names are not run: the feature that would is not built in.
-            let chain = DefaultCredentialsChain::builder().configure(config).build().await;
-            SharedCredentialsProvider::new(chain)
-        };
-        let call = async {
-            let provider = self.pod.get_or_init(chain).await;
-            Ok(provider.provide_credentials().await)
-        };
-        let failed = |error| CloudError::Remote {
-            what: "the credentials of this Pod for AWS cannot be had:".to_owned(),
-            error,
-            remedy: Some(
-                "give the operator's ServiceAccount an EKS Pod Identity or a role, or name a Secret in eks.credentials",
-            ),
-        };
-        match within(DEADLINE, call).await {
-            Ok(Ok(credentials)) => Ok(credentials),
-            Ok(Err(CredentialsError::CredentialsNotLoaded(_))) => Err(CloudError::Credentials {
-                message: "this Pod has no credentials for AWS".to_owned(),
-                remedy:
-                    "give the operator's ServiceAccount an EKS Pod Identity or a role, or name a Secret in \
-                         eks.credentials"
-                        .to_owned(),
-            }),
-            Ok(Err(error)) => Err(failed(of_provider(&error))),
-            Err(error) => Err(failed(error)),
-        }
+        let provider = self.pod.get_or_init(async || aws::of_pod(&self.region).await).await;
+        aws::credentials(provider).await.map_err(|none| match none {
+            NoCredentials::Remote(error) => CloudError::Remote {
+                what: "the credentials of this Pod for AWS cannot be had:".to_owned(),
+                error,
+                remedy: Some(REMEDY),
+            },
+            none => CloudError::Credentials { message: none.to_string(), remedy: REMEDY.to_owned() },
+        })
     }
 
     async fn assume(&self, role: &str, own: Credentials) -> Result<Credentials, CloudError> {
@@ -153,65 +126,5 @@ pub fn life(credentials: &Credentials, now: SystemTime) -> Result<Option<Duratio
             message: "the credentials for AWS have ended".to_owned(),
             remedy: "renew them in the Secret, or set the clock of this cluster's nodes".to_owned(),
         }),
-    }
-}
-
-/// How long AWS' clients wait. They are cut off from outside as well.
-pub fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder().connect_timeout(DEADLINE).operation_timeout(DEADLINE).build()
-}
-
-/// What an answer of AWS means.
-pub fn of_sdk<E>(error: &SdkError<E, HttpResponse>) -> RemoteError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error {
-        SdkError::TimeoutError(_) => RemoteError::NoAnswer(DEADLINE),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => RemoteError::NoAnswer(DEADLINE),
-        SdkError::ServiceError(service) => {
-            let raw = service.raw();
-            let headers = raw.headers().iter().filter_map(|(name, value)| {
-                Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
-            });
-            let headers: HeaderMap = headers.collect();
-            let (code, words) = (service.err().code().unwrap_or_default(), service.err().message());
-            match (code, raw.status().as_u16()) {
-                // It answered well and cannot be understood.
-                (_, 200..300) => RemoteError::Unreadable("it broke off, or is of another form".to_owned()),
-                (code, _) if is_about_credentials(code) => RemoteError::Unauthorized,
-                (code, _) if code.starts_with("Throttl") || code == "TooManyRequestsException" => {
-                    RemoteError::of_status(429, &headers, "")
-                }
-                (_, status) => RemoteError::of_status(status, &headers, words.unwrap_or(code)),
-            }
-        }
-        SdkError::ResponseError(_) => {
-            RemoteError::Unreadable("it broke off, or is of another form".to_owned())
-        }
-        other => RemoteError::of_connection(other),
-    }
-}
-
-/// Whether a code of AWS, which mostly comes with 403 or 400, says that the credentials themselves are no good.
-fn is_about_credentials(code: &str) -> bool {
-    const CODES: [&str; 8] = [
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    ];
-    CODES.contains(&code)
-}
-
-/// Why a provider of credentials gave none.
-fn of_provider(error: &CredentialsError) -> RemoteError {
-    match error {
-        CredentialsError::ProviderTimedOut(_) => RemoteError::NoAnswer(DEADLINE),
-        error => RemoteError::of_connection(error),
     }
 }

@@ -9,9 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 
-use super::aws::{AccessKey, Source, life, of_sdk, timeouts};
+use super::aws::{AccessKey, Source, life};
 use super::{Addresses, CloudError, Cluster, Found, NodeGroup, Token, eks_token};
 use crate::api::cloudcluster::EksAccess;
+use crate::runtime::aws::{of_sdk, timeouts};
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// After so many pages of node groups it is given up: EKS has 30 groups in a cluster by default, and 100 on a page.

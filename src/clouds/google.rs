@@ -4,7 +4,7 @@
 //! They are asked for here rather than by Google's own library: that keeps tokens by a clock of its own and does not tell
 //! when they end, and it can run programs.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -40,6 +40,8 @@ const OWN: &str = "/var/run/secrets/kubernetes.io";
 pub struct Google {
     http: Client,
     source: Source,
+    /// Where the files of the Pod begin.
+    root: PathBuf,
 }
 
 enum Source {
@@ -164,7 +166,13 @@ impl Google {
         // The metadata server is beside us, never behind a proxy.
         let builder = if matches!(source, Source::Metadata) { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| bad(error.to_string(), "start the operator anew"))?;
-        Ok(Self { http, source })
+        Ok(Self { http, source, root: PathBuf::from("/") })
+    }
+
+    /// The same in a Pod whose files lie below that folder.
+    #[cfg(test)]
+    pub(super) fn below(self, root: &Path) -> Self {
+        Self { root: root.to_owned(), ..self }
     }
 
     /// A new access token.
@@ -238,7 +246,7 @@ impl Google {
     /// The token of the other identity.
     async fn subject(&self, source: &CredentialSource) -> Result<String, CloudError> {
         let text = match (&source.file, &source.url) {
-            (Some(file), _) => read(file).await?,
+            (Some(file), _) => read(&self.root, file).await?,
             (None, Some(url)) => {
                 let request = source
                     .headers
@@ -311,9 +319,9 @@ fn readable(path: &str) -> Result<(), CloudError> {
     }
 }
 
-async fn read(path: &str) -> Result<String, CloudError> {
+async fn read(root: &Path, path: &str) -> Result<String, CloudError> {
     readable(path)?;
-    let text = tokio::fs::read_to_string(path).await;
+    let text = tokio::fs::read_to_string(root.join(path.trim_start_matches('/'))).await;
     text.map_err(|error| bad(format!("{path} cannot be read: {}", error.kind()), "mount the token there"))
 }
 

@@ -5,8 +5,6 @@
 //! | [`tokens`] | keeps a token fresh |
 //! | [`aws`], [`eks`], [`eks_token`] | Amazon EKS |
 //! | [`google`], [`gke`] | Google's access tokens, and Google Kubernetes Engine |
-
-//! | [`gke`], [`google`] | Google Kubernetes Engine, and Google's access tokens |
 //!
 //! Nothing here runs a program, whatever credentials ask for. What holds a secret hides it from `Debug`.
 
@@ -27,6 +25,8 @@ pub mod tokens;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod pod_tests;
 
 /// Where a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]

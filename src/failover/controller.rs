@@ -72,7 +72,8 @@ impl Controller {
         let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
         actions.hear(Ears { index: Arc::clone(&index), queue: queue.clone() });
         let since = Timestamp::now();
-        Self { worker: Worker { context, index, shared, actions, since }, queue }
+        let silent = Arc::default();
+        Self { worker: Worker { context, index, shared, actions, since, silent }, queue }
     }
 
     /// Reconciles Failovers until the word to stop; opens `gate` once all have been read.

@@ -11,6 +11,9 @@ use crate::api::failover::{FenceLevel, MoveAction, Phase};
 use crate::authority::claims::{greater, slot};
 use crate::authority::known::{Knowledge, Known, StoreShows};
 
+/// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
+const ASSERT: &str = "assert-fenced --evidence NodesStopped";
+
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
@@ -334,7 +337,7 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, 
              there writes, and say so",
             late.join(", ")
         );
-        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some("assert-fenced")));
+        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     // Until the other site has taken the claim, an order there could open again what was closed over the wire.
     let by_wire = names(&|_, known| {
@@ -349,7 +352,7 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, 
              sure that nobody there writes, and say so",
             by_wire.join(", ")
         );
-        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some("assert-fenced")));
+        return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     let closed = |known: StoreJournal| {
         matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
@@ -410,7 +413,7 @@ fn before_the_commit(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
         Some(Known::NotYet(_)) => {
             let message = "the witness does not answer, and is to decide. Make sure that nobody writes at the source, \
                            and say so, to commit without it";
-            let next = if planned { "abort" } else { "assert-fenced" };
+            let next = if planned { "abort" } else { ASSERT };
             Next::Wait(Step::Commit, view.wait("WitnessSilent", message, Some(next)))
         }
         Some(_) => Next::Do(Step::Commit, Act::Mark),
@@ -439,7 +442,7 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     if !view.all_read() && !journal.asserted {
         let message = "the other site has not been read since this operator started: it may have gone on without this \
                        one. Make sure that nobody there writes, and say so";
-        return Next::Wait(Step::Promote, view.wait("NotRead", message, Some("assert-fenced")));
+        return Next::Wait(Step::Promote, view.wait("NotRead", message, Some(ASSERT)));
     }
     let names = |is: &dyn Fn(StoreJournal) -> bool| {
         let of = view.stores.iter().filter(|store| is(journal.store(&store.name)));

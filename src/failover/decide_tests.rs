@@ -232,7 +232,7 @@ fn a_lag_that_the_group_allows_and_a_synchronous_standby_need_nobody_to_accept_a
 #[test]
 fn what_is_closed_over_the_wire_counts_once_the_source_has_taken_the_claim() {
     let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
-    let assert = "kubectl banyan failover assert-fenced move";
+    let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
     assert_eq!(world.goes(), format!("claim Claim\nfence Fence\nfence waits: ClaimNotTold -> {assert}\n"));
     world.silent.clear();
     assert_eq!(world.goes(), format!("claim Tell\ncatch-up CatchUp\ntry Try\ncommit Commit\n{COMMITTED}"));
@@ -245,7 +245,7 @@ fn the_witness_decides_and_one_that_is_away_needs_an_assertion() {
     assert!(world.goes().contains("commit Mark\ncommit Decide\npromote Promote"));
     let mut world = World::new(MoveAction::Failover);
     world.known.witness = Some(Known::NotYet("silence".to_owned()));
-    let assert = "kubectl banyan failover assert-fenced move";
+    let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
     assert!(world.goes().ends_with(&format!("commit waits: WitnessSilent -> {assert}\n")));
     world.journal.asserted = true;
     assert!(world.goes().starts_with("commit Commit\n"), "an assertion is heard after the claim alone");
@@ -288,7 +288,7 @@ fn after_the_commit_a_greater_claim_or_an_unread_peer_stops_the_promotion() {
     assert_eq!(world.goes(), "promote waits: GreaterClaim\n");
     let mut world = committed();
     world.known.peers[0].1 = Known::NotYet("silence".to_owned());
-    let assert = "kubectl banyan failover assert-fenced move";
+    let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
     assert_eq!(world.goes(), format!("promote waits: NotRead -> {assert}\n"));
     world.journal.asserted = true;
     assert_eq!(world.goes(), COMMITTED);
@@ -322,7 +322,7 @@ fn former() -> World {
 #[test]
 fn no_fence_of_a_standby_counts_that_was_made_before_the_claim_was_told() {
     let mut world = former();
-    let assert = "kubectl banyan failover assert-fenced move";
+    let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
     assert_eq!(world.goes(), format!("claim Claim\nfence waits: ClaimNotTold -> {assert}\n"));
     // Which of both is the standby must have been seen: an operator that has just started has not.
     world.known.stores[0].1 = Known::NotYet("not yet".to_owned());

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use crate::api::{Failover, FailoverStatus};
-use crate::runtime::key::{Key, is_older, missing};
+use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::runtime::raw_object;
 
 /// A Failover as it was last read.
@@ -45,14 +45,20 @@ pub struct Index {
 }
 
 impl Index {
-    /// Takes in a Failover, unless a later state of it is known.
-    pub fn put(&mut self, name: &str, known: Known) {
-        if let (Known::Good(new), Some(Known::Good(old))) = (&known, self.all.get(name))
-            && is_older(&new.metadata, &old.metadata)
-        {
-            return;
-        }
+    /// Takes in a Failover, unless a later state of it is known. Returns whether there is something to do: a status is
+    /// written here alone, and is no news.
+    pub fn put(&mut self, name: &str, known: Known) -> bool {
+        let news = match (&known, self.all.get(name)) {
+            (Known::Good(new), Some(Known::Good(old))) => {
+                if is_older(&new.metadata, &old.metadata) {
+                    return false;
+                }
+                !asks_the_same(&new.metadata, &old.metadata)
+            }
+            _ => true,
+        };
         self.all.insert(name.to_owned(), known);
+        news
     }
 
     /// Takes in that a Failover is gone.

@@ -10,6 +10,7 @@
 //! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
+//! | [`table`] | Failovers as people read them; pure |
 //! | [`worker`] | takes one move as far as it goes |
 //! | [`controller`] | runs it all |
 //!
@@ -25,5 +26,6 @@ pub mod journal;
 pub(crate) mod observe;
 pub mod source;
 pub(crate) mod status;
+pub(crate) mod table;
 pub(crate) mod watch;
 pub(crate) mod worker;

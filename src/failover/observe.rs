@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::decide::{Held, StoreAsked, View};
-use crate::api::FailoverGroupSpec;
+use super::journal::Step;
 use crate::api::conditions::State;
+use crate::api::{FailoverGroupSpec, FailoverStatus};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
@@ -26,6 +29,8 @@ pub struct Seen {
     preflight: Vec<Held>,
     capacity: Vec<Held>,
     protected: bool,
+    /// When the oldest of the looks at stores was, on which `protected` rests.
+    looked_at: Option<Timestamp>,
 }
 
 /// Takes the snapshot; a sentence where the group cannot be moved at all.
@@ -57,6 +62,7 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         preflight,
         capacity: capacity(ground, &observed, &site),
         protected: decision.protected.state == State::True,
+        looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
         spec,
         group: observed,
@@ -131,8 +137,11 @@ impl Seen {
         away.map(|peer| peer.name.clone()).collect()
     }
 
-    /// The same for a decision.
-    pub fn view<'a>(&'a self, name: &'a str, digest: Option<&str>, silent: &'a [String]) -> View<'a> {
+    /// The same for a decision. What was seen of stores before they were opened here says nothing of who follows now.
+    pub fn view<'a>(&'a self, name: &'a str, status: &FailoverStatus, silent: &'a [String]) -> View<'a> {
+        let digest = status.digest.as_ref();
+        let open = status.steps.iter().find(|step| step.name == Step::Open.as_str());
+        let since_then = open.is_none_or(|open| self.looked_at.is_some_and(|at| at > open.started_at.0));
         let site = &*self.group.site;
         View {
             site,
@@ -142,10 +151,10 @@ impl Seen {
             everywhere: self.spec.is_active_everywhere(),
             stores: &self.stores,
             silent,
-            changed: digest.is_some_and(|digest| digest != self.group.digest),
+            changed: digest.is_some_and(|digest| *digest != self.group.digest),
             preflight: &self.preflight,
             capacity: &self.capacity,
-            protected: self.protected,
+            protected: self.protected && since_then,
         }
     }
 }

@@ -57,6 +57,12 @@ pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     status.next = None;
 }
 
+/// Whether it waits for a person, and a step that was begun before is only tried once more.
+pub fn is_tried_again(status: &FailoverStatus, step: Step) -> bool {
+    let begun = status.steps.iter().any(|record| record.name == step.as_str());
+    status.phase == Some(Phase::Waiting) && begun
+}
+
 /// Something of a step was done, which took so long.
 pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duration, now: Timestamp) {
     let words = short(words);

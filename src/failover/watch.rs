@@ -23,8 +23,9 @@ pub async fn follow(
     let on = |change| match change {
         Change::Is(RawObject(object)) => {
             let key = key_of(&object.metadata);
-            lock(&index).put(&key.name, Known::read(object));
-            queue.add(key, Lane::Urgent);
+            if lock(&index).put(&key.name, Known::read(object)) {
+                queue.add(key, Lane::Urgent);
+            }
         }
         Change::Gone(object) => {
             let key = key_of(&object.0.metadata);

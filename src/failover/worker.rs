@@ -1,7 +1,7 @@
 //! Takes one move as far as it goes: hear, observe, decide, write down what is about to be done, do it, write down what came
 //! of it; until it waits, or is over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::act::{Done, Means, carry_out};
 use super::decide::{Act, Next, Wait, decide};
-use super::hear::{Stands, hear};
+use super::hear::{Stands, hear, loses};
 use super::index::{Index, Known, is_over};
 use super::journal::{Journal, Step};
 use super::observe::{Seen, observe};
@@ -21,6 +21,7 @@ use crate::actions::Actions;
 use crate::actions::hear::{Answered, id};
 use crate::api::action::{ActionState, TargetKind};
 use crate::api::failover::{MoveAction, Phase};
+use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::notice::Reason;
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::act::write as write_authority;
@@ -34,6 +35,8 @@ use crate::runtime::queue::{Lane, Next as Again};
 const FINALIZER: &str = "banyan.dev/failover";
 /// The most acts that are carried out in one go. There are some twenty in a move; more go round in circles.
 const MOST_ACTS: usize = 100;
+/// For how long a site that did not answer is not asked again: a dead one must not cost five seconds at each step.
+const SILENT_FOR: Duration = Duration::from_secs(15);
 /// How soon a move that waits is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -50,6 +53,8 @@ pub struct Worker {
     pub actions: Actions,
     /// When this process began to lead: what a person asserted before does not count for what may have happened since.
     pub since: Timestamp,
+    /// Sites that did not answer, and when: they are not asked again for a while.
+    pub silent: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// One move, while it is worked on.
@@ -58,7 +63,6 @@ struct Move<'a> {
     key: &'a Key,
     failover: Failover,
     status: FailoverStatus,
-    silent: BTreeSet<String>,
 }
 
 /// Why it stops for now.
@@ -70,6 +74,12 @@ enum Stop {
 }
 
 impl Worker {
+    fn lately_silent(&self) -> BTreeSet<String> {
+        let mut silent = lock(&self.silent);
+        silent.retain(|_, at| at.elapsed() < SILENT_FOR);
+        silent.keys().cloned().collect()
+    }
+
     /// Takes a move as far as it goes.
     ///
     /// # Errors
@@ -85,7 +95,7 @@ impl Worker {
             None => return Ok(Again::Idle),
         };
         let status = failover.status.clone().unwrap_or_default();
-        let mut this = Move { worker: self, key, failover, status, silent: BTreeSet::new() };
+        let mut this = Move { worker: self, key, failover, status };
         match this.go().await? {
             Stop::Over => Ok(Again::Idle),
             Stop::Later => Ok(Again::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Urgent)),
@@ -161,14 +171,19 @@ impl Move<'_> {
             return Ok((!written).then_some(Stop::Later));
         }
         self.note(&seen);
-        let silent: Vec<String> = seen.silent().union(&self.silent).cloned().collect();
+        let silent: Vec<String> = seen.silent().union(&self.worker.lately_silent()).cloned().collect();
         let journal = self.journal(&seen);
         let name = self.failover.name_any();
-        let digest = self.status.digest.clone();
-        let next = decide(&seen.view(&name, digest.as_deref(), &silent), &journal);
+        let next = decide(&seen.view(&name, &self.status, &silent), &journal);
         match next {
             Next::End(phase, words) => self.over(phase, &words).await.map(Some),
-            Next::Wait(step, wait) => self.waits(step, &wait).await.map(Some),
+            Next::Wait(step, mut wait) => {
+                if wait.reason == "DataLoss" {
+                    // Whoever repeats the position has read it.
+                    wait.next = wait.next.map(|next| format!("{next} --position {}", loses(&self.status)));
+                }
+                self.waits(step, &wait).await.map(Some)
+            }
             Next::Do(step, act) => self.act(&seen, &journal, step, act, now).await,
         }
     }
@@ -178,6 +193,8 @@ impl Move<'_> {
         let status = &mut self.status;
         if status.digest.is_none() {
             status.digest = Some(seen.group.digest.clone());
+            let by = self.failover.metadata.annotations.as_ref();
+            status.by = by.and_then(|all| all.get(SAID_BY_ANNOTATION)).cloned();
             status.to = Some(seen.group.site.to_string());
             status.from = seen.group.knowledge.own.iter().flat_map(|own| own.holders.clone()).collect();
         }
@@ -202,8 +219,11 @@ impl Move<'_> {
         act: Act,
         now: Timestamp,
     ) -> Result<Option<Stop>, kube::Error> {
-        // Written down before it is done: whoever goes on from here knows what may have been done.
-        status::begin(&mut self.status, step, now);
+        // Written down before it is done: whoever goes on from here knows what may have been done. What is tried once more
+        // while it waits for a person stands there already, and what that person is to type stays.
+        if !status::is_tried_again(&self.status, step) {
+            status::begin(&mut self.status, step, now);
+        }
         if let Act::Claim { ballot, follows, .. } = act {
             (self.status.ballot, self.status.follows) = (Some(ballot), Some(follows));
         }
@@ -219,8 +239,12 @@ impl Move<'_> {
             seen,
             claim,
             planned: journal.action == MoveAction::Switchover,
+            silent: seen.silent().union(&self.worker.lately_silent()).cloned().collect(),
         };
-        let done = carry_out(&means, &act, &mut self.status, &mut self.silent).await?;
+        let mut silent = BTreeSet::new();
+        let done = carry_out(&means, &act, &mut self.status, &mut silent).await?;
+        let at = Instant::now();
+        lock(&self.worker.silent).extend(silent.into_iter().map(|site| (site, at)));
         let now = Timestamp::now();
         match done {
             Done::Yes(words) => {

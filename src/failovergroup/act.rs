@@ -64,7 +64,7 @@ pub async fn act(
     if let (Some(deciding), Some(spec)) = (&decision.authority, seen.spec()) {
         changed |= carry_out(means, seen, spec, deciding).await?;
         changed |= mark_released(means, seen, false).await?;
-        duties::carry_out(means.sources, seen, spec, duties::owed(seen, deciding)).await;
+        duties::carry_out(means.sources, seen, spec, duties::owed(seen, spec, deciding)).await;
         let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;

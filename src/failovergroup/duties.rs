@@ -13,13 +13,14 @@ use crate::authority::duty::{Duty, duties};
 use crate::stores::{Fence, Store, StoreError};
 
 /// What is owed, by what was found last.
-pub fn owed(seen: &Observed, authority: &Authority) -> Vec<Duty> {
+pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) -> Vec<Duty> {
     let Some(own) = authority.write.as_ref().or(seen.knowledge.own.as_ref()) else { return Vec::new() };
     let there = |store: &str, site: &str| {
         let reading = seen.asked.stores.get(&(store.to_owned(), site.to_owned()))?.as_ref().ok()?;
         Some(shows(reading))
     };
-    duties(&seen.site, own, authority.state, &seen.knowledge, there)
+    let place = spec.sites.iter().position(|named| **named == *seen.site).unwrap_or_default();
+    duties(&seen.site, place, own, authority.state, &seen.knowledge, there)
 }
 
 /// Does it, all at once: each is tried again in the next round.
@@ -28,7 +29,7 @@ pub async fn carry_out(sources: &Sources, seen: &Observed, spec: &FailoverGroupS
     if owed.is_empty() || !of.leads() {
         return;
     }
-    let found = join_all(owed.iter().map(async |duty| (duty, one(&of, duty).await))).await;
+    let found = join_all(owed.iter().map(async |duty| (duty, one(&of, seen, duty).await))).await;
     for (duty, done) in found {
         match done {
             Ok(()) => tracing::info!(group = seen.name, ?duty, "done at a store of this site"),
@@ -50,7 +51,7 @@ fn store_of(duty: &Duty) -> &str {
     }
 }
 
-async fn one(of: &OfGroup, duty: &Duty) -> Result<(), StoreError> {
+async fn one(of: &OfGroup, seen: &Observed, duty: &Duty) -> Result<(), StoreError> {
     let Some(spec) = of.spec.stores().iter().find(|spec| spec.name == store_of(duty)) else { return Ok(()) };
     let site = Arc::clone(&of.all.context.site);
     let server = make(of, spec, &site).await.map_err(|problem| StoreError::Problem(Box::new(problem)))?;
@@ -60,8 +61,16 @@ async fn one(of: &OfGroup, duty: &Duty) -> Result<(), StoreError> {
         }
         Duty::Lift { ballot, .. } => server.lift(*ballot).await?,
         Duty::Open { epoch, .. } => server.open(*epoch).await?,
-        Duty::Thaw { .. } => server.thaw().await?,
-        Duty::Follow { site, epoch, .. } => server.follow(*epoch, site).await?,
+        // Promoted meanwhile, it takes in nothing any more.
+        Duty::Thaw { .. } => match server.thaw().await {
+            Err(StoreError::IsPrimary) => {}
+            done => done?,
+        },
+        Duty::Follow { site, epoch, store } => {
+            let there = seen.asked.stores.get(&(store.clone(), site.clone()));
+            let timeline = there.and_then(|there| there.as_ref().ok()).map(|there| there.timeline);
+            server.follow(*epoch, site, timeline).await?;
+        }
     }
     // What the next decision is made of.
     if let Ok(reading) = server.read().await {

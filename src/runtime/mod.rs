@@ -23,10 +23,12 @@
 //! | [`process`] | memory and CPU of this process, for `/metrics` |
 //! | [`http`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`telemetry`] | logs, and traces on demand |
+//! | [`aws`] | the identity that a Pod has at AWS, and what an error of AWS means |
 //! | [`digest`] | the digest of the fields that we own: whether a child has drifted |
 //! | [`live`] | numbers of rollouts under way, for `/metrics` |
 //! | [`context`] | what a controller gets: the client, the site, permits, statuses, Events, metrics, leadership, shutdown |
 
+pub(crate) mod aws;
 pub mod client;
 pub(crate) mod context;
 pub mod digest;
@@ -51,3 +53,6 @@ pub mod remote;
 pub(crate) mod request;
 pub(crate) mod status_writer;
 pub(crate) mod telemetry;
+
+#[cfg(test)]
+pub(crate) mod pod_tests;

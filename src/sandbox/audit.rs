@@ -1,4 +1,4 @@
-//! What the operator asked of an API server, read from its audit log.
+//! What the operator and its peers asked of an API server, read from its audit log.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,11 +9,12 @@ use serde::Deserialize;
 
 use super::error::{Context, Result};
 
-/// The policy: the operator's requests by their metadata, and nobody else's.
-pub(super) fn policy(user: &str) -> String {
+/// The policy: the requests of these users by their metadata, and nobody else's.
+pub(super) fn policy(users: &[&str]) -> String {
+    let users = users.iter().map(|user| format!("\"{user}\"")).collect::<Vec<_>>().join(", ");
     format!(
         "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
-         - level: Metadata\n  users: [\"{user}\"]\n- level: None\n"
+         - level: Metadata\n  users: [{users}]\n- level: None\n"
     )
 }
 
@@ -21,7 +22,7 @@ pub(super) fn policy(user: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark(u64);
 
-/// One request of the operator.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The verb, such as `patch`.
@@ -40,7 +41,7 @@ pub struct Request {
     pub answered: Option<Timestamp>,
 }
 
-/// The operator's requests since a mark.
+/// The requests of one user since a mark.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
     /// In the order in which they were answered; a watch counts when it begins.
@@ -82,10 +83,18 @@ struct Line {
     #[serde(rename = "requestURI")]
     uri: String,
     #[serde(default)]
+    user: User,
+    #[serde(default)]
     user_agent: String,
     object_ref: Option<ObjectRef>,
     response_status: Option<ResponseStatus>,
     stage_timestamp: Option<Timestamp>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -109,8 +118,8 @@ pub(super) fn mark(log: &Path) -> Mark {
     Mark(std::fs::metadata(log).map_or(0, |metadata| metadata.len()))
 }
 
-/// What was written to a log since a mark.
-pub(super) fn since(log: &Path, mark: Mark) -> Result<Audit> {
+/// What one user asked since a mark.
+pub(super) fn since(log: &Path, mark: Mark, user: &str) -> Result<Audit> {
     let doing = || format!("reading {}", log.display());
     if !log.exists() {
         return Ok(Audit::default());
@@ -119,10 +128,10 @@ pub(super) fn since(log: &Path, mark: Mark) -> Result<Audit> {
     file.seek(SeekFrom::Start(mark.0)).context(doing)?;
     let mut text = String::new();
     file.read_to_string(&mut text).context(doing)?;
-    parse(&text)
+    parse(&text, user)
 }
 
-fn parse(text: &str) -> Result<Audit> {
+fn parse(text: &str, user: &str) -> Result<Audit> {
     let mut audit = Audit::default();
     for line in text.split_inclusive('\n') {
         // The API server may be in the middle of the last one.
@@ -136,7 +145,7 @@ fn parse(text: &str) -> Result<Audit> {
         } else {
             line.stage != "ResponseStarted"
         };
-        if !counts {
+        if !counts || line.user.username != user {
             continue;
         }
         let object = line.object_ref.unwrap_or_default();
@@ -164,7 +173,7 @@ mod tests {
 
     fn line(stage: &str, verb: &str, resource: &str, sub: &str) -> String {
         format!(
-            r#"{{"stage":"{stage}","verb":"{verb}","requestURI":"/x?watch=1","userAgent":"t","objectRef":{{"resource":"{resource}","subresource":"{sub}","namespace":"n","name":"o"}},"responseStatus":{{"code":200}}}}"#
+            r#"{{"stage":"{stage}","verb":"{verb}","requestURI":"/x?watch=1","user":{{"username":"u"}},"userAgent":"t","objectRef":{{"resource":"{resource}","subresource":"{sub}","namespace":"n","name":"o"}},"responseStatus":{{"code":200}}}}"#
         ) + "\n"
     }
 
@@ -178,7 +187,7 @@ mod tests {
             line("ResponseComplete", "list", "pods", ""),
         ]
         .concat();
-        let audit = parse(&(text + r#"{"stage":"Resp"#)).unwrap();
+        let audit = parse(&(text + r#"{"stage":"Resp"#), "u").unwrap();
         let counts = audit.counts();
         assert_eq!(counts[&("watch".into(), "pods".into())], 1);
         assert_eq!(counts[&("patch".into(), "deployments/scale".into())], 1);
@@ -188,9 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn each_user_has_requests_of_its_own() {
+        let text = line("ResponseComplete", "list", "pods", "");
+        assert_eq!(parse(&text, "u").unwrap().requests.len(), 1);
+        assert_eq!(parse(&text, "v").unwrap().requests, []);
+    }
+
+    #[test]
     fn what_is_no_resource_goes_by_its_path() {
         let text = r#"{"stage":"ResponseComplete","verb":"get","requestURI":"/apis?timeout=1"}"#;
-        let audit = parse(&format!("{text}\n")).unwrap();
+        let audit = parse(&format!("{text}\n"), "").unwrap();
         assert_eq!(audit.requests[0].resource, "/apis");
     }
 }

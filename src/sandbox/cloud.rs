@@ -11,7 +11,7 @@ use kube::{Client, Config};
 use super::argv::{Argv, TOKEN_REVIEW};
 use super::audit::{self, Audit, Mark};
 use super::cloud_options::CloudOptions;
-use super::credentials::{Credentials, OPERATOR_USER, kubeconfig, write_private};
+use super::credentials::{Credentials, OPERATOR_USER, PEER_USER, kubeconfig, write_private};
 use super::ends::token_review;
 use super::error::{Context, Error, Result};
 use super::nodes;
@@ -110,7 +110,7 @@ impl Cloud {
     async fn bring_up(&self, tools: &Tools, progress: &Progress) -> Result<()> {
         let step = progress.step(format!("{}: control plane", self.name()));
         let files = [
-            ("audit-policy.yaml", audit::policy(OPERATOR_USER)),
+            ("audit-policy.yaml", audit::policy(&[OPERATOR_USER, PEER_USER])),
             ("kubeconfig", self.kubeconfig()?),
             ("stages.yaml", nodes::stages(self.options.served)?),
         ];
@@ -284,7 +284,15 @@ impl Cloud {
     /// # Errors
     /// When the log cannot be read.
     pub fn audit_since(&self, mark: Mark) -> Result<Audit> {
-        audit::since(&self.audit_log(), mark)
+        audit::since(&self.audit_log(), mark, OPERATOR_USER)
+    }
+
+    /// What operators of other sites have asked since a mark.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn audit_of_peers_since(&self, mark: Mark) -> Result<Audit> {
+        audit::since(&self.audit_log(), mark, PEER_USER)
     }
 
     fn audit_log(&self) -> PathBuf {

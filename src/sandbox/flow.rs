@@ -398,8 +398,15 @@ impl Session {
         let line = |site: &Site| {
             format!("  banyan failover ready payments --kubeconfig {}\n", short(&self.kubeconfig(site)))
         };
+        // The first one has authority to begin with.
+        let moves = |site: &Site| {
+            let path = short(&self.kubeconfig(site));
+            format!(
+                "  banyan failover start payments --reason 'a drill' --wait --kubeconfig {path}    # moves it there\n"
+            )
+        };
         match self.args.examples {
-            None => self.sites.iter().map(line).collect(),
+            None => self.sites.iter().map(line).chain(self.sites.last().map(moves)).collect(),
             Some(_) => String::new(),
         }
     }

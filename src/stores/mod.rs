@@ -151,8 +151,14 @@ pub trait Store: Send + Sync {
         site: Option<&str>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes an old primary follow the new one: rewinds it, or copies it anew.
-    fn follow(&self, epoch: Ballot, site: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Makes an old primary follow the new one: rewinds it, or copies it anew. `timeline` is that of the new one, where it
+    /// is known.
+    fn follow(
+        &self,
+        epoch: Ballot,
+        site: &str,
+        timeline: Option<u32>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A session over which a promotion may be ordered. A fence with a greater ballot ends it, and with it the order.

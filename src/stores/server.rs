@@ -88,8 +88,8 @@ impl Store for Server {
         either!(self, store => store.protect(epoch, site).await)
     }
 
-    async fn follow(&self, epoch: Ballot, site: &str) -> Result<(), StoreError> {
-        either!(self, store => store.follow(epoch, site).await)
+    async fn follow(&self, epoch: Ballot, site: &str, timeline: Option<u32>) -> Result<(), StoreError> {
+        either!(self, store => store.follow(epoch, site, timeline).await)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use google_cloud_auth::credentials::{AccessTokenCredentials, external_account};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -38,10 +39,19 @@ pub struct Way {
 /// # Errors
 /// If it cannot be made of what is there: the field and the remedy.
 pub fn connect(ground: &Ground, credentials: &Credentials) -> Result<Way, Problem> {
+    connect_by(ground, credentials, Connector::default())
+}
+
+/// The same by what makes the connections, those for credentials too.
+fn connect_by(
+    ground: &Ground,
+    credentials: &Credentials,
+    connector: impl HttpConnector,
+) -> Result<Way, Problem> {
     let store: Arc<dyn ObjectStore> = match ground.protocol {
-        Protocol::S3 => Arc::new(s3(ground, credentials)?),
-        Protocol::Google => Arc::new(google(ground, credentials)?),
-        Protocol::Azure => Arc::new(azure(ground, credentials)?),
+        Protocol::S3 => Arc::new(s3(ground, credentials, connector)?),
+        Protocol::Google => Arc::new(google(ground, credentials, connector)?),
+        Protocol::Azure => Arc::new(azure(ground, credentials, connector)?),
         Protocol::File => Arc::new(folder(ground)?),
     };
     let is_folder = ground.protocol == Protocol::File;
@@ -73,7 +83,11 @@ fn refused(credentials: &Credentials) -> Problem {
     )
 }
 
-fn s3(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + use<>, Problem> {
+fn s3<C: HttpConnector>(
+    ground: &Ground,
+    credentials: &Credentials,
+    connector: C,
+) -> Result<impl ObjectStore + use<C>, Problem> {
     let (retry, options) = client(ground);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&ground.bucket)
@@ -81,7 +95,7 @@ fn s3(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + u
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(retry)
         .with_client_options(options)
-        .with_http_connector(Connector::default());
+        .with_http_connector(connector);
     if let Some(endpoint) = &ground.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -93,10 +107,16 @@ fn s3(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + u
                 None => builder,
             }
         }
-        Credentials::AwsWebIdentity { file, role } => builder
-            .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
-            .with_config(AmazonS3ConfigKey::RoleArn, role)
-            .with_config(AmazonS3ConfigKey::RoleSessionName, "banyan-witness"),
+        Credentials::AwsWebIdentity { file, role, sts } => {
+            let builder = builder
+                .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
+                .with_config(AmazonS3ConfigKey::RoleArn, role)
+                .with_config(AmazonS3ConfigKey::RoleSessionName, "banyan-witness");
+            match sts {
+                Some(sts) => builder.with_config(AmazonS3ConfigKey::StsEndpoint, sts),
+                None => builder,
+            }
+        }
         Credentials::AwsPodIdentity { url, file } => builder
             .with_config(AmazonS3ConfigKey::ContainerCredentialsFullUri, url)
             .with_config(AmazonS3ConfigKey::ContainerAuthorizationTokenFile, file),
@@ -106,13 +126,17 @@ fn s3(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + u
     builder.build().map_err(|_| refused(credentials))
 }
 
-fn google(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + use<>, Problem> {
+fn google<C: HttpConnector>(
+    ground: &Ground,
+    credentials: &Credentials,
+    connector: C,
+) -> Result<impl ObjectStore + use<C>, Problem> {
     let (retry, options) = client(ground);
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&ground.bucket)
         .with_retry(retry)
         .with_client_options(options)
-        .with_http_connector(Connector::default());
+        .with_http_connector(connector);
     if let Some(endpoint) = &ground.endpoint {
         builder = builder.with_base_url(endpoint);
     }
@@ -131,13 +155,17 @@ fn google(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore
     builder.build().map_err(|_| refused(credentials))
 }
 
-fn azure(ground: &Ground, credentials: &Credentials) -> Result<impl ObjectStore + use<>, Problem> {
+fn azure<C: HttpConnector>(
+    ground: &Ground,
+    credentials: &Credentials,
+    connector: C,
+) -> Result<impl ObjectStore + use<C>, Problem> {
     let (retry, options) = client(ground);
     let mut builder = MicrosoftAzureBuilder::new()
         .with_container_name(&ground.bucket)
         .with_retry(retry)
         .with_client_options(options)
-        .with_http_connector(Connector::default());
+        .with_http_connector(connector);
     if let Some(endpoint) = &ground.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
@@ -203,3 +231,7 @@ impl CredentialProvider for GoogleTokens {
         Box::pin(self.token())
     }
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

@@ -31,6 +31,8 @@ pub enum Credentials {
         file: String,
         /// ARN of the role.
         role: String,
+        /// Where STS is, if not in its usual place in the region.
+        sts: Option<String>,
     },
     /// EKS Pod Identity: an agent on the node that knows the pod by its token.
     AwsPodIdentity {
@@ -155,7 +157,7 @@ impl Credentials {
     /// From what the pod is given as its own identity: `variable` reads an environment variable, `file` a file.
     ///
     /// # Errors
-    /// If it is given none: how to give it one.
+    /// If it is given none, or its token cannot be read: what to do.
     pub fn of_pod(
         ground: &Ground,
         variable: impl Fn(&str) -> Option<String>,
@@ -169,17 +171,26 @@ impl Credentials {
                 format!("name a Secret in credentials.secretRef, or {how}"),
             )
         };
+        // The token itself is read anew each time it is needed, by whoever shows it.
+        let mounted = |name: &str, path: String| match file(&path) {
+            Some(_) => Ok(path),
+            None => Err(Problem::error(
+                format!("{SOURCE}.credentials"),
+                format!("the token that {name} names cannot be read: {path}"),
+                "mount the token of the operator's service account there, or name a Secret in credentials.secretRef",
+            )),
+        };
         match ground.protocol {
             Protocol::File => Ok(Self::None),
             Protocol::S3 => {
-                if let (Some(file), Some(role)) =
-                    (variable("AWS_WEB_IDENTITY_TOKEN_FILE"), variable("AWS_ROLE_ARN"))
-                {
-                    return Ok(Self::AwsWebIdentity { file, role });
+                let (token, role) = ("AWS_WEB_IDENTITY_TOKEN_FILE", variable("AWS_ROLE_ARN"));
+                if let (Some(file), Some(role)) = (variable(token), role) {
+                    let sts = variable("AWS_ENDPOINT_URL_STS");
+                    return Ok(Self::AwsWebIdentity { file: mounted(token, file)?, role, sts });
                 }
-                let agent = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
-                match (variable(agent), variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")) {
-                    (Some(url), Some(file)) => Ok(Self::AwsPodIdentity { url, file }),
+                let token = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+                match (variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"), variable(token)) {
+                    (Some(url), Some(file)) => Ok(Self::AwsPodIdentity { url, file: mounted(token, file)? }),
                     _ => Err(none(
                         "give the operator's service account a role (annotation eks.amazonaws.com/role-arn, or an EKS Pod Identity association)",
                     )),
@@ -197,17 +208,14 @@ impl Credentials {
             }
             Protocol::Azure => {
                 let account = account(ground, variable("AZURE_STORAGE_ACCOUNT"))?;
-                let given = (
-                    variable("AZURE_CLIENT_ID"),
-                    variable("AZURE_TENANT_ID"),
-                    variable("AZURE_FEDERATED_TOKEN_FILE"),
-                );
+                let token = "AZURE_FEDERATED_TOKEN_FILE";
+                let given = (variable("AZURE_CLIENT_ID"), variable("AZURE_TENANT_ID"), variable(token));
                 let (Some(client), Some(tenant), Some(file)) = given else {
                     return Err(none(
                         "give the operator's pod a workload identity (label azure.workload.identity/use)",
                     ));
                 };
-                Ok(Self::AzureWorkloadIdentity { account, client, tenant, file })
+                Ok(Self::AzureWorkloadIdentity { account, client, tenant, file: mounted(token, file)? })
             }
         }
     }

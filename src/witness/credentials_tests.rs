@@ -95,15 +95,15 @@ fn pod(ground: &Ground, given: &[(&str, &str)], file: &str) -> Result<Credential
 
 #[test]
 fn a_pods_own_identity_is_taken_and_a_machines_is_not() {
-    let irsa = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn")];
+    let irsa = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/creds"), ("AWS_ROLE_ARN", "arn")];
     assert!(matches!(pod(&s3(), &irsa, ""), Ok(Credentials::AwsWebIdentity { .. })));
     let agent = [
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/token"),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/creds"),
     ];
     assert!(matches!(pod(&s3(), &agent, ""), Ok(Credentials::AwsPodIdentity { .. })));
     let entra =
-        [("AZURE_CLIENT_ID", "c"), ("AZURE_TENANT_ID", "t"), ("AZURE_FEDERATED_TOKEN_FILE", "/token")];
+        [("AZURE_CLIENT_ID", "c"), ("AZURE_TENANT_ID", "t"), ("AZURE_FEDERATED_TOKEN_FILE", "/creds")];
     assert!(matches!(pod(&az(), &entra, ""), Ok(Credentials::AzureWorkloadIdentity { .. })));
     for (ground, given) in [
         (s3(), &[][..]),

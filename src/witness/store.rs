@@ -60,10 +60,10 @@ impl Unfit {
             }
             Self::NotReadable(error) | Self::NotWritable(error) => match error {
                 RemoteError::Unauthorized => {
-                    "renew the keys in the Secret that spec.witness.objectStore.credentials names"
+                    "renew the keys in the Secret that spec.witness.objectStore.credentials names; without one, let the identity of the operator's service account (its role, pool or application) trust this cluster's tokens"
                 }
                 RemoteError::Forbidden => {
-                    "let the credentials list, read and write below the prefix of spec.witness.objectStore.url"
+                    "let the credentials, or without a Secret the identity of the operator's service account, list, read and write below the prefix of spec.witness.objectStore.url"
                 }
                 RemoteError::NotFound | RemoteError::Refused { .. } => {
                     "compare url, region and endpoint of spec.witness.objectStore with the bucket"

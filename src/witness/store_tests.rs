@@ -398,7 +398,7 @@ async fn health_says_what_cannot_be_done_and_does_not_hammer() {
     objects.end.desk.always(is_put, Fault::status(403));
     let unfit = Unfit::NotWritable(RemoteError::Forbidden);
     assert_eq!(witness.health("aws", now).await, Err(unfit.clone()));
-    assert!(unfit.remedy().contains("let the credentials list, read and write"));
+    assert!(unfit.remedy().contains("list, read and write below the prefix"));
     objects.end.desk.take();
     objects.end.desk.behave();
     let soon = now + SignedDuration::from_secs(59);

@@ -320,8 +320,8 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
         let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
         (count("MutatingAdmissionPolicy"), count("ValidatingAdmissionPolicy"))
     };
-    assert_eq!(kinds("v1.35.9").await, (0, 4));
-    assert_eq!(kinds("v1.36.0").await, (2, 4));
+    assert_eq!(kinds("v1.35.9").await, (0, 5));
+    assert_eq!(kinds("v1.36.0").await, (3, 5));
     let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
     let policies = off.iter().filter(|object| object["kind"].as_str().unwrap().contains("Admission"));
     let names: BTreeSet<&str> = policies.map(|object| object["metadata"]["name"].as_str().unwrap()).collect();

@@ -71,7 +71,7 @@ async fn a_switchover_loses_nothing_and_git_does_not_undo_the_fence() {
 
     // Reprotect: the fence is written again, and then the old primary may follow.
     fenced(&aws, ORDER).await;
-    aws.follow(33, "gcp").await.expect("it may follow");
+    aws.follow(33, "gcp", None).await.expect("it may follow");
     pair.gcp.writes(10).await;
     until("the old primary follows", async || (pair.aws.position() == pair.gcp.position()).then_some(()))
         .await;

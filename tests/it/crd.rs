@@ -1,8 +1,8 @@
 //! What the API server takes and what it refuses: the definitions themselves, every example, and
 //! the invalid objects of `tests/goldens/invalid/` (FinServices), `tests/goldens/invalid-canary/`
-//! (CanaryRollouts and Actions), `tests/goldens/invalid-site/` (CloudClusters) and
-//! `tests/goldens/invalid-group/` (FailoverGroups and Authorities), each with the message that it is
-//! answered with.
+//! (CanaryRollouts and Actions), `tests/goldens/invalid-site/` (CloudClusters),
+//! `tests/goldens/invalid-group/` (FailoverGroups and Authorities) and `tests/goldens/invalid-move/` (Failovers), each with
+//! the message that it is answered with.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -185,6 +185,8 @@ fn every_rule_has_a_case() {
         let left = untried(kind, "tests/goldens/invalid-canary");
         assert!(left.iter().all(changes) && left.len() == 1, "{kind}: {left:?}");
     }
+    let left = untried("Failover", "tests/goldens/invalid-move");
+    assert!(left.iter().all(changes) && left.len() == 1, "{left:?}");
     // What is left is about changes, and tried by `what_a_group_and_its_authority_were_stays`.
     let left = untried("FailoverGroup", "tests/goldens/invalid-group");
     assert!(
@@ -210,6 +212,11 @@ async fn every_invalid_site_is_refused_with_its_message() {
 #[tokio::test]
 async fn every_invalid_group_is_refused_with_its_message() {
     all_are_refused("tests/goldens/invalid-group", 70, "FailoverGroups and Authorities").await;
+}
+
+#[tokio::test]
+async fn every_invalid_move_is_refused_with_its_message() {
+    all_are_refused("tests/goldens/invalid-move", 8, "Failovers").await;
 }
 
 /// An epoch never falls, and an ended claim stays ended, whoever writes.
@@ -321,4 +328,12 @@ async fn what_was_said_stays() {
         })
     };
     refused(rollout("one"), rollout("two"), "service cannot be changed").await;
+    let order = |action: &str| {
+        serde_json::json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "Failover",
+            "metadata": {"name": "what-was-said-stays", "namespace": "default"},
+            "spec": {"group": "payments", "action": action, "reason": "a drill"},
+        })
+    };
+    refused(order("Switchover"), order("Failover"), "a Failover cannot be changed").await;
 }

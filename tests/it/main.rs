@@ -23,6 +23,7 @@ mod rollout_kills;
 mod rollout_kinds;
 mod rollout_ways;
 mod sandbox;
+mod secrets;
 mod stage;
 mod starts;
 mod strimzi;

@@ -212,7 +212,7 @@ fn owed(
             own.withdrawn.push(row);
         }
     }
-    let all = duties(SITES[sight.site], &own, decision.state, known, there);
+    let all = duties(SITES[sight.site], sight.site, &own, decision.state, known, there);
     let deeds = all.into_iter().map(|duty| match duty {
         Duty::Close { ballot: by, follows, .. } => {
             Deed::Close { ballot: ballot(by), follows: ballot(follows) }

@@ -109,11 +109,11 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
     here.verify(17).await.expect("it writes");
     here.open(17).await.expect("it is opened");
     let begin = Instant::now();
-    until_done(async || a.follow(17, "gcp-us-central1").await).await.expect("it follows");
+    until_done(async || a.follow(17, "gcp-us-central1", None).await).await.expect("it follows");
     println!("a primary that was stopped first follows after {:?}", begin.elapsed());
     world.pair.streams(B).await.expect("it streams");
     let running = world.value(A, "select pg_postmaster_start_time()").await;
-    a.follow(17, "gcp-us-central1").await.expect("it follows already");
+    a.follow(17, "gcp-us-central1", None).await.expect("it follows already");
     assert_eq!(world.value(A, "select pg_postmaster_start_time()").await, running, "it was not done twice");
 
     // An older ballot is refused, also by an agent that was told of the greater one by the row alone.
@@ -128,7 +128,7 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
     a.freeze(33).await.expect("it receives nothing more");
     promote(&a, 33, row).await.expect("it is promoted");
     world.app(B).await.expect("it logs in").write(7).await.expect("the old primary still writes");
-    until_done(async || b.follow(33, "aws-us-east-1").await).await.expect("it is copied");
+    until_done(async || b.follow(33, "aws-us-east-1", None).await).await.expect("it is copied");
     world.pair.streams(A).await.expect("it streams");
     let aside = world.pair.servers[B].data().with_file_name("data.banyan-before-33");
     assert!(aside.join("PG_VERSION").is_file(), "what it had is kept");
@@ -142,7 +142,7 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
     let row = b.read().await.expect("a reading").row.map(|row| row.ballot);
     promote(&b, 49, row).await.expect("it is promoted");
     world.sql(A, "create table own_way as select * from generate_series(1, 1000)").await;
-    until_done(async || a.follow(49, "gcp-us-central1").await).await.expect("it is rewound");
+    until_done(async || a.follow(49, "gcp-us-central1", None).await).await.expect("it is rewound");
     world.pair.streams(B).await.expect("it streams");
     assert_eq!(world.value(A, "select coalesce(to_regclass('own_way')::text, 'gone')").await, "gone");
     assert!(!world.pair.servers[A].data().with_file_name("data.banyan-before-49").exists());
@@ -154,5 +154,36 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
             assert!(begin.elapsed() < PATIENCE);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// `pg_rewind` of PostgreSQL 15 and before looks at the last checkpoint of the source, which knows nothing of a promotion
+/// that came after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_is_rewound_though_the_new_one_was_promoted_just_now() {
+    let Some(world) = world().await else { return };
+    let issuer = issuer();
+    let (_, at_a) = agent(&world, A, true, &issuer).await;
+    let a = store(&world, A, &at_a);
+    let (there, here) = world.seen_from_b();
+    let mut session = here.session().await.expect("a session");
+    let fenced = there.fence(claim(17)).await.expect("it is closed");
+    caught_up(&here, 17, fenced.position).await;
+    session.promote(Promotion { ballot: 17, row: Some(17) }).await.expect("it is promoted");
+    // The log of the old one goes on for a moment, as it does by itself every few seconds.
+    world.sql(A, "select pg_switch_wal()").await;
+    let timeline = Some(world.timeline(B).await);
+    let checkpoint = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        world.sql(B, "checkpoint").await;
+    };
+    let follows = until_done(async || a.follow(17, "gcp-us-central1", timeline).await);
+    let (followed, ()) = tokio::join!(follows, checkpoint);
+    followed.expect("it follows");
+    world.sql(B, "create table news (one int)").await;
+    let begin = Instant::now();
+    while world.value(A, "select to_regclass('news')::text").await != "news" {
+        assert!(begin.elapsed() < PATIENCE, "what is written at the new primary does not arrive");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -17,6 +17,7 @@ use crate::dns::stands::{Health, Monitor};
 use crate::dns::wanted::Gateway;
 use crate::runtime::remote::{RemoteError, within};
 
+use super::REGION;
 use super::records::{Alias, Check, Edit, RecordSet};
 
 /// Most pages of a list: a hundred records or health checks each.
@@ -49,8 +50,7 @@ impl Client {
         let timeouts = TimeoutConfig::builder().operation_timeout(deadline).connect_timeout(deadline).build();
         let mut config = aws_sdk_route53::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            // Route 53 is one service for the whole world, and signs for this region.
-            .region(Region::from_static("us-east-1"))
+            .region(Region::from_static(REGION))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .credentials_provider(credentials);

@@ -14,6 +14,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::api::traffic::Route53Traffic;
+use crate::runtime::aws;
 use crate::runtime::remote::{DEADLINE, RemoteError};
 
 use super::error::{DnsError, Doing};
@@ -25,6 +26,8 @@ use super::wanted::{Mark, Wanted};
 use client::Client;
 use records::{Check, Edit, Read};
 
+/// Route 53 is one service for the whole world, and signs for this region.
+const REGION: &str = "us-east-1";
 /// How long it is waited until all of Route 53's servers have a change. They mostly have it within a minute.
 const IN_SYNC: Duration = Duration::from_secs(60);
 /// How often that is asked.
@@ -66,6 +69,8 @@ impl AccessKeys {
 pub struct Route53 {
     client: Client,
     traffic: Route53Traffic,
+    /// What lends this Pod its credentials, where it asks with those.
+    pod: Option<SharedCredentialsProvider>,
     /// How long it is waited for all servers, and how often they are asked.
     in_sync: (Duration, Duration),
 }
@@ -84,7 +89,7 @@ impl Route53 {
         deadline: Duration,
         in_sync: (Duration, Duration),
     ) -> Self {
-        let mut hidden = Vec::new();
+        let (mut hidden, mut pod) = (Vec::new(), None);
         let credentials = match keys {
             Some(keys) => {
                 hidden.push(keys.secret.clone());
@@ -93,12 +98,19 @@ impl Route53 {
                 let own = Credentials::new(&keys.id, keys.secret.shown(), session, None, "secret");
                 SharedCredentialsProvider::new(own)
             }
-            None => SharedCredentialsProvider::new(
-                aws_config::default_provider::credentials::default_provider().await,
-            ),
+            None => pod.insert(aws::of_pod(REGION).await).clone(),
         };
         let client = Client::new(&traffic.zone_id, credentials, hidden, endpoint, deadline);
-        Self { client, traffic: traffic.clone(), in_sync }
+        Self { client, traffic: traffic.clone(), pod, in_sync }
+    }
+
+    /// Where this Pod has no credentials, that is told and not what came of it.
+    async fn explained<T>(&self, found: Result<T, DnsError>) -> Result<T, DnsError> {
+        let (Err(DnsError::Remote { .. }), Some(pod)) = (&found, &self.pod) else { return found };
+        match aws::credentials(pod).await {
+            Ok(_) => found,
+            Err(none) => Err(DnsError::Unusable(format!("{none}; {} route53.credentials", aws::REMEDY))),
+        }
     }
 
     /// The reference by which a health check of ours is known. Theirs may be 64 characters long, our names longer.
@@ -147,6 +159,10 @@ impl Route53 {
     /// # Errors
     /// If it cannot be read.
     pub async fn read(&self, wanted: &Wanted) -> Result<Stands, DnsError> {
+        self.explained(self.look(wanted).await).await
+    }
+
+    async fn look(&self, wanted: &Wanted) -> Result<Stands, DnsError> {
         let mut read = self.settings(wanted).await?;
         for (site, check) in &read.checks {
             match self.client.health(&check.id).await {
@@ -170,7 +186,7 @@ impl Route53 {
     pub async fn apply(&self, wanted: &Wanted) -> Result<Applied, DnsError> {
         let all = tokio::time::timeout(TOTAL, self.write(wanted)).await;
         let silence = DnsError::Remote { doing: "writing records", error: RemoteError::NoAnswer(TOTAL) };
-        let (mut done, change) = all.unwrap_or(Err(silence))?;
+        let (mut done, change) = self.explained(all.unwrap_or(Err(silence))).await?;
         if let Some(change) = change {
             done.everywhere = Some(self.wait(&change).await);
         }
@@ -230,6 +246,10 @@ impl Route53 {
     /// # Errors
     /// If Route 53 does not answer.
     pub async fn rights(&self, wanted: &Wanted) -> Result<Rights, DnsError> {
+        self.explained(self.try_rights(wanted).await).await
+    }
+
+    async fn try_rights(&self, wanted: &Wanted) -> Result<Rights, DnsError> {
         let mut rights = Rights { accepted: true, ..Rights::default() };
         let zone = match self.client.zone_name().await {
             Err(RemoteError::Unauthorized) => return Ok(Rights::default()),

@@ -13,6 +13,8 @@ use crate::dns::testing::{LONG, Log, PATIENCE, SHORT, Site, shared, until, wante
 use crate::sandbox::ends::route53::{Route53End, Route53Options};
 use crate::sandbox::ends::server::{Asked, Fault};
 
+#[path = "pod_tests.rs"]
+mod pod;
 #[path = "turns_tests.rs"]
 mod turns;
 

@@ -122,6 +122,12 @@ pub(super) async fn tell(
             Ok(Done::Yes(format!("{peer} has taken the claim")))
         }
         Err(error) if error.is_conflict() => Ok(Done::Again),
+        Err(error) if means.planned && error.is_answer() => {
+            let words = format!(
+                "{peer} refuses the claim: {error}; see that its chart has the user of this site under authority.peers"
+            );
+            Ok(Done::not_yet("ClaimRefused", words, Some(means.command("abort"))))
+        }
         Err(error) => {
             tracing::warn!(peer, %error, "the claim is not told");
             silent.insert(peer.to_owned());
@@ -138,10 +144,12 @@ fn take(means: &Means<'_>, peer: &str, there: AuthoritySpec) {
 
 /// Reads everything that speaks for and against a commit once more. `false` if it must be decided anew.
 async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<Done>, kube::Error> {
+    // One that is known to be silent costs no time once more: what is known of it is an assertion.
+    let skipped = |peer: &String| !means.planned && means.silent.contains(peer);
     let (ground, group) = (&means.shared.ground, &*means.seen.group.name);
     let before = means.seen.group.knowledge.clone();
     let mut news = false;
-    for (peer, known) in &before.peers {
+    for (peer, known) in before.peers.iter().filter(|(peer, _)| !skipped(peer)) {
         match live::peer(ground, &means.context.namespace, peer, group).await {
             Known::Read(Some(there)) => {
                 news |= known.read() != Some(&Some(there.clone()));
@@ -175,7 +183,7 @@ fn committed(means: &Means<'_>, status: &mut FailoverStatus) {
 fn holders(means: &Means<'_>) -> Vec<String> {
     let action = if means.planned { MoveAction::Switchover } else { MoveAction::Failover };
     let name = means.failover.name_any();
-    means.seen.view(&name, None, &[]).holders(action)
+    means.seen.view(&name, &FailoverStatus::default(), &[]).holders(action)
 }
 
 pub(super) async fn commit(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {

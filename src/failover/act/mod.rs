@@ -36,6 +36,8 @@ pub struct Means<'a> {
     pub claim: (i64, i64),
     /// Whether both sites are to answer.
     pub planned: bool,
+    /// Sites that are known not to answer.
+    pub silent: BTreeSet<String>,
 }
 
 impl Means<'_> {

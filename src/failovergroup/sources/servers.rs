@@ -74,7 +74,8 @@ async fn agent(
         let part = data.get(key).map(|part| part.0.as_slice());
         part.ok_or_else(|| Problem::error(&source, format!("the Secret {name} has no {key}"), remedy))
     };
-    let made = Agent::new(&server.host, agent.port(), part("tls.crt")?, part("tls.key")?, part("ca.crt")?);
+    let made =
+        Agent::new(&server.host, agent.port(server), part("tls.crt")?, part("tls.key")?, part("ca.crt")?);
     let unfit = |why| {
         let message = format!("the Secret {name} holds no certificate with its key and CA: {why}");
         Problem::error(&source, message, remedy)

@@ -96,6 +96,15 @@ impl Aws {
         self.give(format!("arn:aws:iam::{ACCOUNT}:user/{name}"), "AKIA", None)
     }
 
+    /// A key that ends, such as a role has.
+    ///
+    /// # Errors
+    /// If the machine has no source of randomness.
+    pub fn lent(&self, role: &str) -> Result<AccessKey> {
+        let ends = SystemTime::now() + lock(&self.0).life;
+        self.give(format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/pod"), "ASIA", Some(ends))
+    }
+
     /// Takes back what was given out: from now on nobody is known.
     pub fn forget_all(&self) {
         lock(&self.0).given.clear();

@@ -6,6 +6,7 @@ pub mod cloudflare;
 pub mod clouds;
 pub mod eks;
 pub mod gke;
+pub mod identity;
 pub mod objects;
 mod probe;
 pub mod proxy;

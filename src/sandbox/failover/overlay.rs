@@ -8,6 +8,8 @@ use crate::api::store::Postgres;
 
 /// The Secret with which operators log in to PostgreSQL.
 pub const POSTGRES: &str = "ledger-db-operator";
+/// The Secret by which operators are known to PostgreSQL's agents.
+pub const AGENT: &str = "ledger-db-agent";
 /// The Secret with the token of Cloudflare's end.
 const CLOUDFLARE: &str = "cloudflare";
 /// The Secret with the keys of the witness.
@@ -30,6 +32,8 @@ pub struct Places {
 pub struct Keys<'a> {
     /// User and password of the operators in PostgreSQL.
     pub postgres: Option<[&'a str; 2]>,
+    /// By what operators are known to PostgreSQL's agents.
+    pub agent: Option<Value>,
     /// Id of the key and the key of the witness.
     pub witness: [&'a str; 2],
     /// The token of Cloudflare's end.
@@ -59,6 +63,7 @@ pub fn secrets(keys: &Keys<'_>) -> Vec<Value> {
     let store =
         |[user, password]: [&str; 2]| kept(POSTGRES, &json!({"username": user, "password": password}));
     all.extend(keys.postgres.map(store));
+    all.extend(keys.agent.as_ref().map(|agent| kept(AGENT, agent)));
     all
 }
 

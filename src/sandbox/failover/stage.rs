@@ -14,9 +14,9 @@ use super::super::ends::objects::{Maker, Objects};
 use super::super::ends::server::Served;
 use super::super::error::{Context, Result};
 use super::super::postgres::tools::is_root;
-use super::super::postgres::{Client as Writer, OPERATOR, PostgresPair, PostgresPairOptions};
+use super::super::postgres::{Agents, Client as Writer, OPERATOR, PostgresPair, PostgresPairOptions};
 use super::super::process::Supervisor;
-use super::overlay::{self, BUCKET, Keys, POSTGRES, Places};
+use super::overlay::{self, AGENT, BUCKET, Keys, POSTGRES, Places};
 use crate::api::FailoverGroup;
 use crate::dns::{Cloudflare, Gateway, SiteWanted, Wanted};
 use crate::terminal::progress::Progress;
@@ -31,6 +31,7 @@ const CHECKS_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Databases and the client that writes to them.
 struct Stores {
     postgres: PostgresPair,
+    agents: Agents,
     writer: Writer,
 }
 
@@ -85,7 +86,9 @@ impl Stage {
         let gateway = |site: &String| Ok((site.clone(), format!("http://127.0.0.1:{}", free_port()?)));
         let places = Places {
             // Both sites have the same object, so both reach the second server by its door.
-            postgres: stores.as_ref().map(|stores| stores.postgres.spec(0, POSTGRES)),
+            postgres: stores
+                .as_ref()
+                .map(|stores| stores.agents.with(&stores.postgres, stores.postgres.spec(0, POSTGRES), AGENT)),
             witness: witness.end.url(),
             cloudflare: [options.account, options.zone, pool],
         };
@@ -116,6 +119,7 @@ impl Stage {
     pub fn secrets(&self) -> Vec<Value> {
         overlay::secrets(&Keys {
             postgres: self.stores.as_ref().map(|stores| [OPERATOR, stores.postgres.password()]),
+            agent: self.stores.as_ref().map(|stores| stores.agents.secret()),
             witness: [WITNESS_USER, &self.witness_key],
             cloudflare: &self.cloudflare_token,
         })
@@ -172,8 +176,10 @@ async fn stores(
 ) -> Result<Stores> {
     let options = PostgresPairOptions { dir: folder(dir), sites };
     let postgres = PostgresPair::start(options, Arc::clone(supervisor), progress).await?;
+    let binary = std::env::current_exe().context(|| "finding the program banyan")?;
+    let agents = Agents::start(&postgres, &binary)?;
     let writer = postgres.client(1);
-    Ok(Stores { postgres, writer })
+    Ok(Stores { postgres, agents, writer })
 }
 
 /// Below the sandbox's own folder; for root, who has nobody run PostgreSQL, where everybody may go.

@@ -22,7 +22,7 @@ use crate::terminal::progress::Progress;
 /// How long the second may take to stream.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The role by which one server follows the other.
-const REPLICATOR: &str = "replicator";
+pub(super) const REPLICATOR: &str = "replicator";
 /// The role of the operators.
 pub const OPERATOR: &str = "banyan";
 /// The role of applications.
@@ -111,7 +111,14 @@ impl PostgresPair {
         );
         let version =
             self.servers[0].sql("select current_setting('server_version_num')::int >= 160000").await?;
-        if version.first().and_then(|row| row.first()).is_some_and(|newer| newer == "t") {
+        let is =
+            |rows: Vec<Vec<String>>| rows.first().and_then(|row| row.first()).is_some_and(|is| is == "t");
+        let newer =
+            self.servers[0].sql("select current_setting('server_version_num')::int >= 150000").await?;
+        if is(newer) {
+            text.push_str(&format!("grant pg_checkpoint to {OPERATOR};"));
+        }
+        if is(version) {
             text.push_str(&format!(
                 "grant {APPLICATION} to {OPERATOR} with admin true, inherit false, set false;"
             ));

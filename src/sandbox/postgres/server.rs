@@ -44,6 +44,20 @@ host replication all 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 ";
 
+/// Kills a process that is no child of the supervisor's, and waits until it is gone.
+async fn end(pid: u32) -> Result<()> {
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    killed.context(|| format!("killing process {pid}"))?;
+    let deadline = Instant::now() + PATIENCE;
+    while std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        if Instant::now() > deadline {
+            return Err(Error::new(format!("process {pid} does not end")));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
 /// A server, running or not. It ends with its supervisor.
 #[derive(Debug)]
 pub struct Server {
@@ -178,8 +192,21 @@ impl Server {
     /// # Errors
     /// When the supervisor is gone.
     pub async fn kill(&self) -> Result<()> {
-        self.supervisor.signal(&self.name, Signal::Kill)?;
-        self.gone().await
+        match self.postmaster() {
+            // An agent has started it anew: it is a child of nobody here.
+            Some(pid) if self.pid() != Some(pid) => end(pid).await,
+            _ => {
+                self.supervisor.signal(&self.name, Signal::Kill)?;
+                self.gone().await
+            }
+        }
+    }
+
+    /// The process that its data belong to, by PostgreSQL's own file.
+    fn postmaster(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        let pid: u32 = text.lines().next()?.trim().parse().ok()?;
+        std::path::Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
     }
 
     async fn gone(&self) -> Result<()> {

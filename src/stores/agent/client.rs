@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -61,33 +62,38 @@ impl Agent {
     /// # Errors
     /// If the agent cannot be asked.
     pub async fn status(&self) -> Result<Status, StoreError> {
-        let (code, body) = self.ask("GET", "/v1/status", Bytes::new()).await?;
-        if code != 200 {
-            return Err(RemoteError::of_status(code, &http::HeaderMap::new(), "").into());
+        let answer = self.ask("GET", "/v1/status", Bytes::new()).await?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(bad(&answer).into());
         }
-        read(&body)
+        read(answer.body())
     }
 
-    /// Gives an order, or asks how it fares: that is the same.
+    /// Gives an order, or asks how it fares: that is the same. It is given once; whoever gets no answer gives it again.
     ///
     /// # Errors
     /// If it is refused, or the agent cannot be asked.
     pub async fn order(&self, order: &Order) -> Result<Progress, StoreError> {
         let body = serde_json::to_vec(order)
             .map_err(|error| StoreError::from(RemoteError::Unreadable(error.to_string())))?;
-        let (code, body) = self.ask("POST", "/v1/orders", body.into()).await?;
-        match code {
-            200 => read(&body),
-            400 | 409 => Err(match read(&body)? {
-                Refusal::Greater { known } => StoreError::Refused { asked: order.ballot, known },
-                Refusal::Busy { .. } => RemoteError::Busy { after: None }.into(),
-                other => RemoteError::Refused { code, words: other.to_string() }.into(),
-            }),
-            _ => Err(RemoteError::of_status(code, &http::HeaderMap::new(), "").into()),
-        }
+        let answer = self.ask("POST", "/v1/orders", body.into()).await?;
+        let code = answer.status().as_u16();
+        // What is no refusal of an agent comes from somebody in between.
+        let refusal = || serde_json::from_slice(answer.body()).ok();
+        let refused = match code {
+            200 => return read(answer.body()),
+            400 | 409 => refusal(),
+            _ => None,
+        };
+        Err(match refused {
+            Some(Refusal::Greater { known }) => StoreError::Refused { asked: order.ballot, known },
+            Some(Refusal::Busy { .. }) => RemoteError::Busy { after: None }.into(),
+            Some(other) => RemoteError::Refused { code, words: other.to_string() }.into(),
+            None => bad(&answer).into(),
+        })
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Bytes) -> Result<(u16, Bytes), RemoteError> {
+    async fn ask(&self, method: &str, path: &str, body: Bytes) -> Result<Response<Bytes>, RemoteError> {
         within(self.deadline, async {
             let broken = |error: &(dyn std::error::Error + 'static)| RemoteError::of_connection(error);
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| broken(&e))?;
@@ -107,16 +113,25 @@ impl Agent {
                 .body(Full::new(body))
                 .map_err(|e| broken(&e))?;
             let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
-            let code = answer.status().as_u16();
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let (parts, body) = answer.into_parts();
+            let body = Limited::new(body, LONGEST).collect().await;
             let body = body.map_err(|error| RemoteError::Unreadable(error.to_string()))?.to_bytes();
             connection.abort();
-            Ok((code, body))
+            Ok(Response::from_parts(parts, body))
         })
         .await
     }
 }
 
+/// What an answer means that is none of what an agent answers.
+fn bad(answer: &Response<Bytes>) -> RemoteError {
+    RemoteError::of_status(answer.status().as_u16(), answer.headers(), "")
+}
+
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(body).map_err(|error| RemoteError::Unreadable(error.to_string()).into())
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

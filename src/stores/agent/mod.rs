@@ -55,6 +55,9 @@ pub struct Source {
     pub port: u16,
     /// By which name this server asks it.
     pub application_name: String,
+    /// The timeline that it is on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
 }
 
 /// How an order fares.

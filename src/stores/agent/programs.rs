@@ -9,6 +9,12 @@ use super::Source;
 
 /// How long a server may take to start or stop.
 const SETTLES: Duration = Duration::from_secs(120);
+/// What `pg_rewind` says where it finds nothing to rewind by the timelines alone.
+const SAME_TIMELINE: &str = "on the same timeline";
+/// How long a source may take to its first checkpoint after a promotion: by default one is spread over four and a half minutes.
+const CHECKPOINTS: Duration = Duration::from_secs(360);
+/// How long lies between two tries.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Of what a program says, so much is handed on, from the end.
 const SAID: usize = 600;
 
@@ -74,7 +80,9 @@ impl Programs {
             .await
             .map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            // What `pg_rewind` says stands in the one or the other, by its version.
+            let said = [output.stdout, output.stderr].concat();
+            return Ok(String::from_utf8_lossy(&said).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let begin = said.char_indices().rev().nth(SAID).map_or(0, |(at, _)| at);
@@ -125,8 +133,28 @@ impl Programs {
         Ok(format!("host={} port={} {}", value(&source.host), source.port, words.trim()))
     }
 
-    /// Rewinds a server that is stopped. Its own configuration stays: `pg_rewind` would bring that of the source.
+    /// Rewinds a server that is stopped. It waits for the first checkpoint of a source that was promoted just now: until then
+    /// `pg_rewind` of PostgreSQL 15 and before takes both for the same timeline, and says that nothing is to be rewound.
     pub async fn rewind(&self, source: &Source) -> Result<(), String> {
+        let begin = tokio::time::Instant::now();
+        while self.rewind_now(source).await?.contains(SAME_TIMELINE) {
+            let own = self.control().await?.timeline;
+            if source.timeline.is_none() || own == source.timeline {
+                return Ok(());
+            }
+            if begin.elapsed() > CHECKPOINTS {
+                return Err(
+                    "the source has made no checkpoint since it was promoted: type `checkpoint` there"
+                        .to_owned(),
+                );
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Its own configuration stays: `pg_rewind` would bring that of the source. Returns what it says.
+    async fn rewind_now(&self, source: &Source) -> Result<String, String> {
         let words = self.rewind_as.as_deref().unwrap_or(&self.replicate_as);
         let from = format!("{} dbname=postgres", self.conninfo(words, source)?);
         let data = self.data.display().to_string();
@@ -135,7 +163,7 @@ impl Programs {
         for (name, text) in own {
             write(&self.data.join(name), &text)?;
         }
-        rewound.map(drop)
+        rewound
     }
 
     /// The files of the configuration that lie in the folder of the data.
@@ -255,7 +283,12 @@ mod tests {
             replicate_as: words,
             rewind_as: None,
         };
-        let source = Source { host: "db'b".to_owned(), port: 5433, application_name: "aws".to_owned() };
+        let source = Source {
+            host: "db'b".to_owned(),
+            port: 5433,
+            application_name: "aws".to_owned(),
+            timeline: None,
+        };
         for _ in 0..2 {
             programs.follow(&source).unwrap();
             let text = std::fs::read_to_string(&auto).unwrap();

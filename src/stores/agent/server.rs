@@ -66,6 +66,11 @@ pub fn tls(certificate: &[u8], key_of_it: &[u8], client_ca: &[u8]) -> Result<rus
         .map_err(|error| error.to_string())
 }
 
+/// What is asked and answered.
+pub(super) fn routes(worker: Worker) -> Router {
+    Router::new().route("/v1/status", get(status)).route("/v1/orders", post(order)).with_state(worker)
+}
+
 /// Serves until the process ends.
 ///
 /// # Errors
@@ -74,8 +79,7 @@ pub async fn serve(listen: SocketAddr, tls: rustls::ServerConfig, worker: Worker
     let failed = |error: std::io::Error| format!("listening at {listen}: {error}");
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let routes =
-        Router::new().route("/v1/status", get(status)).route("/v1/orders", post(order)).with_state(worker);
+    let routes = routes(worker);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // No descriptor is left, say: that passes.

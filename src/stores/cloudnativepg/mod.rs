@@ -227,7 +227,7 @@ impl Store for CloudNativePg {
         }
     }
 
-    async fn follow(&self, epoch: Ballot, _site: &str) -> Result<(), StoreError> {
+    async fn follow(&self, epoch: Ballot, _: &str, _: Option<u32>) -> Result<(), StoreError> {
         self.change(|object, state| steps::follow(object, state, epoch)).await.map(|_| ())
     }
 }

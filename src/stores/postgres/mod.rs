@@ -161,7 +161,17 @@ impl Store for Postgres {
     }
 
     async fn open(&self, epoch: Ballot) -> Result<(), StoreError> {
-        promote::open(&self.link().await?, epoch, &self.roles).await
+        promote::open(&self.link().await?, epoch, &self.roles).await?;
+        // Nobody waits for it: it makes that an old primary can be rewound at once.
+        let target = self.target.clone();
+        tokio::spawn(async move {
+            if let Ok(link) = target.open().await
+                && let Err(error) = link.ask("checkpoint").await
+            {
+                tracing::debug!(%error, "no checkpoint was asked for: the old primary is rewound after the next one");
+            }
+        });
+        Ok(())
     }
 
     async fn freeze(&self, ballot: Ballot) -> Result<Frozen, StoreError> {
@@ -191,7 +201,7 @@ impl Store for Postgres {
         promote::protect(&self.link().await?, epoch, name).await
     }
 
-    async fn follow(&self, epoch: Ballot, site: &str) -> Result<(), StoreError> {
+    async fn follow(&self, epoch: Ballot, site: &str, timeline: Option<u32>) -> Result<(), StoreError> {
         let agent = self.agent.as_ref().ok_or_else(|| follow::without_agent(site))?;
         let (host, port) = self.servers.get(site).cloned().ok_or_else(|| {
             let field = format!("{}.sites", self.source);
@@ -200,6 +210,7 @@ impl Store for Postgres {
             StoreError::Problem(Box::new(Problem::error(field, message, remedy)))
         })?;
         let application_name = self.names.get(&self.site).unwrap_or(&self.site).clone();
-        follow::follow(agent, epoch, Source { host, port, application_name }, &self.source).await
+        let source = Source { host, port, application_name, timeline };
+        follow::follow(agent, epoch, source, &self.source).await
     }
 }

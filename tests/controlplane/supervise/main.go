@@ -65,6 +65,7 @@ type supervisor struct {
 	stopping  bool
 	detached  bool
 	starts    chan func()
+	starting  sync.Mutex
 	out       sync.Mutex
 }
 
@@ -74,6 +75,7 @@ func main() {
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
 
 	s := &supervisor{processes: map[string]*process{}, starts: make(chan func())}
+	s.adopt()
 	// Linux sends the parent-death signal when the *thread* that forked ends,
 	// so that all are started by one thread that lives as long as we do.
 	go func() {
@@ -173,7 +175,9 @@ func (s *supervisor) start(c command) {
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, c.Dir
 	cmd.Env = append(os.Environ(), c.Env...)
 	cmd.SysProcAttr = attributes()
+	s.starting.Lock()
 	if err := cmd.Start(); err != nil {
+		s.starting.Unlock()
 		fail(err)
 		return
 	}
@@ -186,6 +190,7 @@ func (s *supervisor) start(c command) {
 	p.started = s.count
 	s.processes[c.Name] = p
 	s.mu.Unlock()
+	s.starting.Unlock()
 	s.tell(event{Event: "started", Name: c.Name, Pid: p.pid})
 	go func() {
 		_ = cmd.Wait()
@@ -245,6 +250,7 @@ func (s *supervisor) end() {
 	for _, stage := range order {
 		stop(stages[stage])
 	}
+	endAdopted()
 	for _, dir := range remove {
 		_ = os.RemoveAll(dir)
 	}

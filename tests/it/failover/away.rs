@@ -11,7 +11,7 @@ use crate::peers::until;
 /// How long; `BANYAN_AWAY_SECONDS` instead, where that is set.
 const AWAY: Duration = Duration::from_secs(5);
 
-pub async fn the_authority_deployment_answers_alone(stage: &Stage) {
+pub async fn the_authority_deployment_answers_alone(stage: &mut Stage) {
     let http = reqwest::Client::new();
     let ask = async |url: &str, path: &str| {
         let answer = http.get(format!("{url}{path}")).header("host", HOST).send().await.ok()?;
@@ -49,9 +49,11 @@ pub async fn the_authority_deployment_answers_alone(stage: &Stage) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stage.two.pair.aws.signal(Part::ApiServer, Signal::Cont).unwrap();
-    stage.two.operators[AWS].signal(Signal::Cont).unwrap();
+    // It has lost its Lease meanwhile, and would end: a Deployment starts it anew.
+    stage.two.operators[AWS].signal(Signal::Kill).unwrap();
     let after = stage.cloudflare.counts();
     let moved: Vec<_> = after.iter().filter(|(pool, count)| before.get(*pool) != Some(count)).collect();
     println!("{sent} requests while the operator of the active site was away, by pool: {moved:?}");
+    stage.start_again(AWS).await;
     assert!(sent > 50 && moved.len() == 1, "all went to one pool: {before:?} {after:?}");
 }

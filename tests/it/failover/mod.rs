@@ -1,12 +1,13 @@
 //! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
 
 mod away;
+mod moves;
+mod rest;
 mod stage;
 
-use std::process::Command;
 use std::time::Duration;
 
-use banyan::api::failovergroup::CheckState;
+use banyan::api::failovergroup::{Check, CheckState};
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::install;
 use k8s_openapi::api::batch::v1::Job;
@@ -15,7 +16,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, is_ready, service, state};
+use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, command, is_ready, service, state};
 use crate::peers::until;
 
 fn job(name: &str, scheduled: Option<&str>) -> Job {
@@ -27,19 +28,22 @@ fn job(name: &str, scheduled: Option<&str>) -> Job {
     serde_json::from_value(job).unwrap()
 }
 
-/// The command that on-call types, in that cloud.
+/// The standing answer, as on-call asks for it in that cloud.
 fn ready_command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
-    let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
-    std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
-    let output =
-        command.args(["failover", "ready"]).args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let (code, text) = command(stage, place, &[&["failover", "ready"], args].concat());
+    // What is not ready is said once more at the end.
+    (
+        code,
+        text.lines()
+            .filter(|line| !line.starts_with("banyan: not ready"))
+            .map(|line| format!("{line}\n"))
+            .collect(),
+    )
 }
 
 #[tokio::test]
 async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it_could_take_over() {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(mut stage) = Stage::start().await else { return };
     let before = [stage.pods(AWS).await, stage.pods(GCP).await];
     let writer = stage.postgres.client(1);
 
@@ -91,12 +95,16 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     authorities_are_written_by_operators_alone(&stage).await;
     at_rest_nothing_is_written(&stage).await;
     what_breaks_is_told_and_told_again_when_it_is_well(&stage).await;
-    away::the_authority_deployment_answers_alone(&stage).await;
+    away::the_authority_deployment_answers_alone(&mut stage).await;
 
     let tally = writer.tally();
     writer.stop();
     let all_well = !tally.acknowledged.is_empty() && tally.unanswered == 0 && tally.wrong_reads == 0;
     assert!(all_well, "no session was ended, no write was lost: {tally:?}");
+    moves::what_was_closed_is_open_again_once_a_move_is_given_up(&stage).await;
+    moves::a_switchover_loses_nothing_and_goes_on_where_its_operator_was_killed(&mut stage).await;
+    nothing_that_anybody_can_read_says_a_secret(&stage).await;
+    moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
 }
@@ -141,14 +149,19 @@ async fn at_rest_nothing_is_written(stage: &Stage) {
     };
     // What is measured for the first time settles within a round of each source.
     let mut before = versions().await;
+    let mut counted = rest::Counted::begin(stage).await;
     until("it has settled", async || {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let now = versions().await;
         let same = now == before;
         before = now;
+        if !same {
+            counted = rest::Counted::begin(stage).await;
+        }
         same.then_some(())
     })
     .await;
+    counted.compare(stage).await;
 }
 
 async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
@@ -193,6 +206,25 @@ async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
         .await;
     services.delete("extra", &DeleteParams::default()).await.unwrap();
     stage.told(GCP, "both sites have the same again", is_ready).await;
+}
+
+/// After all that went wrong before.
+async fn nothing_that_anybody_can_read_says_a_secret(stage: &Stage) {
+    for place in [AWS, GCP] {
+        let mut told = stage.two.told_of(place).await;
+        let answers = &stage.answers[place];
+        told.log(answers.log());
+        let pages = ["/authority", "/authority/payments", "/authority/other", "/healthz", "/readyz"];
+        told.pages(answers.url(), &pages).await;
+        let kinds = [
+            "/events",
+            "/configmaps",
+            "banyan.dev/authorities",
+            "banyan.dev/cloudclusters",
+            "banyan.dev/failovergroups",
+        ];
+        told.has_no(&stage.secrets(), &kinds);
+    }
 }
 
 async fn a_group_that_is_gone_releases_its_authority(stage: &Stage) {

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
+use axum::Router;
 use banyan::api::failovergroup::Check;
 use banyan::api::{Authority, FailoverGroup, FinService};
 use banyan::sandbox::ends::cloudflare::{CloudflareEnd, CloudflareOptions, fixed_answer};
 use banyan::sandbox::ends::objects::{Maker, Objects};
-use banyan::sandbox::ends::server::Served;
+use banyan::sandbox::ends::server::{self, Served};
 use banyan::sandbox::install;
 use banyan::sandbox::operators::{Operator, OperatorOptions};
-use banyan::sandbox::postgres::{OPERATOR, PostgresPair, PostgresPairOptions};
+use banyan::sandbox::postgres::{Agents, OPERATOR, PostgresPair, PostgresPairOptions};
 use banyan::terminal::progress::Progress;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -24,6 +26,10 @@ pub const GROUP: &str = "payments";
 pub const NAMESPACE: &str = "pay";
 /// The host under which users reach it.
 pub const HOST: &str = "api.pay.example";
+/// The secret half of the key for the witness.
+const WITNESS_KEY: &str = "planted-in-the-witness";
+/// The token for Cloudflare's end.
+const CLOUDFLARE_TOKEN: &str = "planted-at-cloudflare";
 pub const AWS: usize = 0;
 pub const GCP: usize = 1;
 
@@ -31,13 +37,20 @@ pub const GCP: usize = 1;
 pub struct Stage {
     pub two: Two,
     pub postgres: PostgresPair,
+    agents: Agents,
     pub witness: Objects,
     pub cloudflare: CloudflareEnd,
     /// Who answers load balancers, in each cloud.
     pub answers: Vec<Operator>,
+    /// Somebody outside, whom the group's own check asks.
+    pub partner: Served,
     pub names: [String; 2],
     pool: String,
     _fixed: Served,
+}
+
+fn operator_args(cloudflare: &CloudflareEnd) -> Vec<String> {
+    vec!["--cloudflare-url".to_owned(), cloudflare.base()]
 }
 
 pub fn service(name: &str, more: Value) -> Value {
@@ -52,10 +65,12 @@ pub fn service(name: &str, more: Value) -> Value {
 
 impl Stage {
     pub async fn start() -> Option<Self> {
-        let cloudflare = CloudflareEnd::start(CloudflareOptions::default()).await.expect("Cloudflare's end");
+        let options =
+            CloudflareOptions { token: CLOUDFLARE_TOKEN.to_owned(), ..CloudflareOptions::default() };
+        let cloudflare = CloudflareEnd::start(options).await.expect("Cloudflare's end");
         let fixed = fixed_answer().await.expect("a fixed answer");
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
-        let two = Two::with(&["--cloudflare-url".to_owned(), cloudflare.base()]).await;
+        let two = Two::with(&operator_args(&cloudflare)).await;
         let names = [two.pair.aws.name().to_owned(), two.pair.gcp.name().to_owned()];
         let options = PostgresPairOptions { dir: two.pair.dir().join("postgres"), sites: names.clone() };
         let postgres = PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
@@ -69,7 +84,12 @@ impl Stage {
         };
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let answers = answers(&two).await;
-        let stage = Self { two, postgres, witness, cloudflare, answers, names, pool, _fixed: fixed };
+        let partner = Router::new().route("/", axum::routing::get(async || "well"));
+        let partner = server::serve(partner).await.expect("a partner");
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_banyan"));
+        let agents = Agents::start(&postgres, &binary).expect("agents beside the servers");
+        let stage =
+            Self { two, postgres, agents, witness, cloudflare, answers, partner, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
         let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
@@ -85,11 +105,9 @@ impl Stage {
         let objects = [
             namespace,
             secret("ledger-db", json!({"username": OPERATOR, "password": stage.postgres.password()})),
-            secret("cloudflare", json!({"token": CloudflareOptions::default().token})),
-            secret(
-                "witness",
-                json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": "planted-in-the-witness"}),
-            ),
+            secret("ledger-agent", stage.agents.secret()),
+            secret("cloudflare", json!({"token": CLOUDFLARE_TOKEN})),
+            secret("witness", json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY})),
             service("ledger", placement),
             service("consumer", consumer),
         ];
@@ -113,19 +131,32 @@ impl Stage {
         Some(stage)
     }
 
+    /// Starts another operator in the place of one that has ended.
+    pub async fn start_again(&mut self, place: usize) {
+        self.two.start_again(place, &operator_args(&self.cloudflare)).await;
+    }
+
     pub fn admin(&self, place: usize) -> Client {
         self.two.pair.clouds()[place].client_admin().unwrap()
     }
 
+    /// What nobody may be told.
+    pub fn secrets(&self) -> Vec<String> {
+        let own = [self.postgres.password(), WITNESS_KEY, CLOUDFLARE_TOKEN].map(str::to_owned);
+        self.two.planted.iter().cloned().chain(own).collect()
+    }
+
     /// The group, the same at both sites.
     pub fn group(&self, initial: bool) -> Value {
+        let store = self.agents.with(&self.postgres, self.postgres.spec(AWS, "ledger-db"), "ledger-agent");
         let mut spec = json!({
             "sites": self.names,
             "services": {"namespaces": [NAMESPACE]},
-            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": self.postgres.spec(AWS, "ledger-db")}],
+            "stores": [{"name": "ledger-db", "maxLag": "60s", "postgres": store}],
             "witness": {"objectStore": {"url": "s3://witness/payments", "endpoint": self.witness.end.url(),
                 "credentials": {"secretRef": {"name": "witness"}}}},
             "capacity": {"minimumPercent": 50},
+            "checks": [{"name": "partner", "every": "30s", "http": {"url": self.partner.url()}}],
             "traffic": {"hosts": [HOST], "cloudflare": {"account": CloudflareOptions::default().account,
                 "zone": CloudflareOptions::default().zone, "token": {"secretRef": {"name": "cloudflare"}},
                 "fallback": {"pool": self.pool}}},
@@ -198,6 +229,16 @@ pub fn is_ready(group: &FailoverGroup) -> Option<()> {
     ready.then_some(())
 }
 
+/// A command that on-call types, in that cloud: its exit code, and what it prints.
+pub fn command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
+    let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
+    std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+    let output = command.args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
 /// `banyan authority` in each cloud, at the address that is said to be its gateway.
 async fn answers(two: &Two) -> Vec<Operator> {
     let mut answers = Vec::new();
@@ -211,7 +252,7 @@ async fn answers(two: &Two) -> Vec<Operator> {
             dir: two.pair.dir().join("operators"),
             replica: 0,
             args: Vec::new(),
-            env: Vec::new(),
+            env: vec![("BANYAN_LOG".to_owned(), "debug".to_owned())],
         };
         let answer = Operator::start_authority(&options, &listen, two.pair.supervisor().clone());
         answers.push(answer.expect("it is started"));

@@ -1,0 +1,287 @@
+//! The half of `banyan failover` that moves: orders, shows and steers a Failover. It speaks to the API server of the cluster
+//! that takes over alone, with the caller's own rights.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
+
+use super::failover_error::FailoverError;
+use super::say::create;
+use crate::actions::hear::is_over;
+use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
+use crate::api::failover::{MoveAction, Phase};
+use crate::api::{Action, Failover, FailoverSpec};
+use crate::failover::table;
+use crate::terminal::output::Output;
+
+/// How often it is looked whether something is news.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long an answer to what was said may take.
+const ANSWERS: Duration = Duration::from_secs(30);
+
+/// What is ordered.
+#[derive(Clone, Debug, Args)]
+pub struct Start {
+    /// The FailoverGroup that is to move to this cluster
+    pub group: String,
+    /// The source is gone, or cannot be trusted: fence it as far as it goes, and do not wait for it. Without this both
+    /// sites must answer, and nothing is lost
+    #[arg(long)]
+    pub unplanned: bool,
+    /// Why, in a few words; it goes into the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// The number of the ticket or incident
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// Watch it until it is over
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// To which Failover something is said.
+#[derive(Clone, Debug, Args)]
+pub struct Say {
+    /// The Failover; not needed where only one is at work
+    pub name: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub words: Option<String>,
+}
+
+/// A step that may be skipped.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Step {
+    /// What standing readiness checks
+    Preflight,
+    /// The size of this site
+    Capacity,
+    /// Requests through this site's own gateway
+    Try,
+    /// The other site as standby
+    Reprotect,
+}
+
+impl From<Step> for SkippedStep {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Preflight => Self::Preflight,
+            Step::Capacity => Self::Capacity,
+            Step::Try => Self::Try,
+            Step::Reprotect => Self::Reprotect,
+        }
+    }
+}
+
+/// How somebody knows that the source writes nothing.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Evidence {
+    /// Its nodes are stopped, and stay so
+    NodesStopped,
+    /// Its network is cut from everything that writes
+    NetworkCut,
+    /// Its database is stopped, and stays so
+    DatabaseStopped,
+    /// Something else, which --words say
+    Other,
+}
+
+impl From<Evidence> for FenceEvidence {
+    fn from(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::NodesStopped => Self::NodesStopped,
+            Evidence::NetworkCut => Self::NetworkCut,
+            Evidence::DatabaseStopped => Self::DatabaseStopped,
+            Evidence::Other => Self::Other,
+        }
+    }
+}
+
+/// What is said, beside to whom.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// With `skip`.
+    pub step: Option<SkippedStep>,
+    /// With `assert-fenced`.
+    pub evidence: Option<FenceEvidence>,
+    /// With `accept-data-loss`.
+    pub position: Option<String>,
+}
+
+/// A namespace in a cluster.
+pub struct Moves {
+    /// Its API server.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// How it is printed.
+    pub output: Output,
+}
+
+impl Moves {
+    fn failovers(&self) -> Api<Failover> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn failed(&self) -> impl Fn(kube::Error) -> FailoverError {
+        let namespace = self.namespace.clone();
+        move |source| FailoverError::Api {
+            what: "Failovers",
+            namespace: namespace.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    /// Orders a move to this cluster.
+    pub async fn start(&self, start: Start) -> Result<(), FailoverError> {
+        let action = if start.unplanned { MoveAction::Failover } else { MoveAction::Switchover };
+        let kind = action.as_str().to_lowercase();
+        let metadata = ObjectMeta {
+            generate_name: Some(format!("{}-{kind}-", start.group)),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectMeta::default()
+        };
+        let spec = FailoverSpec { group: start.group, action, reason: start.reason, ticket: start.ticket };
+        let order = Failover { metadata, spec, status: None };
+        let made = self.failovers().create(&PostParams::default(), &order).await.map_err(self.failed())?;
+        let name = made.name_any();
+        if start.wait {
+            return self.watch(Some(&name)).await;
+        }
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&made)?),
+            Output::Table => println!(
+                "ordered {} of {} to this cluster as Failover {name}; watch it with `kubectl banyan failover watch {name}`",
+                made.spec.action.as_str(),
+                made.spec.group
+            ),
+        }
+        Ok(())
+    }
+
+    /// All Failovers, or one.
+    pub async fn status(&self, name: Option<&str>) -> Result<(), FailoverError> {
+        let mut found = match name {
+            Some(_) => vec![self.find(name).await?],
+            None => self.failovers().list(&ListParams::default()).await.map_err(self.failed())?.items,
+        };
+        found.iter_mut().for_each(|one| one.metadata.managed_fields = None);
+        match (self.output, &*found, name) {
+            (Output::Json, [only], Some(_)) => println!("{}", serde_json::to_string_pretty(only)?),
+            (Output::Json, all, _) => println!("{}", serde_json::to_string_pretty(all)?),
+            (Output::Table, [only], Some(_)) => print!("{}", table::one(only)),
+            (Output::Table, [], _) => println!("There is no Failover in namespace {}.", self.namespace),
+            (Output::Table, all, _) => print!("{}", table::list(all)),
+        }
+        Ok(())
+    }
+
+    /// A line for each thing that happens, until it is over.
+    pub async fn watch(&self, name: Option<&str>) -> Result<(), FailoverError> {
+        let name = self.find(name).await?.name_any();
+        let mut last = String::new();
+        loop {
+            let found = self.failovers().get_opt(&name).await;
+            // The operator's own cluster may be busy with just this: it is asked again.
+            if let Ok(found) = found {
+                let Some(failover) = found else { return Err(self.absent(&name)) };
+                let said = table::line(&failover, Timestamp::now());
+                let news = said.split_once(" s  ").map_or(&*said, |(_, news)| news).to_owned();
+                if news != last {
+                    match self.output {
+                        Output::Table => println!("{said}"),
+                        Output::Json => println!("{}", serde_json::to_string(&failover.status)?),
+                    }
+                    last = news;
+                }
+                match failover.status.as_ref().and_then(|status| status.phase) {
+                    Some(Phase::Done) => return Ok(()),
+                    Some(phase) if phase.is_over() => {
+                        return Err(FailoverError::NotMoved { name, phase: phase.as_str() });
+                    }
+                    _ => {}
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn absent(&self, name: &str) -> FailoverError {
+        FailoverError::Absent { kind: "Failover", name: name.to_owned(), namespace: self.namespace.clone() }
+    }
+
+    /// The Failover of that name; else the only one that is at work, or the last one.
+    async fn find(&self, name: Option<&str>) -> Result<Failover, FailoverError> {
+        if let Some(name) = name {
+            let found = self.failovers().get_opt(name).await.map_err(self.failed())?;
+            return found.ok_or_else(|| self.absent(name));
+        }
+        let all = self.failovers().list(&ListParams::default()).await.map_err(self.failed())?.items;
+        let (mut at_work, mut over): (Vec<Failover>, Vec<Failover>) =
+            all.into_iter().partition(|one| !crate::failover::index::is_over(one));
+        over.sort_by_key(|one| one.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        match (at_work.pop(), at_work.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                at_work.push(last);
+                let names: Vec<String> = at_work.iter().map(ResourceExt::name_any).collect();
+                Err(FailoverError::Usage(format!("name the Failover that is meant: {}", names.join(", "))))
+            }
+            (None, _) => over.pop().ok_or_else(|| {
+                FailoverError::Usage(format!("there is no Failover in namespace {}", self.namespace))
+            }),
+        }
+    }
+
+    /// Says something to a Failover, and waits for the answer.
+    pub async fn say(&self, verb: Verb, say: Say, said: Said) -> Result<(), FailoverError> {
+        let failover = self.find(say.name.as_deref()).await?;
+        let name = failover.name_any();
+        // The operator compares it with how far the stores are: repeating it is what says that it was read.
+        let words =
+            say.words.or_else(|| (verb == Verb::AssertFenced).then(|| "said on the command line".to_owned()));
+        let words = words
+            .or_else(|| (verb == Verb::AcceptDataLoss).then(|| "accepted on the command line".to_owned()));
+        let spec = ActionSpec {
+            target: Target { kind: TargetKind::Failover, name: name.clone(), uid: failover.uid() },
+            release: None,
+            verb,
+            gate: None,
+            step: said.step,
+            evidence: said.evidence,
+            position: said.position,
+            words,
+        };
+        let metadata = ObjectMeta {
+            generate_name: Some(format!("{name}-{}-", verb.as_str())),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectMeta::default()
+        };
+        let actions: Api<Action> = Api::namespaced(self.client.clone(), &self.namespace);
+        let action = Action { metadata, spec, status: None };
+        let made = create(&actions, &action).await.map_err(self.failed())?;
+        let deadline = tokio::time::Instant::now() + ANSWERS;
+        while tokio::time::Instant::now() < deadline {
+            let now = actions.get_opt(&made.name_any()).await.map_err(self.failed())?;
+            let Some(now) = now else { break };
+            if is_over(&now) {
+                let status = now.status.clone().unwrap_or_default();
+                let words = status.message.clone().unwrap_or_default();
+                if status.state == Some(ActionState::Refused) {
+                    return Err(FailoverError::Refused { verb: verb.as_str(), name, why: words });
+                }
+                match self.output {
+                    Output::Json => println!("{}", serde_json::to_string_pretty(&now)?),
+                    Output::Table => println!("{}: {words}", verb.as_str()),
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(FailoverError::Unanswered { action: made.name_any(), seconds: ANSWERS.as_secs() })
+    }
+}

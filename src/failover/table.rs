@@ -1,0 +1,189 @@
+//! Failovers as people read them. Pure.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::api::failover::Phase;
+use crate::api::{Failover, FailoverStatus};
+use crate::terminal::table::columns;
+
+/// Shown where nothing is known.
+const NOTHING: &str = "-";
+
+/// A line for each Failover, the newest last.
+pub fn list(failovers: &[Failover]) -> String {
+    let heads = ["NAME", "GROUP", "ACTION", "PHASE", "STEP", "SAYS"].map(str::to_owned).to_vec();
+    let mut sorted: Vec<&Failover> = failovers.iter().collect();
+    sorted.sort_by_key(|one| one.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let rows = sorted.into_iter().map(|one| {
+        let empty = FailoverStatus::default();
+        let status = one.status.as_ref().unwrap_or(&empty);
+        let or_nothing = |text: Option<&str>| text.unwrap_or(NOTHING).to_owned();
+        vec![
+            one.name_any(),
+            one.spec.group.clone(),
+            action(one),
+            or_nothing(status.phase.map(Phase::as_str)),
+            or_nothing(status.step.as_deref()),
+            or_nothing(status.message.as_deref()),
+        ]
+    });
+    columns(&std::iter::once(heads).chain(rows).collect::<Vec<_>>(), "", 2)
+}
+
+fn action(one: &Failover) -> String {
+    let forced = one.status.as_ref().is_some_and(|status| status.forced == Some(true));
+    format!("{}{}", one.spec.action.as_str(), if forced { " (forced)" } else { "" })
+}
+
+/// All that is known of one Failover.
+pub fn one(failover: &Failover) -> String {
+    let mut text = format!("Failover {}\n", failover.name_any());
+    let Some(status) = &failover.status else {
+        text.push_str("  no operator has looked at it yet\n");
+        return text;
+    };
+    let mut rows = vec![
+        vec!["group".to_owned(), failover.spec.group.clone()],
+        vec!["ordered".to_owned(), format!("{}: {}", action(failover), failover.spec.reason)],
+        vec!["from".to_owned(), status.from.join(", ")],
+        vec!["to".to_owned(), status.to.clone().unwrap_or_default()],
+    ];
+    if let Some(by) = &status.by {
+        rows.push(vec!["by".to_owned(), by.clone()]);
+    }
+    let phase = status.phase.map_or(NOTHING, Phase::as_str);
+    rows.push(vec!["phase".to_owned(), format!("{phase}: {}", status.message.clone().unwrap_or_default())]);
+    if let Some(next) = &status.next {
+        rows.push(vec!["next".to_owned(), next.clone()]);
+    }
+    rows.push(vec!["way back".to_owned(), way_back(failover, status)]);
+    text.push_str(&columns(&rows, "  ", 2));
+    steps(&mut text, status);
+    stores(&mut text, status);
+    if let Some(took) = &status.took {
+        text.push_str("\nTook\n");
+        let rows =
+            [("from the order until all was open", took.until_open), ("without writes", took.without_writes)];
+        let rows = rows.into_iter().filter_map(|(what, took)| {
+            Some(vec![what.to_owned(), format!("{:.1} s", took? as f64 / 1000.0)])
+        });
+        text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
+    }
+    text
+}
+
+fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
+    match (status.phase.is_some_and(|phase| phase.is_over()), status.committed_at.is_some()) {
+        (false, false) => format!("kubectl banyan failover abort {}", failover.name_any()),
+        (true, false) => NOTHING.to_owned(),
+        (_, true) => format!(
+            "an order at {}: kubectl banyan failover start {} there",
+            status.from.join(", "),
+            failover.spec.group
+        ),
+    }
+}
+
+fn steps(text: &mut String, status: &FailoverStatus) {
+    text.push_str("\nSteps\n");
+    let rows = status.steps.iter().enumerate().map(|(number, step)| {
+        let mark = if step.ended_at.is_some() { "ok" } else { ".." };
+        let took = step.millis.map_or_else(String::new, |millis| format!("{:.1} s", millis as f64 / 1000.0));
+        vec![(number + 1).to_string(), mark.to_owned(), step.name.clone(), took, step.message.clone()]
+    });
+    text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
+}
+
+fn stores(text: &mut String, status: &FailoverStatus) {
+    if status.stores.is_empty() {
+        return;
+    }
+    text.push_str("\nStores\n");
+    let mut rows = Vec::new();
+    for store in &status.stores {
+        let level = store.level.map_or("not fenced", |level| level.as_str());
+        let mut says = Vec::new();
+        says.extend(store.evidence.clone());
+        says.extend(store.frozen.as_ref().map(|at| format!("here up to {at}")));
+        says.extend((store.complete == Some(true)).then(|| "all that was acknowledged is here".to_owned()));
+        says.extend((store.opened == Some(true)).then(|| "open here".to_owned()));
+        says.extend(store.error.clone());
+        rows.push(vec![store.name.clone(), level.to_owned(), says.join("; ")]);
+    }
+    text.push_str(&columns(&rows, "  ", 2));
+}
+
+/// One line of a live view, if it says something else than the last one.
+pub fn line(failover: &Failover, now: Timestamp) -> String {
+    let status = failover.status.clone().unwrap_or_default();
+    let began = failover.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let seconds = now.duration_since(began).as_secs();
+    let mut text = format!(
+        "{seconds:>4} s  {:<13} {:<10} {}",
+        status.phase.map_or(NOTHING, Phase::as_str),
+        status.step.as_deref().unwrap_or(NOTHING),
+        status.message.as_deref().unwrap_or("no operator has looked at it yet"),
+    );
+    if let Some(next) = &status.next {
+        let _ = write!(text, "\n        next: {next}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn failover() -> Failover {
+        let object = json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": "Failover",
+            "metadata": {"name": "move", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"group": "payments", "action": "Switchover", "reason": "the zone is degraded"},
+            "status": {
+                "phase": "Waiting", "step": "capacity", "message": "two pods are missing",
+                "next": "kubectl banyan failover skip --step capacity move", "from": ["aws"], "to": "gcp", "by": "jo",
+                "steps": [
+                    {"name": "claim", "message": "claimed", "startedAt": "2026-01-01T00:00:00Z",
+                        "endedAt": "2026-01-01T00:00:01Z", "millis": 40},
+                    {"name": "capacity", "message": "two pods are missing", "startedAt": "2026-01-01T00:00:01Z"},
+                ],
+                "stores": [{"name": "db", "level": "Asserted", "evidence": "NodesStopped: seen", "frozen": "0/30"}],
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn it_says_where_it_stands_and_what_to_type() {
+        let text = one(&failover());
+        let expected = "Failover move
+  group     payments
+  ordered   Switchover: the zone is degraded
+  from      aws
+  to        gcp
+  by        jo
+  phase     Waiting: two pods are missing
+  next      kubectl banyan failover skip --step capacity move
+  way back  kubectl banyan failover abort move
+
+Steps
+  1  ok  claim     0.0 s  claimed
+  2  ..  capacity         two pods are missing
+
+Stores
+  db  Asserted  NodesStopped: seen; here up to 0/30
+";
+        assert_eq!(text, expected);
+        assert!(list(&[failover()]).contains("move  payments  Switchover  Waiting  capacity"));
+        let now = "2026-01-01T00:00:09Z".parse().unwrap();
+        let said = line(&failover(), now);
+        assert!(
+            said.starts_with("   9 s  Waiting       capacity   two pods") && said.contains("next: kubectl")
+        );
+    }
+}
