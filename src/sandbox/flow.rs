@@ -313,7 +313,7 @@ impl Session {
         for here in 0..self.sites.len() {
             let there = &self.sites[1 - here];
             let way = if self.args.keep { Way::Kubeconfig(&there.peer) } else { Way::Clouds(ends) };
-            let objects = introduce::objects(here, &there.name, sites, &way);
+            let objects = introduce::objects(here, &there.name, sites, &way)?;
             install::apply(&self.sites[here].client, &objects).await?;
             let secrets = self.failover.as_ref().map(Failover::secrets).unwrap_or_default();
             install::apply(&self.sites[here].client, &secrets).await?;

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::ends::clouds::{CloudEnds, kept, peer_binding};
+use super::ends::clouds::{CloudEnds, kept, peer_rights};
+use super::error::Result;
 
 /// How a cloud is reached.
 pub enum Way<'a> {
@@ -15,7 +16,10 @@ pub enum Way<'a> {
 
 /// What is applied in the cloud whose place is `here` (0 for AWS, 1 for Google's), so that it finds the other one and is
 /// found by it. `sites` are the CloudClusters as they were written, `there` is the name of the other one.
-pub fn objects(here: usize, there: &str, sites: &[Value], way: &Way<'_>) -> Vec<Value> {
+///
+/// # Errors
+/// Never, unless the chart was broken when the program was built.
+pub fn objects(here: usize, there: &str, sites: &[Value], way: &Way<'_>) -> Result<Vec<Value>> {
     let (access, secret) = match way {
         Way::Clouds(ends) if here == 0 => ends.to_gcp(there),
         Way::Clouds(ends) => ends.to_aws(there),
@@ -28,5 +32,5 @@ pub fn objects(here: usize, there: &str, sites: &[Value], way: &Way<'_>) -> Vec<
         site["spec"]["access"] = json!([access]);
         site
     });
-    [peer_binding(), secret].into_iter().chain(site).collect()
+    Ok(peer_rights(there)?.into_iter().chain([secret]).chain(site).collect())
 }

@@ -12,7 +12,7 @@ use banyan::clouds::eks::Eks;
 use banyan::clouds::gke::Gke;
 use banyan::clouds::google::Google;
 use banyan::clouds::{Addresses, Cluster, aws::AccessKey};
-use banyan::sandbox::ends::clouds::{CloudEnds, peer_binding};
+use banyan::sandbox::ends::clouds::{CloudEnds, peer_binding, peer_rights};
 use banyan::sandbox::operators::{Operator, OperatorOptions};
 use banyan::sandbox::payload::Payload;
 use banyan::sandbox::process::Signal;
@@ -198,7 +198,8 @@ impl Two {
         for (here, there, way, secret) in ways {
             let own = site(here.name(), json!({"residency": ["US"]}));
             let other = site(there.name(), json!({"residency": ["US"], "access": [way]}));
-            let objects = [peer_binding(), secret.clone(), own, other];
+            let mut objects = peer_rights(there.name()).expect("the chart has its policy");
+            objects.extend([secret.clone(), own, other]);
             install::apply(&here.client_admin().unwrap(), &objects).await.expect("objects are taken");
             operators.push(operator(&pair, here, args, 0).await);
         }

@@ -126,7 +126,8 @@ pub(super) async fn tell(
             let words = format!(
                 "{peer} refuses the claim: {error}; see that its chart has the user of this site under authority.peers"
             );
-            Ok(Done::not_yet("ClaimRefused", words, Some(means.command("abort"))))
+            // The operator there reads the claim here, and copies it too, only later.
+            Ok(Done::not_yet("ClaimRefused", words, None))
         }
         Err(error) => {
             tracing::warn!(peer, %error, "the claim is not told");

@@ -13,8 +13,12 @@ use super::token_review::{Issuer, review};
 use crate::clouds::aws::AccessKey;
 use crate::sandbox::cloud::Cloud;
 use crate::sandbox::credentials::PEER_USER;
-use crate::sandbox::error::{Context, Result};
+use crate::sandbox::error::{Context, Error, Result};
 use crate::sandbox::operators::NAMESPACE;
+use crate::sandbox::payload::Payload;
+
+/// The policy of who may write Authorities.
+const WRITERS: &str = "banyan-authority-writers";
 
 /// The name of either cluster in its cloud.
 const CLUSTER: &str = "finflow";
@@ -135,7 +139,26 @@ pub fn kept(name: &str, data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data})
 }
 
-/// Gives the operators of other sites the rights of a peer in a cloud.
+/// Gives the operator of another site the rights of a peer in a cloud, as the chart's `authority.peers` does.
+///
+/// # Errors
+/// Never, unless the chart was broken when the program was built.
+pub fn peer_rights(peer: &str) -> Result<Vec<Value>> {
+    let manifests = Payload::embedded()?.manifests;
+    let mut policy = manifests
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == WRITERS && object["kind"] == "ValidatingAdmissionPolicy")
+        .ok_or_else(|| Error::new(format!("the chart has no policy {WRITERS}")))?;
+    for variable in policy["spec"]["variables"].as_array_mut().into_iter().flatten() {
+        if let (true, Some(text)) = (variable["name"] == "peer", variable["expression"].as_str()) {
+            let named = text.replace("{'': ''}", &format!("{{'': '', '{PEER_USER}': '{peer}'}}"));
+            variable["expression"] = named.into();
+        }
+    }
+    Ok(vec![peer_binding(), policy])
+}
+
+/// Gives the operators of other sites the rights of a peer in a cloud, other than to claim.
 pub fn peer_binding() -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": PEER_USER},

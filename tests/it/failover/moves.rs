@@ -76,10 +76,8 @@ pub async fn what_was_closed_is_open_again_once_a_move_is_given_up(stage: &Stage
     let name = "given-up";
     order(stage, GCP, MoveAction::Switchover, name).await;
     let next = comes_to(stage, GCP, name, "it asks whether to give up", asks("abort")).await;
-    assert_eq!(
-        read(stage, GCP, name).await.status.and_then(|status| status.step).as_deref(),
-        Some("catch-up")
-    );
+    let waiting = read(stage, GCP, name).await.status.unwrap_or_default();
+    assert_eq!(waiting.step.as_deref(), Some("catch-up"), "{:?}", waiting.message);
     type_next(stage, GCP, &next);
     comes_to(stage, GCP, name, "it is given up", |failover| {
         (phase(failover) == Some(Phase::Aborted)).then_some(())
