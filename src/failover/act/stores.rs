@@ -366,10 +366,11 @@ pub(super) async fn lift(means: &Means<'_>, stores: &[String], status: &mut Fail
     let Some(source) = means.seen.source() else { return Done::Again };
     let lifted = join_all(stores.iter().map(async |name| {
         let done = async {
-            let here = means.server(name, means.site()).await?;
-            match here.thaw().await {
-                Ok(()) | Err(StoreError::IsPrimary | StoreError::Unsupported { .. }) => {}
-                Err(error) => return Err(error),
+            // Whether this site's own standby can be reached must not keep the source closed: that it takes in again is a
+            // duty as well, and done later where it is not done now.
+            let thawed = async { means.server(name, means.site()).await?.thaw().await };
+            if let Err(error) = thawed.await {
+                tracing::info!(store = name, %error, "the standby here does not take in yet");
             }
             let there = means.server(name, &source).await?;
             if let Server::CloudNativePg(_) = &there {
