@@ -54,7 +54,9 @@ fn not_recorded(site: &str, own: &AuthoritySpec, known: &Knowledge) -> Option<De
     let decided = known.witness.as_ref()?.read()?;
     let last = decided.iter().map(|one| one.epoch).max().unwrap_or(0);
     let first = own.holders.first().is_some_and(|holder| holder == site);
-    (first && own.epoch > last).then(|| Decided {
+    // Where another epoch stands in its place there, nobody can write it down: whoever asked the witness went another way.
+    let taken = decided.iter().any(|one| one.after == own.follows);
+    (first && own.epoch > last && !taken).then(|| Decided {
         after: own.follows,
         epoch: own.epoch,
         holders: own.holders.clone(),

@@ -163,6 +163,24 @@ fn with_a_witness_it_is_decided_there_first() {
 }
 
 #[test]
+fn what_was_committed_without_the_witness_is_recorded_there_unless_it_went_another_way() {
+    let first = Decided { after: 0, epoch: 16, holders: names(&["a"]) };
+    let own = AuthoritySpec { promoted: Some(32), ..spec(32, 16, &["a"]) };
+    let row = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
+    let known = |chain: &[Decided]| Knowledge {
+        own: Some(own.clone()),
+        witness: Some(Known::Read(chain.to_vec())),
+        stores: vec![("ledger".to_owned(), Known::Read(row.clone()))],
+        ..nobody_knows()
+    };
+    let missing = Decided { after: 16, epoch: 32, holders: names(&["a"]) };
+    assert_eq!(decided(&known(std::slice::from_ref(&first))).ask_witness, Some(missing.clone()));
+    assert_eq!(decided(&known(&[first.clone(), missing])).ask_witness, None);
+    let other = Decided { after: 16, epoch: 17, holders: names(&["b"]) };
+    assert_eq!(decided(&known(&[first, other])).ask_witness, None, "nothing is asked for ever");
+}
+
+#[test]
 fn a_group_that_is_active_everywhere_is_claimed_for_all_by_the_first_site() {
     let group = FailoverGroupSpec { active: Some(Active::All), initial_site: None, ..group() };
     let mut here = Knowledge { stores: Vec::new(), ..nobody_knows() };

@@ -14,7 +14,7 @@ use super::observe::{Ground, Observed};
 use super::sources::group::{OfGroup, Sources};
 use super::sources::witness;
 use super::{duties, hangs, live, status};
-use crate::api::authority::AuthoritySpec;
+use crate::api::authority::{AuthoritySpec, AuthorityState};
 use crate::api::labels::{MANAGER, RELEASED_ANNOTATION, SITE_LABEL};
 use crate::api::notice::Reason;
 use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
@@ -110,10 +110,14 @@ async fn carry_out(
     deciding: &Deciding,
 ) -> Result<bool, ActError> {
     if let Some(asked) = &deciding.ask_witness {
-        if !still(means, seen, spec, |again| again.ask_witness.as_ref() == Some(asked)).await? {
-            return Ok(false);
+        let stands = still(means, seen, spec, |again| again.ask_witness.as_ref() == Some(asked)).await?;
+        let told = if stands { ask_witness(means, seen, spec, asked).await } else { Ok(false) };
+        // A first claim is written once the witness has decided. What is only recorded there holds nothing here.
+        match (deciding.state, told) {
+            (AuthorityState::Held, Err(error)) => tracing::warn!(group = seen.name, %error, "not recorded"),
+            (AuthorityState::Held, Ok(_)) => {}
+            (_, told) => return told,
         }
-        return ask_witness(means, seen, spec, asked).await;
     }
     let Some(wanted) = &deciding.write else { return Ok(false) };
     if deciding.first_claim && !still(means, seen, spec, |again| again.write.as_ref() == Some(wanted)).await?
