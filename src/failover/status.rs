@@ -78,6 +78,9 @@ pub fn done(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     record(status, step, now).ended_at = Some(Time(now));
 }
 
+/// What usually comes by itself. A person may leave it out, and is not waited for.
+const BY_ITSELF: [&str; 2] = ["NoCapacity", "NotProtected"];
+
 /// It waits.
 pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestamp) {
     begin(status, step, now);
@@ -85,7 +88,7 @@ pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestam
     record(status, step, now).message.clone_from(&message);
     status.message = Some(message);
     status.next.clone_from(&wait.next);
-    if wait.next.is_some() {
+    if wait.next.is_some() && !BY_ITSELF.contains(&wait.reason) {
         status.phase = Some(Phase::Waiting);
     }
 }
@@ -185,6 +188,9 @@ mod tests {
         let mut status = FailoverStatus::default();
         let wait = Wait { reason: "DataLoss", message: "it lacks".to_owned(), next: Some("type".to_owned()) };
         waits(&mut status, Step::CatchUp, &wait, at(1));
+        let mut comes = FailoverStatus::default();
+        waits(&mut comes, Step::Capacity, &Wait { reason: "NoCapacity", ..wait.clone() }, at(1));
+        assert_eq!((comes.phase, comes.next.as_deref()), (Some(Phase::Preparing), Some("type")));
         let status = concluded(&Failover::new("move", FailoverSpec::default()), status, at(1));
         assert_eq!(status.phase, Some(Phase::Waiting));
         assert_eq!(status.problems[0].remedy, "type `type`");

@@ -57,7 +57,8 @@ pub fn one(failover: &Failover) -> String {
     let phase = status.phase.map_or(NOTHING, Phase::as_str);
     rows.push(vec!["phase".to_owned(), format!("{phase}: {}", status.message.clone().unwrap_or_default())]);
     if let Some(next) = &status.next {
-        rows.push(vec!["next".to_owned(), next.clone()]);
+        let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
+        rows.push(vec![word.to_owned(), next.clone()]);
     }
     rows.push(vec!["way back".to_owned(), way_back(failover, status)]);
     text.push_str(&columns(&rows, "  ", 2));
@@ -125,10 +126,15 @@ pub fn line(failover: &Failover, now: Timestamp) -> String {
         "{seconds:>4} s  {:<13} {:<10} {}",
         status.phase.map_or(NOTHING, Phase::as_str),
         status.step.as_deref().unwrap_or(NOTHING),
-        status.message.as_deref().unwrap_or("no operator has looked at it yet"),
+        status.message.as_deref().unwrap_or(match status.phase {
+            Some(_) => "begun",
+            None => "no operator has looked at it yet",
+        }),
     );
     if let Some(next) = &status.next {
-        let _ = write!(text, "\n        next: {next}");
+        // Who is not waited for may leave it out.
+        let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
+        let _ = write!(text, "\n        {word}: {next}");
     }
     text
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -191,6 +192,12 @@ impl Move<'_> {
     /// What is remembered from the beginning.
     fn note(&mut self, seen: &Seen) {
         let status = &mut self.status;
+        // Also where the witness had decided, and the reconciler of the group was first to write that down.
+        let epoch = seen.group.knowledge.own.as_ref().map(|own| own.epoch);
+        if status.committed_at.is_none() && status.ballot.is_some() && epoch == status.ballot {
+            status.committed_at = Some(Time(Timestamp::now()));
+            tracing::info!(failover = %self.key, epoch, "committed");
+        }
         if status.digest.is_none() {
             status.digest = Some(seen.group.digest.clone());
             let by = self.failover.metadata.annotations.as_ref();

@@ -170,36 +170,20 @@ async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<
     Ok(stores::still_closed(means, status).await)
 }
 
-/// The seconds without writes begin with the fence; from here on there is no way back.
-fn committed(means: &Means<'_>, status: &mut FailoverStatus) {
-    status.committed_at = Some(Time(Timestamp::now()));
-    tracing::info!(
-        group = means.seen.group.name,
-        failover = means.failover.name_any(),
-        epoch = means.ballot(),
-        "committed"
-    );
-}
-
 fn holders(means: &Means<'_>) -> Vec<String> {
     let action = if means.planned { MoveAction::Switchover } else { MoveAction::Failover };
     let name = means.failover.name_any();
     means.seen.view(&name, &FailoverStatus::default(), &[]).holders(action)
 }
 
-pub(super) async fn commit(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
+pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
     }
     let (site, since) = (&*means.context.site, Time(whole(Timestamp::now())));
     match claims::commit(&own(means), site, means.ballot(), holders(means), since) {
         Ok(wanted) => {
-            let done =
-                put(means, &wanted, format!("this site has authority in epoch {}", means.ballot())).await?;
-            if matches!(done, Done::Yes(_)) {
-                committed(means, status);
-            }
-            Ok(done)
+            put(means, &wanted, format!("this site has authority in epoch {}", means.ballot())).await
         }
         Err(error) => Ok(refused(&error)),
     }
@@ -216,7 +200,7 @@ pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<D
 }
 
 /// Has the witness decide which epoch follows, and writes down what it says.
-pub(super) async fn decide(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
+pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     let (ballot, follows) = means.claim;
     let Some(spec) = &means.seen.spec.witness else { return commit(means, status).await };
     let of = means.of_group();
@@ -255,11 +239,7 @@ pub(super) async fn decide(means: &Means<'_>, status: &mut FailoverStatus) -> Re
         true => format!("this site has authority in epoch {ballot}"),
         false => "the witness has decided for another order".to_owned(),
     };
-    let done = put(means, &next, words).await?;
-    if won && matches!(done, Done::Yes(_)) {
-        committed(means, status);
-    }
-    Ok(done)
+    put(means, &next, words).await
 }
 
 /// Says that all stores are open here: from now on this site answers that traffic is to come.

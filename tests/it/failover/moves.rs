@@ -125,6 +125,8 @@ pub async fn a_switchover_loses_nothing_and_goes_on_where_its_operator_was_kille
         let own = stage.authority(place).await.expect("an Authority").spec;
         assert!(own.epoch > before && own.holders == [stage.names[place].clone()], "{own:?}");
         assert_eq!((own.follows, own.promoted), (before, Some(own.epoch)), "one epoch came of it");
+        let status = read(stage, place, &name).await.status.unwrap_or_default();
+        assert!(status.committed_at.is_some(), "there is no way back: {status:?}");
         until("the other site knows it", async || {
             let there = stage.authority(from).await?.spec;
             (there.epoch == own.epoch && there.holders == own.holders).then_some(())
