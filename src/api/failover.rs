@@ -151,6 +151,9 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub skipped: Vec<String>,
+    /// Whether requests through this site's own gateway were good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<bool>,
     /// Actions that were carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]

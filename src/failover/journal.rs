@@ -135,7 +135,6 @@ impl Journal {
             };
             (store.name.clone(), journal)
         });
-        let tried = |step: &crate::api::failover::StepRecord| step.name == Step::Try.as_str();
         Self {
             action: if is(status.forced) { MoveAction::Failover } else { ordered },
             over: status.phase.filter(|phase| phase.is_over()),
@@ -146,7 +145,7 @@ impl Journal {
             asserted: status.assertion.is_some(),
             accepts_loss: status.accepted_loss.is_some(),
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
-            tried: status.steps.iter().any(|step| tried(step) && step.ended_at.is_some()),
+            tried: is(status.tried),
         }
     }
 

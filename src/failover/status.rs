@@ -73,11 +73,6 @@ pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duratio
     status.message = Some(words);
 }
 
-/// A step is done.
-pub fn done(status: &mut FailoverStatus, step: Step, now: Timestamp) {
-    record(status, step, now).ended_at = Some(Time(now));
-}
-
 /// What usually comes by itself. A person may leave it out, and is not waited for.
 const BY_ITSELF: [&str; 2] = ["NoCapacity", "NotProtected"];
 
@@ -163,6 +158,8 @@ pub fn concluded(failover: &Failover, mut status: FailoverStatus, now: Timestamp
 mod tests {
     use super::*;
     use crate::api::FailoverSpec;
+    use crate::api::failover::MoveAction;
+    use crate::failover::journal::Journal;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).expect("a time")
@@ -181,6 +178,19 @@ mod tests {
         assert_eq!(status.phase, Some(Phase::Preparing));
         opened(&mut status, Some(at(1)), at(9));
         assert_eq!(status.took, Some(Took { until_open: Some(8000), without_writes: Some(6000) }));
+    }
+
+    #[test]
+    fn a_try_that_failed_is_none_whatever_is_waited_for_next() {
+        let mut status = FailoverStatus::default();
+        let fails =
+            Wait { reason: "ApplicationFails", message: "500".to_owned(), next: Some("skip".to_owned()) };
+        begin(&mut status, Step::Try, at(1));
+        waits(&mut status, Step::Try, &fails, at(1));
+        let pods = Wait { reason: "NoCapacity", message: "a pod is gone".to_owned(), next: None };
+        waits(&mut status, Step::Capacity, &pods, at(2));
+        assert!(status.steps[0].ended_at.is_some(), "it is not the step that is taken");
+        assert!(!Journal::of(MoveAction::Failover, &status, |_| None).tried);
     }
 
     #[test]

@@ -257,9 +257,6 @@ impl Move<'_> {
             Done::Yes(words) => {
                 tracing::info!(failover = %self.key, step = step.as_str(), words, "done");
                 status::did(&mut self.status, step, words, began.elapsed(), now);
-                if act == Act::Try {
-                    status::done(&mut self.status, step, now);
-                }
                 Ok((!self.write().await?).then_some(Stop::Later))
             }
             Done::Again | Done::Superseded => Ok(None),

@@ -92,7 +92,11 @@ pub async fn carry_out(
         },
         Act::CatchUp(stores) => Ok(stores::catch_up(means, stores, status).await),
         Act::Freeze(stores) => Ok(stores::freeze(means, stores, status).await),
-        Act::Try => Ok(requests::send(means).await),
+        Act::Try => {
+            let done = requests::send(means).await;
+            status.tried = matches!(done, Done::Yes(_)).then_some(true);
+            Ok(done)
+        }
         Act::Mark => authority::mark(means, status).await,
         Act::Decide => authority::decide(means, status).await,
         Act::Commit => authority::commit(means, status).await,
