@@ -163,6 +163,13 @@ pub struct FailoverStatus {
     pub took: Option<Took>,
 }
 
+impl FailoverStatus {
+    /// What is carried out of what was ordered: a Switchover that was forced is a Failover.
+    pub fn action(&self, ordered: MoveAction) -> MoveAction {
+        if self.forced == Some(true) { MoveAction::Failover } else { ordered }
+    }
+}
+
 /// How far an order is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
@@ -298,6 +305,11 @@ impl FenceLevel {
             Self::Synchronous => "Synchronous",
             Self::Asserted => "Asserted",
         }
+    }
+
+    /// Whether the store itself was closed, by whomever.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::StoreAcknowledged | Self::Acknowledged)
     }
 }
 

@@ -5,14 +5,14 @@
 //! that was made too long ago does nothing.
 
 use super::journal::{Journal, Step, StoreJournal};
-use super::source::is_standby_here;
+use super::source::{is_primary_here, is_standby_here};
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
-use crate::api::failover::{FenceLevel, MoveAction, Phase};
+use crate::api::failover::{FenceLevel, Phase};
 use crate::authority::claims::{greater, slot};
 use crate::authority::known::{Knowledge, Known, StoreShows};
 
 /// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
-const ASSERT: &str = "assert-fenced --evidence NodesStopped";
+pub(super) const ASSERT: &str = "assert-fenced --evidence NodesStopped";
 
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,13 +87,15 @@ pub struct Held {
     pub remedy: String,
 }
 
-/// A store with a single writer, as the group has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreAsked {
-    /// Its name.
-    pub name: String,
-    /// Whether the server here is a primary.
-    pub primary_here: bool,
+/// The command that says so to a Failover, as it is typed.
+pub(super) fn command(verb: &str, name: &str) -> String {
+    format!("kubectl banyan failover {verb} {name}")
+}
+
+/// Who has authority once an order of a site is committed over what stands.
+pub(super) fn holders(own: &AuthoritySpec, site: &str, everywhere: bool, planned: bool) -> Vec<String> {
+    let before = if everywhere && planned { own.holders.as_slice() } else { &[] };
+    before.iter().cloned().chain([site.to_owned()]).collect()
 }
 
 /// All that a decision is made of, beside the journal.
@@ -105,12 +107,8 @@ pub struct View<'a> {
     pub place: usize,
     /// The name of the order, for commands.
     pub name: &'a str,
-    /// What everybody shows; `own` of it is this site's Authority.
+    /// What everybody shows; `own` of it is this site's Authority, and `stores` are those with a single writer.
     pub known: &'a Knowledge,
-    /// Whether every site of the group serves.
-    pub everywhere: bool,
-    /// The stores.
-    pub stores: &'a [StoreAsked],
     /// Sites that do not answer now.
     pub silent: &'a [String],
     /// Whether the group asks for something else than when the move began.
@@ -133,25 +131,39 @@ impl View<'_> {
         self.known.peers.iter().all(|(_, shown)| shown.read().is_some())
     }
 
-    fn command(&self, verb: &str) -> String {
-        format!("kubectl banyan failover {verb} {}", self.name)
-    }
-
     fn wait(&self, reason: &'static str, message: impl Into<String>, verb: Option<&str>) -> Wait {
-        Wait { reason, message: message.into(), next: verb.map(|verb| self.command(verb)) }
+        Wait { reason, message: message.into(), next: verb.map(|verb| command(verb, self.name)) }
     }
 
-    /// Who has authority once this is committed.
-    pub fn holders(&self, action: MoveAction) -> Vec<String> {
-        let here = self.site.to_owned();
-        match (self.everywhere, action) {
-            (true, MoveAction::Switchover) => {
-                let mut holders = self.own().holders;
-                holders.push(here);
-                holders
-            }
-            _ => vec![here],
-        }
+    /// The names of the stores of which that is so.
+    fn stores(&self, journal: &Journal, is: impl Fn(&str, StoreJournal) -> bool) -> Vec<String> {
+        let names = self.known.stores.iter().map(|(name, _)| name);
+        names.filter(|name| is(name, journal.store(name))).cloned().collect()
+    }
+
+    /// What a person has stopped.
+    fn paused(&self, journal: &Journal, step: Step) -> Option<Next> {
+        let wait = || self.wait("Paused", "a person has paused it", Some("resume"));
+        journal.paused.then(|| Next::Wait(step, wait()))
+    }
+
+    /// What no longer is what was ordered.
+    fn changed(&self, step: Step) -> Option<Next> {
+        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
+        self.changed.then(|| Next::Wait(step, self.wait("GroupChanged", message, Some("abort"))))
+    }
+
+    /// What stands in the way of a step, unless that is skipped.
+    fn held(&self, journal: &Journal, step: Step, reason: &'static str, held: &[Held]) -> Option<Next> {
+        let held = held.first().filter(|_| !journal.skipped.contains(&step))?;
+        let message = format!("{}; {}", held.message, held.remedy);
+        let skip = format!("skip --step {}", step.as_str());
+        Some(Next::Wait(step, self.wait(reason, message, Some(&skip))))
+    }
+
+    /// What this site has not yet, to serve.
+    fn too_small(&self, journal: &Journal) -> Option<Next> {
+        self.held(journal, Step::Capacity, "NoCapacity", self.capacity)
     }
 }
 
@@ -184,9 +196,9 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     if journal.abort {
         return Next::End(Phase::Aborted, "it was given up before anything was changed".to_owned());
     }
-    let planned = journal.action == MoveAction::Switchover;
+    let planned = journal.is_planned();
     if own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
-        let closed = |(_, shown): &(String, Known<_>)| shown.read().is_some_and(is_closed);
+        let closed = |(_, shown): &(String, Known<StoreShows>)| shown.read().is_some_and(|shows| !shows.open);
         if planned || !view.known.stores.iter().any(closed) {
             let message = format!("{} has authority already: there is nothing to move", view.site);
             return Next::End(Phase::Refused, message);
@@ -197,8 +209,8 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
                        that is active now";
         return Next::Wait(step, view.wait("Unclaimed", message, Some("abort")));
     }
-    if journal.paused {
-        return Next::Wait(step, view.wait("Paused", "a person has paused it", Some("resume")));
+    if let Some(paused) = view.paused(journal, step) {
+        return paused;
     }
     if let Some((source, epoch)) = later(view, own) {
         let message = format!("{source} shows epoch {epoch}, and this site knows of {}", own.epoch);
@@ -216,12 +228,8 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         let message = "the witness has not been read: it may know of a later epoch";
         return Next::Wait(step, view.wait("WitnessSilent", message, None));
     }
-    if planned
-        && !journal.skipped.contains(&step)
-        && let Some(held) = view.preflight.first()
-    {
-        let message = format!("{}; {}", held.message, held.remedy);
-        return Next::Wait(step, view.wait("NotReady", message, Some("skip --step preflight")));
+    if planned && let Some(held) = view.held(journal, step, "NotReady", view.preflight) {
+        return held;
     }
     claim_again(view, journal, own)
 }
@@ -243,12 +251,7 @@ fn claim_again(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next 
         return Next::Wait(Step::Preflight, view.wait("StoreOpen", message, None));
     }
     let ballot = next_ballot(view.known.greatest_ballot(), view.place);
-    let fence = journal.action == MoveAction::Failover;
-    Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence })
-}
-
-fn is_closed(shows: &StoreShows) -> bool {
-    !shows.open
+    Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence: !journal.is_planned() })
 }
 
 /// Who shows a later epoch than this site knows.
@@ -268,7 +271,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     if journal.abort || over {
         return Next::Do(Step::Undo, Act::Withdraw);
     }
-    let planned = journal.action == MoveAction::Switchover;
+    let planned = journal.is_planned();
     let pressed = claim.fence == Some(true);
     if !planned && !pressed {
         return Next::Do(Step::Claim, Act::Press);
@@ -290,44 +293,27 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
         return Next::Wait(Step::Claim, view.wait("SourceSilent", message, Some("force")));
     }
     if planned && !pressed {
-        if let Some(waits) = before_the_fence(view, journal) {
-            return waits;
-        }
-        return Next::Do(Step::Fence, Act::Press);
+        // As long as nothing is closed.
+        let step = Step::Capacity;
+        let waits = view.paused(journal, step).or_else(|| view.changed(step));
+        let waits = waits.or_else(|| view.too_small(journal));
+        return waits.unwrap_or(Next::Do(Step::Fence, Act::Press));
     }
-    fenced(view, journal, own, ballot, &untold)
-}
-
-/// What a Switchover waits for as long as nothing is closed.
-fn before_the_fence(view: &View<'_>, journal: &Journal) -> Option<Next> {
-    let step = Step::Capacity;
-    if journal.paused {
-        return Some(Next::Wait(step, view.wait("Paused", "a person has paused it", Some("resume"))));
-    }
-    if view.changed {
-        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
-        return Some(Next::Wait(step, view.wait("GroupChanged", message, Some("abort"))));
-    }
-    let held = view.capacity.first().filter(|_| !journal.skipped.contains(&step))?;
-    let message = format!("{}; {}", held.message, held.remedy);
-    Some(Next::Wait(step, view.wait("NoCapacity", message, Some("skip --step capacity"))))
+    fenced(view, journal, own, &untold)
 }
 
 /// The source is being closed.
-fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, untold: &[&str]) -> Next {
-    let names = |is: &dyn Fn(&StoreAsked, StoreJournal) -> bool| {
-        let of = view.stores.iter().filter(|store| is(store, journal.store(&store.name)));
-        of.map(|store| store.name.clone()).collect::<Vec<_>>()
-    };
+fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
+    let is_primary = |store: &str| is_primary_here(view.known, store);
     // A primary stays closed by its row. Of a standby only the sessions of now are ended: a promotion that is ordered there
     // later is stopped by the claim alone, which must stand there first.
-    let early = names(&|store, known| {
-        known.level.is_none() && (untold.is_empty() || is_standby_here(view.known, &store.name))
+    let early = view.stores(journal, |store, of| {
+        of.level.is_none() && (untold.is_empty() || is_standby_here(view.known, store))
     });
     if !early.is_empty() && !journal.asserted {
         return Next::Do(Step::Fence, Act::Fence(early));
     }
-    let late = names(&|_, known| known.level.is_none());
+    let late = view.stores(journal, |_, of| of.level.is_none());
     if let Some(peer) = untold.first()
         && !late.is_empty()
         && !journal.asserted
@@ -340,9 +326,7 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, 
         return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     // Until the other site has taken the claim, an order there could open again what was closed over the wire.
-    let by_wire = names(&|_, known| {
-        matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
-    });
+    let by_wire = view.stores(journal, |_, of| of.is_closed());
     if let Some(peer) = untold.first()
         && !by_wire.is_empty()
         && !journal.asserted
@@ -354,26 +338,22 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, 
         );
         return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
-    let closed = |known: StoreJournal| {
-        matches!(known.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
-    };
-    let behind = names(&|store, known| {
-        closed(known) && !store.primary_here && known.complete.is_none() && !known.frozen
+    let behind = view.stores(journal, |store, of| {
+        of.is_closed() && !is_primary(store) && of.complete.is_none() && !of.frozen
     });
     if !behind.is_empty() {
         return Next::Do(Step::CatchUp, Act::CatchUp(behind));
     }
-    let unknown = names(&|store, known| !closed(known) && !store.primary_here && !known.frozen);
+    let unknown = view.stores(journal, |store, of| !of.is_closed() && !is_primary(store) && !of.frozen);
     if !unknown.is_empty() {
         return Next::Do(Step::CatchUp, Act::Freeze(unknown));
     }
-    let lossy = names(&|store, known| {
-        let synchronous = known.level == Some(FenceLevel::Synchronous);
+    let lossy = view.stores(journal, |store, of| {
         // A primary of a site without authority may be an old one: the other site may have written since. And where the
         // other server was closed, it is known whether that was a primary too.
-        let leads = store.primary_here && own.is_held_by(view.site) && !closed(known);
-        let whole = leads || known.complete == Some(true) || synchronous;
-        !whole && !known.lag_allowed
+        let leads = is_primary(store) && own.is_held_by(view.site) && !of.is_closed();
+        let whole = leads || of.complete == Some(true) || of.level == Some(FenceLevel::Synchronous);
+        !whole && !of.lag_allowed
     });
     if !lossy.is_empty() && !journal.accepts_loss {
         let message = format!(
@@ -382,30 +362,22 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64, 
         );
         return Next::Wait(Step::CatchUp, view.wait("DataLoss", message, Some("accept-data-loss")));
     }
-    before_the_commit(view, journal, ballot)
+    before_the_commit(view, journal)
 }
 
 /// The last that is looked at before the point of no return.
-fn before_the_commit(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
-    let planned = journal.action == MoveAction::Switchover;
-    if view.changed {
-        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
-        return Next::Wait(Step::Commit, view.wait("GroupChanged", message, Some("abort")));
+fn before_the_commit(view: &View<'_>, journal: &Journal) -> Next {
+    let planned = journal.is_planned();
+    let mut waits = view.changed(Step::Commit);
+    if !planned {
+        waits = waits.or_else(|| view.paused(journal, Step::Commit)).or_else(|| view.too_small(journal));
     }
-    if !planned && journal.paused {
-        return Next::Wait(Step::Commit, view.wait("Paused", "a person has paused it", Some("resume")));
-    }
-    if !planned
-        && !journal.skipped.contains(&Step::Capacity)
-        && let Some(held) = view.capacity.first()
-    {
-        let message = format!("{}; {}", held.message, held.remedy);
-        return Next::Wait(Step::Capacity, view.wait("NoCapacity", message, Some("skip --step capacity")));
+    if let Some(waits) = waits {
+        return waits;
     }
     if !journal.tried && !journal.skipped.contains(&Step::Try) {
         return Next::Do(Step::Try, Act::Try);
     }
-    let _ = ballot;
     match view.known.witness {
         // Away, and a person says that the source is fenced: it is decided here, and the witness hears of it later.
         Some(Known::NotYet(_)) if journal.asserted => Next::Do(Step::Commit, Act::Commit),
@@ -444,15 +416,11 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
                        one. Make sure that nobody there writes, and say so";
         return Next::Wait(Step::Promote, view.wait("NotRead", message, Some(ASSERT)));
     }
-    let names = |is: &dyn Fn(StoreJournal) -> bool| {
-        let of = view.stores.iter().filter(|store| is(journal.store(&store.name)));
-        of.map(|store| store.name.clone()).collect::<Vec<_>>()
-    };
-    let standby = names(&|known| !known.promoted);
+    let standby = view.stores(journal, |_, of| !of.promoted);
     if !standby.is_empty() {
         return Next::Do(Step::Promote, Act::Promote(standby));
     }
-    let closed = names(&|known| !known.opened);
+    let closed = view.stores(journal, |_, of| !of.opened);
     if !closed.is_empty() {
         return Next::Do(Step::Open, Act::Open(closed));
     }
@@ -461,7 +429,7 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
 
 /// All is open here.
 fn serving(view: &View<'_>, journal: &Journal) -> Next {
-    if view.protected || view.stores.is_empty() || journal.skipped.contains(&Step::Reprotect) {
+    if view.protected || view.known.stores.is_empty() || journal.skipped.contains(&Step::Reprotect) {
         return Next::End(Phase::Done, format!("{} has authority, and serves", view.site));
     }
     let message = "this site serves; the other one does not follow it yet";
@@ -475,11 +443,7 @@ fn undo(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
     // Whoever has a later epoch opens or closes by that. And where this site has authority already, what it closed
     // elsewhere was closed for good before.
     let mine = own.epoch < ballot && !own.is_held_by(view.site);
-    let touched = |store: &&StoreAsked| {
-        let known = journal.store(&store.name);
-        known.level.is_some() || known.frozen
-    };
-    let stores: Vec<String> = view.stores.iter().filter(touched).map(|store| store.name.clone()).collect();
+    let stores = view.stores(journal, |_, of| of.level.is_some() || of.frozen);
     if mine && !stores.is_empty() {
         return Next::Do(Step::Undo, Act::Lift(stores));
     }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::api::authority::Claim;
+use crate::api::failover::MoveAction;
 use crate::authority::claims;
 use crate::authority::known::{Decided, StoreShows};
 use crate::failover::source::commits_wait_for;
@@ -11,7 +12,6 @@ use crate::failover::source::commits_wait_for;
 /// Two sites, of which `b` is to take over; acts are carried out on it at once.
 struct World {
     known: Knowledge,
-    stores: Vec<StoreAsked>,
     silent: Vec<String>,
     changed: bool,
     preflight: Vec<Held>,
@@ -40,7 +40,6 @@ impl World {
                 remembered: None,
                 differs: None,
             },
-            stores: vec![StoreAsked { name: "db".to_owned(), primary_here: false }],
             silent: Vec::new(),
             changed: false,
             preflight: Vec::new(),
@@ -58,8 +57,6 @@ impl World {
             place: 1,
             name: "move",
             known: &self.known,
-            everywhere: false,
-            stores: &self.stores,
             silent: &self.silent,
             changed: self.changed,
             preflight: &self.preflight,
@@ -303,7 +300,6 @@ fn a_site_that_has_authority_has_nothing_to_move_unless_a_store_of_it_is_closed(
         StoreShows { primary: true, open: false, opened_at: Some(17), ballot: Some(32), frozen: false };
     world.known.stores[0].1 = Known::Read(closed);
     *world.there() = AuthoritySpec { promoted: Some(0), ..held("b", 17) };
-    world.stores[0].primary_here = true;
     // The other one was found to be a standby.
     world.store().complete = Some(true);
     assert!(world.goes().ends_with(COMMITTED));
@@ -315,7 +311,6 @@ fn former() -> World {
     let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
     let closed = StoreShows { primary: true, open: false, ..StoreShows::default() };
     world.known.stores[0].1 = Known::Read(closed);
-    world.stores[0].primary_here = true;
     world
 }
 
@@ -326,7 +321,6 @@ fn no_fence_of_a_standby_counts_that_was_made_before_the_claim_was_told() {
     assert_eq!(world.goes(), format!("claim Claim\nfence waits: ClaimNotTold -> {assert}\n"));
     // Which of both is the standby must have been seen: an operator that has just started has not.
     world.known.stores[0].1 = Known::NotYet("not yet".to_owned());
-    world.stores[0].primary_here = false;
     assert_eq!(world.goes(), format!("fence waits: ClaimNotTold -> {assert}\n"));
     world.silent.clear();
     assert!(world.goes().starts_with("claim Tell\nfence Fence\n"));

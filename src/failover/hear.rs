@@ -59,7 +59,7 @@ fn carry_out(
     now: Timestamp,
 ) -> Result<String, String> {
     let spec = &action.spec;
-    let planned = failover.spec.action == MoveAction::Switchover && status.forced != Some(true);
+    let planned = status.action(failover.spec.action) == MoveAction::Switchover;
     let committed = status.committed_at.is_some();
     let site = status.from.first().map_or("the other site", String::as_str);
     match spec.verb {

@@ -50,9 +50,6 @@ impl Step {
         }
     }
 
-    /// Those that a person may skip: never a fence, the catch-up or the commit.
-    pub const MAY_BE_SKIPPED: [Self; 4] = [Self::Preflight, Self::Capacity, Self::Try, Self::Reprotect];
-
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
         let all = [
@@ -87,6 +84,13 @@ pub struct StoreJournal {
     pub promoted: bool,
     /// Whether it was verified and opened here.
     pub opened: bool,
+}
+
+impl StoreJournal {
+    /// Whether the store of the source was closed.
+    pub fn is_closed(&self) -> bool {
+        self.level.is_some_and(FenceLevel::is_closed)
+    }
 }
 
 /// What is remembered of a move.
@@ -136,7 +140,7 @@ impl Journal {
             (store.name.clone(), journal)
         });
         Self {
-            action: if is(status.forced) { MoveAction::Failover } else { ordered },
+            action: status.action(ordered),
             over: status.phase.filter(|phase| phase.is_over()),
             abort: is(status.aborted),
             paused: is(status.paused),
@@ -147,6 +151,11 @@ impl Journal {
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
             tried: is(status.tried),
         }
+    }
+
+    /// Whether both sites are to answer, and nothing is to be lost.
+    pub fn is_planned(&self) -> bool {
+        self.action == MoveAction::Switchover
     }
 
     /// What is remembered of a store.

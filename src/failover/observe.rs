@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::decide::{Held, StoreAsked, View};
+use super::decide::{Held, View};
 use super::journal::Step;
 use crate::api::conditions::State;
 use crate::api::{FailoverGroupSpec, FailoverStatus};
@@ -25,7 +25,6 @@ pub struct Seen {
     pub spec: FailoverGroupSpec,
     /// What this site is to believe about authority.
     pub authority: Authority,
-    stores: Vec<StoreAsked>,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
     protected: bool,
@@ -44,12 +43,6 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
     let Some(authority) = decision.authority else { return Err(decision.standing.stalled.message) };
     let Some(spec) = observed.spec().cloned() else { return Err(absent()) };
     let site = observed.site.to_string();
-    let single = spec.stores().iter().filter(|store| store.kafka_mirror.is_none());
-    let stores = single.map(|store| {
-        let shown = observed.knowledge.stores.iter().find(|(name, _)| *name == store.name);
-        let primary = shown.and_then(|(_, shown)| shown.read()).is_some_and(|shows| shows.primary);
-        StoreAsked { name: store.name.clone(), primary_here: primary }
-    });
     let bad =
         decision.checks.iter().filter(|found| found.state.severity() == Some(crate::api::Severity::Error));
     // Whether the size is here is looked at once it has been asked for.
@@ -58,7 +51,6 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         .map(|found| Held { message: found.message.clone(), remedy: found.remedy.clone() })
         .collect();
     Ok(Seen {
-        stores: stores.collect(),
         preflight,
         capacity: capacity(ground, &observed, &site),
         protected: decision.protected.state == State::True,
@@ -106,7 +98,7 @@ impl Seen {
 
     /// The names of the stores with a single writer.
     pub fn stores(&self) -> Vec<String> {
-        self.stores.iter().map(|store| store.name.clone()).collect()
+        self.group.knowledge.stores.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether the claim of that ballot stands here, and has whoever reads it close the stores of the source.
@@ -121,11 +113,6 @@ impl Seen {
     pub fn is_outbid(&self) -> bool {
         let own = self.group.knowledge.own.as_ref();
         own.is_some_and(|own| greater(own, &self.group.site, own.epoch).is_some())
-    }
-
-    /// Whether the server of a store here is a primary.
-    pub fn is_primary_here(&self, store: &str) -> bool {
-        self.stores.iter().any(|asked| asked.name == store && asked.primary_here)
     }
 
     /// The peers that do not answer, as far as is known.
@@ -148,8 +135,6 @@ impl Seen {
             place: self.spec.sites.iter().position(|named| named == site).unwrap_or_default(),
             name,
             known: &self.group.knowledge,
-            everywhere: self.spec.is_active_everywhere(),
-            stores: &self.stores,
             silent,
             changed: digest.is_some_and(|digest| *digest != self.group.digest),
             preflight: &self.preflight,

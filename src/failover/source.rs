@@ -1,10 +1,15 @@
-//! What is known of the source of a move without asking it. Pure.
+//! What is known of a store, here and at the source, without asking it. Pure.
 
 use crate::authority::claims::greater;
 use crate::authority::known::{Knowledge, StoreShows};
 
 fn shown<'a>(known: &'a Knowledge, store: &str) -> Option<&'a StoreShows> {
     known.stores.iter().find(|(name, _)| name == store)?.1.read()
+}
+
+/// Whether the server here was seen to be a primary.
+pub fn is_primary_here(known: &Knowledge, store: &str) -> bool {
+    shown(known, store).is_some_and(|shows| shows.primary)
 }
 
 /// Whether the server here was seen to be a standby; so that the other one is the primary, if there is one.

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use crate::api::failover::Phase;
 use crate::api::{Failover, FailoverStatus};
+use crate::failover::decide::command;
 use crate::terminal::table::columns;
 
 /// Shown where nothing is known.
@@ -78,7 +79,7 @@ pub fn one(failover: &Failover) -> String {
 
 fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
     match (status.phase.is_some_and(|phase| phase.is_over()), status.committed_at.is_some()) {
-        (false, false) => format!("kubectl banyan failover abort {}", failover.name_any()),
+        (false, false) => command("abort", &failover.name_any()),
         (true, false) => NOTHING.to_owned(),
         (_, true) => format!(
             "an order at {}: kubectl banyan failover start {} there",

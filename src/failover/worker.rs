@@ -21,7 +21,7 @@ use super::status;
 use crate::actions::Actions;
 use crate::actions::hear::{Answered, id};
 use crate::api::action::{ActionState, TargetKind};
-use crate::api::failover::{MoveAction, Phase};
+use crate::api::failover::Phase;
 use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::notice::Reason;
 use crate::api::{Failover, FailoverStatus};
@@ -144,7 +144,6 @@ impl Move<'_> {
     /// One decision, and what follows from it. `None` if it goes on at once.
     async fn step(&mut self) -> Result<Option<Stop>, kube::Error> {
         let Worker { context, shared, index, .. } = self.worker;
-        let now = Timestamp::now();
         let before = lock(index).before(&self.failover);
         if let (Some(other), None) = (before, self.status.ballot) {
             let words = format!(
@@ -185,7 +184,7 @@ impl Move<'_> {
                 }
                 self.waits(step, &wait).await.map(Some)
             }
-            Next::Do(step, act) => self.act(&seen, &journal, step, act, now).await,
+            Next::Do(step, act) => self.act(&seen, &journal, &silent, step, act).await,
         }
     }
 
@@ -222,14 +221,14 @@ impl Move<'_> {
         &mut self,
         seen: &Seen,
         journal: &Journal,
+        silent: &[String],
         step: Step,
         act: Act,
-        now: Timestamp,
     ) -> Result<Option<Stop>, kube::Error> {
         // Written down before it is done: whoever goes on from here knows what may have been done. What is tried once more
         // while it waits for a person stands there already, and what that person is to type stays.
         if !status::is_tried_again(&self.status, step) {
-            status::begin(&mut self.status, step, now);
+            status::begin(&mut self.status, step, Timestamp::now());
         }
         if let Act::Claim { ballot, follows, .. } = act {
             (self.status.ballot, self.status.follows) = (Some(ballot), Some(follows));
@@ -245,21 +244,20 @@ impl Move<'_> {
             failover: &self.failover,
             seen,
             claim,
-            planned: journal.action == MoveAction::Switchover,
-            silent: seen.silent().union(&self.worker.lately_silent()).cloned().collect(),
+            planned: journal.is_planned(),
+            silent,
         };
-        let mut silent = BTreeSet::new();
-        let done = carry_out(&means, &act, &mut self.status, &mut silent).await?;
+        let mut mute = BTreeSet::new();
+        let done = carry_out(&means, &act, &mut self.status, &mut mute).await?;
         let at = Instant::now();
-        lock(&self.worker.silent).extend(silent.into_iter().map(|site| (site, at)));
-        let now = Timestamp::now();
+        lock(&self.worker.silent).extend(mute.into_iter().map(|site| (site, at)));
         match done {
             Done::Yes(words) => {
                 tracing::info!(failover = %self.key, step = step.as_str(), words, "done");
-                status::did(&mut self.status, step, words, began.elapsed(), now);
+                status::did(&mut self.status, step, words, began.elapsed(), Timestamp::now());
                 Ok((!self.write().await?).then_some(Stop::Later))
             }
-            Done::Again | Done::Superseded => Ok(None),
+            Done::Again => Ok(None),
             Done::NotYet(wait) => self.waits(step, &wait).await.map(Some),
         }
     }

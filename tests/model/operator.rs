@@ -9,10 +9,10 @@ use banyan::authority::claims::{is_withdrawn, orphan, slot, withdraw};
 use banyan::authority::decide::{Decision, decide as decide_authority};
 use banyan::authority::duty::{Duty, duties};
 use banyan::authority::known::{Knowledge, Known, StoreShows};
-use banyan::failover::decide::{Act, Next, StoreAsked, View, Wait, decide as decide_move};
+use banyan::failover::decide::{Act, Next, View, Wait, decide as decide_move};
 use jiff::Timestamp;
 
-use super::shown::{GROUP, STORE, Sight};
+use super::shown::{GROUP, Sight};
 use super::world::{Auth, Ballot, Deed, Peer, Place, SITES, World};
 
 /// The rules of the protocol that a twin leaves out.
@@ -252,15 +252,11 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
         }
     }
     let silent: Vec<String> = sight.silent.then(|| SITES[1 - sight.site].to_owned()).into_iter().collect();
-    let primary_here = sight.server.is_some_and(|server| server.primary);
-    let stores = [StoreAsked { name: STORE.to_owned(), primary_here }];
     let view = View {
         site: SITES[sight.site],
         place: sight.site,
         name: "move",
         known: &known,
-        everywhere: false,
-        stores: &stores,
         silent: &silent,
         changed: false,
         preflight: &[],

@@ -8,10 +8,10 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::super::decide::holders;
 use super::super::status;
 use super::{Done, Means, stores, whole};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
-use crate::api::failover::MoveAction;
 use crate::api::labels::MANAGER;
 use crate::api::{Authority, FailoverStatus};
 use crate::authority::claims::{self, Refused, slot};
@@ -170,10 +170,9 @@ async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<
     Ok(stores::still_closed(means, status).await)
 }
 
-fn holders(means: &Means<'_>) -> Vec<String> {
-    let action = if means.planned { MoveAction::Switchover } else { MoveAction::Failover };
-    let name = means.failover.name_any();
-    means.seen.view(&name, &FailoverStatus::default(), &[]).holders(action)
+fn holding(means: &Means<'_>) -> Vec<String> {
+    let everywhere = means.seen.spec.is_active_everywhere();
+    holders(&own(means), &means.context.site, everywhere, means.planned)
 }
 
 pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
@@ -181,7 +180,7 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
         return Ok(other);
     }
     let (site, since) = (&*means.context.site, Time(whole(Timestamp::now())));
-    match claims::commit(&own(means), site, means.ballot(), holders(means), since) {
+    match claims::commit(&own(means), site, means.ballot(), holding(means), since) {
         Ok(wanted) => {
             put(means, &wanted, format!("this site has authority in epoch {}", means.ballot())).await
         }
@@ -214,7 +213,7 @@ pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result
     };
     let wanted = Decision {
         epoch: ballot,
-        holders: holders(means),
+        holders: holding(means),
         failover: means.failover.uid().unwrap_or_default(),
     };
     let stands = match made.create(follows, &wanted).await {

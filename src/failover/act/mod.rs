@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::decide::{Act, Wait};
+use super::decide::{Act, Wait, command};
 use super::observe::Seen;
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::controller::Shared;
@@ -37,7 +37,7 @@ pub struct Means<'a> {
     /// Whether both sites are to answer.
     pub planned: bool,
     /// Sites that are known not to answer.
-    pub silent: BTreeSet<String>,
+    pub silent: &'a [String],
 }
 
 impl Means<'_> {
@@ -50,7 +50,7 @@ impl Means<'_> {
     }
 
     fn command(&self, verb: &str) -> String {
-        format!("kubectl banyan failover {verb} {}", self.failover.name_any())
+        command(verb, &self.failover.name_any())
     }
 }
 
@@ -58,8 +58,6 @@ impl Means<'_> {
 pub enum Done {
     /// It is done, or one part of it: what to say.
     Yes(String),
-    /// A store knows of a later order: the claim is to be given up.
-    Superseded,
     /// It changed nothing, since something changed meanwhile: decide anew.
     Again,
     /// It is not done, and is tried again after a while.
@@ -87,8 +85,9 @@ pub async fn carry_out(
         Act::Tell(peer) => authority::tell(means, peer, silent).await,
         Act::Press => authority::press(means).await,
         Act::Fence(stores) => match stores::fence(means, stores, status, silent).await {
-            Done::Superseded => authority::withdraw(means).await,
-            done => Ok(done),
+            Some(done) => Ok(done),
+            // A store knows of a later order.
+            None => authority::withdraw(means).await,
         },
         Act::CatchUp(stores) => Ok(stores::catch_up(means, stores, status).await),
         Act::Freeze(stores) => Ok(stores::freeze(means, stores, status).await),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::super::source::commits_wait_for;
+use super::super::decide::ASSERT;
+use super::super::source::{commits_wait_for, is_primary_here};
 use super::super::status;
 use super::{Done, Means};
 use crate::api::FailoverStatus;
@@ -58,14 +59,14 @@ fn remember(status: &mut FailoverStatus, name: &str, error: Option<&StoreError>)
 }
 
 /// Closes stores at the source, over their own wire; a Cluster of CloudNativePG is closed by the operator there, which
-/// reads the claim.
+/// reads the claim. `None` if one knows of a later order.
 pub(super) async fn fence(
     means: &Means<'_>,
     stores: &[String],
     status: &mut FailoverStatus,
     silent: &mut BTreeSet<String>,
-) -> Done {
-    let Some(source) = means.seen.source() else { return Done::Again };
+) -> Option<Done> {
+    let Some(source) = means.seen.source() else { return Some(Done::Again) };
     let begin = Instant::now();
     let found = join_all(stores.iter().map(async |name| {
         let closing = tokio::time::timeout(FENCES, close(means, name, &source));
@@ -78,11 +79,12 @@ pub(super) async fn fence(
     for (name, closed) in found.await {
         remember(status, name, closed.as_ref().err());
         let record = status::store(status, name);
+        let known = &means.seen.group.knowledge;
         match closed {
             Ok((level, fenced)) => {
                 record.level = Some(level);
                 record.sealed = fenced.position.map(|position| position.to_string());
-                if fenced.position.is_none() && means.seen.is_primary_here(name) {
+                if fenced.position.is_none() && is_primary_here(known, name) {
                     // The other one is a standby still: nothing was ever written there that is not here.
                     record.complete = Some(true);
                 }
@@ -92,7 +94,6 @@ pub(super) async fn fence(
                 superseded |= error.is_superseded();
                 let waits = means.store(name).and_then(|spec| spec.postgres.as_ref());
                 let required = waits.is_some_and(|spec| spec.synchronous == Some(Synchronous::Required));
-                let known = &means.seen.group.knowledge;
                 let waits = required && commits_wait_for(known, means.site(), name);
                 if !means.planned && waits && !error.is_superseded() {
                     // No commit is acknowledged there that is not here.
@@ -108,20 +109,20 @@ pub(super) async fn fence(
         }
     }
     if superseded {
-        return Done::Superseded;
+        return None;
     }
     if failed.is_empty() {
-        return Done::Yes(format!("{} closed at {source}", stores.join(", ")));
+        return Some(Done::Yes(format!("{} closed at {source}", stores.join(", "))));
     }
     let words = first_error(&failed, &source);
-    match means.planned {
+    Some(match means.planned {
         true => Done::not_yet("NotFenced", words, Some(means.command("abort"))),
         false => Done::not_yet(
             "NotFenced",
             format!("{words}. Make sure that nobody writes there, and say so"),
-            Some(means.command("assert-fenced --evidence NodesStopped")),
+            Some(means.command(ASSERT)),
         ),
-    }
+    })
 }
 
 /// Closes one; a standby has only older sessions to be ended.
@@ -164,7 +165,7 @@ fn evidence(fenced: &Fenced) -> String {
 pub(super) async fn still_closed(means: &Means<'_>, status: &FailoverStatus) -> Option<Done> {
     let source = means.seen.source()?;
     let closed = status.stores.iter().filter(|store| {
-        matches!(store.level, Some(FenceLevel::StoreAcknowledged | FenceLevel::Acknowledged))
+        store.level.is_some_and(FenceLevel::is_closed)
             // A standby at the source has no row of its own to be closed.
             && store.sealed.is_some()
     });
