@@ -84,6 +84,13 @@ pub struct Probe {
     pub write: Option<ProbeWrite>,
 }
 
+impl Probe {
+    /// The host that is asked for, in a group with these hosts; `None` if it has none.
+    pub fn host<'a>(&'a self, hosts: &'a [String]) -> Option<&'a str> {
+        self.host.as_ref().or(hosts.first()).map(String::as_str)
+    }
+}
+
 /// A request that writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

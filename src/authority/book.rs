@@ -20,6 +20,18 @@ pub struct Application {
     pub host: String,
 }
 
+impl Application {
+    /// That path of that host, at the gateway.
+    pub fn new(gateway: &str, path: &str, host: &str) -> Self {
+        Self { url: format!("{}{path}", gateway.trim_end_matches('/')), host: host.to_owned() }
+    }
+
+    /// The request.
+    pub fn request(&self, http: &reqwest::Client) -> reqwest::RequestBuilder {
+        http.get(&self.url).header(http::header::HOST, &self.host)
+    }
+}
+
 /// What of a group matters here.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Group {
@@ -62,11 +74,8 @@ impl Book {
         let spec = &object.data["spec"];
         let sites = Vec::<String>::deserialize(&spec["sites"]).unwrap_or_default();
         let probe = Probe::deserialize(&spec["traffic"]["probe"]).ok();
-        let first = spec["traffic"]["hosts"][0].as_str();
-        let probe = probe.and_then(|probe| {
-            let host = probe.host.clone().or_else(|| first.map(str::to_owned))?;
-            Some((probe.path, host))
-        });
+        let hosts = Vec::<String>::deserialize(&spec["traffic"]["hosts"]).unwrap_or_default();
+        let probe = probe.and_then(|probe| Some((probe.path.clone(), probe.host(&hosts)?.to_owned())));
         self.groups.insert(name.to_owned(), Group { sites, probe });
     }
 
@@ -135,7 +144,7 @@ impl Book {
     pub fn application(&self, group: &str) -> Option<Application> {
         let (path, host) = self.groups.get(group)?.probe.as_ref()?;
         let gateway = self.gateways.get(&self.site)?;
-        Some(Application { url: format!("{gateway}{path}"), host: host.clone() })
+        Some(Application::new(gateway, path, host))
     }
 
     /// The answer about a group; `None` if no Authority of that name is known.

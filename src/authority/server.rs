@@ -198,8 +198,7 @@ impl Desk {
         {
             return answer.clone();
         }
-        let request = self.http.get(&application.url).header(header::HOST, &application.host);
-        let asked = within(DEADLINE, is_well(request));
+        let asked = within(DEADLINE, is_well(application.request(&self.http)));
         let answer = asked.await.map_err(|error| error.to_string());
         *last = Some((Instant::now(), answer.clone()));
         answer

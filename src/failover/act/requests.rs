@@ -1,7 +1,8 @@
 //! Requests through this site's own gateway, before it gets traffic.
 
 use super::{Done, Means};
-use crate::runtime::fetch::is_well;
+use crate::authority::book::Application;
+use crate::runtime::fetch::{builder, is_well};
 use crate::runtime::remote::{DEADLINE, within};
 
 /// Sends the request that the group names; without one nothing is tried.
@@ -21,10 +22,12 @@ pub(super) async fn send(means: &Means<'_>) -> Done {
             Some(means.command("skip --step try")),
         );
     };
-    let host = probe.host.as_ref().or(traffic.hosts.first()).cloned().unwrap_or_default();
-    let url = format!("{}{}", gateway.trim_end_matches('/'), probe.path);
-    let request = reqwest::Client::new().get(&url).header(http::header::HOST, host);
-    match within(DEADLINE, is_well(request)).await {
+    // What `/authority` asks from then on.
+    let host = probe.host(&traffic.hosts).unwrap_or_default();
+    let application = Application::new(&gateway, &probe.path, host);
+    let url = &application.url;
+    let http = builder().build().unwrap_or_default();
+    match within(DEADLINE, is_well(application.request(&http))).await {
         Ok(()) => Done::Yes(format!("{url} answers well")),
         Err(error) => Done::not_yet(
             "ApplicationFails",
