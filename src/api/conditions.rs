@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::units::whole_seconds;
+
 /// The longest sentence in a status, in characters.
 ///
 /// The schema bounds every string, and the API server refuses a status as a whole for one that is longer. What others
@@ -130,8 +132,7 @@ pub fn merge(
     generation: Option<i64>,
     now: jiff::Timestamp,
 ) -> Vec<Condition> {
-    // The API keeps whole seconds; anything finer would differ from what is read back.
-    let now = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let now = whole_seconds(now);
     wanted
         .into_iter()
         .map(|want| {

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// The time in whole seconds, as the API keeps it: anything finer would differ from what is read back.
+pub fn whole_seconds(now: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// What a duration looks like: one or more of `500ms`, `30s`, `5m`, `1h`, `7d`, without spaces.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h|d))+$";
 

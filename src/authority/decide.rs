@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::claims::is_alive;
 use super::known::{Decided, Knowledge, Known, StoreShows, further};
 use crate::api::FailoverGroupSpec;
-use crate::api::authority::{
-    AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, Claim, ClaimState, next_ballot,
-};
+use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, next_ballot};
+use crate::api::units::whole_seconds;
 
 /// What is to be done about an Authority.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +109,7 @@ fn adopt(
     let promoted = if holds && known.stores.is_empty() { Some(epoch) } else { own.promoted };
     let withdrawn = own.withdrawn.iter().copied().filter(|ballot| *ballot >= epoch).collect();
     // The first epoch of all has no beginning: nothing that runs is refused for having been scheduled before it.
-    let since = since.or_else(|| (follows > 0).then(|| Time(whole(now))));
+    let since = since.or_else(|| (follows > 0).then(|| Time(whole_seconds(now))));
     AuthoritySpec { epoch, follows, holders, since, promoted, withdrawn, claims: own.claims }
 }
 
@@ -138,11 +138,6 @@ fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
 fn place_of(group: &FailoverGroupSpec, ballot: i64) -> Option<&str> {
     let place = usize::try_from(ballot.rem_euclid(BALLOTS_PER_TERM)).ok()?;
     group.sites.get(place).map(String::as_str)
-}
-
-/// The API keeps whole seconds; anything finer would differ from what is read back.
-fn whole(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Copies each site's claim, and what has become of it.
@@ -263,10 +258,6 @@ fn waits_for(known: &Knowledge) -> Option<String> {
         }
     }
     None
-}
-
-fn is_alive(claim: &Claim) -> bool {
-    claim.state != ClaimState::Withdrawn
 }
 
 #[cfg(test)]

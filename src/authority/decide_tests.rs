@@ -1,6 +1,7 @@
 //! Scenarios of authority: who takes it first, what is copied, and what proves nothing.
 
 use super::*;
+use crate::api::authority::{Claim, ClaimState};
 use crate::api::failovergroup::{Active, FailoverGroupSpec};
 
 const NOW: i64 = 1_795_000_000;

@@ -15,7 +15,7 @@ use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
 use crate::api::conditions::cut;
 use crate::api::notice::Notice;
 use crate::api::notice::Reason;
-use crate::api::units::display;
+use crate::api::units::{display, whole_seconds};
 use crate::evidence::{Share, Verdict};
 
 use super::facts::Sharing;
@@ -50,8 +50,7 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub fn new(facts: &'a Facts<'a>, now: Timestamp) -> Self {
-        // The status keeps whole seconds; anything finer would differ from what is read back.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let now = whole_seconds(now);
         Self {
             facts,
             now,

@@ -24,7 +24,7 @@ use crate::runtime::context::Context;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 use crate::runtime::patch::scaling;
-use crate::witness::{Creation, Decision as WitnessDecision};
+use crate::witness::Decision as WitnessDecision;
 
 /// Why something could not be carried out. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -154,25 +154,14 @@ async fn ask_witness(
         return Ok(false);
     }
     let of = OfGroup::new(means.sources, &seen.name, spec);
-    let made = witness::make(&of, &wanted.object_store).await;
-    let made =
-        made.map_err(|problem| ActError::Witness(format!("{}; {}", problem.message, problem.remedy)))?;
     let decision = WitnessDecision {
         epoch: asked.epoch,
         holders: asked.holders.clone(),
         // Nobody ordered the first claim.
         failover: String::new(),
     };
-    let stands = match made.create(asked.after, &decision).await {
-        Ok(Creation::Created) => decision,
-        Ok(Creation::Exists(other)) => other,
-        Err(error) => return Err(ActError::Witness(error.to_string())),
-    };
-    of.found(|asked_so_far| {
-        let mut all = asked_so_far.witness.take().and_then(Result::ok).unwrap_or_default();
-        all.insert(asked.after, stands);
-        asked_so_far.witness = Some(Ok(all));
-    });
+    let decided = witness::decide(&of, &wanted.object_store, asked.after, decision).await;
+    decided.map_err(ActError::Witness)?;
     Ok(true)
 }
 

@@ -54,7 +54,7 @@ fn store_of(duty: &Duty) -> &str {
 async fn one(of: &OfGroup, seen: &Observed, duty: &Duty) -> Result<(), StoreError> {
     let Some(spec) = of.spec.stores().iter().find(|spec| spec.name == store_of(duty)) else { return Ok(()) };
     let site = Arc::clone(&of.all.context.site);
-    let server = make(of, spec, &site).await.map_err(|problem| StoreError::Problem(Box::new(problem)))?;
+    let server = make(of, spec, &site).await?;
     match duty {
         Duty::Close { ballot, follows, .. } => {
             server.fence(Fence { ballot: *ballot, follows: *follows }).await.map(drop)?;

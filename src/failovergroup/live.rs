@@ -2,6 +2,7 @@
 
 use kube::Api;
 use kube::api::ApiResource;
+use serde::Deserialize;
 
 use super::index::Own;
 use super::observe::Ground;
@@ -35,7 +36,7 @@ pub async fn object(
 pub async fn peer(ground: &Ground, namespace: &str, peer: &str, group: &str) -> Known<Option<AuthoritySpec>> {
     match object(ground, namespace, peer, group).await {
         Ok(None) => Known::Read(None),
-        Ok(Some(object)) => match serde_json::from_value::<AuthoritySpec>(object.0.data["spec"].clone()) {
+        Ok(Some(object)) => match AuthoritySpec::deserialize(&object.0.data["spec"]) {
             Ok(spec) => Known::Read(Some(spec)),
             Err(error) => Known::NotYet(error.to_string()),
         },

@@ -9,6 +9,7 @@ use super::observe::Observed;
 use crate::api::authority::{AuthorityState, AuthorityStatus};
 use crate::api::conditions::{self, Says, Standing, State, Wanted, cut, merge, short};
 use crate::api::failovergroup::{AuthorityCopy, Check, FailoverGroupStatus};
+use crate::api::units::whole_seconds;
 use crate::api::{Problem, Severity};
 use crate::authority::decide::Decision as Authority;
 
@@ -56,7 +57,7 @@ fn check(found: &Found, old: &[Check], now: Timestamp) -> Check {
     let since =
         old.iter().find(|old| old.name == name && old.state == found.state).and_then(|old| old.since.clone());
     Check {
-        since: since.or_else(|| Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now)))),
+        since: since.or_else(|| Some(Time(whole_seconds(now)))),
         name,
         state: found.state,
         message: short(found.message.clone()),

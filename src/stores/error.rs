@@ -78,6 +78,12 @@ fn or_none(ballot: Option<Ballot>) -> String {
     ballot.map_or_else(|| "none".to_owned(), |ballot| ballot.to_string())
 }
 
+impl From<Problem> for StoreError {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
 impl StoreError {
     /// The same, where it names no field: of the store at that one.
     pub(super) fn of_store(self, source: &str) -> Self {

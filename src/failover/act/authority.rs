@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::super::decide::holders;
 use super::super::status;
-use super::{Done, Means, stores, whole};
+use super::{Done, Means, stores};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 use crate::api::labels::MANAGER;
+use crate::api::units::whole_seconds;
 use crate::api::{Authority, FailoverStatus};
 use crate::authority::claims::{self, Refused, slot};
 use crate::authority::known::Known;
@@ -20,7 +22,7 @@ use crate::failovergroup::act::write;
 use crate::failovergroup::live;
 use crate::failovergroup::sources::witness;
 use crate::runtime::lock::lock;
-use crate::witness::{Creation, Decision};
+use crate::witness::Decision;
 
 fn own(means: &Means<'_>) -> AuthoritySpec {
     means.seen.group.knowledge.own.clone().unwrap_or_default()
@@ -33,10 +35,23 @@ async fn put(means: &Means<'_>, wanted: &AuthoritySpec, words: String) -> Result
     Ok(if written { Done::Yes(words) } else { Done::Again })
 }
 
-/// What an Authority refuses is decided anew: it was seen as it is.
-fn refused(refused: &Refused) -> Done {
-    tracing::info!(%refused, "decided anew");
-    Done::Again
+/// Writes what the Authority, as it was seen, allows. What it refuses is decided anew.
+async fn changed(
+    means: &Means<'_>,
+    change: Result<AuthoritySpec, Refused>,
+    words: String,
+) -> Result<Done, kube::Error> {
+    match change {
+        Ok(wanted) => put(means, &wanted, words).await,
+        Err(refused) => {
+            tracing::info!(%refused, "decided anew");
+            Ok(Done::Again)
+        }
+    }
+}
+
+fn since() -> Time {
+    Time(whole_seconds(Timestamp::now()))
 }
 
 pub(super) async fn claim(
@@ -52,24 +67,17 @@ pub(super) async fn claim(
         state: ClaimState::Open,
         failover: means.failover.uid(),
     };
-    match claims::open(&own(means), claim) {
-        Ok(wanted) => put(means, &wanted, format!("this site claims epoch {ballot}")).await,
-        Err(error) => Ok(refused(&error)),
-    }
+    changed(means, claims::open(&own(means), claim), format!("this site claims epoch {ballot}")).await
 }
 
 pub(super) async fn press(means: &Means<'_>) -> Result<Done, kube::Error> {
-    match claims::press(&own(means), &means.context.site, means.ballot()) {
-        Ok(wanted) => put(means, &wanted, "the source is told to close its stores".to_owned()).await,
-        Err(error) => Ok(refused(&error)),
-    }
+    let change = claims::press(&own(means), &means.context.site, means.ballot());
+    changed(means, change, "the source is told to close its stores".to_owned()).await
 }
 
 pub(super) async fn withdraw(means: &Means<'_>) -> Result<Done, kube::Error> {
-    match claims::withdraw(&own(means), &means.context.site, means.ballot()) {
-        Ok(wanted) => put(means, &wanted, format!("the claim {} is given up", means.ballot())).await,
-        Err(error) => Ok(refused(&error)),
-    }
+    let change = claims::withdraw(&own(means), &means.context.site, means.ballot());
+    changed(means, change, format!("the claim {} is given up", means.ballot())).await
 }
 
 /// Puts the claim, as it stands here, into the Authority of a peer.
@@ -92,7 +100,7 @@ pub(super) async fn tell(
             return Ok(Done::Again);
         }
     };
-    let Ok(there) = serde_json::from_value::<AuthoritySpec>(object.0.data["spec"].clone()) else {
+    let Ok(there) = AuthoritySpec::deserialize(&object.0.data["spec"]) else {
         silent.insert(peer.to_owned());
         return Ok(Done::Again);
     };
@@ -179,61 +187,40 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
     }
-    let (site, since) = (&*means.context.site, Time(whole(Timestamp::now())));
-    match claims::commit(&own(means), site, means.ballot(), holding(means), since) {
-        Ok(wanted) => {
-            put(means, &wanted, format!("this site has authority in epoch {}", means.ballot())).await
-        }
-        Err(error) => Ok(refused(&error)),
-    }
+    let site = &*means.context.site;
+    let change = claims::commit(&own(means), site, means.ballot(), holding(means), since());
+    changed(means, change, format!("this site has authority in epoch {}", means.ballot())).await
 }
 
 pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
     }
-    match claims::mark(&own(means), &means.context.site, means.ballot()) {
-        Ok(wanted) => put(means, &wanted, "the witness is to decide".to_owned()).await,
-        Err(error) => Ok(refused(&error)),
-    }
+    let change = claims::mark(&own(means), &means.context.site, means.ballot());
+    changed(means, change, "the witness is to decide".to_owned()).await
 }
 
 /// Has the witness decide which epoch follows, and writes down what it says.
 pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     let (ballot, follows) = means.claim;
     let Some(spec) = &means.seen.spec.witness else { return commit(means, status).await };
-    let of = means.of_group();
-    let silent = |why: String| {
-        let words = format!("the witness does not decide: {why}. The claim cannot be given up meanwhile");
-        Done::not_yet("WitnessSilent", words, None)
-    };
-    let made = match witness::make(&of, &spec.object_store).await {
-        Ok(made) => made,
-        Err(problem) => return Ok(silent(format!("{}; {}", problem.message, problem.remedy))),
-    };
     let wanted = Decision {
         epoch: ballot,
         holders: holding(means),
         failover: means.failover.uid().unwrap_or_default(),
     };
-    let stands = match made.create(follows, &wanted).await {
-        Ok(Creation::Created) => wanted,
-        Ok(Creation::Exists(other)) => other,
-        Err(error) => return Ok(silent(error.to_string())),
+    let stands = match witness::decide(&means.of_group(), &spec.object_store, follows, wanted).await {
+        Ok(stands) => stands,
+        Err(why) => {
+            let words = format!("the witness does not decide: {why}. The claim cannot be given up meanwhile");
+            return Ok(Done::not_yet("WitnessSilent", words, None));
+        }
     };
     let won = stands.epoch == ballot;
     let next = match won {
-        true => {
-            let since = Time(whole(Timestamp::now()));
-            claims::decided(&own(means), ballot, stands.holders.clone(), since)
-        }
+        true => claims::decided(&own(means), ballot, stands.holders, since()),
         false => claims::lose(&own(means), &means.context.site, ballot),
     };
-    of.found(|asked| {
-        let mut all = asked.witness.take().and_then(Result::ok).unwrap_or_default();
-        all.insert(follows, stands);
-        asked.witness = Some(Ok(all));
-    });
     let words = match won {
         true => format!("this site has authority in epoch {ballot}"),
         false => "the witness has decided for another order".to_owned(),

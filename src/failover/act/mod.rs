@@ -12,7 +12,6 @@ mod stores;
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::decide::{Act, Wait, command};
@@ -105,9 +104,4 @@ pub async fn carry_out(
         Act::Withdraw => authority::withdraw(means).await,
         Act::Lift(stores) => Ok(stores::lift(means, stores, status).await),
     }
-}
-
-/// The API keeps whole seconds; anything finer would differ from what is read back.
-fn whole(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }

@@ -39,8 +39,7 @@ impl Means<'_> {
                 remedy: "put it back, or order anew".to_owned(),
             });
         };
-        let made = make(&self.of_group(), spec, site).await;
-        made.map_err(|problem| StoreError::Problem(Box::new(problem)))
+        Ok(make(&self.of_group(), spec, site).await?)
     }
 
     fn site(&self) -> &str {

@@ -92,7 +92,7 @@ async fn ask(of: &OfGroup, store: &Spec, site: &str, made: Option<&Server>) -> A
     };
     let server = match server {
         Ok(server) => server,
-        Err(problem) => return (key, None, Err(StoreError::Problem(Box::new(problem)))),
+        Err(problem) => return (key, None, Err(problem.into())),
     };
     let mut answer = server.read().await;
     if let (Server::Postgres(postgres), Ok(reading)) = (&server, &mut answer)

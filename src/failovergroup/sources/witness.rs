@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::group::{OfGroup, SECRETS_EVERY};
 use crate::api::Problem;
 use crate::api::cloudcluster::WayKind;
+use crate::api::witness::ObjectStoreWitness;
 use crate::cloudcluster::sites::Described;
-use crate::witness::{Cloud, Credentials, Ground, Unfit, Witness, connect};
+use crate::witness::{Cloud, Creation, Credentials, Decision, Ground, Unfit, Witness, connect};
 
 /// How often. What is decided there is also shown by whoever decided it.
 const EVERY: Duration = Duration::from_secs(60);
@@ -57,8 +58,32 @@ pub async fn run(of: OfGroup) {
     }
 }
 
-/// A witness that can be asked at this moment, for a decision.
-pub async fn make(of: &OfGroup, spec: &crate::api::witness::ObjectStoreWitness) -> Result<Witness, Problem> {
+/// Has the witness decide which epoch follows one, and takes in what stands there then.
+///
+/// # Errors
+/// Why it does not, in a sentence.
+pub async fn decide(
+    of: &OfGroup,
+    spec: &ObjectStoreWitness,
+    after: i64,
+    wanted: Decision,
+) -> Result<Decision, String> {
+    let made = make(of, spec).await.map_err(|problem| format!("{}; {}", problem.message, problem.remedy))?;
+    let stands = match made.create(after, &wanted).await {
+        Ok(Creation::Created) => wanted,
+        Ok(Creation::Exists(other)) => other,
+        Err(error) => return Err(error.to_string()),
+    };
+    of.found(|asked| {
+        let mut all = asked.witness.take().and_then(Result::ok).unwrap_or_default();
+        all.insert(after, stands.clone());
+        asked.witness = Some(Ok(all));
+    });
+    Ok(stands)
+}
+
+/// A witness that can be asked at this moment.
+async fn make(of: &OfGroup, spec: &ObjectStoreWitness) -> Result<Witness, Problem> {
     let ground = Ground::of(spec)?;
     let clouds =
         of.spec.sites.iter().filter_map(|site| Some((site.as_str(), cloud_of(&of.described(site)?)?)));

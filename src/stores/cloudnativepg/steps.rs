@@ -27,7 +27,7 @@ fn primary(name: &str) -> Value {
 }
 
 fn not_prepared(message: String, remedy: &str) -> StoreError {
-    StoreError::Problem(Box::new(Problem::error("", message, remedy)))
+    Problem::error("", message, remedy).into()
 }
 
 /// Closes a primary: it is to follow its peer, and all of its instances are shut down and kept so, since git may revert

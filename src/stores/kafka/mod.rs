@@ -142,7 +142,7 @@ impl Mirror {
         }
         let mut changes = strimzi::steered(&object, copies).map_err(|mut problem| {
             problem.source.clone_from(&self.source);
-            StoreError::Problem(Box::new(problem))
+            StoreError::from(problem)
         })?;
         if known != Some(asked) {
             changes.extend(annotated(&object, &[(BALLOT_ANNOTATION, Some(&asked.to_string()))]));

@@ -207,7 +207,7 @@ impl Store for Postgres {
             let field = format!("{}.sites", self.source);
             let message = format!("{field} names no server at the site {site}");
             let remedy = format!("add {site}: {{host: …, credentials: …}} to {field}");
-            StoreError::Problem(Box::new(Problem::error(field, message, remedy)))
+            StoreError::from(Problem::error(field, message, remedy))
         })?;
         let application_name = self.names.get(&self.site).unwrap_or(&self.site).clone();
         let source = Source { host, port, application_name, timeline };
