@@ -1,62 +1,27 @@
 //! `banyan pg-agent` beside real servers: an old primary becomes a standby.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use banyan::sandbox::postgres::agents::{Issuer, beside, issuer, papers};
 use banyan::stores::agent::client::Agent;
 use banyan::stores::agent::{Action, Order, State};
 use banyan::stores::postgres::Postgres;
 use banyan::stores::reading::Role;
 use banyan::stores::{Promotion, Session, Store, StoreError};
-use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 
-use crate::tls::issuer;
 use crate::world::{A, B, PATIENCE, World, caught_up, claim, promote, world};
-
-/// A certificate for 127.0.0.1 and its key.
-fn papers(issuer: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-    (params.signed_by(&key, issuer).expect("a certificate").pem(), key.serialize_pem())
-}
 
 fn client(port: u16, (certificate, key): &(String, String), ca: &str) -> Agent {
     Agent::new("127.0.0.1", port, certificate.as_bytes(), key.as_bytes(), ca.as_bytes()).expect("an agent")
 }
 
 /// Starts the agent of a site; `rewinds` says whether it knows a role that may rewind.
-async fn agent(
-    world: &World,
-    site: usize,
-    rewinds: bool,
-    issuer: &CertifiedIssuer<'static, KeyPair>,
-) -> (u16, Agent) {
-    let server = &world.pair.servers[site];
-    let (certificate, key) = papers(issuer);
-    let password = world.pair.password();
-    let local =
-        format!("host=127.0.0.1 port={} dbname=postgres user=banyan password={password}", server.port());
-    let file = |name: &str, text: &str| server.file(name, text).expect("a file").display().to_string();
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let mut argv = vec![env!("CARGO_BIN_EXE_banyan").to_owned(), "pg-agent".to_owned()];
-    for (option, value) in [
-        ("--bin", server.bin().display().to_string()),
-        ("--data", server.data().display().to_string()),
-        ("--options", format!("-p {}", server.port())),
-        ("--listen", format!("127.0.0.1:{port}")),
-        ("--tls-cert", file("agent.crt", &certificate)),
-        ("--tls-key", file("agent.key", &key)),
-        ("--client-ca", file("ca.crt", &issuer.pem())),
-        ("--local", file("local", &local)),
-        ("--replicate-as", file("replicate-as", &format!("user=replicator password={password}"))),
-    ] {
-        argv.extend([option.to_owned(), value]);
-    }
-    if rewinds {
-        argv.extend(["--rewind-as".to_owned(), file("rewind-as", "user=postgres")]);
-    }
-    let log = server.beside("pg-agent", argv).expect("it starts");
-    let client = client(port, &papers(issuer), &issuer.pem());
+async fn agent(world: &World, site: usize, rewinds: bool, issuer: &Issuer) -> (u16, Agent) {
+    let binary = Path::new(env!("CARGO_BIN_EXE_banyan"));
+    let (port, log) = beside(&world.pair, site, binary, issuer, rewinds).expect("it starts");
+    let papers = papers(issuer).expect("a certificate");
+    let client = client(port, &papers, &issuer.pem());
     let begin = Instant::now();
     while let Err(error) = client.status().await {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -86,16 +51,22 @@ fn store(world: &World, site: usize, agent: &Agent) -> Postgres {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
     let Some(world) = world().await else { return };
-    let issuer = issuer();
+    let issuer = issuer().expect("an issuer");
     let (port, at_a) = agent(&world, A, true, &issuer).await;
     let (_, at_b) = agent(&world, B, false, &issuer).await;
     let (a, b) = (store(&world, A, &at_a), store(&world, B, &at_b));
     let (there, here) = world.seen_from_b();
 
     // Who shows no certificate of the CA is not heard, nor is an agent believed that shows another one.
-    let others = self::issuer();
-    client(port, &papers(&others), &issuer.pem()).status().await.expect_err("it is a stranger");
-    client(port, &papers(&issuer), &others.pem()).status().await.expect_err("it is a stranger");
+    let others = self::issuer().expect("an issuer");
+    client(port, &papers(&others).expect("a certificate"), &issuer.pem())
+        .status()
+        .await
+        .expect_err("it is a stranger");
+    client(port, &papers(&issuer).expect("a certificate"), &others.pem())
+        .status()
+        .await
+        .expect_err("it is a stranger");
 
     // Planned: stopped before the promotion, it follows without rewinding.
     let mut session = here.session().await.expect("a session");
@@ -162,7 +133,7 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_is_rewound_though_the_new_one_was_promoted_just_now() {
     let Some(world) = world().await else { return };
-    let issuer = issuer();
+    let issuer = issuer().expect("an issuer");
     let (_, at_a) = agent(&world, A, true, &issuer).await;
     let a = store(&world, A, &at_a);
     let (there, here) = world.seen_from_b();

@@ -4,18 +4,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use banyan::runtime::remote::RemoteError;
 use banyan::sandbox::postgres::OPERATOR;
+use banyan::sandbox::postgres::agents::issuer;
 use banyan::stores::postgres::{Credentials, Postgres};
 use banyan::stores::{Store, StoreError};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 
 use crate::world::{A, World, world};
-
-/// An issuer of certificates.
-pub fn issuer() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an issuer")
-}
 
 /// The server at that host, by TLS.
 fn store(world: &World, host: &str, ca: &str) -> Postgres {
@@ -32,7 +26,7 @@ fn store(world: &World, host: &str, ca: &str) -> Postgres {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_show_who_it_is_is_not_told_a_password() {
     let Some(world) = world().await else { return };
-    let issuer = issuer();
+    let issuer = issuer().expect("an issuer");
     // Without TLS at the server nothing is sent.
     let error = store(&world, "127.0.0.1", &issuer.pem()).read().await.expect_err("it has no TLS");
     assert!(matches!(error, StoreError::Remote(RemoteError::Unreachable(_))), "{error:?}");
@@ -59,7 +53,7 @@ async fn a_server_that_cannot_show_who_it_is_is_not_told_a_password() {
         assert!(begin.elapsed() < crate::world::PATIENCE, "{:?}", reading().await);
     }
     // Another issuer, another name, no certificate at all.
-    let other = self::issuer();
+    let other = self::issuer().expect("an issuer");
     for (host, ca) in [("localhost", other.pem()), ("127.0.0.1", issuer.pem()), ("localhost", String::new())]
     {
         let error = store(&world, host, &ca).read().await.expect_err(host);

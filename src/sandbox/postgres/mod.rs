@@ -8,7 +8,7 @@
 //! | `agents` | `banyan pg-agent` beside each |
 //! | `client` | a client that writes what can be checked, and reads |
 
-pub(crate) mod agents;
+pub mod agents;
 pub(crate) mod client;
 pub(crate) mod pair;
 pub(crate) mod server;
