@@ -76,7 +76,7 @@ pub struct ActionSpec {
 }
 
 /// A step of a Failover that may be skipped: never a fence, the catch-up or the commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkippedStep {
     /// What standing readiness checks.
@@ -102,7 +102,8 @@ impl SkippedStep {
 }
 
 /// How a person knows that a site writes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum FenceEvidence {
     /// Its nodes are stopped, and stay so.
     NodesStopped,

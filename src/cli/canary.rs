@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use kube::api::{Api, ListParams, ObjectMeta};
-use kube::runtime::wait::await_condition;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 
 use super::canary_table;
 use super::cluster::ClusterArgs;
-use super::say::create;
+use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, Target as ActionTarget, TargetKind, Verb};
 use crate::api::units;
 use crate::api::{Action, CanaryRollout};
@@ -255,15 +254,9 @@ impl Here {
             gate,
             words: say.words,
         };
-        let metadata = ObjectMeta {
-            generate_name: Some(format!("{name}-{}-", verb.as_str())),
-            namespace: Some(self.namespace.clone()),
-            ..ObjectMeta::default()
-        };
         let actions: Api<Action> = Api::namespaced(self.client.clone(), &self.namespace);
-        let action = Action { metadata, spec, status: None };
         let said =
-            create(&actions, &action).await.map_err(failed(format!("saying {} to {full}", verb.as_str())))?;
+            create(&actions, spec).await.map_err(failed(format!("saying {} to {full}", verb.as_str())))?;
         let action = said.name_any();
         if !say.wait {
             let hint =
@@ -271,10 +264,8 @@ impl Here {
             let words = format!("said {} of {release} to {full} as Action {action}; {hint}\n", verb.as_str());
             return self.printed(&said, || words);
         }
-        let over = |action: Option<&Action>| action.is_none_or(crate::actions::hear::is_over);
-        let waited = tokio::time::timeout(say.timeout, await_condition(actions, &action, over)).await;
         let within = units::display(say.timeout);
-        let Ok(Ok(answered)) = waited else {
+        let Ok(answered) = answered(&actions, &action, say.timeout).await else {
             return Err(CanaryError::Unanswered { action, within });
         };
         let answered =

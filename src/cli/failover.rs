@@ -6,9 +6,9 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArgs;
 use super::failover_error::FailoverError;
-use super::moves::{Evidence, Moves, Said, Say, Start, Step};
+use super::moves::{Moves, Said, Say, Start};
 use crate::api::FailoverGroup;
-use crate::api::action::Verb;
+use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::failovergroup::table::{is_ready, list, one};
 use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
@@ -68,7 +68,7 @@ enum Command {
     Skip {
         /// The step
         #[arg(long, value_enum)]
-        step: Step,
+        step: SkippedStep,
         #[command(flatten)]
         say: Say,
     },
@@ -76,7 +76,7 @@ enum Command {
     AssertFenced {
         /// How you know
         #[arg(long, value_enum)]
-        evidence: Evidence,
+        evidence: FenceEvidence,
         #[command(flatten)]
         say: Say,
     },
@@ -109,10 +109,10 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
         Command::Abort(say) => moves.say(Verb::Abort, say, nothing()).await,
         Command::Force(say) => moves.say(Verb::Force, say, nothing()).await,
         Command::Skip { step, say } => {
-            moves.say(Verb::Skip, say, Said { step: Some(step.into()), ..nothing() }).await
+            moves.say(Verb::Skip, say, Said { step: Some(step), ..nothing() }).await
         }
         Command::AssertFenced { evidence, say } => {
-            let said = Said { evidence: Some(evidence.into()), ..nothing() };
+            let said = Said { evidence: Some(evidence), ..nothing() };
             moves.say(Verb::AssertFenced, say, said).await
         }
         Command::AcceptDataLoss { position, say } => {

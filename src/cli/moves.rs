@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
-use super::say::create;
-use crate::actions::hear::is_over;
+use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
 use crate::api::failover::{MoveAction, Phase};
 use crate::api::{Action, Failover, FailoverSpec};
@@ -50,55 +49,6 @@ pub struct Say {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub words: Option<String>,
-}
-
-/// A step that may be skipped.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Step {
-    /// What standing readiness checks
-    Preflight,
-    /// The size of this site
-    Capacity,
-    /// Requests through this site's own gateway
-    Try,
-    /// The other site as standby
-    Reprotect,
-}
-
-impl From<Step> for SkippedStep {
-    fn from(step: Step) -> Self {
-        match step {
-            Step::Preflight => Self::Preflight,
-            Step::Capacity => Self::Capacity,
-            Step::Try => Self::Try,
-            Step::Reprotect => Self::Reprotect,
-        }
-    }
-}
-
-/// How somebody knows that the source writes nothing.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum Evidence {
-    /// Its nodes are stopped, and stay so
-    NodesStopped,
-    /// Its network is cut from everything that writes
-    NetworkCut,
-    /// Its database is stopped, and stays so
-    DatabaseStopped,
-    /// Something else, which --words say
-    Other,
-}
-
-impl From<Evidence> for FenceEvidence {
-    fn from(evidence: Evidence) -> Self {
-        match evidence {
-            Evidence::NodesStopped => Self::NodesStopped,
-            Evidence::NetworkCut => Self::NetworkCut,
-            Evidence::DatabaseStopped => Self::DatabaseStopped,
-            Evidence::Other => Self::Other,
-        }
-    }
 }
 
 /// What is said, beside to whom.
@@ -241,11 +191,12 @@ impl Moves {
     pub async fn say(&self, verb: Verb, say: Say, said: Said) -> Result<(), FailoverError> {
         let failover = self.find(say.name.as_deref()).await?;
         let name = failover.name_any();
-        // The operator compares it with how far the stores are: repeating it is what says that it was read.
-        let words =
-            say.words.or_else(|| (verb == Verb::AssertFenced).then(|| "said on the command line".to_owned()));
-        let words = words
-            .or_else(|| (verb == Verb::AcceptDataLoss).then(|| "accepted on the command line".to_owned()));
+        let unsaid = match verb {
+            Verb::AssertFenced => Some("said on the command line"),
+            Verb::AcceptDataLoss => Some("accepted on the command line"),
+            _ => None,
+        };
+        let words = say.words.or(unsaid.map(str::to_owned));
         let spec = ActionSpec {
             target: Target { kind: TargetKind::Failover, name: name.clone(), uid: failover.uid() },
             release: None,
@@ -256,32 +207,20 @@ impl Moves {
             position: said.position,
             words,
         };
-        let metadata = ObjectMeta {
-            generate_name: Some(format!("{name}-{}-", verb.as_str())),
-            namespace: Some(self.namespace.clone()),
-            ..ObjectMeta::default()
-        };
         let actions: Api<Action> = Api::namespaced(self.client.clone(), &self.namespace);
-        let action = Action { metadata, spec, status: None };
-        let made = create(&actions, &action).await.map_err(self.failed())?;
-        let deadline = tokio::time::Instant::now() + ANSWERS;
-        while tokio::time::Instant::now() < deadline {
-            let now = actions.get_opt(&made.name_any()).await.map_err(self.failed())?;
-            let Some(now) = now else { break };
-            if is_over(&now) {
-                let status = now.status.clone().unwrap_or_default();
-                let words = status.message.clone().unwrap_or_default();
-                if status.state == Some(ActionState::Refused) {
-                    return Err(FailoverError::Refused { verb: verb.as_str(), name, why: words });
-                }
-                match self.output {
-                    Output::Json => println!("{}", serde_json::to_string_pretty(&now)?),
-                    Output::Table => println!("{}: {words}", verb.as_str()),
-                }
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
+        let made = create(&actions, spec).await.map_err(self.failed())?.name_any();
+        let Ok(Some(answered)) = answered(&actions, &made, ANSWERS).await else {
+            return Err(FailoverError::Unanswered { action: made, seconds: ANSWERS.as_secs() });
+        };
+        let status = answered.status.clone().unwrap_or_default();
+        let words = status.message.unwrap_or_default();
+        if status.state == Some(ActionState::Refused) {
+            return Err(FailoverError::Refused { verb: verb.as_str(), name, why: words });
         }
-        Err(FailoverError::Unanswered { action: made.name_any(), seconds: ANSWERS.as_secs() })
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&answered)?),
+            Output::Table => println!("{}: {words}", verb.as_str()),
+        }
+        Ok(())
     }
 }
