@@ -142,8 +142,9 @@ async fn orphans(worker: Worker) {
     let Worker { context, index, shared, .. } = &worker;
     loop {
         tokio::time::sleep(shared.sources.ends.every(ORPHANS_EVERY)).await;
-        let names = lock(&shared.ground.index).names();
-        for name in names {
+        // A snapshot, which has all services of a group, is taken only where there may be something to write.
+        let claimed = lock(&shared.ground.index).claimed();
+        for name in claimed {
             let Some(at_work) = lock(index).at_work() else { break };
             let Some(seen) = observe(&shared.ground, &name) else { continue };
             let Some(own) = &seen.knowledge.own else { continue };

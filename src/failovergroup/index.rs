@@ -275,11 +275,22 @@ impl Index {
         }
         let groups = self.specs().into_iter().map(|(name, spec)| {
             let (state, holders, epoch) = self.standing(&name);
-            let claim = self.own_spec(&name).and_then(|own| slot(own, &self.site));
-            let claimed = claim.is_some_and(|claim| is_alive(claim) && claim.ballot > epoch);
+            let claimed = self.is_claimed(&name);
             GroupView { name, services: spec.services, state, holders, epoch, claimed }
         });
         Some(Authorities::new(groups.collect()))
+    }
+
+    /// The names of those of which this site has a claim that may still become an epoch.
+    pub fn claimed(&self) -> Vec<String> {
+        self.authorities.keys().filter(|name| self.is_claimed(name)).cloned().collect()
+    }
+
+    fn is_claimed(&self, name: &str) -> bool {
+        let claims = |own: &AuthoritySpec| {
+            slot(own, &self.site).is_some_and(|claim| is_alive(claim) && claim.ballot > own.epoch)
+        };
+        self.own_spec(name).is_some_and(claims)
     }
 
     /// How this site stands, by its own Authority. Where that is lost, it goes on as its group's status remembers.
