@@ -29,8 +29,9 @@ pub struct SandboxArgs {
     /// Let pods answer requests, behind a gateway in each cloud (on Linux; builds for four minutes the first time)
     #[arg(long, conflicts_with_all = ["keep", "stop", "contexts"])]
     pub traffic: bool,
-    /// Show with real requests how a good release takes over and a bad one goes back, and end. With --examples it
-    /// is played with the FinService and the CanaryRollout of that folder
+    /// Show something as it really happens, and end. `canary`: how a good release takes over and a bad one goes back, with
+    /// --examples the FinService and the CanaryRollout of that folder. `failover`: how a group moves to the other cloud and
+    /// back under writes and requests, and what happens when a cloud is lost
     #[arg(long, value_enum, conflicts_with_all = ["keep", "stop", "contexts", "until_ready"])]
     pub tour: Option<Tour>,
     /// Contexts of your kubeconfig for two clusters that exist, the first for aws-us-east-1, the second
@@ -51,7 +52,7 @@ pub struct SandboxArgs {
 impl SandboxArgs {
     /// Whether pods are to answer requests: a tour is nothing without.
     pub(super) fn wants_traffic(&self) -> bool {
-        self.traffic || self.tour.is_some()
+        self.traffic || self.tour == Some(Tour::Canary)
     }
 }
 

@@ -2,6 +2,7 @@
 //! under a client that writes, a witness, Cloudflare's end, and who answers load balancers in each cloud.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::super::credentials::token;
 use super::super::ends::cloudflare::{CloudflareEnd, CloudflareOptions, fixed_answer};
 use super::super::ends::objects::{Maker, Objects};
 use super::super::ends::server::Served;
-use super::super::error::{Context, Result};
+use super::super::error::{Context, Error, Result};
 use super::super::postgres::tools::is_root;
 use super::super::postgres::{Agents, Client as Writer, OPERATOR, PostgresPair, PostgresPairOptions};
 use super::super::process::Supervisor;
@@ -159,6 +160,31 @@ impl Stage {
             "  curl --header 'host: api.finflow.example' {}/authority/payments    # through the load balancer\n",
             self.cloudflare.edge.url()
         )
+    }
+
+    /// Says so where there is no database to be moved.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn needs_stores(&self) -> Result<&PostgresPair> {
+        self.postgres().ok_or_else(|| {
+            Error::new("a tour of failover moves a database, and there is no PostgreSQL; why was said above")
+        })
+    }
+
+    /// The databases; `None` where there is no PostgreSQL.
+    pub fn postgres(&self) -> Option<&PostgresPair> {
+        self.stores.as_ref().map(|stores| &stores.postgres)
+    }
+
+    /// Where users' requests come in.
+    pub fn edge(&self) -> SocketAddr {
+        self.cloudflare.edge.address
+    }
+
+    /// How many requests were handed on, by pool; the name of a site's pool ends with that of the site.
+    pub fn handed_on(&self) -> BTreeMap<String, u64> {
+        self.cloudflare.counts()
     }
 
     /// How many writes to PostgreSQL were acknowledged so far; `None` where there is none.

@@ -34,6 +34,15 @@ pub struct Tally {
     pub reads: u64,
     /// The longest time between two acknowledgements.
     pub longest_gap: Duration,
+    /// When the last one came.
+    pub last: Option<Instant>,
+}
+
+impl Tally {
+    /// For how long none was acknowledged; zero before the first.
+    pub fn since_last(&self) -> Duration {
+        self.last.map(|last| last.elapsed()).unwrap_or_default()
+    }
 }
 
 /// What of the acknowledged writes a server has.
@@ -126,6 +135,7 @@ async fn write(writer: i32, targets: Vec<Config>, tally: Arc<Mutex<Tally>>) {
             note(&|tally| {
                 tally.acknowledged.push(number);
                 tally.longest_gap = tally.longest_gap.max(gap);
+                tally.last = Some(last);
             });
             let select = format!("select checksum from ledger where writer = {writer} and number = {number}");
             let read = tokio::time::timeout(DEADLINE, client.simple_query(&select)).await;

@@ -1,34 +1,22 @@
-//! What `banyan sandbox --tour` shows, with real requests: a good release takes over, a bad one goes back.
+//! Guided tours of `banyan sandbox --tour`: each shows one thing that Banyan is for, with what really happens.
 //!
-//! | file | what it holds |
+//! | where | what it holds |
 //! |---|---|
-//! | `script` | who plays: a FinService, its CanaryRollout, and the releases; pure |
-//! | `words` | what is explained; pure |
-//! | `event` | what happens, as programs read it; pure |
-//! | `render` | the same as people read it; pure |
-//! | `voice` | where it is told: a terminal, lines, JSON |
-//! | `look` | what is read: the rollout's status, its route, the gateway's counters |
-//! | `play` | the acts, one after the other |
-//! | `simulated` | the same in virtual time, where no request can be sent |
-//!
-//! Every number is one that was read: from the load, the status, the route or the gateway.
+//! | `canary` | a good release takes over, a bad one goes back |
+//! | `failover` | a group moves to the other cloud and back; then a cloud is lost, and returns |
+//! | `voice` | where a tour is told: a terminal, lines, JSON |
+//! | `text` | how its words are laid out; pure |
 
-mod event;
-mod look;
-mod play;
-mod render;
-mod script;
-mod simulated;
+pub mod canary;
+pub mod failover;
+mod text;
 mod voice;
-mod words;
-
-pub use play::{Stage, play};
-pub use script::Script;
-pub use simulated::simulate;
 
 /// What a tour shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tour {
     /// How releases are compared, take over and go back.
     Canary,
+    /// How a group moves to the other cloud under writes and requests, and what happens when a cloud is lost.
+    Failover,
 }

@@ -3,64 +3,78 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
-use super::event::{Event, Moment};
-use super::render;
+use serde::Serialize;
+
 use crate::sandbox::args::Output;
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::view::print;
 
+/// Something that happens in a tour: programs read it as JSON, people as text.
+pub trait Telling: Serialize {
+    /// As people read it: lines, each of them ended.
+    fn text(&self) -> String;
+}
+
 /// How events become text on standard output.
-pub(super) struct Voice {
+pub struct Voice {
     output: Output,
     terminal: bool,
     began: Instant,
-    shown: Option<Moment>,
+    /// What was shown last: what a line is printed for, and all of it.
+    shown: Option<(String, String)>,
     /// Lines on the terminal that the next moment replaces.
     lines: usize,
 }
 
 impl Voice {
-    pub(super) fn new(output: Output) -> Self {
+    /// One that has said nothing yet; the tour begins.
+    pub fn new(output: Output) -> Self {
         let terminal = std::io::stdout().is_terminal() && output == Output::Table;
         Self { output, terminal, began: Instant::now(), shown: None, lines: 0 }
     }
 
     /// Seconds since the tour began.
-    pub(super) fn now(&self) -> f64 {
+    pub fn now(&self) -> f64 {
         // Tenths of a second are as close as it is looked.
         tenths(self.began.elapsed().as_secs_f64())
     }
 
     /// Tells an event that stays.
-    pub(super) fn say(&mut self, event: &Event) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn say(&mut self, event: &impl Telling) -> Result<()> {
         self.lines = 0;
         self.tell(event)
     }
 
-    /// Tells where the rollout stands, if that is something new.
-    pub(super) fn look(&mut self, moment: Moment) -> Result<()> {
-        let turned = self.shown.as_ref().is_none_or(|shown| shown.turn() != moment.turn());
-        if !turned && (!self.terminal || self.shown.as_ref() == Some(&moment)) {
+    /// Tells where it stands, if that is something new. `turn` is what a line is printed for when it changes; `whole` is
+    /// all that is shown, without the time.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn look(&mut self, event: &impl Telling, turn: String, whole: String) -> Result<()> {
+        let turned = self.shown.as_ref().is_none_or(|(shown, _)| *shown != turn);
+        if !turned && (!self.terminal || self.shown.as_ref().is_some_and(|(_, shown)| *shown == whole)) {
             return Ok(());
         }
-        let event = Event::Look { at: self.now(), moment: Box::new(moment.clone()) };
         if self.terminal {
-            let text = render::event(&event);
+            let text = event.text();
             // What has turned stays to be read; what only counts on is replaced.
             let up = if turned { String::new() } else { up(self.lines) };
             self.lines = text.lines().count();
             // Lines that are cut at the edge keep the count of lines right.
             print(&format!("{up}\x1b[?7l{text}\x1b[?7h"));
         } else {
-            self.tell(&event)?;
+            self.tell(event)?;
         }
-        self.shown = Some(moment);
+        self.shown = Some((turn, whole));
         Ok(())
     }
 
-    fn tell(&self, event: &Event) -> Result<()> {
+    fn tell(&self, event: &impl Telling) -> Result<()> {
         print(&match self.output {
-            Output::Table => render::event(event),
+            Output::Table => event.text(),
             Output::Json => {
                 let text = serde_json::to_string(event).context(|| "writing an event")?;
                 format!("{text}\n")
@@ -71,7 +85,7 @@ impl Voice {
 }
 
 /// A number of seconds, to a tenth.
-pub(super) fn tenths(seconds: f64) -> f64 {
+pub fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
 }
 

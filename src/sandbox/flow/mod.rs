@@ -1,4 +1,12 @@
 //! The command `banyan sandbox`: two clouds, an operator in each, a platform on both, and a table that shows it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `hints` | what is said about how to go on from here |
+//! | `tours` | the tours, from what was started |
+
+mod hints;
+mod tours;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +20,6 @@ use super::cloud::Cloud;
 use super::cloud_options::CloudOptions;
 use super::contexts;
 use super::credentials::write_private;
-use super::ends::clouds::CloudEnds;
 use super::error::{Context, Error, Result};
 use super::failover::stage::Stage as Failover;
 use super::failover::{answers, overlay};
@@ -26,7 +33,8 @@ use super::payload::Payload;
 use super::process::Supervisor;
 use super::report::{self, Beside, Seen};
 use super::table;
-use super::tour::{self, Script, Stage};
+use super::tour::Tour;
+use super::tour::canary::{self, Script};
 use super::traffic::session::{self, Traffic};
 use super::traffic::{Gateway, namespace};
 use super::view::{View, print};
@@ -85,8 +93,11 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
         };
         inside?;
     }
-    if args.tour.is_some() && !namespace::inside() {
-        return tour::simulate(&args, &payload);
+    if args.tour == Some(Tour::Canary) && !namespace::inside() {
+        return canary::simulate(&args, &payload);
+    }
+    if args.tour == Some(Tour::Failover) && args.examples.is_some() {
+        return Err(Error::new("--tour failover is played with the example platform: leave out --examples"));
     }
     let Some(supervisor) = interrupt.or(pair::supervisor(progress.clone())).await else {
         return Err(Error::new("interrupted"));
@@ -102,7 +113,7 @@ pub async fn run(args: SandboxArgs, payload: Payload) -> Result<()> {
         supervisor,
         sites: Vec::new(),
         traffic: None,
-        ends: None,
+        pair: None,
         failover: None,
         started: Instant::now(),
     };
@@ -137,8 +148,8 @@ struct Session {
     sites: Vec<Site>,
     /// Kept, since pods answer as long as it lives.
     traffic: Option<Traffic>,
-    /// Kept, since the clouds' own APIs are there as long as it lives.
-    ends: Option<CloudEnds>,
+    /// Our own clouds, with their own APIs; `None` where they are somebody's.
+    pair: Option<Pair>,
     /// Kept, since what FailoverGroups ask is there as long as it lives.
     failover: Option<Failover>,
     started: Instant,
@@ -148,14 +159,15 @@ impl Session {
     async fn play(&mut self, interrupt: &mut Interrupt) -> Result<Outcome> {
         let examples = match &self.args.examples {
             Some(path) => install::read_folder(path)?,
-            None if self.args.tour.is_some() => self.payload.tour.clone(),
+            None if self.args.tour == Some(Tour::Canary) => self.payload.tour.clone(),
             None => self.payload.examples.clone(),
         };
         // Before anything is started: it may be none that a tour can be played with.
-        let script = self.args.tour.map(|_| Script::of(&examples)).transpose()?;
+        let canary = self.args.tour.filter(|tour| *tour == Tour::Canary);
+        let script = canary.map(|_| Script::of(&examples)).transpose()?;
         if self.args.contexts.is_empty() {
             let Some(sites) = interrupt.or(self.clouds()).await else { return Ok(Outcome::Interrupted) };
-            (self.sites, self.traffic, self.ends) = sites?;
+            (self.sites, self.traffic, self.pair) = sites?;
         } else {
             // Not broken off in the middle: what is applied to clusters of others must be known.
             self.existing().await?;
@@ -183,7 +195,8 @@ impl Session {
         let Some(operators) = interrupt.or(self.operators()).await else { return Ok(Outcome::Interrupted) };
         let operators = operators?;
         if let Some(script) = script {
-            let toured = interrupt.or(self.tour(&operators, &script)).await;
+            let operators: Vec<Operator> = operators.into_iter().flatten().collect();
+            let toured = interrupt.or(self.tour_of_releases(&operators, &script)).await;
             return toured.map_or(Ok(Outcome::Interrupted), |toured| toured.map(|()| Outcome::Toured));
         }
         let examples = match &self.failover {
@@ -196,6 +209,11 @@ impl Session {
             None => Vec::new(),
         };
         self.apply("platform", &examples).await?;
+        if self.args.tour == Some(Tour::Failover) {
+            let toured = interrupt.or(self.tour_of_failover(operators, &examples)).await;
+            return toured.map_or(Ok(Outcome::Interrupted), |toured| toured.map(|()| Outcome::Toured));
+        }
+        let operators: Vec<Operator> = operators.into_iter().flatten().collect();
         if !self.args.until_ready {
             self.progress.say(&self.how_to("Ctrl-C ends all"));
         }
@@ -213,7 +231,7 @@ impl Session {
     }
 
     /// Two clouds of our own.
-    async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>, Option<CloudEnds>)> {
+    async fn clouds(&self) -> Result<(Vec<Site>, Option<Traffic>, Option<Pair>)> {
         let tools = pair::prepare(self.supervisor.clone(), self.progress.clone()).await?;
         let served = self.args.wants_traffic() && namespace::inside();
         let options = PairOptions {
@@ -237,7 +255,7 @@ impl Session {
                 applied: Vec::new(),
             })
         };
-        Ok((pair.clouds().into_iter().map(site).collect::<Result<_>>()?, traffic, Some(pair.ends)))
+        Ok((pair.clouds().into_iter().map(site).collect::<Result<_>>()?, traffic, Some(pair)))
     }
 
     /// Two clusters of somebody. The optional APIs are theirs to choose.
@@ -263,53 +281,49 @@ impl Session {
         Ok(())
     }
 
-    /// An operator for each, and who answers load balancers where the sites have gateways.
-    async fn operators(&self) -> Result<Vec<Operator>> {
+    /// An operator for each, and who answers load balancers where the sites have gateways; by site.
+    async fn operators(&self) -> Result<Vec<Vec<Operator>>> {
+        futures::future::try_join_all((0..self.sites.len()).map(|number| self.operators_of(number))).await
+    }
+
+    /// Those of one site.
+    async fn operators_of(&self, number: usize) -> Result<Vec<Operator>> {
+        let site = &self.sites[number];
         let binary = std::env::current_exe().context(|| "finding the program banyan")?;
         let gateways = self.traffic.as_ref().map(Traffic::gateways).unwrap_or_default();
-        let start = async |(number, site): (usize, &Site)| {
-            let step = self.progress.step(format!("{}: operator", site.name));
-            let metrics = |gateway: &Gateway| vec!["--gateway-metrics".to_owned(), gateway.stats_url()];
-            let clouds = self.ends.as_ref().map(CloudEnds::operator_args).unwrap_or_default();
-            let failover = self.failover.as_ref().map(Failover::operator_args).unwrap_or_default();
-            let options = OperatorOptions {
-                binary: binary.clone(),
-                site: site.name.clone(),
-                kubeconfig: site.operator.clone(),
-                dir: self.home.path().join("operators"),
-                replica: 0,
-                // The gateways are in the order of the sites.
-                args: gateways
-                    .get(number)
-                    .map(metrics)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .chain(clouds)
-                    .chain(failover)
-                    .collect(),
-                env: Vec::new(),
-            };
-            let operator = Operator::start(&options, self.supervisor.clone())?;
-            operator.ready().await?;
-            let mut all = vec![operator];
-            let gateways = self.failover.as_ref().map(Failover::gateways).unwrap_or_default();
-            if let Some((_, gateway)) = gateways.iter().find(|(name, _)| *name == site.name) {
-                let listen = gateway.trim_start_matches("http://");
-                let options = OperatorOptions { args: Vec::new(), ..options };
-                let authority = Operator::start_authority(&options, listen, self.supervisor.clone())?;
-                authority.ready().await?;
-                all.push(authority);
-            }
-            step.done();
-            Ok::<_, Error>(all)
+        let step = self.progress.step(format!("{}: operator", site.name));
+        let metrics = |gateway: &Gateway| vec!["--gateway-metrics".to_owned(), gateway.stats_url()];
+        let clouds = self.pair.as_ref().map(|pair| pair.ends.operator_args()).unwrap_or_default();
+        let failover = self.failover.as_ref().map(Failover::operator_args).unwrap_or_default();
+        // The gateways are in the order of the sites.
+        let args = gateways.get(number).map(metrics).unwrap_or_default();
+        let options = OperatorOptions {
+            binary,
+            site: site.name.clone(),
+            kubeconfig: site.operator.clone(),
+            dir: self.home.path().join("operators"),
+            replica: 0,
+            args: args.into_iter().chain(clouds).chain(failover).collect(),
+            env: Vec::new(),
         };
-        let all = futures::future::try_join_all(self.sites.iter().enumerate().map(start)).await?;
-        Ok(all.into_iter().flatten().collect())
+        let operator = Operator::start(&options, self.supervisor.clone())?;
+        operator.ready().await?;
+        let mut all = vec![operator];
+        let gateways = self.failover.as_ref().map(Failover::gateways).unwrap_or_default();
+        if let Some((_, gateway)) = gateways.iter().find(|(name, _)| *name == site.name) {
+            let listen = gateway.trim_start_matches("http://");
+            let options = OperatorOptions { args: Vec::new(), ..options };
+            let authority = Operator::start_authority(&options, listen, self.supervisor.clone())?;
+            authority.ready().await?;
+            all.push(authority);
+        }
+        step.done();
+        Ok(all)
     }
 
     /// Lets each operator find the other cloud. Clusters of somebody's are not touched.
     async fn introduce(&mut self, sites: &[Value]) -> Result<()> {
-        let Some(ends) = &self.ends else { return Ok(()) };
+        let Some(ends) = self.pair.as_ref().map(|pair| &pair.ends) else { return Ok(()) };
         for here in 0..self.sites.len() {
             let there = &self.sites[1 - here];
             let way = if self.args.keep { Way::Kubeconfig(&there.peer) } else { Way::Clouds(ends) };
@@ -336,23 +350,6 @@ impl Session {
         // Both to their end, so that what one applied is remembered though the other failed.
         let done = futures::future::join_all(self.sites.iter_mut().map(apply)).await;
         done.into_iter().collect()
-    }
-
-    /// Plays the tour in the first cloud.
-    async fn tour(&self, operators: &[Operator], script: &Script) -> Result<()> {
-        let (Some(site), Some(traffic)) = (self.sites.first(), self.traffic.as_ref()) else {
-            return Err(Error::new("a tour needs real traffic"));
-        };
-        let (Some(gateway), Some(pods)) = (traffic.gateways().first(), traffic.runners().first()) else {
-            return Err(Error::new("a tour needs a gateway"));
-        };
-        let kubeconfig = short(&self.kubeconfig(site));
-        tour::play(
-            &Stage { client: &site.client, operators, gateway, pods, kubeconfig },
-            script,
-            self.args.output,
-        )
-        .await
     }
 
     /// Shows the tables until all is Ready, the time is over, or for ever. `groups` are waited for as well.
@@ -391,40 +388,6 @@ impl Session {
 
     fn kubeconfig(&self, site: &Site) -> PathBuf {
         self.home.path().join(format!("{}.kubeconfig", site.name))
-    }
-
-    /// How to ask more about FailoverGroups, a line for each cloud.
-    fn more(&self) -> String {
-        let line = |site: &Site| {
-            format!("  banyan failover ready payments --kubeconfig {}\n", short(&self.kubeconfig(site)))
-        };
-        // The first one has authority to begin with.
-        let moves = |site: &Site| {
-            let path = short(&self.kubeconfig(site));
-            format!(
-                "  banyan failover start payments --reason 'a drill' --wait --kubeconfig {path}    # moves it there\n"
-            )
-        };
-        match self.args.examples {
-            None => self.sites.iter().map(line).chain(self.sites.last().map(moves)).collect(),
-            Some(_) => String::new(),
-        }
-    }
-
-    /// How to use what runs.
-    fn how_to(&self, end: &str) -> String {
-        let mut text = String::from("\nIn another terminal:\n");
-        for site in &self.sites {
-            let path = short(&self.kubeconfig(site));
-            text.push_str(&format!("  kubectl --kubeconfig {path} get finservices --all-namespaces\n"));
-        }
-        text.push_str(&self.more());
-        text.push_str(&self.traffic.as_ref().map(Traffic::how_to).unwrap_or_default());
-        if let Some(failover) = self.failover.as_ref().filter(|_| !namespace::inside()) {
-            text.push_str(&failover.how_to());
-        }
-        text.push_str(&format!("{end}. Logs are in {}.\n", short(self.home.path())));
-        text
     }
 
     /// Ends all, or lets go of it.
@@ -472,16 +435,10 @@ impl Session {
     }
 }
 
-/// A path as it is called from the working folder.
-fn short(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::args::tests::parse;
     use super::*;
+    use crate::sandbox::args::tests::parse;
 
     #[tokio::test]
     async fn one_context_is_refused() {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 
-use super::event::{Act, Event, Sum};
+use super::super::voice::{Voice, tenths};
+use super::event::{Act, Event, Moment, Sum};
 use super::look::{Counted, Source, moment, seen};
 use super::script::{BAD, RATE, Script};
-use super::voice::{Voice, tenths};
 use super::words;
 use crate::api::CanaryRolloutStatus;
 use crate::api::canarystatus::{Outcome, Past};
@@ -100,6 +100,13 @@ impl Running<'_> {
         self.voice.say(&Event::Step { at, number, title, words, command })
     }
 
+    /// Tells where the rollout stands, if that is something new.
+    fn look(&mut self, moment: Moment) -> Result<()> {
+        let (turn, whole) = (format!("{:?}", moment.turn()), format!("{moment:?}"));
+        let event = Event::Look { at: self.voice.now(), moment: Box::new(moment) };
+        self.voice.look(&event, turn, whole)
+    }
+
     async fn apply(&self, image: &str) -> Result<()> {
         install::apply(self.stage.client, &self.script.objects(image)).await.map(drop)
     }
@@ -139,7 +146,7 @@ impl Running<'_> {
                 if let Some(stable) = &status.stable {
                     self.revisions.insert(image.clone(), stable.clone());
                 }
-                self.voice.look(moment(&status, &tally))?;
+                self.look(moment(&status, &tally))?;
             }
             self.count().await?;
             if tally.of(image).total() >= FIRST {
@@ -169,7 +176,7 @@ impl Running<'_> {
             };
             let tally = load.tally();
             cost.note(began.elapsed(), weight, tally.of(image).failed());
-            self.voice.look(moment(&status, &tally))?;
+            self.look(moment(&status, &tally))?;
             if let Some(past) = ended(&status, release) {
                 break past;
             }

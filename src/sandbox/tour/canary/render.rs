@@ -3,44 +3,28 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::super::text::{act, wrapped};
+use super::super::voice::Telling;
 use super::event::{Act, Event, Moment, Seen, Sum};
 use crate::terminal::progress::seconds;
 
-/// Widest line of explanations.
-const WIDTH: usize = 100;
 /// What begins the lines of a moment that follow its first.
 const INDENT: &str = "           ";
 
+impl Telling for Event {
+    fn text(&self) -> String {
+        event(self)
+    }
+}
+
 /// An event, as lines; each of them ended.
-pub fn event(event: &Event) -> String {
+fn event(event: &Event) -> String {
     match event {
-        Event::Step { number, title, words, command, .. } => {
-            let mut text = format!("\n{number}. {title}\n{}", wrapped(words));
-            if !command.is_empty() {
-                let _ = writeln!(text, "   $ {command}");
-            }
-            text.push('\n');
-            text
-        }
+        Event::Step { number, title, words, command, .. } => act(*number, title, words, command),
         Event::Look { at, moment } => look(*at, moment),
         Event::Ended { act, .. } => ended(act),
         Event::Summary { at, releases, sent, failed, acts } => summary(*at, releases, *sent, *failed, acts),
     }
-}
-
-fn wrapped(words: &str) -> String {
-    let mut text = String::new();
-    let mut line = String::from("  ");
-    for word in words.split_whitespace() {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(text, "{line}");
-            line = String::from("  ");
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    let _ = writeln!(text, "{line}");
-    text
 }
 
 /// Where a rollout stands: weights, verdict, why, evidence, and what the users saw.
@@ -212,13 +196,5 @@ mod tests {
             event(&Event::Summary { at: 100.0, releases: sums, sent: 500, failed: 43, acts: vec![act] });
         assert!(told.contains("app:3     rolled back   230       43       230       -\n"), "{told}");
         assert!(told.contains("43 of 500 requests failed. The tour took 1:40."), "{told}");
-    }
-
-    #[test]
-    fn explanations_are_wrapped_and_lose_no_word() {
-        let words = "word ".repeat(60);
-        let text = wrapped(&words);
-        assert!(text.lines().count() > 1 && text.lines().all(|line| line.chars().count() <= WIDTH));
-        assert_eq!(text.split_whitespace().count(), 60);
     }
 }
