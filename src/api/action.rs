@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an Action cannot be changed: create another"))]
-#[x_kube(validation = Rule::new("!(self.verb in ['promote', 'retry', 'skip-step', 'skip-after', 'approve']) || self.target.kind == 'CanaryRollout'")
-    .message("promote, retry, skip-step, skip-after and approve need target.kind CanaryRollout"))]
+#[x_kube(validation = Rule::new("!(self.verb in ['promote', 'retry', 'skip-step', 'skip-after']) || self.target.kind == 'CanaryRollout'")
+    .message("promote, retry, skip-step and skip-after need target.kind CanaryRollout"))]
 #[x_kube(validation = Rule::new("!(self.verb in ['force', 'skip', 'assert-fenced', 'accept-data-loss']) || self.target.kind == 'Failover'")
     .message("force, skip, assert-fenced and accept-data-loss need target.kind Failover"))]
 #[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || self.verb == 'abort' || has(self.release)")
@@ -81,6 +81,8 @@ pub struct ActionSpec {
 pub enum SkippedStep {
     /// What standing readiness checks.
     Preflight,
+    /// The groups that move first.
+    Turn,
     /// The size of this site.
     Capacity,
     /// Requests through this site's own gateway.
@@ -94,6 +96,7 @@ impl SkippedStep {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Preflight => "preflight",
+            Self::Turn => "turn",
             Self::Capacity => "capacity",
             Self::Try => "try",
             Self::Reprotect => "reprotect",
@@ -174,7 +177,7 @@ pub enum Verb {
     SkipStep,
     /// Do not wait for other clusters.
     SkipAfter,
-    /// Open a gate that waits for a person.
+    /// Open a gate that waits for a person; agree to a move.
     Approve,
     /// Turn a Switchover into a Failover: go on without the source.
     Force,

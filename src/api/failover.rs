@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Problem;
+use super::failovergroup::MovePlan;
 use super::patterns;
 
 /// The order that the site where it is applied is to take over a FailoverGroup. It names no direction, so no wrong one can
@@ -55,6 +56,11 @@ pub enum MoveAction {
     Switchover,
     /// An unplanned move. The source is gone, or cannot be trusted.
     Failover,
+    /// Says what a move would do, how long each step took last, and what would hold it. Changes nothing.
+    Plan,
+    /// Brings this site to full size, waits until what is written at the source is here, and tries the application through
+    /// this site's own gateway; then all is as before. Nothing is claimed, closed or promoted, and no consumer is started.
+    Rehearsal,
 }
 
 impl MoveAction {
@@ -63,7 +69,14 @@ impl MoveAction {
         match self {
             Self::Switchover => "Switchover",
             Self::Failover => "Failover",
+            Self::Plan => "Plan",
+            Self::Rehearsal => "Rehearsal",
         }
+    }
+
+    /// Whether the group is to move.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Switchover | Self::Failover)
     }
 }
 
@@ -151,6 +164,19 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub skipped: Vec<String>,
+    /// Who has approved it, beside whoever ordered it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub approvals: Vec<Statement>,
+    /// From when on it is late: the order's time and the group's deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_at: Option<Time>,
+    /// Whether a Rehearsal has this site at full size; false once it was given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grown: Option<bool>,
+    /// What a Plan found: the steps of a move to this site, and what would hold them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MovePlan>,
     /// Whether requests through this site's own gateway were good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tried: Option<bool>,
@@ -268,6 +294,10 @@ pub struct StoreRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub lag_millis: Option<i64>,
+    /// How long it took in a Rehearsal until what had been written at the source was here, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replayed_millis: Option<i64>,
     /// Whether it was promoted here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promoted: Option<bool>,

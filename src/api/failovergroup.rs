@@ -16,6 +16,9 @@ use super::traffic::Traffic;
 use super::units;
 use super::witness::WitnessSpec;
 
+/// How long a move may take where its group does not say: all traffic on the surviving site within a quarter of an hour.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
 /// What moves together between sites: services, their stores and their traffic. The same object lies in every cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -85,6 +88,9 @@ pub struct FailoverGroupSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub checks: Option<Vec<OwnCheck>>,
+    /// Who has to agree to a move, beside whoever orders it. Nobody where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// Groups that move first when several move.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63), regex(pattern = patterns::LABEL)))]
@@ -105,6 +111,11 @@ impl FailoverGroupSpec {
     /// Its stores.
     pub fn stores(&self) -> &[Store] {
         self.stores.as_deref().unwrap_or_default()
+    }
+
+    /// How long a move may take before it is called late.
+    pub fn deadline(&self) -> Duration {
+        self.deadline.as_deref().and_then(units::duration).unwrap_or(DEADLINE)
     }
 
     /// The other sites than this one.
@@ -162,6 +173,37 @@ pub struct Capacity {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub minimum_percent: Option<i32>,
+}
+
+/// Who has to agree to a move, beside whoever orders it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// What a Failover waits with until enough have approved. A Switchover waits before the fence whatever stands here: in
+    /// the seconds without writes nobody is waited for. Defaults to Fence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<ApprovedStep>,
+    /// How many people, beside whoever ordered it. Defaults to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub people: Option<i32>,
+}
+
+impl Approval {
+    /// How many people.
+    pub fn people(&self) -> usize {
+        self.people.and_then(|people| usize::try_from(people).ok()).unwrap_or(1)
+    }
+}
+
+/// What waits for an approval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApprovedStep {
+    /// The source is not closed before.
+    #[default]
+    Fence,
+    /// The source is closed at once, and nothing is committed before.
+    Commit,
 }
 
 /// Something of the outside that must be reachable: a partner whose firewall may know only one site.
@@ -338,6 +380,14 @@ pub struct MovePlan {
     /// The steps in their order.
     #[schemars(length(max = 16))]
     pub steps: Vec<PlannedStep>,
+    /// How long all of them took together when they were measured last, in milliseconds, without what was waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub total_millis: Option<i64>,
+    /// The Failover by which that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub measured_by: Option<String>,
 }
 
 /// A step of a move.
@@ -350,6 +400,10 @@ pub struct PlannedStep {
     /// What it does, in one sentence.
     #[schemars(length(max = 1024))]
     pub does: String,
+    /// How long it took when it was measured last, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub expected_millis: Option<i64>,
     /// What would hold it now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1024)))]

@@ -35,6 +35,8 @@ pub enum Reason {
     AuthorityChanged,
     /// A move waits; the note says for what.
     MoveWaits,
+    /// A move takes longer than its group allows.
+    MoveLate,
     /// A FailoverGroup has moved here.
     Moved,
     /// A move was given up, refused, or another one was faster.
@@ -61,6 +63,7 @@ impl Reason {
             Self::ActionRefused => "ActionRefused",
             Self::AuthorityChanged => "AuthorityChanged",
             Self::MoveWaits => "MoveWaits",
+            Self::MoveLate => "MoveLate",
             Self::Moved => "Moved",
             Self::NotMoved => "NotMoved",
         }
@@ -82,7 +85,7 @@ impl Reason {
             Self::WindowClosed => "Close",
             Self::ActionRefused => "Refuse",
             Self::AuthorityChanged => "Follow",
-            Self::MoveWaits => "Wait",
+            Self::MoveWaits | Self::MoveLate => "Wait",
             Self::Moved | Self::NotMoved => "Move",
         }
     }
@@ -91,7 +94,12 @@ impl Reason {
     pub const fn is_warning(self) -> bool {
         matches!(
             self,
-            Self::DriftRepaired | Self::Stalled | Self::RolledBack | Self::ActionRefused | Self::NotMoved
+            Self::DriftRepaired
+                | Self::Stalled
+                | Self::RolledBack
+                | Self::ActionRefused
+                | Self::NotMoved
+                | Self::MoveLate
         )
     }
 }

@@ -1,18 +1,14 @@
 //! `banyan failover`, as a plugin `kubectl banyan failover`: could the platform fail over to this site now, and do it.
 
-use clap::{Args, Subcommand};
-use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt};
-
 use super::cluster::ClusterArgs;
 use super::failover_error::FailoverError;
-use super::moves::{Moves, Said, Say, Start};
-use crate::api::FailoverGroup;
+use super::groups::{plan, ready};
+use super::moves::{Moves, Rehearse, Said, Say, Start};
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
-use crate::failovergroup::table::{is_ready, list, one};
 use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
+use clap::{Args, Subcommand};
 
 /// What is asked, and where.
 #[derive(Clone, Debug, Args)]
@@ -44,8 +40,16 @@ enum Command {
         /// The FailoverGroup; all of them where left out
         group: Option<String>,
     },
-    /// Orders that a FailoverGroup moves to this cluster
+    /// Shows what a move to this site would do, how long each step took last, and what would hold it. Changes nothing. Ends
+    /// with 0 if nothing would hold it, with 3 if something would
+    Plan {
+        /// The FailoverGroup
+        group: String,
+    },
+    /// Orders that a FailoverGroup moves to this cluster; with --all, every one that a site has authority over
     Start(Start),
+    /// Rehearses a move to this cluster: full size, replication, requests through its own gateway; then all is as before
+    Rehearse(Rehearse),
     /// Shows Failovers, or one with its steps
     Status {
         /// Its name; a line for each where left out
@@ -62,6 +66,8 @@ enum Command {
     Resume(Say),
     /// Gives it up, and opens again what was closed; after the commit it is refused
     Abort(Say),
+    /// Agrees to a move, where its FailoverGroup asks for that; never by whoever ordered it
+    Approve(Say),
     /// Turns a Switchover into a Failover: goes on without the source
     Force(Say),
     /// Leaves out a step
@@ -101,12 +107,15 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
     let nothing = Said::default;
     match command {
         Command::Ready { group } => ready(client, &namespace, group, output).await,
+        Command::Plan { group } => plan(client, &namespace, &group, output).await,
         Command::Start(start) => moves.start(start).await,
+        Command::Rehearse(rehearse) => moves.rehearse(rehearse).await,
         Command::Status { name } => moves.status(name.as_deref()).await,
         Command::Watch { name } => moves.watch(name.as_deref()).await,
         Command::Pause(say) => moves.say(Verb::Pause, say, nothing()).await,
         Command::Resume(say) => moves.say(Verb::Resume, say, nothing()).await,
         Command::Abort(say) => moves.say(Verb::Abort, say, nothing()).await,
+        Command::Approve(say) => moves.say(Verb::Approve, say, nothing()).await,
         Command::Force(say) => moves.say(Verb::Force, say, nothing()).await,
         Command::Skip { step, say } => {
             moves.say(Verb::Skip, say, Said { step: Some(step), ..nothing() }).await
@@ -119,50 +128,4 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
             moves.say(Verb::AcceptDataLoss, say, Said { position: Some(position), ..nothing() }).await
         }
     }
-}
-
-async fn ready(
-    client: Client,
-    namespace: &str,
-    group: Option<String>,
-    output: Output,
-) -> Result<(), FailoverError> {
-    let groups = read(client, namespace, group.as_deref()).await?;
-    match (output, &*groups, &group) {
-        (Output::Json, [only], Some(_)) => println!("{}", serde_json::to_string_pretty(only)?),
-        (Output::Json, all, _) => println!("{}", serde_json::to_string_pretty(all)?),
-        (Output::Table, [only], Some(_)) => print!("{}", one(only)),
-        (Output::Table, [], _) => println!("There is no FailoverGroup in namespace {namespace}."),
-        (Output::Table, all, _) => print!("{}", list(all)),
-    }
-    let unready: Vec<String> =
-        groups.iter().filter(|group| !is_ready(group)).map(ResourceExt::name_any).collect();
-    if unready.is_empty() { Ok(()) } else { Err(FailoverError::NotReady(unready.join(", "))) }
-}
-
-async fn read(
-    client: Client,
-    namespace: &str,
-    name: Option<&str>,
-) -> Result<Vec<FailoverGroup>, FailoverError> {
-    let api: Api<FailoverGroup> = Api::namespaced(client, namespace);
-    let error = |source| FailoverError::Api {
-        what: "reading FailoverGroups",
-        namespace: namespace.to_owned(),
-        source: Box::new(source),
-    };
-    let Some(name) = name else {
-        let mut all = api.list(&ListParams::default()).await.map_err(error)?.items;
-        all.iter_mut().for_each(|group| group.metadata.managed_fields = None);
-        return Ok(all);
-    };
-    let found = api.get_opt(name).await.map_err(error)?;
-    let absent = || FailoverError::Absent {
-        kind: "FailoverGroup",
-        name: name.to_owned(),
-        namespace: namespace.to_owned(),
-    };
-    let mut found = found.ok_or_else(absent)?;
-    found.metadata.managed_fields = None;
-    Ok(vec![found])
 }

@@ -64,6 +64,9 @@ pub enum FailoverError {
         /// How it ended.
         phase: &'static str,
     },
+    /// All are over, and some have not moved.
+    #[error("not moved: {0}; see `kubectl banyan failover status NAME` for why")]
+    NotAllMoved(String),
     /// It has no JSON form.
     #[error("cannot write it as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -74,7 +77,7 @@ impl FailoverError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::NotReady(_) | Self::NotMoved { .. } => 3,
+            Self::NotReady(_) | Self::NotMoved { .. } | Self::NotAllMoved(_) => 3,
             _ => 1,
         }
     }

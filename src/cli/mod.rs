@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod crds;
 pub(crate) mod failover;
 mod failover_error;
+mod groups;
 mod moves;
 pub mod operator;
 pub(crate) mod pg_agent;

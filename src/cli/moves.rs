@@ -1,6 +1,7 @@
 //! The half of `banyan failover` that moves: orders, shows and steers a Failover. It speaks to the API server of the cluster
 //! that takes over alone, with the caller's own rights.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,11 +10,14 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
+use super::groups::read;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
+use crate::api::authority::AuthorityState;
 use crate::api::failover::{MoveAction, Phase};
-use crate::api::{Action, Failover, FailoverSpec};
+use crate::api::{Action, Failover, FailoverGroup, FailoverSpec};
 use crate::failover::table;
+use crate::failover::turn::sorted;
 use crate::terminal::output::Output;
 
 /// How often it is looked whether something is news.
@@ -25,7 +29,14 @@ const ANSWERS: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Args)]
 pub struct Start {
     /// The FailoverGroup that is to move to this cluster
-    pub group: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub group: Option<String>,
+    /// Every FailoverGroup over which the site --from has authority, those first that others come after (spec.after)
+    #[arg(long, requires = "from")]
+    pub all: bool,
+    /// With --all: the site that is left
+    #[arg(long, value_name = "SITE", requires = "all")]
+    pub from: Option<String>,
     /// The source is gone, or cannot be trusted: fence it as far as it goes, and do not wait for it. Without this both
     /// sites must answer, and nothing is lost
     #[arg(long)]
@@ -36,6 +47,19 @@ pub struct Start {
     /// The number of the ticket or incident
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
+    /// Watch it until it is over
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What is rehearsed.
+#[derive(Clone, Debug, Args)]
+pub struct Rehearse {
+    /// The FailoverGroup
+    pub group: String,
+    /// Why, in a few words; it goes into the record
+    #[arg(long, value_name = "TEXT", default_value = "rehearsal")]
+    pub reason: String,
     /// Watch it until it is over
     #[arg(long)]
     pub wait: bool,
@@ -86,31 +110,130 @@ impl Moves {
         }
     }
 
-    /// Orders a move to this cluster.
+    /// Orders a move to this cluster, or one of every group.
     pub async fn start(&self, start: Start) -> Result<(), FailoverError> {
         let action = if start.unplanned { MoveAction::Failover } else { MoveAction::Switchover };
-        let kind = action.as_str().to_lowercase();
+        let groups = match (&start.group, &start.from) {
+            (Some(group), _) => vec![group.clone()],
+            (None, Some(from)) => self.held_by(from).await?,
+            (None, None) => Vec::new(),
+        };
+        let mut made = Vec::new();
+        for group in groups {
+            let spec =
+                FailoverSpec { group, action, reason: start.reason.clone(), ticket: start.ticket.clone() };
+            made.push(self.order(spec).await?);
+        }
+        self.ordered(made, start.group.is_some(), start.wait).await
+    }
+
+    /// Orders a rehearsal.
+    pub async fn rehearse(&self, rehearse: Rehearse) -> Result<(), FailoverError> {
+        let Rehearse { group, reason, wait } = rehearse;
+        let made =
+            self.order(FailoverSpec { group, action: MoveAction::Rehearsal, reason, ticket: None }).await?;
+        self.ordered(vec![made], true, wait).await
+    }
+
+    /// The groups over which a site has authority, in the order in which they are to be ordered.
+    async fn held_by(&self, from: &str) -> Result<Vec<String>, FailoverError> {
+        let all = read(self.client.clone(), &self.namespace, None).await?;
+        let of = |group: &&FailoverGroup| {
+            let authority = group.status.as_ref().and_then(|status| status.authority.as_ref());
+            authority.is_some_and(|authority| {
+                authority.state == AuthorityState::Standby.as_str()
+                    && authority.holders.iter().any(|holder| holder == from)
+            })
+        };
+        let groups: BTreeSet<String> = all.iter().filter(of).map(ResourceExt::name_any).collect();
+        if groups.is_empty() {
+            let known: BTreeSet<&str> =
+                all.iter().flat_map(|group| &group.spec.sites).map(String::as_str).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(FailoverError::Usage(format!(
+                "{from} has authority over no FailoverGroup that could move to this cluster (sites: {known}); see `kubectl \
+                 banyan failover ready`"
+            )));
+        }
+        let after = |name: &str| {
+            let group = all.iter().find(|group| group.name_any() == name);
+            group.and_then(|group| group.spec.after.clone()).unwrap_or_default()
+        };
+        Ok(sorted(&groups, after))
+    }
+
+    async fn order(&self, spec: FailoverSpec) -> Result<Failover, FailoverError> {
+        let kind = spec.action.as_str().to_lowercase();
         let metadata = ObjectMeta {
-            generate_name: Some(format!("{}-{kind}-", start.group)),
+            generate_name: Some(format!("{}-{kind}-", spec.group)),
             namespace: Some(self.namespace.clone()),
             ..ObjectMeta::default()
         };
-        let spec = FailoverSpec { group: start.group, action, reason: start.reason, ticket: start.ticket };
         let order = Failover { metadata, spec, status: None };
-        let made = self.failovers().create(&PostParams::default(), &order).await.map_err(self.failed())?;
-        let name = made.name_any();
-        if start.wait {
-            return self.watch(Some(&name)).await;
+        self.failovers().create(&PostParams::default(), &order).await.map_err(self.failed())
+    }
+
+    /// Says what was ordered, and watches it where that is asked for.
+    async fn ordered(&self, made: Vec<Failover>, only: bool, wait: bool) -> Result<(), FailoverError> {
+        if !wait {
+            return match (self.output, &*made) {
+                (Output::Json, [one]) if only => Ok(println!("{}", serde_json::to_string_pretty(one)?)),
+                (Output::Json, all) => Ok(println!("{}", serde_json::to_string_pretty(all)?)),
+                (Output::Table, all) => {
+                    for made in all {
+                        let (name, action) = (made.name_any(), made.spec.action.as_str());
+                        println!(
+                            "ordered {action} of {} to this cluster as Failover {name}; watch it with `kubectl banyan \
+                             failover watch {name}`",
+                            made.spec.group
+                        );
+                    }
+                    Ok(())
+                }
+            };
         }
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&made)?),
-            Output::Table => println!(
-                "ordered {} of {} to this cluster as Failover {name}; watch it with `kubectl banyan failover watch {name}`",
-                made.spec.action.as_str(),
-                made.spec.group
-            ),
+        let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
+        match &*names {
+            [name] if only => self.watch(Some(name)).await,
+            all => self.watch_all(all).await,
         }
-        Ok(())
+    }
+
+    /// A line for each thing that happens to any of them, until all are over.
+    async fn watch_all(&self, names: &[String]) -> Result<(), FailoverError> {
+        let mut last: BTreeMap<String, String> = BTreeMap::new();
+        let mut bad = Vec::new();
+        let mut left: BTreeSet<&String> = names.iter().collect();
+        while !left.is_empty() {
+            // The operator's own cluster may be busy with just this: it is asked again.
+            let found = self.failovers().list(&ListParams::default()).await.map(|list| list.items);
+            for name in found.is_ok().then(|| left.clone()).into_iter().flatten() {
+                let Some(failover) = found.iter().flatten().find(|one| one.name_any() == *name) else {
+                    left.remove(name);
+                    bad.push(format!("{name} (deleted)"));
+                    continue;
+                };
+                let said = table::line(failover, Timestamp::now());
+                let news = said.split_once(" s  ").map_or(&*said, |(_, news)| news).to_owned();
+                if last.get(name) != Some(&news) {
+                    match self.output {
+                        Output::Table => println!("{}: {said}", failover.spec.group),
+                        Output::Json => println!("{}", serde_json::to_string(failover)?),
+                    }
+                    last.insert(name.clone(), news);
+                }
+                let phase = failover.status.as_ref().and_then(|status| status.phase);
+                if let Some(phase) = phase.filter(|phase| phase.is_over()) {
+                    left.remove(name);
+                    bad.extend((phase != Phase::Done).then(|| format!("{name} ({})", phase.as_str())));
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        match bad.is_empty() {
+            true => Ok(()),
+            false => Err(FailoverError::NotAllMoved(bad.join(", "))),
+        }
     }
 
     /// All Failovers, or one.

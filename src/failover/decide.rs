@@ -4,167 +4,19 @@
 //! what is waited for. Whoever carries an act out writes an Authority over the version that was read, so that a decision
 //! that was made too long ago does nothing.
 
-use super::journal::{Journal, Step, StoreJournal};
+use super::journal::{Journal, Step};
 use super::source::{is_primary_here, is_standby_here};
+use super::view::{ASSERT, Act, Next, View};
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
+use crate::api::failovergroup::ApprovedStep;
 use crate::authority::claims::{greater, slot};
-use crate::authority::known::{Knowledge, Known, StoreShows};
-
-/// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
-pub(super) const ASSERT: &str = "assert-fenced --evidence NodesStopped";
-
-/// Something to carry out.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Act {
-    /// Claim at this site.
-    Claim {
-        /// The ballot.
-        ballot: i64,
-        /// The epoch that it follows.
-        follows: i64,
-        /// Whether the holder is to close its stores at once.
-        fence: bool,
-    },
-    /// Put the claim, as it stands here, into the Authority of that site.
-    Tell(String),
-    /// Have the holder close its stores.
-    Press,
-    /// Close these stores at the source, over their own wire.
-    Fence(Vec<String>),
-    /// Ask whether these stores have here all that the source had.
-    CatchUp(Vec<String>),
-    /// Take in no more, and read how far these stores are.
-    Freeze(Vec<String>),
-    /// Send requests through this site's own gateway.
-    Try,
-    /// Leave the decision to the witness.
-    Mark,
-    /// Have the witness decide.
-    Decide,
-    /// Commit here.
-    Commit,
-    /// Promote these stores.
-    Promote(Vec<String>),
-    /// Verify and open these stores.
-    Open(Vec<String>),
-    /// Say that all stores are open here.
-    Serve,
-    /// Give the claim up.
-    Withdraw,
-    /// Open these stores at the source again, and take in what they send.
-    Lift(Vec<String>),
-}
-
-/// What is waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// One word in CamelCase.
-    pub reason: &'static str,
-    /// One sentence.
-    pub message: String,
-    /// What a person may type; `None` where it goes on by itself.
-    pub next: Option<String>,
-}
-
-/// What comes next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Carry this out, and decide anew.
-    Do(Step, Act),
-    /// Wait.
-    Wait(Step, Wait),
-    /// Nothing more is done.
-    End(Phase, String),
-}
-
-/// What stands in the way of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// One sentence.
-    pub message: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-/// The command that says so to a Failover, as it is typed.
-pub(super) fn command(verb: &str, name: &str) -> String {
-    format!("kubectl banyan failover {verb} {name}")
-}
+use crate::authority::known::{Known, StoreShows};
 
 /// Who has authority once an order of a site is committed over what stands.
 pub(super) fn holders(own: &AuthoritySpec, site: &str, everywhere: bool, planned: bool) -> Vec<String> {
     let before = if everywhere && planned { own.holders.as_slice() } else { &[] };
     before.iter().cloned().chain([site.to_owned()]).collect()
-}
-
-/// All that a decision is made of, beside the journal.
-#[derive(Clone, Debug)]
-pub struct View<'a> {
-    /// This site.
-    pub site: &'a str,
-    /// Its place in the group.
-    pub place: usize,
-    /// The name of the order, for commands.
-    pub name: &'a str,
-    /// What everybody shows; `own` of it is this site's Authority, and `stores` are those with a single writer.
-    pub known: &'a Knowledge,
-    /// Sites that do not answer now.
-    pub silent: &'a [String],
-    /// Whether the group asks for something else than when the move began.
-    pub changed: bool,
-    /// What standing readiness finds.
-    pub preflight: &'a [Held],
-    /// What this site has not yet, to serve.
-    pub capacity: &'a [Held],
-    /// Whether the other site follows, or there is nothing to follow.
-    pub protected: bool,
-}
-
-impl View<'_> {
-    fn own(&self) -> AuthoritySpec {
-        self.known.own.clone().unwrap_or_default()
-    }
-
-    /// Whether every peer was read since this process began.
-    fn all_read(&self) -> bool {
-        self.known.peers.iter().all(|(_, shown)| shown.read().is_some())
-    }
-
-    fn wait(&self, reason: &'static str, message: impl Into<String>, verb: Option<&str>) -> Wait {
-        Wait { reason, message: message.into(), next: verb.map(|verb| command(verb, self.name)) }
-    }
-
-    /// The names of the stores of which that is so.
-    fn stores(&self, journal: &Journal, is: impl Fn(&str, StoreJournal) -> bool) -> Vec<String> {
-        let names = self.known.stores.iter().map(|(name, _)| name);
-        names.filter(|name| is(name, journal.store(name))).cloned().collect()
-    }
-
-    /// What a person has stopped.
-    fn paused(&self, journal: &Journal, step: Step) -> Option<Next> {
-        let wait = || self.wait("Paused", "a person has paused it", Some("resume"));
-        journal.paused.then(|| Next::Wait(step, wait()))
-    }
-
-    /// What no longer is what was ordered.
-    fn changed(&self, step: Step) -> Option<Next> {
-        let message = "the FailoverGroup asks for something else than when this was ordered; order it anew";
-        self.changed.then(|| Next::Wait(step, self.wait("GroupChanged", message, Some("abort"))))
-    }
-
-    /// What stands in the way of a step, unless that is skipped.
-    fn held(&self, journal: &Journal, step: Step, reason: &'static str, held: &[Held]) -> Option<Next> {
-        let held = held.first().filter(|_| !journal.skipped.contains(&step))?;
-        let message = format!("{}; {}", held.message, held.remedy);
-        let skip = format!("skip --step {}", step.as_str());
-        Some(Next::Wait(step, self.wait(reason, message, Some(&skip))))
-    }
-
-    /// What this site has not yet, to serve.
-    fn too_small(&self, journal: &Journal) -> Option<Next> {
-        self.held(journal, Step::Capacity, "NoCapacity", self.capacity)
-    }
 }
 
 /// Decides what comes next.
@@ -228,8 +80,16 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         let message = "the witness has not been read: it may know of a later epoch";
         return Next::Wait(step, view.wait("WitnessSilent", message, None));
     }
+    let turn = view.turn.map(std::slice::from_ref).unwrap_or_default();
+    if let Some(waits) = view.held(journal, Step::Turn, "NotItsTurn", turn) {
+        return waits;
+    }
     if planned && let Some(held) = view.held(journal, step, "NotReady", view.preflight) {
         return held;
+    }
+    // The claim of a Failover closes the source at once.
+    if !planned && let Some(waits) = view.unapproved(journal, ApprovedStep::Fence) {
+        return waits;
     }
     claim_again(view, journal, own)
 }
@@ -274,7 +134,8 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     let planned = journal.is_planned();
     let pressed = claim.fence == Some(true);
     if !planned && !pressed {
-        return Next::Do(Step::Claim, Act::Press);
+        let waits = view.unapproved(journal, ApprovedStep::Fence);
+        return waits.unwrap_or(Next::Do(Step::Claim, Act::Press));
     }
     let mut untold = Vec::new();
     for (peer, shown) in &view.known.peers {
@@ -297,6 +158,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
         let step = Step::Capacity;
         let waits = view.paused(journal, step).or_else(|| view.changed(step));
         let waits = waits.or_else(|| view.too_small(journal));
+        let waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Fence));
         return waits.unwrap_or(Next::Do(Step::Fence, Act::Press));
     }
     fenced(view, journal, own, &untold)
@@ -371,6 +233,7 @@ fn before_the_commit(view: &View<'_>, journal: &Journal) -> Next {
     let mut waits = view.changed(Step::Commit);
     if !planned {
         waits = waits.or_else(|| view.paused(journal, Step::Commit)).or_else(|| view.too_small(journal));
+        waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Commit));
     }
     if let Some(waits) = waits {
         return waits;

@@ -2,11 +2,14 @@ use std::fmt::Write;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::super::journal::StoreJournal;
+use super::super::view::Held;
 use super::*;
 use crate::api::authority::Claim;
 use crate::api::failover::MoveAction;
+use crate::api::failovergroup::Approval;
 use crate::authority::claims;
-use crate::authority::known::{Decided, StoreShows};
+use crate::authority::known::{Decided, Knowledge};
 use crate::failover::source::commits_wait_for;
 
 /// Two sites, of which `b` is to take over; acts are carried out on it at once.
@@ -16,6 +19,8 @@ struct World {
     changed: bool,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
+    turn: Option<Held>,
+    approval: Option<Approval>,
     protected: bool,
     journal: Journal,
     fences: bool,
@@ -44,6 +49,8 @@ impl World {
             changed: false,
             preflight: Vec::new(),
             capacity: Vec::new(),
+            turn: None,
+            approval: None,
             protected: true,
             journal: Journal { action, ..Journal::default() },
             fences: true,
@@ -61,6 +68,8 @@ impl World {
             changed: self.changed,
             preflight: &self.preflight,
             capacity: &self.capacity,
+            turn: self.turn.as_ref(),
+            approval: self.approval.as_ref(),
             protected: self.protected,
         };
         decide(&view, &self.journal)
@@ -122,6 +131,7 @@ impl World {
             Act::Serve => self.known.own = Some(claims::promoted(&own, n)),
             Act::Withdraw => self.known.own = Some(claims::withdraw(&own, "b", n).unwrap()),
             Act::Lift(_) => *self.store() = StoreJournal::default(),
+            Act::Grow | Act::Replay(_) | Act::Shrink => panic!("it is no rehearsal"),
         }
         true
     }
@@ -201,6 +211,62 @@ fn a_switchover_waits_for_a_source_that_is_silent_and_goes_on_without_it_by_forc
     world.journal.action = MoveAction::Failover;
     world.fences = false;
     assert_eq!(world.goes(), "claim Press\nfence Fence: not done\n");
+}
+
+#[test]
+fn a_switchover_is_approved_before_anything_is_closed_whatever_the_group_says() {
+    for before in [None, Some(ApprovedStep::Fence), Some(ApprovedStep::Commit)] {
+        let mut world = World::new(MoveAction::Switchover);
+        world.approval = Some(Approval { before, people: Some(2) });
+        let approve = "kubectl banyan failover approve move";
+        assert_eq!(
+            world.goes(),
+            format!("claim Claim\nclaim Tell\napproval waits: NotApproved -> {approve}\n")
+        );
+        world.journal.approvals = 1;
+        assert!(world.goes().starts_with("approval waits: NotApproved"));
+        world.journal.approvals = 2;
+        let text = world.goes();
+        assert!(text.starts_with("fence Press\n") && text.ends_with(COMMITTED), "{text}");
+    }
+}
+
+#[test]
+fn a_failover_is_approved_before_its_claim_or_before_its_commit() {
+    let mut world = World::new(MoveAction::Failover);
+    world.approval = Some(Approval::default());
+    assert!(world.goes().starts_with("approval waits: NotApproved"), "its claim closes the source at once");
+    world.journal.approvals = 1;
+    assert!(world.goes().ends_with(COMMITTED));
+    let mut world = World::new(MoveAction::Failover);
+    world.approval = Some(Approval { before: Some(ApprovedStep::Commit), people: None });
+    let text = world.goes();
+    assert!(text.contains("fence Fence\n") && text.contains("approval waits: NotApproved"), "{text}");
+    world.journal.approvals = 1;
+    assert!(world.goes().ends_with(COMMITTED));
+}
+
+#[test]
+fn a_switchover_that_is_forced_before_it_was_approved_closes_nothing_all_the_same() {
+    let mut world = World::new(MoveAction::Switchover);
+    world.approval = Some(Approval::default());
+    world.goes();
+    world.journal.action = MoveAction::Failover;
+    assert!(world.goes().starts_with("approval waits: NotApproved"));
+    world.journal.approvals = 1;
+    assert!(world.goes().starts_with("claim Press\n"));
+}
+
+#[test]
+fn a_group_waits_for_its_turn_before_it_claims_anything() {
+    for action in [MoveAction::Switchover, MoveAction::Failover] {
+        let mut world = World::new(action);
+        world.turn = Some(Held { message: "edge moves first".to_owned(), remedy: "wait".to_owned() });
+        let skip = "kubectl banyan failover skip --step turn move";
+        assert_eq!(world.goes(), format!("turn waits: NotItsTurn -> {skip}\n"));
+        world.journal.skipped.insert(Step::Turn);
+        assert!(world.goes().ends_with(COMMITTED));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::approve::approve;
 use crate::actions::hear::{id, said_by};
 use crate::api::action::{FenceEvidence, Verb};
 use crate::api::failover::{FenceLevel, MoveAction, Statement, StoreRecord};
@@ -19,6 +20,8 @@ pub struct Stands {
     pub stores: Vec<String>,
     /// Whether its claim stands here, and has whoever reads it close the stores of the source.
     pub presses: bool,
+    /// How many people must agree; `None` where the group asks for nobody.
+    pub people: Option<usize>,
     /// Whether another site has a greater claim: nothing is promoted as long as that is alive.
     pub outbid: bool,
 }
@@ -61,8 +64,16 @@ fn carry_out(
     let spec = &action.spec;
     let planned = status.action(failover.spec.action) == MoveAction::Switchover;
     let committed = status.committed_at.is_some();
+    let moves = failover.spec.action.moves();
     let site = status.from.first().map_or("the other site", String::as_str);
     match spec.verb {
+        Verb::Force | Verb::AssertFenced | Verb::AcceptDataLoss | Verb::Approve if !moves => {
+            let action = failover.spec.action.as_str();
+            Err(format!(
+                "a {action} closes nothing and commits nothing: there is nothing to {}",
+                spec.verb.as_str()
+            ))
+        }
         Verb::Pause if committed => {
             Err("it is committed: what is left is to open the stores, which does not wait".to_owned())
         }
@@ -96,6 +107,7 @@ fn carry_out(
             Ok(words)
         }
         Verb::AssertFenced => assert_fenced(status, action, planned, stands, now),
+        Verb::Approve => approve(status, action, stands.people, now),
         Verb::AcceptDataLoss => accept_loss(status, action, now),
         other => Err(format!("{} is for a CanaryRollout, not for a Failover", other.as_str())),
     }

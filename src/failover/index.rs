@@ -6,6 +6,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
+use super::turn::Other;
+use crate::api::failover::{MoveAction, Phase};
 use crate::api::{Failover, FailoverStatus};
 use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::runtime::raw_object;
@@ -84,16 +86,47 @@ impl Index {
         })
     }
 
-    /// Another one that moves the same group: the one that has begun, else the older.
+    /// Another one that moves, or rehearses, the same group: the one that has begun, else the older. A rehearsal holds no
+    /// move up.
     pub fn before(&self, failover: &Failover) -> Option<String> {
+        if failover.spec.action == MoveAction::Plan {
+            return None;
+        }
         let at = |one: &Failover| {
-            let begun = one.status.as_ref().and_then(|status| status.ballot).is_none();
+            let status = one.status.as_ref();
+            let begun = status.is_none_or(|status| status.ballot.is_none() && status.grown.is_none());
             (begun, one.metadata.creation_timestamp.as_ref().map(|time| time.0), one.name_any())
         };
         let others = self.good().filter(|other| {
-            other.spec.group == failover.spec.group && other.uid() != failover.uid() && !is_over(other)
+            let same = other.spec.group == failover.spec.group && other.uid() != failover.uid();
+            same && other.spec.action.moves() == failover.spec.action.moves()
+                && other.spec.action != MoveAction::Plan
+                && !is_over(other)
         });
         others.filter(|other| at(other) < at(failover)).map(|other| other.name_any()).next()
+    }
+
+    /// The move of the same group before which a rehearsal gives way.
+    pub fn gives_way(&self, failover: &Failover) -> Option<String> {
+        let moves = |other: &&Arc<Failover>| {
+            other.spec.group == failover.spec.group && other.spec.action.moves() && !is_over(other)
+        };
+        self.good().find(moves).map(|other| other.name_any()).filter(|_| !failover.spec.action.moves())
+    }
+
+    /// The moves of other groups whose group does not serve here yet, by group.
+    pub fn others(&self, failover: &Failover) -> BTreeMap<String, Other> {
+        let phase = |other: &Failover| other.status.as_ref().and_then(|status| status.phase);
+        let others = self.good().filter(|other| {
+            let serves = phase(other) == Some(Phase::Reprotecting);
+            other.spec.group != failover.spec.group && other.spec.action.moves() && !is_over(other) && !serves
+        });
+        let of = |other: &Arc<Failover>| {
+            let claimed = other.status.as_ref().is_some_and(|status| status.ballot.is_some());
+            let waits = phase(other) == Some(Phase::Waiting);
+            (other.spec.group.clone(), Other { name: other.name_any(), claimed, waits })
+        };
+        others.map(of).collect()
     }
 
     /// The names of those that move a group, and are not over.

@@ -10,10 +10,14 @@ use crate::api::failover::{FenceLevel, MoveAction, Phase};
 pub enum Step {
     /// Looks at all that standing readiness checks.
     Preflight,
+    /// Waits until the groups have moved that move first.
+    Turn,
     /// Claims authority, which is a licence to fence.
     Claim,
     /// Brings this site to full size.
     Capacity,
+    /// Waits until enough people have approved.
+    Approval,
     /// Closes the stores of the source.
     Fence,
     /// Waits until all that was acknowledged is here, or knows what is not.
@@ -30,6 +34,8 @@ pub enum Step {
     Reprotect,
     /// Opens again what was closed, after the claim was given up.
     Undo,
+    /// Gives back the size that a rehearsal has asked for.
+    Shrink,
 }
 
 impl Step {
@@ -37,8 +43,10 @@ impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Preflight => "preflight",
+            Self::Turn => "turn",
             Self::Claim => "claim",
             Self::Capacity => "capacity",
+            Self::Approval => "approval",
             Self::Fence => "fence",
             Self::CatchUp => "catch-up",
             Self::Try => "try",
@@ -47,6 +55,27 @@ impl Step {
             Self::Open => "open",
             Self::Reprotect => "reprotect",
             Self::Undo => "undo",
+            Self::Shrink => "shrink",
+        }
+    }
+
+    /// What is done in it, until something has come of it.
+    pub fn doing(self) -> &'static str {
+        match self {
+            Self::Preflight => "looks at all that standing readiness checks",
+            Self::Turn => "waits for the groups that move first",
+            Self::Claim => "claims authority here and at the other sites",
+            Self::Capacity => "brings the services of this site to full size",
+            Self::Approval => "waits for people to agree",
+            Self::Fence => "closes the stores of the source",
+            Self::CatchUp => "waits until all that was written at the source is here",
+            Self::Try => "sends requests through the gateway of this site",
+            Self::Commit => "commits: from then on this site has authority",
+            Self::Promote => "promotes the stores here",
+            Self::Open => "verifies the stores by a write, and opens them",
+            Self::Reprotect => "makes the other site the standby",
+            Self::Undo => "opens again what was closed",
+            Self::Shrink => "gives back the size of this site",
         }
     }
 
@@ -54,8 +83,10 @@ impl Step {
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::Preflight,
+            Self::Turn,
             Self::Claim,
             Self::Capacity,
+            Self::Approval,
             Self::Fence,
             Self::CatchUp,
             Self::Try,
@@ -64,6 +95,7 @@ impl Step {
             Self::Open,
             Self::Reprotect,
             Self::Undo,
+            Self::Shrink,
         ];
         all.into_iter().find(|step| step.as_str() == name)
     }
@@ -80,6 +112,8 @@ pub struct StoreJournal {
     pub complete: Option<bool>,
     /// Whether what is missing is within what the group allows.
     pub lag_allowed: bool,
+    /// Whether a rehearsal saw here what had been written at the source.
+    pub replayed: bool,
     /// Whether it was promoted here.
     pub promoted: bool,
     /// Whether it was verified and opened here.
@@ -114,6 +148,10 @@ pub struct Journal {
     pub accepts_loss: bool,
     /// Steps that are skipped.
     pub skipped: BTreeSet<Step>,
+    /// How many people have approved it.
+    pub approvals: usize,
+    /// Whether a rehearsal has this site at full size; false once that was given back.
+    pub grown: Option<bool>,
     /// Whether requests through the own gateway were good.
     pub tried: bool,
 }
@@ -134,6 +172,7 @@ impl Journal {
                 frozen: store.frozen.is_some(),
                 complete: store.complete,
                 lag_allowed: within,
+                replayed: store.replayed_millis.is_some(),
                 promoted: is(store.promoted),
                 opened: is(store.verified) && is(store.opened),
             };
@@ -149,6 +188,8 @@ impl Journal {
             asserted: status.assertion.is_some(),
             accepts_loss: status.accepted_loss.is_some(),
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
+            approvals: status.approvals.len(),
+            grown: status.grown,
             tried: is(status.tried),
         }
     }

@@ -5,9 +5,13 @@
 //! | [`watch`] | fills the [`index`]: the Failovers of this site |
 //! | [`journal`] | what a move remembers of itself; pure |
 //! | [`hear`] | what people say in mid-course; pure |
+//! | [`approve`] | who agrees to a move; pure |
 //! | [`observe`] | all that a decision about a move needs, at one moment |
 //! | [`source`] | what is known of the source without asking it; pure |
+//! | [`view`] | what a decision is made of, and what it answers; pure |
 //! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
+//! | [`rehearse`] | what a rehearsal does next; pure |
+//! | [`turn`] | whose turn it is where several groups move; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
 //! | [`table`] | Failovers as people read them; pure |
@@ -18,14 +22,18 @@
 //! in [`crate::authority::duty`].
 
 pub(crate) mod act;
+pub(crate) mod approve;
 pub(crate) mod controller;
 pub mod decide;
 pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
 pub(crate) mod observe;
+pub(crate) mod rehearse;
 pub mod source;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod turn;
+pub mod view;
 pub(crate) mod watch;
 pub(crate) mod worker;

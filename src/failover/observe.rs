@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::decide::{Held, View};
 use super::journal::Step;
-use crate::api::conditions::State;
-use crate::api::{FailoverGroupSpec, FailoverStatus};
+use super::rehearse::Rehearsed;
+use super::view::{Held, View};
+use crate::api::conditions::{Severity, State};
+use crate::api::failovergroup::MovePlan;
+use crate::api::{FailoverGroupSpec, FailoverStatus, FinServiceSpec};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
-use crate::failovergroup::checks::found::Step as CheckedStep;
+use crate::failovergroup::checks::found::{Found, Step as CheckedStep};
 use crate::failovergroup::decide::decide as decide_group;
 use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
-use crate::finservice::plan::placement::{DEFAULT_REPLICAS, effective};
+use crate::finservice::plan::placement::{DEFAULT_REPLICAS, scale};
 use crate::runtime::lock::lock;
 
 /// All that is known of a move, beside its journal.
@@ -25,8 +27,12 @@ pub struct Seen {
     pub spec: FailoverGroupSpec,
     /// What this site is to believe about authority.
     pub authority: Authority,
+    /// What a move would do.
+    pub plan: Option<MovePlan>,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
+    room: Option<Held>,
+    surplus: Option<Held>,
     protected: bool,
     /// When the oldest of the looks at stores was, on which `protected` rests.
     looked_at: Option<Timestamp>,
@@ -43,16 +49,22 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
     let Some(authority) = decision.authority else { return Err(decision.standing.stalled.message) };
     let Some(spec) = observed.spec().cloned() else { return Err(absent()) };
     let site = observed.site.to_string();
-    let bad =
-        decision.checks.iter().filter(|found| found.state.severity() == Some(crate::api::Severity::Error));
+    let held = |found: &Found| Held { message: found.message.clone(), remedy: found.remedy.clone() };
     // Whether the size is here is looked at once it has been asked for.
-    let preflight = bad.filter(|found| found.step != CheckedStep::Capacity);
-    let preflight = preflight
-        .map(|found| Held { message: found.message.clone(), remedy: found.remedy.clone() })
-        .collect();
+    let (room, bad): (Vec<&Found>, Vec<&Found>) = decision
+        .checks
+        .iter()
+        .filter(|found| found.state.severity().is_some())
+        .partition(|found| found.step == CheckedStep::Capacity);
+    let bad = bad.into_iter().filter(|found| found.state.severity() == Some(Severity::Error));
+    let preflight = bad.map(held).collect();
+    let (capacity, surplus) = sizes(ground, &observed, &site);
     Ok(Seen {
+        plan: decision.plan,
         preflight,
-        capacity: capacity(ground, &observed, &site),
+        capacity,
+        room: room.first().map(|found| held(found)),
+        surplus,
         protected: decision.protected.state == State::True,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
@@ -62,31 +74,52 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
 }
 
 /// What this site has not yet of what it must have to serve: Ready pods of each service, as many as it has with authority.
-fn capacity(ground: &Ground, seen: &Observed, site: &str) -> Vec<Held> {
-    let standing = Standing {
+/// And a service that has more of them than a standby, where no autoscaler says how many.
+fn sizes(ground: &Ground, seen: &Observed, site: &str) -> (Vec<Held>, Option<Held>) {
+    let standing = |claimed: bool| Standing {
         group: seen.name.clone(),
         state: crate::api::authority::AuthorityState::Standby,
         holders: Vec::new().into(),
-        claimed: true,
+        claimed,
     };
+    let [whole, standby] = [true, false].map(standing);
     let index = lock(&ground.services);
-    let mut held = Vec::new();
+    let (mut held, mut surplus) = (Vec::new(), None);
     for (key, service) in index.services() {
         let Some(facts) = seen.services.get(key).filter(|facts| facts.is_placed(site)) else { continue };
-        let scale = effective(&service.spec, site, Some(&standing)).scale;
-        let wanted =
-            scale.map_or(DEFAULT_REPLICAS, |scale| scale.replicas.or(scale.min).unwrap_or(DEFAULT_REPLICAS));
+        let (wanted, _) = least(&service.spec, site, &whole);
         if facts.pods < i64::from(wanted) {
             held.push(Held {
                 message: format!("{key} has {} Ready pods here, and needs {wanted}", facts.pods),
                 remedy: format!("see `kubectl describe finservice {} -n {}`", key.name, key.namespace),
             });
         }
+        let (most, fixed) = least(&service.spec, site, &standby);
+        if fixed && surplus.is_none() && facts.pods > i64::from(most) {
+            surplus = Some(Held {
+                message: format!(
+                    "{key} has {} Ready pods here still, and has {most} as a standby",
+                    facts.pods
+                ),
+                remedy: format!("see `kubectl describe finservice {} -n {}`", key.name, key.namespace),
+            });
+        }
     }
-    held
+    (held, surplus)
+}
+
+/// The least number of pods of a service, and whether it never has more.
+fn least(spec: &FinServiceSpec, site: &str, standing: &Standing) -> (i32, bool) {
+    let scale = scale(spec, site, Some(standing)).unwrap_or_default();
+    (scale.replicas.or(scale.min).unwrap_or(DEFAULT_REPLICAS), scale.max.is_none())
 }
 
 impl Seen {
+    /// The same for a rehearsal.
+    pub fn rehearsed<'a>(&'a self, gives_way: Option<&'a str>) -> Rehearsed<'a> {
+        Rehearsed { room: self.room.as_ref(), surplus: self.surplus.as_ref(), gives_way }
+    }
+
     /// The site from which it moves: who has authority; where this one has it, the one that claims against it.
     pub fn source(&self) -> Option<String> {
         let site = &*self.group.site;
@@ -125,7 +158,13 @@ impl Seen {
     }
 
     /// The same for a decision. What was seen of stores before they were opened here says nothing of who follows now.
-    pub fn view<'a>(&'a self, name: &'a str, status: &FailoverStatus, silent: &'a [String]) -> View<'a> {
+    pub fn view<'a>(
+        &'a self,
+        name: &'a str,
+        status: &FailoverStatus,
+        silent: &'a [String],
+        turn: Option<&'a Held>,
+    ) -> View<'a> {
         let digest = status.digest.as_ref();
         let open = status.steps.iter().find(|step| step.name == Step::Open.as_str());
         let since_then = open.is_none_or(|open| self.looked_at.is_some_and(|at| at > open.started_at.0));
@@ -139,6 +178,8 @@ impl Seen {
             changed: digest.is_some_and(|digest| *digest != self.group.digest),
             preflight: &self.preflight,
             capacity: &self.capacity,
+            turn,
+            approval: self.spec.approval.as_ref(),
             protected: self.protected && since_then,
         }
     }

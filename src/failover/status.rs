@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 
-use super::decide::Wait;
 use super::journal::Step;
+use super::view::Wait;
 use crate::api::conditions::{Says, Standing, short};
-use crate::api::failover::{Phase, StepRecord, StoreRecord, Took};
+use crate::api::failover::{MoveAction, Phase, StepRecord, StoreRecord, Took};
 use crate::api::{Failover, FailoverStatus, Problem};
+use crate::failovergroup::measured::Measured;
 
 /// The phase that a step belongs to.
 fn phase_of(step: Step) -> Phase {
     match step {
-        Step::Preflight | Step::Claim | Step::Capacity => Phase::Preparing,
+        Step::Preflight | Step::Turn | Step::Claim | Step::Capacity | Step::Approval => Phase::Preparing,
         Step::Fence | Step::CatchUp | Step::Try | Step::Commit => Phase::Fencing,
         Step::Promote | Step::Open => Phase::Opening,
         Step::Reprotect => Phase::Reprotecting,
-        Step::Undo => Phase::Undoing,
+        Step::Undo | Step::Shrink => Phase::Undoing,
     }
 }
 
@@ -52,6 +54,10 @@ pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     }
     let record = record(status, step, now);
     record.ended_at = None;
+    if status.step.as_deref() != Some(step.as_str()) {
+        // What was said last is of another step.
+        status.message = Some(step.doing().to_owned());
+    }
     status.step = Some(step.as_str().to_owned());
     status.phase = Some(phase_of(step));
     status.next = None;
@@ -74,7 +80,7 @@ pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duratio
 }
 
 /// What usually comes by itself. A person may leave it out, and is not waited for.
-const BY_ITSELF: [&str; 2] = ["NoCapacity", "NotProtected"];
+const BY_ITSELF: [&str; 3] = ["NoCapacity", "NotItsTurn", "NotProtected"];
 
 /// It waits.
 pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestamp) {
@@ -151,14 +157,56 @@ pub fn concluded(failover: &Failover, mut status: FailoverStatus, now: Timestamp
         }
         _ => Vec::new(),
     };
+    status.problems.extend(late(&status, phase, now));
     status
+}
+
+/// What a problem is about that says that a move is late.
+const LATE: &str = "status.lateAt";
+
+/// What is said of a move that takes longer than its group allows.
+fn late(status: &FailoverStatus, phase: Phase, now: Timestamp) -> Option<Problem> {
+    let since = status.late_at.as_ref().filter(|at| at.0 <= now)?;
+    // Once this site serves, what is left holds nobody up.
+    if phase.is_over() || phase == Phase::Reprotecting {
+        return None;
+    }
+    let step = status.step.as_deref().unwrap_or("the first step");
+    let message = format!(
+        "it is late since {}: it should have been done within spec.deadline of the FailoverGroup, and is at {step}",
+        since.0
+    );
+    let remedy = match &status.next {
+        Some(next) => format!("type `{next}` if its sentence is true"),
+        None => "see status.message for what it waits for".to_owned(),
+    };
+    Some(Problem::warning(LATE, message, remedy))
+}
+
+/// What was said of a move that is late, in this status.
+pub fn lateness(status: Option<&FailoverStatus>) -> Option<&str> {
+    let problems = status.map(|status| status.problems.as_slice()).unwrap_or_default();
+    problems.iter().find(|problem| problem.source == LATE).map(|problem| problem.message.as_str())
+}
+
+/// How long each step took, of an order that is done; `None` of one that measured nothing.
+pub fn measured(failover: &Failover, status: &FailoverStatus) -> Option<Measured> {
+    let at = status.steps.iter().filter_map(|step| step.ended_at.as_ref()).map(|at| at.0).max()?;
+    let done = status.phase == Some(Phase::Done) && failover.spec.action != MoveAction::Plan;
+    // What is waited for by itself belongs to these; at others people were waited for.
+    let by_itself = [Step::Capacity.as_str(), Step::Reprotect.as_str()];
+    let steps = status.steps.iter().filter_map(|step| {
+        let whole = step.ended_at.as_ref().map(|ended| millis(step.started_at.0, ended.0));
+        let took = if by_itself.contains(&step.name.as_str()) { whole } else { step.millis.or(Some(0)) };
+        Some((step.name.clone(), took?))
+    });
+    done.then(|| Measured { by: failover.name_any(), at, steps: steps.collect() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::FailoverSpec;
-    use crate::api::failover::MoveAction;
     use crate::failover::journal::Journal;
 
     fn at(seconds: i64) -> Timestamp {
@@ -171,6 +219,7 @@ mod tests {
         begin(&mut status, Step::Claim, at(1));
         did(&mut status, Step::Claim, "claimed".to_owned(), Duration::from_millis(20), at(1));
         begin(&mut status, Step::Fence, at(3));
+        assert_eq!(status.message.as_deref(), Some("closes the stores of the source"));
         assert_eq!(status.steps[0].ended_at, Some(Time(at(3))));
         assert_eq!(status.steps[0].millis, Some(20));
         begin(&mut status, Step::Claim, at(4));
@@ -191,6 +240,38 @@ mod tests {
         waits(&mut status, Step::Capacity, &pods, at(2));
         assert!(status.steps[0].ended_at.is_some(), "it is not the step that is taken");
         assert!(!Journal::of(MoveAction::Failover, &status, |_| None).tried);
+    }
+
+    #[test]
+    fn a_move_that_takes_longer_than_its_group_allows_is_late_until_it_serves() {
+        let mut status = FailoverStatus { late_at: Some(Time(at(60))), ..FailoverStatus::default() };
+        begin(&mut status, Step::Fence, at(1));
+        let failover = Failover::new("move", FailoverSpec::default());
+        let said = |status: &FailoverStatus, now: i64| concluded(&failover, status.clone(), at(now));
+        assert_eq!(lateness(Some(&said(&status, 59))), None);
+        let words = said(&status, 61);
+        assert!(lateness(Some(&words)).is_some_and(|words| words.contains("is at fence")));
+        begin(&mut status, Step::Reprotect, at(62));
+        assert_eq!(lateness(Some(&said(&status, 63))), None, "it serves");
+    }
+
+    #[test]
+    fn what_is_measured_is_of_moves_and_rehearsals_that_are_done() {
+        let mut status = FailoverStatus::default();
+        begin(&mut status, Step::Capacity, at(1));
+        did(&mut status, Step::Capacity, "asked for".to_owned(), Duration::from_millis(5), at(1));
+        begin(&mut status, Step::CatchUp, at(4));
+        did(&mut status, Step::CatchUp, "it is here".to_owned(), Duration::from_millis(30), at(4));
+        let spec = FailoverSpec { action: MoveAction::Rehearsal, ..FailoverSpec::default() };
+        let failover = Failover::new("rehearsed", spec);
+        assert_eq!(measured(&failover, &status), None);
+        over(&mut status, Phase::Done, "rehearsed", at(5));
+        let measured = measured(&failover, &status).expect("it was measured");
+        assert_eq!((measured.by.as_str(), measured.at), ("rehearsed", at(5)));
+        assert_eq!(measured.steps, [("capacity".to_owned(), 3000), ("catch-up".to_owned(), 30)]);
+        let plan =
+            Failover::new("plan", FailoverSpec { action: MoveAction::Plan, ..FailoverSpec::default() });
+        assert_eq!(super::measured(&plan, &status), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use crate::api::failover::Phase;
 use crate::api::{Failover, FailoverStatus};
-use crate::failover::decide::command;
+use crate::failover::view::command;
 use crate::terminal::table::columns;
 
 /// Shown where nothing is known.

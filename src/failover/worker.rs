@@ -12,21 +12,26 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::act::{Done, Means, carry_out};
-use super::decide::{Act, Next, Wait, decide};
+use super::decide::decide;
 use super::hear::{Stands, hear, loses};
 use super::index::{Index, Known, is_over};
 use super::journal::{Journal, Step};
 use super::observe::{Seen, observe};
+use super::rehearse;
 use super::status;
+use super::turn::waits_for;
+use super::view::{Act, Next, Wait};
 use crate::actions::Actions;
 use crate::actions::hear::{Answered, id};
 use crate::api::action::{ActionState, TargetKind};
-use crate::api::failover::Phase;
+use crate::api::failover::{MoveAction, Phase};
+use crate::api::failovergroup::Approval;
 use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::notice::Reason;
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::act::write as write_authority;
 use crate::failovergroup::controller::Shared;
+use crate::failovergroup::plan::held;
 use crate::runtime::context::Context;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
@@ -81,6 +86,12 @@ impl Worker {
         silent.keys().cloned().collect()
     }
 
+    /// Whether a group is rehearsed here.
+    fn rehearse(&self, failover: &str, group: Option<&str>) {
+        lock(&self.shared.ground.index).rehearse(failover, group);
+        self.shared.watches.tell();
+    }
+
     /// Takes a move as far as it goes.
     ///
     /// # Errors
@@ -93,11 +104,16 @@ impl Worker {
                 tracing::error!(failover = %key, why, "it cannot be read; upgrade the operator of this site");
                 return Ok(Again::Idle);
             }
-            None => return Ok(Again::Idle),
+            None => {
+                self.rehearse(&key.name, None);
+                return Ok(Again::Idle);
+            }
         };
         let status = failover.status.clone().unwrap_or_default();
         let mut this = Move { worker: self, key, failover, status };
-        match this.go().await? {
+        let gone = this.go().await;
+        this.known();
+        match gone? {
             Stop::Over => Ok(Again::Idle),
             Stop::Later => Ok(Again::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Urgent)),
         }
@@ -107,6 +123,18 @@ impl Worker {
 impl Move<'_> {
     fn api(&self) -> Api<Failover> {
         Api::namespaced(self.worker.context.client.clone(), &self.key.namespace)
+    }
+
+    /// What others are to know of it: what is rehearsed, and what was measured.
+    fn known(&self) {
+        let rehearses = self.status.grown == Some(true) && !is_over(&self.failover);
+        let group = &self.failover.spec.group;
+        if self.failover.spec.action == MoveAction::Rehearsal {
+            self.worker.rehearse(&self.key.name, rehearses.then_some(group));
+        }
+        if let Some(measured) = status::measured(&self.failover, &self.status) {
+            lock(&self.worker.shared.ground.index).measure(group, measured);
+        }
     }
 
     async fn go(&mut self) -> Result<Stop, kube::Error> {
@@ -171,10 +199,23 @@ impl Move<'_> {
             return Ok((!written).then_some(Stop::Later));
         }
         self.note(&seen);
+        if self.failover.spec.action == MoveAction::Plan {
+            return self.planned(seen).await.map(Some);
+        }
         let silent: Vec<String> = seen.silent().union(&self.worker.lately_silent()).cloned().collect();
         let journal = self.journal(&seen);
         let name = self.failover.name_any();
-        let next = decide(&seen.view(&name, &self.status, &silent), &journal);
+        let specs = |group: &str| lock(&shared.ground.index).after(group);
+        let others = lock(index).others(&self.failover);
+        let turn = waits_for(&self.failover.spec.group, &others, specs);
+        let view = seen.view(&name, &self.status, &silent, turn.as_ref());
+        let next = match self.failover.spec.action {
+            MoveAction::Rehearsal => {
+                let gives_way = lock(index).gives_way(&self.failover);
+                rehearse::decide(&view, seen.rehearsed(gives_way.as_deref()), &journal)
+            }
+            _ => decide(&view, &journal),
+        };
         match next {
             Next::End(phase, words) => self.over(phase, &words).await.map(Some),
             Next::Wait(step, mut wait) => {
@@ -188,6 +229,24 @@ impl Move<'_> {
         }
     }
 
+    /// Says what a move would do.
+    async fn planned(&mut self, seen: Seen) -> Result<Stop, kube::Error> {
+        let plan = seen.plan.unwrap_or_default();
+        let words = match held(&plan)[..] {
+            [] => format!("nothing would hold a move to {}; see status.plan", seen.group.site),
+            [only] => format!("a move to {} would be held: {only}", seen.group.site),
+            [first, ref more @ ..] => {
+                format!(
+                    "a move to {} would be held: {first} (and {} more: see status.plan)",
+                    seen.group.site,
+                    more.len()
+                )
+            }
+        };
+        self.status.plan = Some(plan);
+        self.over(Phase::Done, &words).await
+    }
+
     /// What is remembered from the beginning.
     fn note(&mut self, seen: &Seen) {
         let status = &mut self.status;
@@ -199,6 +258,9 @@ impl Move<'_> {
         }
         if status.digest.is_none() {
             status.digest = Some(seen.group.digest.clone());
+            let ordered = self.failover.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let late = ordered.and_then(|ordered| ordered.checked_add(seen.spec.deadline()).ok());
+            status.late_at = late.map(Time).filter(|_| self.failover.spec.action.moves());
             let by = self.failover.metadata.annotations.as_ref();
             status.by = by.and_then(|all| all.get(SAID_BY_ANNOTATION)).cloned();
             status.to = Some(seen.group.site.to_string());
@@ -302,7 +364,11 @@ impl Move<'_> {
         object.status = Some(wanted);
         match self.api().replace_status(&self.key.name, &PostParams::default(), &object).await {
             Ok(written) => {
+                let knew = status::lateness(self.failover.status.as_ref()).is_some();
                 self.take(written);
+                if let Some(words) = status::lateness(Some(&self.status)).filter(|_| !knew) {
+                    self.tell(Reason::MoveLate, words);
+                }
                 Ok(true)
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
@@ -359,6 +425,7 @@ impl Move<'_> {
             presses: seen.presses(ballot),
             outbid: seen.is_outbid(),
             stores: seen.stores(),
+            people: seen.spec.approval.as_ref().map(Approval::people),
         });
         let stands = stands.unwrap_or_default();
         for action in said {

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 
 use super::checks;
-use super::checks::found::{Found, Looked, Step};
+use super::checks::found::{Found, Looked};
 use super::observe::Observed;
 use super::peak::sampled;
+use super::plan::plan;
 use crate::api::conditions::{Says, Standing, State};
-use crate::api::failovergroup::{CheckState, MovePlan, Peak, PlannedStep};
+use crate::api::failovergroup::{CheckState, MovePlan, Peak};
 use crate::authority::decide::{self as authority, Decision as Authority};
 
 /// What is to be done, and said.
@@ -83,7 +84,12 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Option<Decision> {
     Some(Decision {
         standing: standing(&checks, holds),
         protected,
-        plan: Some(plan(spec.stores().is_empty(), &checks)),
+        plan: Some(plan(
+            spec.stores().is_empty(),
+            &checks,
+            seen.measured.as_ref(),
+            seen.status().and_then(|status| status.plan.as_ref()),
+        )),
         checks,
         peak,
         authority: Some(authority),
@@ -115,48 +121,6 @@ fn standing(checks: &[Found], holds: bool) -> Standing {
         None => Says::no("Settled", ""),
     };
     Standing { ready, reconciling, stalled: Says::no_problem() }
-}
-
-/// What a failover to this site would do, and what would hold it.
-fn plan(without_stores: bool, checks: &[Found]) -> MovePlan {
-    let all = [
-        (
-            Step::Preflight,
-            "preflight",
-            "looks at all that is checked; a Switchover waits for it, a Failover only warns",
-            true,
-        ),
-        (Step::Claim, "claim", "claims authority, which is a licence to fence, and nothing more", true),
-        (
-            Step::Capacity,
-            "capacity",
-            "brings the services of this site to the peak of the last 24 hours",
-            true,
-        ),
-        (
-            Step::Promote,
-            "fence and promote",
-            "closes the stores of the other site, waits for what was written there, commits, promotes and opens them here",
-            !without_stores,
-        ),
-        (
-            Step::Traffic,
-            "traffic",
-            "this site answers 200 on /authority, the other one 503: traffic follows without a write at the provider",
-            true,
-        ),
-        (Step::Reprotect, "reprotect", "makes the other site the standby", !without_stores),
-    ];
-    let would_hold = |step: Step| {
-        let held = checks.iter().filter(|found| found.step == step && found.state < CheckState::Warning);
-        held.map(|found| crate::api::conditions::short(found.message.clone())).take(32).collect()
-    };
-    let steps = all.into_iter().filter(|(.., there)| *there).map(|(step, name, does, _)| PlannedStep {
-        name: name.to_owned(),
-        does: does.to_owned(),
-        would_hold: would_hold(step),
-    });
-    MovePlan { steps: steps.collect() }
 }
 
 #[cfg(test)]

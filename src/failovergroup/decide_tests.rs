@@ -193,6 +193,7 @@ fn well() -> Observed {
             own: [("acquirer".to_owned(), (now(), Ok(())))].into(),
         },
         nodes: Some(nodes),
+        measured: None,
     }
 }
 
@@ -226,7 +227,7 @@ fn where_all_is_well_a_failover_could_be_ordered() {
     assert_eq!(decision.standing.ready.state, State::True);
     assert_eq!((decision.protected.state, decision.protected.reason), (State::True, "Follows"));
     let steps = decision.plan.expect("a plan").steps;
-    assert_eq!(steps.len(), 6);
+    assert_eq!(steps.len(), 10);
     assert!(steps.iter().all(|step| step.would_hold.is_empty()), "{steps:?}");
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::facts::{ServiceFacts, Services};
 use super::listed::Listed;
+use super::measured::Measured;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
 use crate::authority::claims::{is_alive, slot};
@@ -142,6 +143,9 @@ pub struct Index {
     peers: BTreeMap<String, Peer>,
     asked: BTreeMap<String, Asked>,
     listed: (bool, bool),
+    measured: BTreeMap<String, Measured>,
+    /// Groups that a Failover rehearses, and its name: their services here are at full size.
+    rehearsed: BTreeMap<String, String>,
 }
 
 impl Index {
@@ -275,10 +279,34 @@ impl Index {
         }
         let groups = self.specs().into_iter().map(|(name, spec)| {
             let (state, holders, epoch) = self.standing(&name);
-            let claimed = self.is_claimed(&name);
+            let claimed = self.is_claimed(&name) || self.rehearsed.contains_key(&name);
             GroupView { name, services: spec.services, state, holders, epoch, claimed }
         });
         Some(Authorities::new(groups.collect()))
+    }
+
+    /// The groups that move before one, where several move.
+    pub fn after(&self, group: &str) -> Vec<String> {
+        let spec = self.groups.get(group).and_then(|group| group.spec.as_ref().ok());
+        spec.and_then(|spec| spec.after.clone()).unwrap_or_default()
+    }
+
+    /// Takes in whether a Failover rehearses a group, which brings its services here to full size.
+    pub fn rehearse(&mut self, failover: &str, group: Option<&str>) {
+        self.rehearsed.retain(|_, by| by != failover);
+        self.rehearsed.extend(group.map(|group| (group.to_owned(), failover.to_owned())));
+    }
+
+    /// Takes in what a move, or a rehearsal, took, unless a later one is known.
+    pub fn measure(&mut self, group: &str, measured: Measured) {
+        if self.measured.get(group).is_none_or(|known| known.at < measured.at) {
+            self.measured.insert(group.to_owned(), measured);
+        }
+    }
+
+    /// What the last move of a group, or rehearsal, took; `None` where no Failover is left that says so.
+    pub fn measured(&self, group: &str) -> Option<&Measured> {
+        self.measured.get(group)
     }
 
     /// The names of those of which this site has a claim that may still become an epoch.

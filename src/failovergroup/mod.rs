@@ -13,6 +13,8 @@
 //! | [`live`] | reads at this moment what watches tell a moment later |
 //! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
 //! | [`peak`] | the peak of the site that serves, over a day; pure |
+//! | [`measured`] | what the last move here, or rehearsal, took; pure |
+//! | [`plan`] | what a move would do, what each step took last, what would hold it; pure |
 //! | [`status`] | the statuses; pure |
 //! | [`table`] | groups as people read them; pure |
 //! | [`controller`] | runs it all |
@@ -29,8 +31,10 @@ pub(crate) mod hangs;
 pub(crate) mod index;
 pub(crate) mod listed;
 pub(crate) mod live;
+pub(crate) mod measured;
 pub(crate) mod observe;
 pub(crate) mod peak;
+pub(crate) mod plan;
 pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod table;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::facts::{ServiceFacts, Services};
 use super::index::{Asked, Group, GroupThere, Index, Own};
+use super::measured::Measured;
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus};
 use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
 use crate::cloudcluster::handle::SitesHandle;
@@ -74,6 +75,8 @@ pub struct Observed {
     pub asked: Asked,
     /// The nodes of this site.
     pub nodes: Option<NodesView>,
+    /// What the last move here, or rehearsal, took.
+    pub measured: Option<Measured>,
 }
 
 impl Observed {
@@ -110,6 +113,7 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
     }
     let others: Vec<(String, FailoverGroupSpec)> =
         index.specs().into_iter().filter(|(other, _)| other != name).collect();
+    let measured = index.measured(name).cloned();
     drop(index);
     let (services, shared) = spec.map(|spec| of_group(ground, spec, &others)).unwrap_or_default();
     let digest = spec.map(digest).unwrap_or_default();
@@ -135,6 +139,7 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         shared,
         asked,
         nodes: ground.nodes.borrow().clone(),
+        measured,
         site,
     })
 }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::FailoverGroup;
-use crate::api::failovergroup::{CheckState, FailoverGroupStatus};
+use crate::api::failovergroup::{CheckState, FailoverGroupStatus, MovePlan};
 use crate::terminal::table::columns;
 
 /// Shown where nothing is known.
@@ -118,15 +118,31 @@ pub fn one(group: &FailoverGroup) -> String {
     }
     text.push_str(&columns(&rows, "  ", 2));
     if let Some(plan) = &status.plan {
-        text.push_str(
-            "\nWhat a failover to this site would do (this version checks it, and moves nothing yet)\n",
-        );
-        for (place, step) in plan.steps.iter().enumerate() {
-            let _ = writeln!(text, "  {}. {}: {}", place + 1, step.name, step.does);
-            for held in &step.would_hold {
-                let _ = writeln!(text, "     held by: {held}");
-            }
+        text.push_str("\nWhat a move to this site would do\n");
+        text.push_str(&planned(plan));
+    }
+    text
+}
+
+/// The steps of a move, how long each took last, and what would hold it.
+pub fn planned(plan: &MovePlan) -> String {
+    let seconds = |millis: i64| format!("{:.1} s", millis as f64 / 1000.0);
+    let mut rows = Vec::new();
+    for (place, step) in plan.steps.iter().enumerate() {
+        let took = step.expected_millis.map(seconds).unwrap_or_default();
+        rows.push(vec![format!("{}.", place + 1), step.name.clone(), took, step.does.clone()]);
+        for held in &step.would_hold {
+            rows.push(vec![String::new(), String::new(), String::new(), format!("held by: {held}")]);
         }
+    }
+    let mut text = columns(&rows, "  ", 2);
+    match (&plan.measured_by, plan.total_millis) {
+        (Some(by), Some(total)) => {
+            let _ = writeln!(text, "  {} in all, as measured by Failover {by}", seconds(total));
+        }
+        _ => text.push_str(
+            "  nothing of it was measured yet: order a rehearsal, `kubectl banyan failover rehearse GROUP`\n",
+        ),
     }
     text
 }
@@ -177,9 +193,10 @@ mod tests {
                             → see whether the store is up
               ok  services  every service is well at this site
 
-            What a failover to this site would do (this version checks it, and moves nothing yet)
-              1. claim: claims authority
-                 held by: the witness cannot be read
+            What a move to this site would do
+              1.  claim    claims authority
+                           held by: the witness cannot be read
+              nothing of it was measured yet: order a rehearsal, `kubectl banyan failover rehearse GROUP`
         "#]]
         .assert_eq(&one(&group()));
         assert!(!is_ready(&group()));

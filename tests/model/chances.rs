@@ -226,6 +226,7 @@ impl Chances<'_> {
                     let words = match kind {
                         MoveAction::Switchover => "gets the order of a Switchover",
                         MoveAction::Failover => "gets the order of a Failover",
+                        MoveAction::Plan | MoveAction::Rehearsal => continue,
                     };
                     let kind = *kind;
                     self.spend(words, Some(site), |left| &mut left.orders, |next| next.order(site, kind));

@@ -9,7 +9,8 @@ use banyan::authority::claims::{is_withdrawn, orphan, slot, withdraw};
 use banyan::authority::decide::{Decision, decide as decide_authority};
 use banyan::authority::duty::{Duty, duties};
 use banyan::authority::known::{Knowledge, Known, StoreShows};
-use banyan::failover::decide::{Act, Next, View, Wait, decide as decide_move};
+use banyan::failover::decide::decide as decide_move;
+use banyan::failover::view::{Act, Next, View, Wait};
 use jiff::Timestamp;
 
 use super::shown::{GROUP, Sight};
@@ -261,6 +262,8 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
         changed: false,
         preflight: &[],
         capacity: &[],
+        turn: None,
+        approval: None,
         // Whether the other site follows again ends an order, and decides nothing.
         protected: true,
     };
@@ -286,5 +289,6 @@ fn deed(act: &Act, sight: &Sight) -> Deed {
         Act::Serve => Deed::Serve,
         Act::Withdraw => Deed::Withdraw,
         Act::Lift(_) => Deed::Lift,
+        Act::Grow | Act::Replay(_) | Act::Shrink => unreachable!("nothing is rehearsed"),
     }
 }

@@ -108,6 +108,7 @@ impl Move {
             frozen: self.frozen,
             complete: self.complete,
             lag_allowed: false,
+            replayed: false,
             promoted: self.promoted,
             opened: self.opened,
         };
@@ -121,6 +122,8 @@ impl Move {
             asserted: self.asserted == Some(true),
             accepts_loss: self.accepts_loss,
             skipped: Default::default(),
+            approvals: 0,
+            grown: None,
             // Requests through the own gateway change nothing between the sites.
             tried: true,
         }

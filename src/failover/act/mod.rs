@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
-use super::decide::{Act, Wait, command};
 use super::observe::Seen;
+use super::view::{Act, Wait, command};
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::controller::Shared;
 use crate::failovergroup::sources::group::OfGroup;
@@ -103,5 +103,14 @@ pub async fn carry_out(
         Act::Serve => authority::serve(means, status).await,
         Act::Withdraw => authority::withdraw(means).await,
         Act::Lift(stores) => Ok(stores::lift(means, stores, status).await),
+        Act::Grow => {
+            status.grown = Some(true);
+            Ok(Done::Yes("the services of this site are brought to full size".to_owned()))
+        }
+        Act::Replay(stores) => Ok(stores::replay(means, stores, status).await),
+        Act::Shrink => {
+            status.grown = Some(false);
+            Ok(Done::Yes("the services of this site are brought back to the size of a standby".to_owned()))
+        }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::super::decide::ASSERT;
 use super::super::source::{commits_wait_for, is_primary_here};
 use super::super::status;
+use super::super::view::ASSERT;
 use super::{Done, Means};
 use crate::api::FailoverStatus;
 use crate::api::failover::FenceLevel;
@@ -239,6 +239,48 @@ pub(super) async fn catch_up(means: &Means<'_>, stores: &[String], status: &mut 
     // What has not come by now may never come: what is missing is named, and a person decides.
     let names: Vec<String> = behind.into_iter().map(|(name, _)| name).collect();
     freeze(means, &names, status).await
+}
+
+/// Waits until what stands in the source's log now is replayed here, and notes how long that took. It changes nothing.
+pub(super) async fn replay(means: &Means<'_>, stores: &[String], status: &mut FailoverStatus) -> Done {
+    let Some(source) = means.seen.source() else { return Done::Again };
+    let found = join_all(stores.iter().map(async |name| {
+        let replayed = async {
+            let there = means.server(name, &source).await?.read().await?;
+            let here = means.server(name, means.site()).await?;
+            let begin = Instant::now();
+            loop {
+                let now = here.read().await?;
+                let replayed = now.replayed.or(now.position);
+                if there.position.is_none_or(|end| replayed.is_some_and(|at| at >= end)) {
+                    return Ok(begin.elapsed());
+                }
+                if begin.elapsed() > CATCHES_UP {
+                    let what = "what was written at the source is not here";
+                    return Err(StoreError::NotYet { what, after: begin.elapsed() });
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        (name, replayed.await)
+    }));
+    let mut failed: Vec<(String, StoreError)> = Vec::new();
+    for (name, done) in found.await {
+        remember(status, name, done.as_ref().err());
+        match done {
+            Ok(took) => {
+                let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+                status::store(status, name).replayed_millis = Some(took);
+            }
+            Err(error) => failed.push((name.clone(), error)),
+        }
+    }
+    match failed.is_empty() {
+        true => Done::Yes(format!("what was written at {source} is here: {}", stores.join(", "))),
+        false => {
+            Done::not_yet("NotCaughtUp", first_error(&failed, means.site()), Some(means.command("abort")))
+        }
+    }
 }
 
 /// Has stores take in no more, and reads how far they are.

@@ -51,12 +51,18 @@ pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>)
             spec.env = Some(merge(spec.env.take().unwrap_or_default(), env));
         }
         spec.resources = site.resources.or(spec.resources);
-        spec.scale = site.scale.or(spec.scale);
     }
-    if standing.is_some_and(Standing::stands_by) && is_cold(&spec) {
-        spec.scale = Some(Scale { replicas: Some(0), ..Scale::default() });
-        return spec;
+    spec.scale = scale(&spec, site, standing);
+    spec
+}
+
+/// How many pods it has on this site: the part of [`effective`] that is about the size.
+pub fn scale(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> Option<Scale> {
+    if standing.is_some_and(Standing::stands_by) && is_cold(spec) {
+        return Some(Scale { replicas: Some(0), ..Scale::default() });
     }
+    let own = spec.sites.as_ref().and_then(|sites| sites.get(site)?.scale.as_ref());
+    let mut scale = own.or(spec.scale.as_ref()).cloned();
     let percent = spec
         .placement
         .iter()
@@ -65,12 +71,12 @@ pub fn effective(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>)
         .and_then(|placed| placed.capacity_percent);
     let whole = standing.is_some_and(Standing::is_whole);
     if let Some(percent) = percent.filter(|percent| *percent < 100 && !whole) {
-        let scale = spec.scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
+        let scale = scale.get_or_insert(Scale { replicas: Some(DEFAULT_REPLICAS), ..Scale::default() });
         for count in [&mut scale.replicas, &mut scale.min].into_iter().flatten() {
             *count = share(*count, percent);
         }
     }
-    spec
+    scale
 }
 
 /// Whether it has no pods while it stands by.

@@ -1,7 +1,9 @@
 //! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
 
 mod away;
+mod many;
 mod moves;
+mod orders;
 mod rest;
 mod stage;
 
@@ -89,7 +91,7 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     let (code, text) = ready_command(&stage, GCP, &[GROUP, "--output", "json"]);
     let group: FailoverGroup = serde_json::from_str(&text).expect("JSON");
     assert_eq!(code, Some(0));
-    assert!(group.status.expect("a status").plan.is_some_and(|plan| plan.steps.len() == 6));
+    assert!(group.status.expect("a status").plan.is_some_and(|plan| plan.steps.len() == 10));
 
     jobs_run_where_authority_is(&stage).await;
     authorities_are_written_by_operators_alone(&stage).await;
@@ -101,10 +103,13 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     writer.stop();
     let all_well = !tally.acknowledged.is_empty() && tally.unanswered == 0 && tally.wrong_reads == 0;
     assert!(all_well, "no session was ended, no write was lost: {tally:?}");
+    orders::a_plan_and_a_rehearsal_take_nothing_from_anybody(&stage).await;
+    orders::who_ordered_a_move_cannot_agree_to_it(&stage).await;
     moves::what_was_closed_is_open_again_once_a_move_is_given_up(&stage).await;
     moves::a_switchover_loses_nothing_and_goes_on_where_its_operator_was_killed(&mut stage).await;
     nothing_that_anybody_can_read_says_a_secret(&stage).await;
     moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
+    many::groups_move_together_in_their_order(&stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
 }

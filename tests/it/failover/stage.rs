@@ -229,12 +229,18 @@ pub fn is_ready(group: &FailoverGroup) -> Option<()> {
     ready.then_some(())
 }
 
-/// A command that on-call types, in that cloud: its exit code, and what it prints.
-pub fn command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
+/// A command that on-call types, in that cloud.
+pub fn typed(stage: &Stage, place: usize, args: &[&str]) -> Command {
     let kubeconfig = stage.two.pair.dir().join(format!("kubeconfig-oncall-{place}"));
     std::fs::write(&kubeconfig, stage.two.pair.clouds()[place].kubeconfig().unwrap()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
-    let output = command.args(args).arg("--kubeconfig").arg(kubeconfig).output().unwrap();
+    command.args(args).arg("--kubeconfig").arg(kubeconfig);
+    command
+}
+
+/// The same: its exit code, and what it prints.
+pub fn command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, String) {
+    let output = typed(stage, place, args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }

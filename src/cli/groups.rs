@@ -1,0 +1,85 @@
+//! The half of `banyan failover` that shows FailoverGroups: whether one could move to this cluster now, and what that would do.
+
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::failover_error::FailoverError;
+use crate::api::FailoverGroup;
+use crate::failovergroup::plan::held;
+use crate::failovergroup::table::{is_ready, list, one, planned};
+use crate::terminal::output::Output;
+
+/// Shows whether a group, or all of them, could move here now.
+///
+/// # Errors
+/// If they cannot be read, or one could not.
+pub async fn ready(
+    client: Client,
+    namespace: &str,
+    group: Option<String>,
+    output: Output,
+) -> Result<(), FailoverError> {
+    let groups = read(client, namespace, group.as_deref()).await?;
+    match (output, &*groups, &group) {
+        (Output::Json, [only], Some(_)) => println!("{}", serde_json::to_string_pretty(only)?),
+        (Output::Json, all, _) => println!("{}", serde_json::to_string_pretty(all)?),
+        (Output::Table, [only], Some(_)) => print!("{}", one(only)),
+        (Output::Table, [], _) => println!("There is no FailoverGroup in namespace {namespace}."),
+        (Output::Table, all, _) => print!("{}", list(all)),
+    }
+    let unready: Vec<String> =
+        groups.iter().filter(|group| !is_ready(group)).map(ResourceExt::name_any).collect();
+    if unready.is_empty() { Ok(()) } else { Err(FailoverError::NotReady(unready.join(", "))) }
+}
+
+/// Shows what a move of a group to this cluster would do.
+///
+/// # Errors
+/// If it cannot be read, or something would hold it.
+pub async fn plan(client: Client, namespace: &str, group: &str, output: Output) -> Result<(), FailoverError> {
+    let groups = read(client, namespace, Some(group)).await?;
+    let plan = groups.first().and_then(|group| group.status.as_ref()?.plan.clone()).ok_or_else(|| {
+        FailoverError::Usage(format!(
+            "no operator of this cluster has said what a move of {group} would do: see `kubectl banyan failover ready {group}`"
+        ))
+    })?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
+        Output::Table => print!("What a move of {group} to this cluster would do\n{}", planned(&plan)),
+    }
+    match held(&plan).is_empty() {
+        true => Ok(()),
+        false => Err(FailoverError::NotReady(group.to_owned())),
+    }
+}
+
+/// FailoverGroups of a namespace: one, or all.
+///
+/// # Errors
+/// If they cannot be read, or there is none of that name.
+pub async fn read(
+    client: Client,
+    namespace: &str,
+    name: Option<&str>,
+) -> Result<Vec<FailoverGroup>, FailoverError> {
+    let api: Api<FailoverGroup> = Api::namespaced(client, namespace);
+    let error = |source| FailoverError::Api {
+        what: "reading FailoverGroups",
+        namespace: namespace.to_owned(),
+        source: Box::new(source),
+    };
+    let Some(name) = name else {
+        let mut all = api.list(&ListParams::default()).await.map_err(error)?.items;
+        all.iter_mut().for_each(|group| group.metadata.managed_fields = None);
+        return Ok(all);
+    };
+    let found = api.get_opt(name).await.map_err(error)?;
+    let absent = || FailoverError::Absent {
+        kind: "FailoverGroup",
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+    };
+    let mut found = found.ok_or_else(absent)?;
+    found.metadata.managed_fields = None;
+    Ok(vec![found])
+}

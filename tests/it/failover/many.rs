@@ -1,0 +1,167 @@
+//! Groups that move together, in their order; and a group of many services: what the operator's own part of its move takes,
+//! beside the same writes in a bare loop.
+
+use std::time::{Duration, Instant};
+
+use banyan::api::{Failover, FinService};
+use banyan::sandbox::install;
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::stage::{AWS, GCP, GROUP, Stage, is_ready, typed};
+use crate::peers::until;
+
+/// How many services; `BANYAN_MANY` instead, where that is set.
+const MANY: usize = 10;
+/// Writes under way at once in the bare loop, as many as the operator has.
+const AT_ONCE: usize = 32;
+const NAME: &str = "many";
+
+fn many() -> usize {
+    std::env::var("BANYAN_MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(MANY)
+}
+
+fn service(stage: &Stage, number: usize) -> Value {
+    let percent =
+        |place: usize, percent: i32| json!({"cluster": stage.names[place], "capacityPercent": percent});
+    json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+    "metadata": {"name": format!("service-{number}"), "namespace": NAME},
+    "spec": {
+        "owner": "team", "image": "registry.example/many/app:1", "ports": [{"name": "http", "port": 8080}],
+        "scale": {"replicas": 2}, "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
+        "placement": [percent(AWS, 100), percent(GCP, 50)],
+    }})
+}
+
+/// How many Deployments of a namespace there ask for two pods, and how many have two that are Ready.
+async fn sizes(stage: &Stage, namespace: &str) -> (usize, usize) {
+    let api: Api<Deployment> = Api::namespaced(stage.admin(GCP), namespace);
+    let all = api.list(&ListParams::default()).await.expect("Deployments").items;
+    let asked = all.iter().filter(|one| one.spec.as_ref().and_then(|spec| spec.replicas) == Some(2)).count();
+    let ready = |one: &&Deployment| one.status.as_ref().and_then(|status| status.ready_replicas) == Some(2);
+    (asked, all.iter().filter(ready).count())
+}
+
+/// The same writes in a bare loop, on Deployments that nobody else looks after.
+async fn floor(stage: &Stage, many: usize) -> Duration {
+    let bare = "bare";
+    let client = stage.admin(GCP);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": bare}});
+    install::apply(&client, &[namespace]).await.expect("a namespace");
+    let api: Api<Deployment> = Api::namespaced(client, bare);
+    let labels = json!({"app": "bare"});
+    for number in 0..many {
+        let deployment = json!({"metadata": {"name": format!("bare-{number}")}, "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "a", "image": "registry.example/many/app:1"}]}}}});
+        let deployment: Deployment = serde_json::from_value(deployment).expect("a Deployment");
+        api.create(&PostParams::default(), &deployment).await.expect("it is made");
+    }
+    until("they have a pod each", async || {
+        let all = api.list(&ListParams::default()).await.ok()?.items;
+        let ready =
+            |one: &Deployment| one.status.as_ref().and_then(|status| status.ready_replicas) == Some(1);
+        all.iter().all(ready).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    let patch = json!({"spec": {"replicas": 2}});
+    let writes = futures::stream::iter(0..many).for_each_concurrent(AT_ONCE, async |number| {
+        let name = format!("bare-{number}");
+        api.patch_scale(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("it is scaled");
+    });
+    writes.await;
+    began.elapsed()
+}
+
+pub async fn groups_move_together_in_their_order(stage: &Stage) {
+    let many = many();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}});
+    let group = json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FailoverGroup",
+        "metadata": {"name": NAME, "namespace": "banyan-system"},
+        "spec": {"sites": stage.names, "initialSite": stage.names[AWS], "services": {"namespaces": [NAME]},
+            "traffic": {"hosts": ["many.example"], "external": {}}, "after": [GROUP],
+            "capacity": {"minimumPercent": 50}}});
+    for place in [AWS, GCP] {
+        let mut objects = vec![namespace.clone()];
+        objects.extend((0..many).map(|number| service(stage, number)));
+        install::apply(&stage.admin(place), &objects).await.expect("they are taken");
+    }
+    for place in [AWS, GCP] {
+        let services: Api<FinService> = Api::namespaced(stage.admin(place), NAME);
+        until("all services are Ready", async || {
+            let all = services.list(&ListParams::default()).await.ok()?.items;
+            let ready = |one: &FinService| {
+                let conditions = one.status.iter().flat_map(|status| &status.conditions);
+                conditions
+                    .into_iter()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            };
+            (all.len() == many && all.iter().all(ready)).then_some(())
+        })
+        .await;
+        install::apply(&stage.admin(place), std::slice::from_ref(&group)).await.expect("the group is taken");
+    }
+    until("the new group could move", async || {
+        let groups: Api<banyan::api::FailoverGroup> = Api::namespaced(stage.admin(GCP), "banyan-system");
+        is_ready(&groups.get(NAME).await.ok()?)
+    })
+    .await;
+    stage.told(GCP, "the old group could move", is_ready).await;
+
+    let order = ["failover", "start", "--all", "--from", &stage.names[AWS], "--reason", "a drill", "--wait"];
+    let mut typed = tokio::process::Command::from(typed(stage, GCP, &order));
+    let (output, (scaled, ready)) = tokio::join!(typed.output(), looks(stage, many));
+    let output = output.expect("the command ends");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
+    let (first, second) = (moved(stage, GROUP).await, moved(stage, NAME).await);
+    let (opened, claimed) = (step(&first, "open").1, step(&second, "claim").0);
+    assert!(claimed >= opened, "{NAME} claims after {GROUP} serves: {claimed} {opened}\n{text}");
+    let (claim, open) = (claimed, step(&second, "open").1);
+    let own = scaled.duration_since(claim) + open.duration_since(ready);
+    let floor = floor(stage, many).await;
+    println!(
+        "{many} services: {:?} from its claim until it serves, of which {own:?} are the operator's own (the rest: pods become \
+         Ready); the same writes in a bare loop: {floor:?}",
+        open.duration_since(claim)
+    );
+    let services: Api<FinService> = Api::namespaced(stage.admin(GCP), NAME);
+    assert!(services.list(&ListParams::default()).await.is_ok_and(|all| all.items.len() == many));
+}
+
+/// When all Deployments asked for their full size, and when all of them had it.
+async fn looks(stage: &Stage, many: usize) -> (jiff::Timestamp, jiff::Timestamp) {
+    let mut scaled = None;
+    loop {
+        let (asked, ready) = sizes(stage, NAME).await;
+        let now = jiff::Timestamp::now();
+        if asked == many {
+            scaled.get_or_insert(now);
+        }
+        if let (Some(scaled), true) = (scaled, ready == many) {
+            return (scaled, now);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The move of a group that is done.
+async fn moved(stage: &Stage, group: &str) -> Failover {
+    let api: Api<Failover> = Api::namespaced(stage.admin(GCP), "banyan-system");
+    let mut all = api.list(&ListParams::default()).await.expect("Failovers").items;
+    all.retain(|one| one.spec.group == group && one.spec.action.moves());
+    all.sort_by_key(|one| one.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    all.pop().unwrap_or_else(|| panic!("{group} was ordered to move"))
+}
+
+/// When a step began and ended.
+fn step(failover: &Failover, name: &str) -> (jiff::Timestamp, jiff::Timestamp) {
+    let steps = failover.status.iter().flat_map(|status| &status.steps);
+    let found = steps.into_iter().find(|step| step.name == name);
+    let step = found.unwrap_or_else(|| panic!("{} has no step {name}", failover.name_any()));
+    (step.started_at.0, step.ended_at.as_ref().expect("it is over").0)
+}
