@@ -117,6 +117,8 @@ pub struct View<'a> {
     pub preflight: &'a [Held],
     /// What this site has not yet, to serve.
     pub capacity: &'a [Held],
+    /// Why the data of the group may not be kept at this site; `None` if they may.
+    pub forbidden: Option<&'a Held>,
     /// Whether the other site follows, or there is nothing to follow.
     pub protected: bool,
 }
@@ -203,6 +205,10 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
             let message = format!("{} has authority already: there is nothing to move", view.site);
             return Next::End(Phase::Refused, message);
         }
+    }
+    // Whoever has authority has the data already.
+    if let Some(held) = view.forbidden.filter(|_| !own.is_held_by(view.site)) {
+        return Next::End(Phase::Refused, format!("{}; {}", held.message, held.remedy));
     }
     if own.epoch == 0 {
         let message = "nobody ever had authority over the group: set spec.initialSite of the FailoverGroup to the site \

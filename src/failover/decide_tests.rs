@@ -16,6 +16,7 @@ struct World {
     changed: bool,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
+    forbidden: Option<Held>,
     protected: bool,
     journal: Journal,
     fences: bool,
@@ -44,6 +45,7 @@ impl World {
             changed: false,
             preflight: Vec::new(),
             capacity: Vec::new(),
+            forbidden: None,
             protected: true,
             journal: Journal { action, ..Journal::default() },
             fences: true,
@@ -61,6 +63,7 @@ impl World {
             changed: self.changed,
             preflight: &self.preflight,
             capacity: &self.capacity,
+            forbidden: self.forbidden.as_ref(),
             protected: self.protected,
         };
         decide(&view, &self.journal)
@@ -201,6 +204,21 @@ fn a_switchover_waits_for_a_source_that_is_silent_and_goes_on_without_it_by_forc
     world.journal.action = MoveAction::Failover;
     world.fences = false;
     assert_eq!(world.goes(), "claim Press\nfence Fence: not done\n");
+}
+
+#[test]
+fn a_site_that_may_not_keep_the_data_takes_nothing_over() {
+    for action in [MoveAction::Switchover, MoveAction::Failover] {
+        let mut world = World::new(action);
+        world.forbidden = Some(Held { message: "not here".to_owned(), remedy: "elsewhere".to_owned() });
+        assert_eq!(world.goes(), "Refused\n");
+        assert_eq!(world.own().claims, []);
+    }
+    // Where it is already, an order may open what a claimant that is gone has closed.
+    let mut world = former();
+    world.known.own = Some(held("b", 17));
+    world.forbidden = Some(Held { message: "not here".to_owned(), remedy: "elsewhere".to_owned() });
+    assert!(world.goes().starts_with("claim Claim\n"));
 }
 
 #[test]

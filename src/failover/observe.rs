@@ -12,6 +12,7 @@ use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
 use crate::failovergroup::checks::found::Step as CheckedStep;
+use crate::failovergroup::checks::sites::may_not_keep;
 use crate::failovergroup::decide::decide as decide_group;
 use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
 use crate::finservice::plan::placement::{DEFAULT_REPLICAS, effective};
@@ -27,6 +28,7 @@ pub struct Seen {
     pub authority: Authority,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
+    forbidden: Option<Held>,
     protected: bool,
     /// When the oldest of the looks at stores was, on which `protected` rests.
     looked_at: Option<Timestamp>,
@@ -53,6 +55,7 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
     Ok(Seen {
         preflight,
         capacity: capacity(ground, &observed, &site),
+        forbidden: forbidden(&observed, &spec, &site),
         protected: decision.protected.state == State::True,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
@@ -84,6 +87,13 @@ fn capacity(ground: &Ground, seen: &Observed, site: &str) -> Vec<Held> {
         }
     }
     held
+}
+
+/// Why this site may not have the data, where somebody has said what it may keep.
+fn forbidden(seen: &Observed, spec: &FailoverGroupSpec, site: &str) -> Option<Held> {
+    let (data, described) = (spec.residency?, seen.described.get(site)?);
+    let (message, remedy) = may_not_keep(data, site);
+    (!described.residency.contains(&data)).then_some(Held { message, remedy })
 }
 
 impl Seen {
@@ -139,6 +149,7 @@ impl Seen {
             changed: digest.is_some_and(|digest| *digest != self.group.digest),
             preflight: &self.preflight,
             capacity: &self.capacity,
+            forbidden: self.forbidden.as_ref(),
             protected: self.protected && since_then,
         }
     }

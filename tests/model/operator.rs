@@ -260,6 +260,7 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
         silent: &silent,
         changed: false,
         preflight: &[],
+        forbidden: None,
         capacity: &[],
         // Whether the other site follows again ends an order, and decides nothing.
         protected: true,
