@@ -56,6 +56,10 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
             return Next::End(Phase::Refused, message);
         }
     }
+    // Whoever has authority has the data already.
+    if let Some(held) = view.forbidden.filter(|_| !own.is_held_by(view.site)) {
+        return Next::End(Phase::Refused, format!("{}; {}", held.message, held.remedy));
+    }
     if own.epoch == 0 {
         let message = "nobody ever had authority over the group: set spec.initialSite of the FailoverGroup to the site \
                        that is active now";

@@ -21,6 +21,7 @@ struct World {
     capacity: Vec<Held>,
     turn: Option<Held>,
     approval: Option<Approval>,
+    forbidden: Option<Held>,
     protected: bool,
     journal: Journal,
     fences: bool,
@@ -51,6 +52,7 @@ impl World {
             capacity: Vec::new(),
             turn: None,
             approval: None,
+            forbidden: None,
             protected: true,
             journal: Journal { action, ..Journal::default() },
             fences: true,
@@ -70,6 +72,7 @@ impl World {
             capacity: &self.capacity,
             turn: self.turn.as_ref(),
             approval: self.approval.as_ref(),
+            forbidden: self.forbidden.as_ref(),
             protected: self.protected,
         };
         decide(&view, &self.journal)
@@ -267,6 +270,21 @@ fn a_group_waits_for_its_turn_before_it_claims_anything() {
         world.journal.skipped.insert(Step::Turn);
         assert!(world.goes().ends_with(COMMITTED));
     }
+}
+
+#[test]
+fn a_site_that_may_not_keep_the_data_takes_nothing_over() {
+    for action in [MoveAction::Switchover, MoveAction::Failover] {
+        let mut world = World::new(action);
+        world.forbidden = Some(Held { message: "not here".to_owned(), remedy: "elsewhere".to_owned() });
+        assert_eq!(world.goes(), "Refused\n");
+        assert_eq!(world.own().claims, []);
+    }
+    // Where it is already, an order may open what a claimant that is gone has closed.
+    let mut world = former();
+    world.known.own = Some(held("b", 17));
+    world.forbidden = Some(Held { message: "not here".to_owned(), remedy: "elsewhere".to_owned() });
+    assert!(world.goes().starts_with("claim Claim\n"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
 use crate::failovergroup::checks::found::{Found, Step as CheckedStep};
+use crate::failovergroup::checks::sites::may_not_keep;
 use crate::failovergroup::decide::decide as decide_group;
 use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
 use crate::finservice::plan::placement::{DEFAULT_REPLICAS, scale};
@@ -33,6 +34,7 @@ pub struct Seen {
     capacity: Vec<Held>,
     room: Option<Held>,
     surplus: Option<Held>,
+    forbidden: Option<Held>,
     protected: bool,
     /// When the oldest of the looks at stores was, on which `protected` rests.
     looked_at: Option<Timestamp>,
@@ -65,6 +67,7 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         capacity,
         room: room.first().map(|found| held(found)),
         surplus,
+        forbidden: forbidden(&observed, &spec, &site),
         protected: decision.protected.state == State::True,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
@@ -112,6 +115,13 @@ fn sizes(ground: &Ground, seen: &Observed, site: &str) -> (Vec<Held>, Option<Hel
 fn least(spec: &FinServiceSpec, site: &str, standing: &Standing) -> (i32, bool) {
     let scale = scale(spec, site, Some(standing)).unwrap_or_default();
     (scale.replicas.or(scale.min).unwrap_or(DEFAULT_REPLICAS), scale.max.is_none())
+}
+
+/// Why this site may not have the data, where somebody has said what it may keep.
+fn forbidden(seen: &Observed, spec: &FailoverGroupSpec, site: &str) -> Option<Held> {
+    let (data, described) = (spec.residency?, seen.described.get(site)?);
+    let (message, remedy) = may_not_keep(data, site);
+    (!described.residency.contains(&data)).then_some(Held { message, remedy })
 }
 
 impl Seen {
@@ -180,6 +190,7 @@ impl Seen {
             capacity: &self.capacity,
             turn,
             approval: self.spec.approval.as_ref(),
+            forbidden: self.forbidden.as_ref(),
             protected: self.protected && since_then,
         }
     }

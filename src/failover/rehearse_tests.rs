@@ -54,6 +54,7 @@ impl World {
             changed: false,
             preflight: &self.preflight,
             capacity: &self.capacity,
+            forbidden: None,
             turn: None,
             approval: None,
             protected: true,

@@ -112,6 +112,8 @@ pub struct View<'a> {
     pub preflight: &'a [Held],
     /// What this site has not yet, to serve.
     pub capacity: &'a [Held],
+    /// Why the data of the group may not be kept at this site; `None` if they may.
+    pub forbidden: Option<&'a Held>,
     /// Why it is not this group's turn, where several move.
     pub turn: Option<&'a Held>,
     /// Who has to agree, where the group says so.

@@ -370,6 +370,17 @@ fn cases() -> Vec<(&'static str, CheckState, &'static str, Change)> {
             let failed = Some("reading pools: it answers with 500".to_owned());
             seen.asked.traffic = Some(Traffic { failed, ..Traffic::default() });
         }),
+        case("traffic", Warning, "what was read last counts", |seen| {
+            let failed = "reading pools: it answers with 503".to_owned();
+            seen.asked.traffic =
+                Some(Traffic::unreadable(Some(Traffic { read: true, ..Traffic::default() }), failed));
+        }),
+        case("traffic PoolMissing", Failed, "no pool", |seen| {
+            let problem = Problem::error("spec.traffic", "there is no pool for gcp", "make it");
+            let findings = vec![Finding { reason: "PoolMissing", problem }];
+            let before = Traffic { findings, read: true, ..Traffic::default() };
+            seen.asked.traffic = Some(Traffic::unreadable(Some(before), "it answers with 503".to_owned()));
+        }),
         case("traffic PoolMissing", Failed, "no pool", |seen| {
             let problem = Problem::error("spec.traffic", "there is no pool for gcp", "make it");
             seen.asked.traffic = Some(Traffic {

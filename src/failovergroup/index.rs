@@ -130,8 +130,17 @@ pub struct Traffic {
     pub findings: Vec<Finding>,
     /// The epoch of the last writer; `None` if nobody ever wrote.
     pub epoch: Option<i64>,
-    /// Why nothing could be read.
+    /// Why nothing could be read now.
     pub failed: Option<String>,
+    /// Whether it was read since this process began: what was found then is what is known.
+    pub read: bool,
+}
+
+impl Traffic {
+    /// What is known once it cannot be read any more.
+    pub fn unreadable(before: Option<Self>, why: String) -> Self {
+        Self { failed: Some(why), ..before.unwrap_or_default() }
+    }
 }
 
 /// What is known.

@@ -13,6 +13,7 @@ use banyan::clouds::gke::Gke;
 use banyan::clouds::google::Google;
 use banyan::clouds::{Addresses, Cluster, aws::AccessKey};
 use banyan::sandbox::ends::clouds::{CloudEnds, peer_binding, peer_rights};
+use banyan::sandbox::ends::proxy::Proxy;
 use banyan::sandbox::operators::{Operator, OperatorOptions};
 use banyan::sandbox::payload::Payload;
 use banyan::sandbox::process::Signal;
@@ -174,6 +175,13 @@ async fn operator(pair: &Pair, here: &Cloud, args: &[String], replica: usize) ->
     operator
 }
 
+async fn launch() -> Pair {
+    let manifests = Payload::embedded().unwrap().manifests;
+    let install = Install { optional_apis: false, manifests };
+    let pair = Pair::start(PairOptions { install, progress: Progress::silent(), ..PairOptions::default() });
+    pair.await.expect("a pair of clouds")
+}
+
 impl Two {
     pub async fn start() -> Self {
         Self::with(&[]).await
@@ -181,11 +189,21 @@ impl Two {
 
     /// With operators that get these arguments too.
     pub async fn with(args: &[String]) -> Self {
-        let manifests = Payload::embedded().unwrap().manifests;
-        let install = Install { optional_apis: false, manifests };
-        let pair =
-            Pair::start(PairOptions { install, progress: Progress::silent(), ..PairOptions::default() });
-        let pair = pair.await.expect("a pair of clouds");
+        Self::of(launch().await, args).await
+    }
+
+    /// The same, with a door before each API server by which the other cloud reaches it, and nobody else.
+    pub async fn apart(args: &[String]) -> (Self, [Proxy; 2]) {
+        let pair = launch().await;
+        let port = |cloud: &Cloud| cloud.server().rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let [aws, gcp] = pair.clouds();
+        let doors = [Proxy::to(port(aws)).await.unwrap(), Proxy::to(port(gcp)).await.unwrap()];
+        let [to_aws, to_gcp] = [0, 1].map(|place: usize| format!("https://{}", doors[place].address));
+        pair.ends.publish_at([(aws, &to_aws), (gcp, &to_gcp)]);
+        (Self::of(pair, args).await, doors)
+    }
+
+    async fn of(pair: Pair, args: &[String]) -> Self {
         let (to_gcp, secret_of_gcp) = pair.ends.to_gcp("there");
         let (to_aws, secret_of_aws) = pair.ends.to_aws("there");
         let [aws, gcp] = pair.clouds();

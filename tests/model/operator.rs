@@ -261,6 +261,7 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
         silent: &silent,
         changed: false,
         preflight: &[],
+        forbidden: None,
         capacity: &[],
         turn: None,
         approval: None,

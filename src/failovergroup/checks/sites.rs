@@ -2,6 +2,7 @@
 
 use super::found::{Found, Looked, Step, names};
 use crate::api::authority::AuthorityState;
+use crate::api::operations::Residency;
 use crate::failovergroup::index::GroupThere;
 use crate::failovergroup::observe::PeerSeen;
 use crate::witness::Chain;
@@ -156,16 +157,8 @@ fn residency(looked: &Looked<'_>) -> Option<Found> {
     let forbidden = |site: &&String| described(site).is_some_and(|site| !site.residency.contains(&wanted));
     let forbidden: Vec<String> = looked.spec.sites.iter().filter(forbidden).cloned().collect();
     Some(if !forbidden.is_empty() {
-        let sites = names(&forbidden);
-        Found::failed(
-            Step::Preflight,
-            "residency",
-            "Forbidden",
-            format!("data of {wanted:?} may not be kept at {sites}"),
-            format!(
-                "take {sites} out of spec.sites by making another group, or add {wanted:?} to spec.residency of its CloudCluster if that is true"
-            ),
-        )
+        let (message, remedy) = may_not_keep(wanted, &names(&forbidden));
+        Found::failed(Step::Preflight, "residency", "Forbidden", message, remedy)
     } else if !undescribed.is_empty() {
         let sites = names(&undescribed);
         Found::unknown(
@@ -183,6 +176,15 @@ fn residency(looked: &Looked<'_>) -> Option<Found> {
             format!("every site may keep data of {wanted:?}"),
         )
     })
+}
+
+/// What is said where data may not be kept, and what to do about it.
+pub fn may_not_keep(data: Residency, sites: &str) -> (String, String) {
+    let message = format!("data of {data:?} may not be kept at {sites}");
+    let remedy = format!(
+        "take {sites} out of spec.sites by making another group, or add {data:?} to spec.residency of its CloudCluster if that is true"
+    );
+    (message, remedy)
 }
 
 fn witness(looked: &Looked<'_>) -> Vec<Found> {

@@ -29,14 +29,18 @@ fn provider(looked: &Looked<'_>) -> Vec<Found> {
             "wait some seconds",
         )];
     };
+    let mut away = None;
     if let Some(failed) = &traffic.failed {
-        return vec![Found::unknown(
-            Step::Traffic,
-            "traffic",
-            "ProviderUnreadable",
-            format!("what stands at the traffic provider is not known: {failed}"),
-            "see the provider's status page and the Secret with its credentials. A move needs no write there: traffic moves all the same if all stood well before",
-        )];
+        let message =
+            |last: &str| format!("what stands at the traffic provider is not known{last}: {failed}");
+        let remedy = "see the provider's status page and the Secret with its credentials. A move needs no write there: traffic moves all the same if all stood well before";
+        if !traffic.read {
+            let found = Found::unknown(Step::Traffic, "traffic", "ProviderUnreadable", message(""), remedy);
+            return vec![found];
+        }
+        // What stood there moves traffic without the provider's API.
+        let message = message(" any more; what was read last counts");
+        away = Some(Found::warning(Step::Traffic, "traffic", "ProviderUnreadable", message, remedy));
     }
     // One check for each kind of finding: its first words, worst first.
     let mut by_reason: BTreeMap<&'static str, Found> = BTreeMap::new();
@@ -51,7 +55,7 @@ fn provider(looked: &Looked<'_>) -> Vec<Found> {
         };
         by_reason.entry(finding.reason).or_insert(found);
     }
-    if by_reason.is_empty() {
+    if by_reason.is_empty() && away.is_none() {
         return vec![Found::passed(
             Step::Traffic,
             "traffic",
@@ -59,7 +63,7 @@ fn provider(looked: &Looked<'_>) -> Vec<Found> {
             "all that carries traffic stands at the provider",
         )];
     }
-    by_reason.into_values().collect()
+    away.into_iter().chain(by_reason.into_values()).collect()
 }
 
 /// Whether each site has a gateway to which the others forward.

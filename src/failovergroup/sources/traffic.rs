@@ -31,8 +31,10 @@ pub async fn run(of: OfGroup) {
             match make(&of, &spec).await {
                 Ok(provider) => made = Some(provider),
                 Err(problem) => {
-                    let failed = Some(format!("{}; {}", problem.message, problem.remedy));
-                    of.found(|asked| asked.traffic = Some(Traffic { failed, ..Traffic::default() }));
+                    let failed = format!("{}; {}", problem.message, problem.remedy);
+                    of.found(|asked| {
+                        asked.traffic = Some(Traffic::unreadable(asked.traffic.take(), failed));
+                    });
                     of.all.rest(AGAIN, round).await;
                     continue;
                 }
@@ -45,40 +47,47 @@ pub async fn run(of: OfGroup) {
             rights = tried.map(|rights| (Instant::now(), rights));
         }
         let found = look(provider, &wanted, holds, rights.as_ref().map(|(_, rights)| rights)).await;
-        let well = found.failed.is_none() && found.findings.is_empty();
-        if found.failed.is_some() {
+        let well = found.as_ref().is_ok_and(|found| found.findings.is_empty());
+        if found.is_err() {
             made = None;
         }
-        of.found(|asked| asked.traffic = Some(found));
+        of.found(|asked| {
+            asked.traffic = Some(match found {
+                Ok(found) => found,
+                Err(error) => Traffic::unreadable(asked.traffic.take(), error.to_string()),
+            });
+        });
         of.all.rest(if well { AT_REST } else { AGAIN }, round).await;
     }
 }
 
 /// What stands. Whoever has authority also makes what is missing, and leaves the mark of the epoch: all stands before
 /// anybody needs it, and a move needs no write.
-async fn look(provider: &Provider, wanted: &Wanted, holds: bool, rights: Option<&Rights>) -> Traffic {
-    let failed = |error: DnsError| Traffic { failed: Some(error.to_string()), ..Traffic::default() };
+async fn look(
+    provider: &Provider,
+    wanted: &Wanted,
+    holds: bool,
+    rights: Option<&Rights>,
+) -> Result<Traffic, DnsError> {
     let found = |stands: &Stands| Traffic {
         findings: provider.problems(stands, wanted, rights),
         epoch: stands.mark.as_ref().map(|mark| mark.epoch),
         failed: None,
+        read: true,
     };
-    let stands = match provider.read(wanted).await {
-        Ok(stands) => stands,
-        Err(error) => return failed(error),
-    };
+    let stands = provider.read(wanted).await?;
     let marked = stands.mark.as_ref().map(|mark| mark.epoch);
     let first = found(&stands);
     let lacks = first.findings.iter().any(|finding| finding.problem.severity == Severity::Error);
     if !holds || (!lacks && marked == wanted.epoch) {
-        return first;
+        return Ok(first);
     }
     let made = async {
         provider.ensure(wanted).await?;
         provider.settle(wanted, LOOK_AGAIN).await?;
         provider.read(wanted).await
     };
-    match made.await {
+    Ok(match made.await {
         Ok(stands) => found(&stands),
         // What was read before is what is known.
         Err(error) => {
@@ -91,7 +100,7 @@ async fn look(provider: &Provider, wanted: &Wanted, holds: bool, rights: Option<
             first.findings.push(Finding { reason: "NotMade", problem });
             first
         }
-    }
+    })
 }
 
 /// How the traffic is to stand, by the Authority of this site; and whether this site is the one that writes.

@@ -93,9 +93,14 @@ impl CloudEnds {
 
     /// Makes both clusters known in their clouds.
     pub fn publish(&self, [aws, gcp]: [&Cloud; 2]) {
+        self.publish_at([(aws, aws.server()), (gcp, gcp.server())]);
+    }
+
+    /// The same, at other addresses of their API servers: of relays on 127.0.0.1.
+    pub fn publish_at(&self, [(aws, to_aws), (gcp, to_gcp)]: [(&Cloud, &str); 2]) {
         self.aws.put(EksCluster {
             name: CLUSTER.to_owned(),
-            endpoint: aws.server().to_owned(),
+            endpoint: to_aws.to_owned(),
             ca: aws.ca_pem().to_owned(),
             version: VERSION.to_owned(),
             groups: [("general".to_owned(), [3, 6, 12])].into(),
@@ -104,7 +109,7 @@ impl CloudEnds {
             project: PROJECT.to_owned(),
             location: LOCATION.to_owned(),
             name: CLUSTER.to_owned(),
-            endpoint: gcp.server().trim_start_matches("https://").to_owned(),
+            endpoint: to_gcp.trim_start_matches("https://").to_owned(),
             ca: gcp.ca_pem().to_owned(),
             version: format!("{VERSION}.0-gke.1"),
             pools: [("general".to_owned(), 6)].into(),

@@ -209,6 +209,20 @@ impl Server {
         std::path::Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
     }
 
+    /// All its processes, the one that began them first: none where it does not run.
+    pub fn processes(&self) -> Vec<u32> {
+        let Some(postmaster) = self.postmaster() else { return Vec::new() };
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_child = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The name, in parentheses, may hold anything.
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+            parent == Some(&*postmaster.to_string())
+        };
+        std::iter::once(postmaster).chain(all.filter(is_child)).collect()
+    }
+
     async fn gone(&self) -> Result<()> {
         let (supervisor, name) = (Arc::clone(&self.supervisor), self.name.clone());
         let ended = tokio::task::spawn_blocking(move || supervisor.wait(&name, PATIENCE)).await;

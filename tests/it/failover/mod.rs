@@ -1,6 +1,7 @@
 //! Two clouds that know each other, and a group between them: real API servers, real PostgreSQL, a client that writes.
 
 mod away;
+mod faults;
 mod many;
 mod moves;
 mod orders;

@@ -246,7 +246,7 @@ pub fn command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, Stri
 }
 
 /// `banyan authority` in each cloud, at the address that is said to be its gateway.
-async fn answers(two: &Two) -> Vec<Operator> {
+pub async fn answers(two: &Two) -> Vec<Operator> {
     let mut answers = Vec::new();
     for cloud in two.pair.clouds() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

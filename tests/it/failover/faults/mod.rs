@@ -1,0 +1,81 @@
+//! The table of failures: what must happen is tried on two real API servers with real PostgreSQL, under clients that write and
+//! users who send requests, beside a group that nobody touches.
+//!
+//! | module | rows of the table |
+//! |---|---|
+//! | [`duels`] | two Failovers against each other |
+//! | [`kills`] | the operator is killed between any two writes |
+//! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
+//! | [`silence`] | the source's API server, a partition, the witness, an Authority that is deleted, paused processes |
+//!
+//! [`field`] brings it up, and [`gate`] sees each write of an operator before it is taken.
+
+mod duels;
+mod field;
+mod gate;
+mod kills;
+mod orders;
+mod silence;
+
+use std::time::Instant;
+
+use super::stage::AWS;
+use field::{Field, Kind, lost};
+
+/// Plays a part: all of them, or those that `BANYAN_FAULTS` names.
+async fn part(name: &str, play: impl Future<Output = ()>) {
+    let named = std::env::var("BANYAN_FAULTS").ok();
+    if named.is_none_or(|named| named.split(',').any(|one| one == name)) {
+        let since = Instant::now();
+        play.await;
+        println!("== {name}: {:.1?}", since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_failure_of_the_table_is_met() {
+    let began = Instant::now();
+    let kinds = [("alpha", true, 50), ("bravo", false, 100), ("twin", false, 100)];
+    let kinds = kinds.map(|(name, whole, standby)| Kind { name, whole, standby });
+    let Some(mut field) = Field::start(&kinds).await else { return };
+    let twin = field.group("twin").postgres.client(1);
+    println!("the field stands after {:.0?}", began.elapsed());
+
+    // Each group has faults of its own.
+    let (alpha, bravo) = (field.group("alpha"), field.group("bravo"));
+    tokio::join!(
+        async {
+            part("broken", orders::a_broken_application_holds_the_shift(&field, alpha)).await;
+            part("nodes", orders::no_nodes_hold_before_the_fence(&field, alpha)).await;
+            part("deleted", orders::an_order_that_is_deleted_after_its_commit_goes_on(&field, alpha)).await;
+            part("git", orders::git_takes_nothing_back_and_no_provider_is_needed(&field, alpha)).await;
+            part("witness", silence::the_witness_is_down(&field, alpha)).await;
+            part("residency", orders::residency_forbids_it(&field, alpha)).await;
+        },
+        async {
+            part("duels", duels::two_orders_meet(&field, bravo)).await;
+            part("primary", silence::a_paused_primary_wakes_up(&field, bravo)).await;
+        },
+    );
+    // And what is cut from all of them.
+    part("partition", silence::a_partition(&field, field.group("bravo"))).await;
+    part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
+    part("kills", kills::at_every_third_write(&mut field, "alpha")).await;
+    part("leader", silence::a_former_leader_wakes_up(&mut field, "bravo")).await;
+    part("server", silence::the_api_server_of_the_source_is_down(&mut field, "alpha")).await;
+    part("each", kills::at_each_write(&mut field, "alpha")).await;
+
+    let tally = twin.tally();
+    let (holder, epoch) = field.agreed(field.group("twin")).await;
+    assert_eq!((holder, epoch), (AWS, 16), "nobody has touched it");
+    println!(
+        "the twin: {} writes, {} unanswered, {:.1?} without",
+        tally.acknowledged.len(),
+        tally.unanswered,
+        tally.longest_gap
+    );
+    assert_eq!(tally.unanswered, 0, "none of its sessions was ended");
+    assert_eq!(lost(field.group("twin"), AWS, &twin).await, 0);
+    println!("in all {:.0?}", began.elapsed());
+    field.two.pair.stop().await.unwrap();
+}
