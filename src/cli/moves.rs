@@ -122,7 +122,16 @@ impl Moves {
         for group in groups {
             let spec =
                 FailoverSpec { group, action, reason: start.reason.clone(), ticket: start.ticket.clone() };
-            made.push(self.order(spec).await?);
+            match self.order(spec).await {
+                Ok(one) => made.push(one),
+                Err(error) => {
+                    let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
+                    if !names.is_empty() {
+                        eprintln!("ordered before that failed, and on their way: {}", names.join(", "));
+                    }
+                    return Err(error);
+                }
+            }
         }
         self.ordered(made, start.group.is_some(), start.wait).await
     }

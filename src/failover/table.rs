@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use crate::api::failover::Phase;
 use crate::api::{Failover, FailoverStatus};
 use crate::failover::view::command;
+use crate::failovergroup::table::planned;
 use crate::terminal::table::columns;
 
 /// Shown where nothing is known.
@@ -55,6 +56,10 @@ pub fn one(failover: &Failover) -> String {
     if let Some(by) = &status.by {
         rows.push(vec!["by".to_owned(), by.clone()]);
     }
+    let approvals: Vec<&str> = status.approvals.iter().map(|one| one.by.as_str()).collect();
+    if !approvals.is_empty() {
+        rows.push(vec!["approved by".to_owned(), approvals.join(", ")]);
+    }
     let phase = status.phase.map_or(NOTHING, Phase::as_str);
     rows.push(vec!["phase".to_owned(), format!("{phase}: {}", status.message.clone().unwrap_or_default())]);
     if let Some(next) = &status.next {
@@ -63,7 +68,10 @@ pub fn one(failover: &Failover) -> String {
     }
     rows.push(vec!["way back".to_owned(), way_back(failover, status)]);
     text.push_str(&columns(&rows, "  ", 2));
-    steps(&mut text, status);
+    match &status.plan {
+        Some(plan) => text.push_str(&format!("\nSteps of a move\n{}", planned(plan))),
+        None => steps(&mut text, status),
+    }
     stores(&mut text, status);
     if let Some(took) = &status.took {
         text.push_str("\nTook\n");
