@@ -19,6 +19,7 @@ pub mod notice;
 pub mod operations;
 pub(crate) mod patterns;
 pub(crate) mod quantity;
+pub mod record;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;

@@ -39,6 +39,8 @@ pub enum Reason {
     Moved,
     /// A move was given up, refused, or another one was faster.
     NotMoved,
+    /// What a move did stands in the record of its group; the note has the hash of the last entry.
+    Recorded,
 }
 
 impl Reason {
@@ -63,6 +65,7 @@ impl Reason {
             Self::MoveWaits => "MoveWaits",
             Self::Moved => "Moved",
             Self::NotMoved => "NotMoved",
+            Self::Recorded => "Recorded",
         }
     }
 
@@ -84,6 +87,7 @@ impl Reason {
             Self::AuthorityChanged => "Follow",
             Self::MoveWaits => "Wait",
             Self::Moved | Self::NotMoved => "Move",
+            Self::Recorded => "Record",
         }
     }
 

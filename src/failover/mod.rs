@@ -10,8 +10,10 @@
 //! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
+//! | [`record`] | what an auditor can verify of each move |
 //! | [`table`] | Failovers as people read them; pure |
 //! | [`worker`] | takes one move as far as it goes |
+//! | [`on_record`] | puts on record what a move does |
 //! | [`controller`] | runs it all |
 //!
 //! Claims and epochs are changed in [`crate::authority::claims`]; what a site owes its own stores, whoever ordered what, is
@@ -24,6 +26,8 @@ pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
 pub(crate) mod observe;
+mod on_record;
+pub mod record;
 pub mod source;
 pub(crate) mod status;
 pub(crate) mod table;

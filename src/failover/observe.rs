@@ -6,12 +6,15 @@ use jiff::Timestamp;
 
 use super::decide::{Held, View};
 use super::journal::Step;
+use super::source::last_served;
 use crate::api::conditions::State;
+use crate::api::failovergroup::CheckState;
+use crate::api::record::LastServed;
 use crate::api::{FailoverGroupSpec, FailoverStatus};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
-use crate::failovergroup::checks::found::Step as CheckedStep;
+use crate::failovergroup::checks::found::{Found, Step as CheckedStep};
 use crate::failovergroup::decide::decide as decide_group;
 use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
 use crate::finservice::plan::placement::{DEFAULT_REPLICAS, effective};
@@ -27,6 +30,7 @@ pub struct Seen {
     pub authority: Authority,
     preflight: Vec<Held>,
     capacity: Vec<Held>,
+    checked: Vec<Found>,
     protected: bool,
     /// When the oldest of the looks at stores was, on which `protected` rests.
     looked_at: Option<Timestamp>,
@@ -54,6 +58,7 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         preflight,
         capacity: capacity(ground, &observed, &site),
         protected: decision.protected.state == State::True,
+        checked: decision.checks,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
         spec,
@@ -94,6 +99,17 @@ impl Seen {
         let holder = own.holders.iter().find(|holder| **holder != *site).cloned();
         let claims = || own.claims.iter().find(|claim| claim.site != *site).map(|claim| claim.site.clone());
         holder.or_else(claims).or_else(|| self.spec.peers(site).next().map(str::to_owned))
+    }
+
+    /// All that is checked: name, state, message.
+    pub fn checked(&self) -> impl Iterator<Item = (&str, CheckState, &str)> {
+        self.checked.iter().map(|found| (&*found.name, found.state, &*found.message))
+    }
+
+    /// When the sites with authority were last known to serve.
+    pub fn last_served(&self) -> Option<LastServed> {
+        let holders = self.group.knowledge.own.as_ref().map(|own| own.holders.as_slice()).unwrap_or_default();
+        last_served(&self.group.asked.stores, &self.group.site, holders)
     }
 
     /// The names of the stores with a single writer.
