@@ -23,6 +23,7 @@ pub mod record;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod shown;
 pub mod store;
 pub mod traffic;
 pub mod units;

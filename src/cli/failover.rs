@@ -5,8 +5,9 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArgs;
+use super::explain::{Explain, explain, may_go_back};
 use super::failover_error::FailoverError;
-use super::moves::{Moves, Said, Say, Start};
+use super::moves::{Back, Moves, Said, Say, Start};
 use crate::api::FailoverGroup;
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::failovergroup::table::{is_ready, list, one};
@@ -44,8 +45,12 @@ enum Command {
         /// The FailoverGroup; all of them where left out
         group: Option<String>,
     },
+    /// Explains who may write, why a store is closed, what opens it, and what would become of an order here now
+    Explain(Explain),
     /// Orders that a FailoverGroup moves to this cluster
     Start(Start),
+    /// Orders a Switchover to this cluster, if it is the one that had authority before
+    Failback(Back),
     /// Shows Failovers, or one with its steps
     Status {
         /// Its name; a line for each where left out
@@ -96,12 +101,17 @@ enum Command {
 /// If it cannot be shown, or is not ready.
 pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
     let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
-    let FailoverOptions { command, namespace, output, .. } = options;
+    let FailoverOptions { command, namespace, output, .. } = options.clone();
     let moves = Moves { client: client.clone(), namespace: namespace.clone(), output };
     let nothing = Said::default;
     match command {
         Command::Ready { group } => ready(client, &namespace, group, output).await,
+        Command::Explain(asked) => explain(&options.cluster, &moves, asked).await,
         Command::Start(start) => moves.start(start).await,
+        Command::Failback(back) => {
+            may_go_back(&moves, &back.group).await?;
+            moves.start(back.start()).await
+        }
         Command::Status { name } => moves.status(name.as_deref()).await,
         Command::Watch { name } => moves.watch(name.as_deref()).await,
         Command::Pause(say) => moves.say(Verb::Pause, say, nothing()).await,

@@ -7,6 +7,7 @@ pub(crate) mod canary_table;
 pub mod clouds;
 pub mod cluster;
 pub mod crds;
+mod explain;
 pub(crate) mod failover;
 mod failover_error;
 mod moves;

@@ -11,6 +11,8 @@
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
 //! | [`record`] | what an auditor can verify of each move |
+//! | [`explain`] | why a site stands as it does, and what opens a store; pure |
+//! | [`back`] | whether the way back leads to this site; pure |
 //! | [`table`] | Failovers as people read them; pure |
 //! | [`worker`] | takes one move as far as it goes |
 //! | [`on_record`] | puts on record what a move does |
@@ -20,8 +22,10 @@
 //! in [`crate::authority::duty`].
 
 pub(crate) mod act;
+pub(crate) mod back;
 pub(crate) mod controller;
 pub mod decide;
+pub(crate) mod explain;
 pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
