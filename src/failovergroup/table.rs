@@ -118,9 +118,7 @@ pub fn one(group: &FailoverGroup) -> String {
     }
     text.push_str(&columns(&rows, "  ", 2));
     if let Some(plan) = &status.plan {
-        text.push_str(
-            "\nWhat a failover to this site would do (this version checks it, and moves nothing yet)\n",
-        );
+        text.push_str("\nWhat a move to this site would do\n");
         for (place, step) in plan.steps.iter().enumerate() {
             let _ = writeln!(text, "  {}. {}: {}", place + 1, step.name, step.does);
             for held in &step.would_hold {
@@ -177,7 +175,7 @@ mod tests {
                             → see whether the store is up
               ok  services  every service is well at this site
 
-            What a failover to this site would do (this version checks it, and moves nothing yet)
+            What a move to this site would do
               1. claim: claims authority
                  held by: the witness cannot be read
         "#]]
