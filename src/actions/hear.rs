@@ -67,7 +67,7 @@ pub fn is_over(action: &Action) -> bool {
 }
 
 /// When an Action was created; the beginning of time where the API server has not said so.
-fn created(action: &Action) -> Timestamp {
+pub(super) fn created(action: &Action) -> Timestamp {
     action.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 

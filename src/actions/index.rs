@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use kube::api::DynamicObject;
 
-use super::hear::{is_over, target};
+use super::hear::{created, is_over, target};
 use crate::api::action::TargetKind;
 use crate::api::{Action, ActionStatus};
-use crate::runtime::key::{Key, is_older};
+use crate::runtime::key::{Key, is_older, version_of};
 use crate::runtime::raw_object;
 
 /// An Action as it was last read.
@@ -125,9 +125,13 @@ impl Index {
         }
     }
 
-    /// What was said to an object and has not been answered, by name.
+    /// What was said to an object and has not been answered, in the order in which it was said: of what contradicts itself,
+    /// the last counts. Times are to the second; within one the version of the object tells.
     pub fn said_to(&self, to: &To) -> Vec<Arc<Action>> {
-        self.open.get(to).into_iter().flatten().filter_map(|key| self.good(key)).collect()
+        let mut said: Vec<Arc<Action>> =
+            self.open.get(to).into_iter().flatten().filter_map(|key| self.good(key)).collect();
+        said.sort_by_key(|action| (created(action), version_of(&action.metadata)));
+        said
     }
 
     /// What has not been answered, by what it is said to.
@@ -169,6 +173,23 @@ mod tests {
 
     fn names(actions: &[Arc<Action>]) -> Vec<&str> {
         actions.iter().filter_map(|action| action.metadata.name.as_deref()).collect()
+    }
+
+    #[test]
+    fn what_was_said_last_is_heard_last_whatever_it_is_called() {
+        let mut index = Index::default();
+        for (name, at, version) in
+            [("resume", "00:00:01", "7"), ("abort", "00:00:02", "9"), ("pause", "00:00:02", "8")]
+        {
+            let object = json!({
+                "metadata": {"name": name, "namespace": "pay", "uid": name, "resourceVersion": version,
+                    "creationTimestamp": format!("2026-01-01T{at}Z")},
+                "spec": {"target": {"kind": "Failover", "name": "move", "uid": "u"}, "verb": name},
+            });
+            index.put(&key(name), Known::read(serde_json::from_value(object).expect("an object")));
+        }
+        let said = index.said_to(&(TargetKind::Failover, key("move")));
+        assert_eq!(names(&said), ["resume", "pause", "abort"]);
     }
 
     #[test]

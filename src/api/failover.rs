@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Problem;
 use super::failovergroup::MovePlan;
 use super::patterns;
+use super::record::{LastServed, RecordStatus, WaitRecord};
 
 /// The order that the site where it is applied is to take over a FailoverGroup. It names no direction, so no wrong one can
 /// be typed. It cannot be changed: what is to be said in mid-course is an Action.
@@ -26,6 +27,7 @@ use super::patterns;
     printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Step","type":"string","jsonPath":".status.step"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
     printcolumn = r#"{"name":"Says","type":"string","jsonPath":".status.message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -110,6 +112,10 @@ pub struct FailoverStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub next: Option<String>,
+    /// What it waits for, in one word: the name of its page in `docs/runbooks`. Absent where it does not wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub reason: Option<String>,
     /// Whether a Switchover was turned into a Failover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced: Option<bool>,
@@ -187,6 +193,16 @@ pub struct FailoverStatus {
     /// What it took, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took: Option<Took>,
+    /// What it has waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 48), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["reason"]))]
+    pub waits: Vec<WaitRecord>,
+    /// When the source was last known to serve: as it was known when this began, and of a Failover until the commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_served: Option<LastServed>,
+    /// What of this move has gone into the record of its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordStatus>,
 }
 
 impl FailoverStatus {
@@ -369,4 +385,13 @@ pub struct Took {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub without_writes: Option<i64>,
+    /// From when the source was last known to serve until all stores were open here. Absent for a Switchover, whose source
+    /// serves until it is closed, and where nothing was known of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub since_outage: Option<i64>,
+    /// Of the time since the order, how long it waited for a person; to the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub waited_for_people: Option<i64>,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::{Problem, Severity};
 use super::operations::Residency;
 use super::patterns;
+use super::shown::Shown;
 use super::store::Store;
 use super::traffic::Traffic;
 use super::units;
@@ -301,6 +302,9 @@ pub struct FailoverGroupStatus {
     /// known when the other site is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
+    /// What this site has read of the other ones, of the stores and of the witness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
 }
 
 /// A copy of the Authority, for people.

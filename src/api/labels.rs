@@ -35,6 +35,8 @@ pub const RELEASED_ANNOTATION: &str = "banyan.dev/released";
 pub const SITE_LABEL: &str = "banyan.dev/site";
 /// Label that names the FailoverGroup of an object that the operator made for it.
 pub const GROUP_LABEL: &str = "banyan.dev/failover-group";
+/// Label that names the FailoverGroup of a part of a record: the policy of the chart lets the operator alone write it.
+pub const RECORD_LABEL: &str = "banyan.dev/record";
 /// Annotation of an Action that the chart's admission policies write: the user who created it.
 pub const SAID_BY_ANNOTATION: &str = "banyan.dev/said-by";
 /// Annotation of a FinService that the chart's admission policies write: the user who changed its spec last.

@@ -19,9 +19,11 @@ pub mod notice;
 pub mod operations;
 pub(crate) mod patterns;
 pub(crate) mod quantity;
+pub mod record;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod shown;
 pub mod store;
 pub mod traffic;
 pub mod units;

@@ -41,6 +41,8 @@ pub enum Reason {
     Moved,
     /// A move was given up, refused, or another one was faster.
     NotMoved,
+    /// What a move did stands in the record of its group; the note has the hash of the last entry.
+    Recorded,
 }
 
 impl Reason {
@@ -66,6 +68,7 @@ impl Reason {
             Self::MoveLate => "MoveLate",
             Self::Moved => "Moved",
             Self::NotMoved => "NotMoved",
+            Self::Recorded => "Recorded",
         }
     }
 
@@ -87,6 +90,7 @@ impl Reason {
             Self::AuthorityChanged => "Follow",
             Self::MoveWaits | Self::MoveLate => "Wait",
             Self::Moved | Self::NotMoved => "Move",
+            Self::Recorded => "Record",
         }
     }
 

@@ -135,7 +135,7 @@ fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
 }
 
 /// The site whose ballot that is.
-fn place_of(group: &FailoverGroupSpec, ballot: i64) -> Option<&str> {
+pub fn place_of(group: &FailoverGroupSpec, ballot: i64) -> Option<&str> {
     let place = usize::try_from(ballot.rem_euclid(BALLOTS_PER_TERM)).ok()?;
     group.sites.get(place).map(String::as_str)
 }

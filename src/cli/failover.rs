@@ -1,9 +1,10 @@
 //! `banyan failover`, as a plugin `kubectl banyan failover`: could the platform fail over to this site now, and do it.
 
 use super::cluster::ClusterArgs;
+use super::explain::{Explain, explain, may_go_back};
 use super::failover_error::FailoverError;
 use super::groups::{plan, ready};
-use super::moves::{Moves, Rehearse, Said, Say, Start};
+use super::moves::{Back, Moves, Rehearse, Said, Say, Start};
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
@@ -46,10 +47,14 @@ enum Command {
         /// The FailoverGroup
         group: String,
     },
+    /// Explains who may write, why a store is closed, what opens it, and what would become of an order here now
+    Explain(Explain),
     /// Orders that a FailoverGroup moves to this cluster; with --all, every one that a site has authority over
     Start(Start),
     /// Rehearses a move to this cluster: full size, replication, requests through its own gateway; then all is as before
     Rehearse(Rehearse),
+    /// Orders a Switchover to this cluster, if it is the one that had authority before
+    Failback(Back),
     /// Shows Failovers, or one with its steps
     Status {
         /// Its name; a line for each where left out
@@ -102,7 +107,7 @@ enum Command {
 /// If it cannot be shown, or is not ready.
 pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
     let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
-    let FailoverOptions { command, namespace, output, .. } = options;
+    let FailoverOptions { command, namespace, output, .. } = options.clone();
     let moves = Moves { client: client.clone(), namespace: namespace.clone(), output };
     let nothing = Said::default;
     match command {
@@ -110,6 +115,11 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
         Command::Plan { group } => plan(client, &namespace, &group, output).await,
         Command::Start(start) => moves.start(start).await,
         Command::Rehearse(rehearse) => moves.rehearse(rehearse).await,
+        Command::Explain(asked) => explain(&options.cluster, &moves, asked).await,
+        Command::Failback(back) => {
+            may_go_back(&moves, &back.group).await?;
+            moves.start(back.start()).await
+        }
         Command::Status { name } => moves.status(name.as_deref()).await,
         Command::Watch { name } => moves.watch(name.as_deref()).await,
         Command::Pause(say) => moves.say(Verb::Pause, say, nothing()).await,

@@ -1,11 +1,13 @@
 //! The commands of `banyan`.
 
+pub(crate) mod audit;
 pub mod authority;
 pub(crate) mod canary;
 pub(crate) mod canary_table;
 pub mod clouds;
 pub mod cluster;
 pub mod crds;
+mod explain;
 pub(crate) mod failover;
 mod failover_error;
 mod groups;
@@ -41,6 +43,8 @@ enum Command {
     Canary(canary::CanaryOptions),
     /// Shows whether the platform could fail over to this site now
     Failover(failover::FailoverOptions),
+    /// Prints the record of what moves did, and says whether one is whole
+    Audit(audit::AuditOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
     /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
@@ -66,6 +70,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Authority(options) => Ok(authority::main(options).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Failover(options) => Ok(failover::main(options).await?),
+        Command::Audit(options) => Ok(audit::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::PgAgent(options) => Ok(pg_agent::main(options).await?),
         Command::Sandbox(options) => sandbox::main(options).await,
@@ -78,13 +83,14 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
 }
 
-/// What the program ends with after that error: 2 if the call itself is wrong, as where arguments cannot be parsed;
-/// else 1.
+/// What the program ends with after that error: 2 if the call itself is wrong, as where arguments cannot be parsed; 3 if what
+/// was asked about is not so; else 1.
 pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
     let of_canary = error.downcast_ref::<canary::CanaryError>().map(canary::CanaryError::exit_code);
     let of_failover =
         error.downcast_ref::<failover_error::FailoverError>().map(failover_error::FailoverError::exit_code);
-    of_canary.or(of_failover).unwrap_or(1)
+    let of_audit = error.downcast_ref::<audit::AuditError>().map(audit::AuditError::exit_code);
+    of_canary.or(of_failover).or(of_audit).unwrap_or(1)
 }
 
 #[cfg(test)]

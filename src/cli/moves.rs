@@ -65,6 +65,30 @@ pub struct Rehearse {
     pub wait: bool,
 }
 
+/// What is given back.
+#[derive(Clone, Debug, Args)]
+pub struct Back {
+    /// The FailoverGroup that moves back to this cluster
+    pub group: String,
+    /// Why, in a few words; it goes into the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// The number of the ticket or incident
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// Watch it until it is over
+    #[arg(long)]
+    pub wait: bool,
+}
+
+impl Back {
+    /// The order.
+    pub fn start(self) -> Start {
+        let Self { group, reason, ticket, wait } = self;
+        Start { group: Some(group), all: false, from: None, unplanned: false, reason, ticket, wait }
+    }
+}
+
 /// To which Failover something is said.
 #[derive(Clone, Debug, Args)]
 pub struct Say {

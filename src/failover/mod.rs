@@ -14,8 +14,12 @@
 //! | [`turn`] | whose turn it is where several groups move; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`status`] | the status, which is the journal; pure |
+//! | [`record`] | what an auditor can verify of each move |
+//! | [`explain`] | why a site stands as it does, and what opens a store; pure |
+//! | [`back`] | whether the way back leads to this site; pure |
 //! | [`table`] | Failovers as people read them; pure |
 //! | [`worker`] | takes one move as far as it goes |
+//! | [`on_record`] | puts on record what a move does |
 //! | [`controller`] | runs it all |
 //!
 //! Claims and epochs are changed in [`crate::authority::claims`]; what a site owes its own stores, whoever ordered what, is
@@ -23,12 +27,16 @@
 
 pub(crate) mod act;
 pub(crate) mod approve;
+pub(crate) mod back;
 pub(crate) mod controller;
 pub mod decide;
+pub(crate) mod explain;
 pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
 pub(crate) mod observe;
+mod on_record;
+pub mod record;
 pub(crate) mod rehearse;
 pub mod source;
 pub(crate) mod status;

@@ -6,9 +6,11 @@ use jiff::Timestamp;
 
 use super::journal::Step;
 use super::rehearse::Rehearsed;
+use super::source::last_served;
 use super::view::{Held, View};
 use crate::api::conditions::{Severity, State};
-use crate::api::failovergroup::MovePlan;
+use crate::api::failovergroup::{CheckState, MovePlan};
+use crate::api::record::LastServed;
 use crate::api::{FailoverGroupSpec, FailoverStatus, FinServiceSpec};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
@@ -35,6 +37,7 @@ pub struct Seen {
     room: Option<Held>,
     surplus: Option<Held>,
     forbidden: Option<Held>,
+    checked: Vec<Found>,
     protected: bool,
     /// When the oldest of the looks at stores was, on which `protected` rests.
     looked_at: Option<Timestamp>,
@@ -69,6 +72,7 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         surplus,
         forbidden: forbidden(&observed, &spec, &site),
         protected: decision.protected.state == State::True,
+        checked: decision.checks,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,
         spec,
@@ -137,6 +141,17 @@ impl Seen {
         let holder = own.holders.iter().find(|holder| **holder != *site).cloned();
         let claims = || own.claims.iter().find(|claim| claim.site != *site).map(|claim| claim.site.clone());
         holder.or_else(claims).or_else(|| self.spec.peers(site).next().map(str::to_owned))
+    }
+
+    /// All that is checked: name, state, message.
+    pub fn checked(&self) -> impl Iterator<Item = (&str, CheckState, &str)> {
+        self.checked.iter().map(|found| (&*found.name, found.state, &*found.message))
+    }
+
+    /// When the sites with authority were last known to serve.
+    pub fn last_served(&self) -> Option<LastServed> {
+        let holders = self.group.knowledge.own.as_ref().map(|own| own.holders.as_slice()).unwrap_or_default();
+        last_served(&self.group.asked.stores, &self.group.site, holders)
     }
 
     /// The names of the stores with a single writer.

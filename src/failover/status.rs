@@ -10,6 +10,7 @@ use super::journal::Step;
 use super::view::Wait;
 use crate::api::conditions::{Says, Standing, short};
 use crate::api::failover::{MoveAction, Phase, StepRecord, StoreRecord, Took};
+use crate::api::record::WaitRecord;
 use crate::api::{Failover, FailoverStatus, Problem};
 use crate::failovergroup::measured::Measured;
 
@@ -47,6 +48,10 @@ fn record(status: &mut FailoverStatus, step: Step, now: Timestamp) -> &mut StepR
 
 /// A step is taken, or taken on: those before it are done.
 pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
+    // What is tried once more at the same step still waits for the same.
+    if status.step.as_deref() != Some(step.as_str()) {
+        goes_on(status, now);
+    }
     for before in &mut status.steps {
         if before.name != step.as_str() && before.ended_at.is_none() {
             before.ended_at = Some(Time(now));
@@ -72,6 +77,7 @@ pub fn is_tried_again(status: &FailoverStatus, step: Step) -> bool {
 /// Something of a step was done, which took so long.
 pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duration, now: Timestamp) {
     let words = short(words);
+    goes_on(status, now);
     let record = record(status, step, now);
     let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     record.millis = Some(record.millis.unwrap_or(0).saturating_add(took));
@@ -82,6 +88,32 @@ pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duratio
 /// What usually comes by itself. A person may leave it out, and is not waited for.
 const BY_ITSELF: [&str; 3] = ["NoCapacity", "NotItsTurn", "NotProtected"];
 
+/// It waits for nothing any more.
+fn goes_on(status: &mut FailoverStatus, now: Timestamp) {
+    for wait in &mut status.waits {
+        if let Some(since) = wait.since.take() {
+            wait.millis = wait.millis.saturating_add(millis(since.0, now));
+        }
+    }
+    status.reason = None;
+}
+
+/// It waits for this, or goes on doing so.
+fn waits_for(status: &mut FailoverStatus, step: Step, reason: &str, person: bool, now: Timestamp) {
+    if status.reason.as_deref() != Some(reason) {
+        goes_on(status, now);
+        status.reason = Some(reason.to_owned());
+    }
+    let place = status.waits.iter().position(|wait| wait.reason == reason).unwrap_or_else(|| {
+        let (reason, step) = (reason.to_owned(), step.as_str().to_owned());
+        status.waits.push(WaitRecord { reason, step, since: None, millis: 0, person: None });
+        status.waits.len() - 1
+    });
+    let wait = &mut status.waits[place];
+    wait.since.get_or_insert(Time(now));
+    wait.person = wait.person.or(person.then_some(true));
+}
+
 /// It waits.
 pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestamp) {
     begin(status, step, now);
@@ -89,13 +121,16 @@ pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestam
     record(status, step, now).message.clone_from(&message);
     status.message = Some(message);
     status.next.clone_from(&wait.next);
-    if wait.next.is_some() && !BY_ITSELF.contains(&wait.reason) {
+    let person = wait.next.is_some() && !BY_ITSELF.contains(&wait.reason);
+    if person {
         status.phase = Some(Phase::Waiting);
     }
+    waits_for(status, step, wait.reason, person, now);
 }
 
 /// It is over.
 pub fn over(status: &mut FailoverStatus, phase: Phase, words: &str, now: Timestamp) {
+    goes_on(status, now);
     for step in status.steps.iter_mut().filter(|step| step.ended_at.is_none()) {
         step.ended_at = Some(Time(now));
     }
@@ -117,11 +152,22 @@ pub fn store<'a>(status: &'a mut FailoverStatus, name: &str) -> &'a mut StoreRec
     &mut status.stores[place]
 }
 
-/// All stores are open here: what it took since the order, and since the first store was closed.
-pub fn opened(status: &mut FailoverStatus, ordered: Option<Timestamp>, now: Timestamp) {
+/// All stores are open here: what it took since the order, since the first store was closed, and, where the source was not
+/// there to be closed, since it was last known to serve.
+pub fn opened(status: &mut FailoverStatus, ordered: Option<Timestamp>, planned: bool, now: Timestamp) {
     let fenced = status.steps.iter().find(|step| step.name == Step::Fence.as_str());
     let without_writes = fenced.map(|step| millis(step.started_at.0, now));
-    status.took = Some(Took { until_open: ordered.map(|ordered| millis(ordered, now)), without_writes });
+    let served = status.last_served.as_ref().filter(|_| !planned);
+    let asked = status.waits.iter().filter(|wait| wait.person == Some(true));
+    let waited: i64 = asked
+        .map(|wait| wait.millis.saturating_add(wait.since.as_ref().map_or(0, |since| millis(since.0, now))))
+        .sum();
+    status.took = Some(Took {
+        until_open: ordered.map(|ordered| millis(ordered, now)),
+        without_writes,
+        since_outage: served.map(|served| millis(served.at.0, now)),
+        waited_for_people: Some(waited),
+    });
 }
 
 /// The conditions and problems that follow from the rest.
@@ -158,6 +204,12 @@ pub fn concluded(failover: &Failover, mut status: FailoverStatus, now: Timestamp
         _ => Vec::new(),
     };
     status.problems.extend(late(&status, phase, now));
+    let unwritten = status.record.as_ref().and_then(|record| record.error.as_ref());
+    status.problems.extend(unwritten.map(|error| {
+        let remedy = "see docs/audit.md; the move goes on without it, what is missing is kept in status.record.pending, \
+                      and it is tried again";
+        Problem::warning("status.record", format!("the record of the group is not written: {error}"), remedy)
+    }));
     status
 }
 
@@ -225,8 +277,54 @@ mod tests {
         begin(&mut status, Step::Claim, at(4));
         assert_eq!((status.steps.len(), &status.steps[0].started_at), (2, &Time(at(1))));
         assert_eq!(status.phase, Some(Phase::Preparing));
-        opened(&mut status, Some(at(1)), at(9));
-        assert_eq!(status.took, Some(Took { until_open: Some(8000), without_writes: Some(6000) }));
+        opened(&mut status, Some(at(1)), true, at(9));
+        let took = Took {
+            until_open: Some(8000),
+            without_writes: Some(6000),
+            since_outage: None,
+            waited_for_people: Some(0),
+        };
+        assert_eq!(status.took, Some(took));
+    }
+
+    #[test]
+    fn the_time_of_people_is_counted_apart_from_that_of_pods() {
+        let mut status = FailoverStatus::default();
+        let served = crate::api::record::LastServed { at: Time(at(-60)), by: "a heartbeat".to_owned() };
+        status.last_served = Some(served);
+        let says = |reason, next: Option<&str>| Wait {
+            reason,
+            message: "why".to_owned(),
+            next: next.map(str::to_owned),
+        };
+        waits(&mut status, Step::Fence, &says("NotFenced", Some("assert")), at(10));
+        // Looked at again, and tried once more: it is one wait.
+        begin(&mut status, Step::Fence, at(12));
+        waits(&mut status, Step::Fence, &says("NotFenced", Some("assert")), at(12));
+        assert_eq!(status.reason.as_deref(), Some("NotFenced"));
+        assert_eq!(status.waits[0].since, Some(Time(at(10))));
+        begin(&mut status, Step::CatchUp, at(30));
+        assert_eq!((status.reason.as_deref(), status.waits[0].millis), (None, 20_000));
+        waits(&mut status, Step::Capacity, &says("NoCapacity", Some("skip")), at(30));
+        waits(&mut status, Step::Fence, &says("NotFenced", Some("assert")), at(90));
+        did(&mut status, Step::Fence, "closed".to_owned(), Duration::ZERO, at(95));
+        opened(&mut status, Some(at(0)), false, at(100));
+        let took = status.took.clone().unwrap_or_default();
+        assert_eq!((took.until_open, took.since_outage), (Some(100_000), Some(160_000)));
+        assert_eq!(took.waited_for_people, Some(25_000), "{:?}", status.waits);
+        assert!(status.waits.iter().all(|wait| wait.since.is_none()));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_is_a_problem_and_holds_nothing_up() {
+        let record =
+            crate::api::record::RecordStatus { error: Some("no room".to_owned()), ..Default::default() };
+        let status =
+            FailoverStatus { phase: Some(Phase::Fencing), record: Some(record), ..FailoverStatus::default() };
+        let status = concluded(&Failover::new("move", FailoverSpec::default()), status, at(1));
+        assert!(status.problems[0].message.contains("no room"), "{:?}", status.problems);
+        let stalled = status.conditions.iter().find(|one| one.type_ == "Stalled");
+        assert_eq!(stalled.map(|one| one.status.as_str()), Some("False"));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub fn one(failover: &Failover) -> String {
     }
     let phase = status.phase.map_or(NOTHING, Phase::as_str);
     rows.push(vec!["phase".to_owned(), format!("{phase}: {}", status.message.clone().unwrap_or_default())]);
+    if let Some(reason) = &status.reason {
+        rows.push(vec!["reason".to_owned(), format!("{reason}: see {}", page(reason))]);
+    }
     if let Some(next) = &status.next {
         let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
         rows.push(vec![word.to_owned(), next.clone()]);
@@ -75,14 +78,33 @@ pub fn one(failover: &Failover) -> String {
     stores(&mut text, status);
     if let Some(took) = &status.took {
         text.push_str("\nTook\n");
-        let rows =
-            [("from the order until all was open", took.until_open), ("without writes", took.without_writes)];
+        let rows = [
+            ("from the order until all was open", took.until_open),
+            ("of that, waiting for people", took.waited_for_people.filter(|millis| *millis > 0)),
+            ("from when the source was last known to serve", took.since_outage),
+            ("without writes", took.without_writes),
+        ];
         let rows = rows.into_iter().filter_map(|(what, took)| {
             Some(vec![what.to_owned(), format!("{:.1} s", took? as f64 / 1000.0)])
         });
         text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
     }
+    if let Some((record, head)) =
+        status.record.as_ref().and_then(|all| all.head.as_ref().map(|head| (all, head)))
+    {
+        let entries = record.entries.unwrap_or_default();
+        let _ = write!(
+            text,
+            "\nRecord\n  {entries} entries, head {head}\n  kubectl banyan audit export {}\n",
+            failover.spec.group
+        );
+    }
     text
+}
+
+/// The page that says what to do where a move waits for that reason.
+pub fn page(reason: &str) -> String {
+    format!("docs/runbooks/{reason}.md")
 }
 
 fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
@@ -140,6 +162,9 @@ pub fn line(failover: &Failover, now: Timestamp) -> String {
             None => "no operator has looked at it yet",
         }),
     );
+    if let Some(reason) = &status.reason {
+        let _ = write!(text, " ({reason})");
+    }
     if let Some(next) = &status.next {
         // Who is not waited for may leave it out.
         let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };

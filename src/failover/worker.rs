@@ -17,6 +17,8 @@ use super::hear::{Stands, hear, loses};
 use super::index::{Index, Known, is_over};
 use super::journal::{Journal, Step};
 use super::observe::{Seen, observe};
+use super::record::entry::{self, Event};
+use super::record::outbox;
 use super::rehearse;
 use super::status;
 use super::turn::waits_for;
@@ -45,6 +47,8 @@ const MOST_ACTS: usize = 100;
 const SILENT_FOR: Duration = Duration::from_secs(15);
 /// How soon a move that waits is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How soon it is tried again to put on record what a move did that is over.
+const RECORD_AGAIN: Duration = Duration::from_secs(30);
 
 /// What moves are worked on with.
 #[derive(Clone)]
@@ -64,11 +68,13 @@ pub struct Worker {
 }
 
 /// One move, while it is worked on.
-struct Move<'a> {
-    worker: &'a Worker,
-    key: &'a Key,
-    failover: Failover,
-    status: FailoverStatus,
+pub(super) struct Move<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) key: &'a Key,
+    pub(super) failover: Failover,
+    pub(super) status: FailoverStatus,
+    /// What is to be put on record with the next write, and does not follow from the status.
+    pub(super) told: Vec<Event>,
 }
 
 /// Why it stops for now.
@@ -110,13 +116,18 @@ impl Worker {
             }
         };
         let status = failover.status.clone().unwrap_or_default();
-        let mut this = Move { worker: self, key, failover, status };
-        let gone = this.go().await;
+        let mut this = Move { worker: self, key, failover, status, told: Vec::new() };
+        let stop = this.go().await;
         this.known();
-        match gone? {
-            Stop::Over => Ok(Again::Idle),
-            Stop::Later => Ok(Again::At(tokio::time::Instant::now() + LOOK_AGAIN, Lane::Urgent)),
-        }
+        let stop = stop?;
+        let recorded = this.deliver().await?;
+        this.let_go(recorded).await?;
+        let again = |after, lane| Again::At(tokio::time::Instant::now() + after, lane);
+        Ok(match stop {
+            Stop::Over if recorded => Again::Idle,
+            Stop::Over => again(RECORD_AGAIN, Lane::Normal),
+            Stop::Later => again(LOOK_AGAIN, Lane::Urgent),
+        })
     }
 }
 
@@ -141,9 +152,6 @@ impl Move<'_> {
         let deleted = self.failover.metadata.deletion_timestamp.is_some();
         self.hear().await?;
         if is_over(&self.failover) {
-            if deleted {
-                self.finalize(false).await?;
-            }
             return Ok(Stop::Over);
         }
         if deleted && !self.failover.finalizers().iter().any(|one| one == FINALIZER) {
@@ -159,9 +167,6 @@ impl Move<'_> {
                 return Ok(Stop::Later);
             }
             if let Some(stop) = self.step().await? {
-                if deleted && is_over(&self.failover) {
-                    self.finalize(false).await?;
-                }
                 return Ok(stop);
             }
         }
@@ -265,6 +270,7 @@ impl Move<'_> {
             status.by = by.and_then(|all| all.get(SAID_BY_ANNOTATION)).cloned();
             status.to = Some(seen.group.site.to_string());
             status.from = seen.group.knowledge.own.iter().flat_map(|own| own.holders.clone()).collect();
+            status.last_served = seen.last_served();
         }
     }
 
@@ -292,7 +298,16 @@ impl Move<'_> {
         if !status::is_tried_again(&self.status, step) {
             status::begin(&mut self.status, step, Timestamp::now());
         }
+        if !journal.is_planned() && self.status.committed_at.is_none() {
+            // A Switchover that was forced had a source that served on after it began.
+            let known = self.status.last_served.take();
+            self.status.last_served =
+                known.into_iter().chain(seen.last_served()).max_by_key(|seen| seen.at.0);
+        }
         if let Act::Claim { ballot, follows, .. } = act {
+            if self.status.ballot != Some(ballot) {
+                self.told.push(entry::preflight(seen.checked(), &self.status));
+            }
             (self.status.ballot, self.status.follows) = (Some(ballot), Some(follows));
         }
         if !self.write().await? {
@@ -346,7 +361,7 @@ impl Move<'_> {
         Ok(Stop::Over)
     }
 
-    fn tell(&self, reason: Reason, note: &str) {
+    pub(super) fn tell(&self, reason: Reason, note: &str) {
         use kube::Resource;
         let about = self.failover.object_ref(&());
         self.worker.context.events.publish(about, reason, note.to_owned());
@@ -354,8 +369,9 @@ impl Move<'_> {
 
     /// Writes the journal over the version that was read, so that a former leader that wakes up writes nothing. Returns
     /// whether it stands there.
-    async fn write(&mut self) -> Result<bool, kube::Error> {
-        let wanted = status::concluded(&self.failover, self.status.clone(), Timestamp::now());
+    pub(super) async fn write(&mut self) -> Result<bool, kube::Error> {
+        let now = Timestamp::now();
+        let wanted = status::concluded(&self.failover, self.on_record(now), now);
         if self.failover.status.as_ref() == Some(&wanted) {
             return Ok(true);
         }
@@ -366,6 +382,7 @@ impl Move<'_> {
             Ok(written) => {
                 let knew = status::lateness(self.failover.status.as_ref()).is_some();
                 self.take(written);
+                self.told.clear();
                 if let Some(words) = status::lateness(Some(&self.status)).filter(|_| !knew) {
                     self.tell(Reason::MoveLate, words);
                 }
@@ -388,7 +405,7 @@ impl Move<'_> {
     }
 
     /// Holds the object until its move is over, or lets it go.
-    async fn finalize(&mut self, hold: bool) -> Result<(), kube::Error> {
+    pub(super) async fn finalize(&mut self, hold: bool) -> Result<(), kube::Error> {
         let now = self.failover.finalizers().to_vec();
         let held = now.iter().any(|one| one == FINALIZER);
         if held == hold || (hold && self.failover.metadata.deletion_timestamp.is_some()) {
@@ -430,8 +447,13 @@ impl Move<'_> {
         let stands = stands.unwrap_or_default();
         for action in said {
             let now = Timestamp::now();
+            let before = self.status.heard.contains(&id(&action))
+                || outbox::has_heard(self.status.record.as_ref(), &id(&action));
             let heard = hear(&self.failover, &mut self.status, &action, &stands, now);
-            if heard.is_ok() && !self.write().await? {
+            if !before {
+                self.told.push(entry::heard(&action, &heard));
+            }
+            if !self.write().await? {
                 return Ok(());
             }
             let (state, words) = match heard {

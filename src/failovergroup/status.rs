@@ -5,13 +5,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::checks::found::Found;
 use super::decide::Decision;
-use super::observe::Observed;
+use super::observe::{Observed, shows};
 use crate::api::authority::{AuthorityState, AuthorityStatus};
 use crate::api::conditions::{self, Says, Standing, State, Wanted, cut, merge, short};
 use crate::api::failovergroup::{AuthorityCopy, Check, FailoverGroupStatus};
+use crate::api::shown::{PeerShown, Shown, StoreShown, WitnessShown};
 use crate::api::units::whole_seconds;
 use crate::api::{Problem, Severity};
 use crate::authority::decide::Decision as Authority;
+use crate::authority::known::Known;
 
 /// The status of a group.
 pub fn group(seen: &Observed, decision: Decision, now: Timestamp) -> FailoverGroupStatus {
@@ -40,6 +42,58 @@ pub fn group(seen: &Observed, decision: Decision, now: Timestamp) -> FailoverGro
         checks: decision.checks.iter().take(128).map(|found| check(found, checks, now)).collect(),
         plan: decision.plan,
         peak: decision.peak,
+        shown: seen.spec().map(|_| shown(seen)),
+    }
+}
+
+/// What this site has read of the other ones, of the stores and of the witness.
+fn shown(seen: &Observed) -> Shown {
+    let peer = |(site, known): &(String, Known<Option<crate::api::AuthoritySpec>>)| {
+        let (error, authority) = match known {
+            Known::Read(read) => (None, read.as_ref().map(Into::into)),
+            Known::NotYet(why) => (Some(short(why.clone())), None),
+        };
+        PeerShown { site: site.clone(), error, authority }
+    };
+    let witness = |known: &Known<Vec<crate::authority::known::Decided>>| match known {
+        Known::NotYet(why) => WitnessShown { error: Some(short(why.clone())), ..WitnessShown::default() },
+        Known::Read(decided) => {
+            let last = decided.iter().max_by_key(|one| one.epoch);
+            WitnessShown {
+                error: None,
+                epoch: Some(last.map_or(0, |one| one.epoch)),
+                after: last.map(|one| one.after),
+                holders: last.map(|one| one.holders.clone()).unwrap_or_default(),
+            }
+        }
+    };
+    let sites = seen.spec().map(|spec| spec.sites.as_slice()).unwrap_or_default();
+    let places =
+        seen.knowledge.stores.iter().flat_map(|(name, _)| sites.iter().map(move |site| (name, site)));
+    Shown {
+        site: seen.site.to_string(),
+        peers: seen.knowledge.peers.iter().map(peer).collect(),
+        stores: places.map(|(name, site)| store(seen, name, site)).collect(),
+        witness: seen.knowledge.witness.as_ref().map(witness),
+    }
+}
+
+fn store(seen: &Observed, name: &str, site: &str) -> StoreShown {
+    let shown = StoreShown { name: name.to_owned(), site: site.to_owned(), ..StoreShown::default() };
+    match seen.asked.stores.get(&(name.to_owned(), site.to_owned())) {
+        None => shown,
+        Some(Err(error)) => StoreShown { error: Some(short(error.to_string())), ..shown },
+        Some(Ok(reading)) => {
+            let shows = shows(reading);
+            StoreShown {
+                primary: Some(shows.primary),
+                open: Some(shows.open),
+                opened_at: shows.opened_at,
+                ballot: shows.ballot,
+                frozen: shows.frozen.then_some(true),
+                ..shown
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod floors;
 mod imports;
+mod runbooks;
 
 /// Files of `src/` with these names decide: their headers say that they are pure.
 const DECIDE: [&str; 4] = ["decide.rs", "status.rs", "revision.rs", "refusal.rs"];

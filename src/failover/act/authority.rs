@@ -238,7 +238,7 @@ pub(super) async fn serve(means: &Means<'_>, status: &mut FailoverStatus) -> Res
     .await?;
     if matches!(done, Done::Yes(_)) {
         let ordered = means.failover.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        status::opened(status, ordered, Timestamp::now());
+        status::opened(status, ordered, means.planned, Timestamp::now());
     }
     Ok(done)
 }

@@ -21,6 +21,9 @@ use crate::stores::{CaughtUp, Fence, Fenced, Promotion, Server, Session, Store, 
 
 /// How long a source may take to be closed, all tries together: a dead one adds no more than this.
 const FENCES: Duration = Duration::from_secs(15);
+/// The operator there closes its stores at the same moment, and each ends the sessions of the other: what was ended within
+/// that time is tried once more at once.
+const MEETS: Duration = Duration::from_secs(2);
 /// How long it is waited at once for what is still under way between the servers.
 const CATCHES_UP: Duration = Duration::from_secs(10);
 /// How long lies between two looks.
@@ -68,7 +71,14 @@ pub(super) async fn fence(
     let Some(source) = means.seen.source() else { return Some(Done::Again) };
     let begin = Instant::now();
     let found = join_all(stores.iter().map(async |name| {
-        let closing = tokio::time::timeout(FENCES, close(means, name, &source));
+        let close = async || match close(means, name, &source).await {
+            Err(error) if error.may_be_done() && begin.elapsed() < MEETS => {
+                tokio::time::sleep(LOOK).await;
+                close(means, name, &source).await
+            }
+            closed => closed,
+        };
+        let closing = tokio::time::timeout(FENCES, close());
         let closed = closing.await.unwrap_or_else(|_| {
             Err(StoreError::NotYet { what: "the source is not closed", after: begin.elapsed() })
         });

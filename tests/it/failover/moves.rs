@@ -6,8 +6,10 @@ use banyan::api::failover::{MoveAction, Phase};
 use banyan::api::{Failover, FailoverSpec};
 use banyan::sandbox::Part;
 use banyan::sandbox::process::Signal;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
 use super::stage::{AWS, GCP, GROUP, Stage, command, is_ready, state};
 use crate::peers::until;
@@ -75,7 +77,11 @@ pub async fn what_was_closed_is_open_again_once_a_move_is_given_up(stage: &Stage
     stage.postgres.doors[AWS].silence();
     let name = "given-up";
     order(stage, GCP, MoveAction::Switchover, name).await;
-    let next = comes_to(stage, GCP, name, "it asks whether to give up", asks("abort")).await;
+    let caught = |failover: &Failover| {
+        let status = failover.status.as_ref()?;
+        (status.step.as_deref() == Some("catch-up")).then(|| asks("abort")(failover)).flatten()
+    };
+    let next = comes_to(stage, GCP, name, "it asks whether to give up", caught).await;
     let waiting = read(stage, GCP, name).await.status.unwrap_or_default();
     assert_eq!(waiting.step.as_deref(), Some("catch-up"), "{:?}", waiting.message);
     type_next(stage, GCP, &next);
@@ -213,4 +219,92 @@ pub async fn a_cloud_that_is_lost_is_taken_over(stage: &mut Stage) {
         (phase(failover) == Some(Phase::Done)).then_some(())
     })
     .await;
+}
+
+/// After all moves: each site has the whole of what was ordered there on record, and nobody changes it.
+pub async fn what_was_done_is_on_record(stage: &Stage) {
+    for (place, moves) in [(GCP, 3), (AWS, 2)] {
+        let failovers: Api<Failover> = Api::namespaced(stage.admin(place), "banyan-system");
+        let all = failovers.list(&Default::default()).await.expect("a list").items;
+        assert_eq!(all.len(), moves);
+        for failover in &all {
+            comes_to(stage, place, &failover.name_any(), "it is on record", |failover| {
+                let record = failover.status.as_ref()?.record.as_ref()?;
+                (record.pending.is_empty() && record.head.is_some()).then_some(())
+            })
+            .await;
+        }
+        let all = failovers.list(&Default::default()).await.expect("a list").items;
+        let (code, text) = command(stage, place, &["audit", "export", GROUP]);
+        assert_eq!(code, Some(0), "{text}");
+        let file = stage.two.pair.dir().join(format!("record-{place}.json"));
+        std::fs::write(&file, &text).unwrap();
+        let file = file.to_str().unwrap();
+        let (code, said) = command(stage, place, &["audit", "verify", file, "--output", "json"]);
+        assert_eq!(code, Some(0), "{said}");
+        let said: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(said["has"]["moves"], moves, "{said}");
+        println!("{}: {}", stage.names[place], said["has"]);
+        let record: Value = serde_json::from_str(&text).expect("JSON");
+        let entries = record["entries"].as_array().expect("entries").clone();
+        let of = |failover: &str, event: &str| -> Vec<Value> {
+            let is = |entry: &&Value| entry["failover"] == failover && entry["event"] == event;
+            entries.iter().filter(is).cloned().collect()
+        };
+        // Each order is named with who gave it, and has its end.
+        for failover in &all {
+            let (name, status) = (failover.name_any(), failover.status.clone().unwrap_or_default());
+            let ordered = of(&name, "Ordered");
+            assert_eq!(ordered.len(), 1, "{name}: {ordered:?}");
+            assert_eq!(ordered[0]["by"].as_str(), status.by.as_deref(), "{name}");
+            assert!(status.by.is_some_and(|by| !by.is_empty()), "{name}: nobody knows who ordered it");
+            let over = of(&name, "Over");
+            let phase = status.phase.expect("a phase");
+            assert_eq!((over.len(), over[0]["phase"].as_str()), (1, Some(phase.as_str())), "{name}");
+            let kept = status.record.unwrap_or_default();
+            assert_eq!((kept.pending.len(), kept.missed, kept.error), (0, None, None), "{name}");
+            let head = kept.head.expect("a head");
+            let (code, said) = command(stage, place, &["audit", "verify", file, "--head", &head]);
+            assert_eq!(code, Some(0), "{name}: {said}");
+            let opened = of(&name, "Opened");
+            assert_eq!(opened.len(), usize::from(phase == Phase::Done), "{name}");
+            println!("{name}: {}", opened.first().unwrap_or(&Value::Null));
+        }
+        if place == AWS {
+            let opened = &of("the-other-is-gone", "Opened")[0];
+            let (outage, order) = (&opened["sinceOutageMillis"], &opened["sinceOrderMillis"]);
+            assert!(outage.as_i64() >= order.as_i64() && order.as_i64() > Some(0), "{opened}");
+            let heard = of("the-other-is-gone", "Heard");
+            let asserted = heard.iter().find(|said| said["verb"] == "assert-fenced").expect("it was said");
+            assert!(asserted["carriedOut"] == true && asserted["by"].is_string(), "{asserted}");
+        } else {
+            assert_eq!(of("given-up", "Lifted").len(), 1);
+        }
+        // A word is changed: it is found, and where.
+        let changed = stage.two.pair.dir().join("changed.json");
+        std::fs::write(&changed, text.replacen("a drill", "no drill", 1)).unwrap();
+        let (code, said) = command(stage, place, &["audit", "verify", changed.to_str().unwrap()]);
+        assert!(code == Some(3) && said.contains("broken at entry 1:"), "{said}");
+        nobody_changes_the_record(stage, place).await;
+    }
+}
+
+async fn nobody_changes_the_record(stage: &Stage, place: usize) {
+    let name = format!("banyan-record-{GROUP}-0001");
+    let shorter = json!({"data": {"entries": ""}});
+    let refused = async |client, patch: &Value| {
+        let maps: Api<ConfigMap> = Api::namespaced(client, "banyan-system");
+        let patched = maps.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.expect_err("it is refused").to_string()
+    };
+    let admin = refused(stage.admin(place), &shorter).await;
+    assert!(admin.contains("the operator alone writes the record"), "{admin}");
+    let operator = stage.two.pair.clouds()[place].client_operator().expect("a client");
+    let own = refused(operator, &shorter).await;
+    assert!(own.contains("only grows"), "{own}");
+    let unlabelled = json!({"metadata": {"labels": {"banyan.dev/record": null}}});
+    assert!(refused(stage.admin(place), &unlabelled).await.contains("the operator alone"));
+    let maps: Api<ConfigMap> = Api::namespaced(stage.admin(place), "banyan-system");
+    let deleted = maps.delete(&name, &DeleteParams::default()).await.expect_err("it is kept").to_string();
+    assert!(deleted.contains("is kept"), "{deleted}");
 }
