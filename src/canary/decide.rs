@@ -178,7 +178,7 @@ fn take_back(draft: &mut Draft<'_>) {
         return;
     }
     let beside = beside.as_deref().and_then(|hash| draft.revision(hash));
-    match health::judge(draft.revision(&canary), beside, before) {
+    match health::judge(draft.revision(&canary), beside, before, weight == 100) {
         Health::Fine => {}
         Health::Crashing(why) => {
             draft.said = Some(super::steps::Said {

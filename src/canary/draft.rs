@@ -350,7 +350,8 @@ impl<'a> Draft<'a> {
     /// weight too.
     pub fn judge(&self) -> Said {
         let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
-        let mut said = match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
+        let evidence = self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt);
+        let mut said = match evidence {
             Some(evidence) => {
                 let fresh = evidence.weight == weight;
                 let share = if fresh { evidence.share } else { Share::Unknown };
@@ -364,8 +365,8 @@ impl<'a> Draft<'a> {
                 format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
         }
         if weight == 100 && said.verdict != Verdict::Fail && !said.share.differs() {
-            said.words = "there is nothing to compare it with; absolute limits and the pods themselves judge"
-                .to_owned();
+            let fresh = evidence.filter(|evidence| evidence.weight == weight);
+            said.words = steps::limits(fresh.map(|evidence| &*evidence.judgements).unwrap_or_default());
         }
         said
     }

@@ -33,6 +33,8 @@ pub struct Facts<'a> {
     pub policy_broken: bool,
     /// What of the CanaryRollout cannot be read, in words: then nothing begins either.
     pub unreadable: Option<&'a str>,
+    /// Why nothing but the way back is carried out, if so: the FinService is paused, say.
+    pub held: Option<Held<'a>>,
     /// How traffic can be shared here.
     pub sharing: Sharing,
     /// How many pods the service needs now.
@@ -68,6 +70,15 @@ pub struct Facts<'a> {
     pub mark: Option<&'a Mark>,
     /// What is remembered, from the CanaryRollout's status.
     pub memory: &'a Memory,
+}
+
+/// Why nothing moves but back, whatever the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// Why, in words.
+    pub why: &'a str,
+    /// Where the rollout stands meanwhile.
+    pub phase: Phase,
 }
 
 impl Facts<'_> {
@@ -151,7 +162,7 @@ impl RevisionFacts {
 pub struct PodFacts {
     /// Since when it is Ready.
     pub ready_since: Option<Timestamp>,
-    /// How often its containers have restarted.
+    /// How often its containers have restarted since it was first Ready.
     pub restarts: u32,
 }
 
@@ -316,7 +327,8 @@ impl Sampling {
             Destination::Baseline(hash) => format!("a fresh copy of {hash}"),
             Destination::Legacy => "the legacy backend".to_owned(),
         };
-        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share }
+        let others = self.stable == Destination::Legacy;
+        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share, others }
     }
 }
 

@@ -19,6 +19,10 @@ const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// The burn rate at which an SLO pages at its fastest (*The Site Reliability Workbook*, table 5-8).
 const PAGING_BURN: f64 = 14.4;
 
+/// The highest limit that is taken from an SLO. An availability under 96.5 % pages only where more than half of all
+/// requests fail, or never: that is no limit for a release.
+const HIGHEST_OF_SLO: f64 = 0.5;
+
 /// The policy of a CanaryRollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -148,20 +152,32 @@ impl Reader {
             let target =
                 slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
             if let Some(budget) = target.and_then(|target| Budget::of(target).ok()) {
-                limit = limit.or(Some((PAGING_BURN * budget.share()).min(0.99)));
+                limit = limit.or(Some(PAGING_BURN * budget.share()).filter(|limit| *limit <= HIGHEST_OF_SLO));
                 if let Err(over) = budget.check(max_increase) {
                     let remedy =
                         "Lower it, or accept that a release that passes may use up the error budget.";
                     self.problems.push(Problem::warning(field, over.to_string(), remedy));
                 }
             }
-            metrics.push(Metric { name: "error-rate".to_owned(), max_increase, limit, counts_requests });
+            metrics.push(Metric {
+                name: "error-rate".to_owned(),
+                max_increase,
+                limit,
+                counts_requests,
+                sums: false,
+            });
         }
         if let Some(latency) = &analysis.latency {
             let field = "spec.analysis.latency.maxIncrease";
             let max_increase = self.share(field, latency.max_increase.as_ref(), 0.01);
             let limit = latency.limit.as_deref().and_then(percent).map(|p| p / 100.0);
-            metrics.push(Metric { name: "latency".to_owned(), max_increase, limit, counts_requests });
+            metrics.push(Metric {
+                name: "latency".to_owned(),
+                max_increase,
+                limit,
+                counts_requests,
+                sums: false,
+            });
         }
         for custom in analysis.custom.iter().flatten() {
             let field = format!("spec.analysis.custom[{}].maxIncrease", custom.name);
@@ -172,6 +188,7 @@ impl Reader {
                 limit: None,
                 // What a flag shares is counted by metrics of the service's own; else these may count anything.
                 counts_requests: spec.via == Some(Via::FeatureFlag),
+                sums: true,
             });
         }
         metrics

@@ -34,6 +34,11 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
         draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unreadable}"));
         return;
     }
+    if let Some(held) = draft.facts.held {
+        draft.phase = held.phase;
+        draft.reasons.push(format!("stays at {weight} %, and only a Fail goes back: {}", held.why));
+        return;
+    }
     back_from_alone(draft);
     let Some(weight) = draft.memory.rollout.as_ref().map(|rollout| rollout.weight) else { return };
     if draft.facts.policy_broken {
@@ -413,6 +418,11 @@ pub(super) fn close_window(draft: &mut Draft<'_>) {
 pub(super) fn settle_window(draft: &mut Draft<'_>) {
     let share = shares::observed(draft);
     let Some(warm) = &draft.memory.warm else { return };
+    if let Some(held) = draft.facts.held {
+        draft.phase = Phase::Warm;
+        draft.reasons.push(format!("revision {} stays warm: {}", warm.old, held.why));
+        return;
+    }
     if draft.now >= warm.until.0 && share.differs() {
         draft.phase = Phase::Warm;
         draft.reasons.push(format!(

@@ -242,6 +242,7 @@ mod tests {
             policy: &policy,
             policy_broken: false,
             unreadable: None,
+            held: None,
             sharing: Sharing::Mesh,
             scale: Scale { least: 2, most: 2, need: None },
             current: Some("b"),

@@ -7,7 +7,7 @@ use super::policy::Policy;
 use crate::api::analysis::OnInsufficient;
 use crate::api::canarystatus::Rollout;
 use crate::api::units::display;
-use crate::evidence::{Judgement, Reason, Share, Verdict};
+use crate::evidence::{Amount, Judgement, Numbers, Percent, Reason, Share, Verdict};
 
 /// Pods of both arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +93,19 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
 
 /// A judgement in words, with the numbers that a person asks for next.
 fn words(judgement: &Judgement) -> String {
-    use crate::evidence::{Amount, Percent};
     let numbers = &judgement.numbers;
     let mut text = judgement.reason.to_string();
-    if judgement.reason == Reason::Worse {
-        if let Some(increase) = numbers.recent_estimate.or(numbers.estimate) {
-            text.push_str(&format!(" ({} more of its requests", Percent(increase)));
-            text.push_str(&format!(", evidence {} of {:.0})", Amount(numbers.evidence), numbers.limit));
+    match judgement.reason {
+        Reason::Worse => {
+            let evidence = format!("evidence {} of {:.0}", Amount(numbers.evidence), numbers.limit);
+            text.push_str(&format!(" ({}; {evidence})", counted(numbers, false)));
+            return text;
         }
-        return text;
+        Reason::OverAbsoluteLimit { alone, .. } => {
+            text.push_str(&format!(" ({})", counted(numbers, alone)));
+            return text;
+        }
+        _ => {}
     }
     if let Some(needed) = &numbers.needed
         && needed.requests > 0
@@ -114,6 +118,37 @@ fn words(judgement: &Judgement) -> String {
         text.push_str(&format!(" to {}", needed.toward));
     }
     text
+}
+
+/// What was counted of late, to be found again on a dashboard.
+fn counted(numbers: &Numbers, alone: bool) -> String {
+    let (seen, seconds) = &numbers.recent;
+    let length = display(std::time::Duration::from_secs(seconds.clamp(1.0, 1e9).round() as u64));
+    let arm = |bad: u64, requests: u64| {
+        let rate = if requests > 0 { bad as f64 / requests as f64 } else { 0.0 };
+        format!("{bad} of {requests} bad, {}", Percent(rate))
+    };
+    let canary = arm(seen.canary_bad, seen.canary_requests);
+    match alone {
+        true => format!("in the last {length} {canary}"),
+        false => format!(
+            "in the last {length} the canary: {canary}; stable: {}",
+            arm(seen.stable_bad, seen.stable_requests)
+        ),
+    }
+}
+
+/// What judges where nothing runs beside the canary.
+pub fn limits(judgements: &[(String, Judgement)]) -> String {
+    let limits = judgements.iter().filter_map(|(name, judgement)| {
+        let limit = judgement.numbers.absolute?;
+        Some(format!("{name} goes back from {limit} on"))
+    });
+    let limits: Vec<String> = limits.collect();
+    match limits.is_empty() {
+        true => "nothing runs beside it, and nothing is counted yet; the pods themselves judge".to_owned(),
+        false => format!("nothing runs beside it: {}, and the pods themselves judge", limits.join(", ")),
+    }
 }
 
 /// Whether a step may be left.

@@ -9,7 +9,8 @@
 //! | [`confseq`] | the interval of the increase, in one step: [`ConfidenceSequence`] |
 //! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
 //! | `wire` | how what is kept of the dispersion is written down |
-//! | [`outage`] | outages that both arms share, and the absolute limit |
+//! | [`outage`] | outages that both arms share |
+//! | [`limit`] | the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
 //! | [`tally`] | what both arms have counted |
 //! | [`policy`] | what is asked of it: [`Policy`] |
@@ -29,6 +30,7 @@ pub(crate) mod counters;
 pub(crate) mod detector;
 pub(crate) mod dispersion;
 pub(crate) mod eprocess;
+pub(crate) mod limit;
 pub(crate) mod outage;
 pub(crate) mod policy;
 pub(crate) mod share;
@@ -45,7 +47,8 @@ pub use counters::{ClosedLook, Counters, Rejected, Sample};
 pub use detector::{Detector, Look, SECOND_LOOK};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts};
-pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
+pub use limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};
+pub use outage::{OutageWatch, Phase};
 pub use policy::{Policy, PolicyError, shared_alpha};
 pub use share::{Asked, Bypass, Share, ShareWatch};
 pub use tally::Tally;

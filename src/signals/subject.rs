@@ -107,7 +107,7 @@ pub struct Reading {
     pub series: u64,
     /// When it was counted, in Unix seconds.
     pub time: f64,
-    /// Since when what it counts has been Ready; for a proxy's view, the youngest pod's.
+    /// Since when what it counts has been Ready; for a proxy's view, nearly all pods.
     pub ready_since: Option<f64>,
     /// All requests, since the series began.
     pub requests: f64,

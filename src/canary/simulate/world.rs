@@ -296,6 +296,7 @@ impl World {
             name: "NAME",
             policy: &self.policy,
             unreadable: None,
+            held: None,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             sharing: self.sharing(),
             scale: self.scale(),

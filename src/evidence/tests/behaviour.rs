@@ -167,7 +167,8 @@ fn an_absolute_limit_stands_beside_the_comparison() {
     let policy = Policy { absolute_limit: Some(0.02), ..Policy::new(0.5, ALPHA, 4) };
     let mut alone = detector(policy);
     let judgement = run(&mut alone, 3, (100, 30), (900, 4));
-    assert_eq!(judgement.reason, Reason::OverAbsoluteLimit(0.02));
+    let limit = Absolute { rate: 0.02, from: LimitFrom::Set };
+    assert_eq!(judgement.reason, Reason::OverAbsoluteLimit { limit, alone: false });
     let mut both = detector(policy);
     let judgement = run(&mut both, 3, (100, 30), (900, 270));
     assert_eq!(judgement.reason, Reason::BothOverAbsoluteLimit(0.02));

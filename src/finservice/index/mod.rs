@@ -29,7 +29,7 @@ use crate::runtime::digest;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
-pub use parsed::{Parsed, Unreadable};
+pub use parsed::{Parsed, Readable, Unreadable};
 use rollouts::{ObservedRollout, Rollouts};
 use topics::{LostTopic, Topics};
 use uid::Uid;
@@ -131,7 +131,7 @@ impl Index {
             return BTreeSet::new();
         }
         entry.version = version;
-        entry.service = parsed;
+        entry.service = parsed.map(|parsed| parsed.beside(entry.service.as_ref()));
         let references = good.as_deref().map(|s| revision::references(&s.spec)).unwrap_or_default();
         let old = std::mem::replace(&mut entry.references, references.clone());
         if entry.service.is_none() && entry.children.is_empty() {
@@ -443,6 +443,17 @@ impl Index {
     pub fn observe(&self, key: &Key) -> Option<Observed> {
         let entry = self.entries.get(key)?;
         let Some(Parsed::Good(service)) = &entry.service else { return None };
+        Some(self.snapshot(key, entry, service))
+    }
+
+    /// The same of one that does not parse, with what of it can be read.
+    pub fn observe_unreadable(&self, key: &Key) -> Option<Observed> {
+        let entry = self.entries.get(key)?;
+        let Some(Parsed::Bad(unreadable)) = &entry.service else { return None };
+        Some(self.snapshot(key, entry, unreadable.readable.0.as_ref()?))
+    }
+
+    fn snapshot(&self, key: &Key, entry: &Entry, service: &Arc<FinService>) -> Observed {
         let near = |name: &String| Key::new(&key.namespace, name);
         let mut names = BTreeSet::from([key.clone(), near(&format!("{}-kafka", key.name))]);
         // Our other names begin with the service's and a dot, which no FinService's name has.
@@ -456,7 +467,7 @@ impl Index {
             .filter_map(|name| Some((name, self.strangers.get(name)?)))
             .flat_map(|(key, list)| list.iter().map(|(kind, s)| (*kind, key.name.to_string(), s.clone())))
             .collect();
-        Some(Observed {
+        Observed {
             site: Arc::clone(&self.site),
             sites: self.sites.clone(),
             authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
@@ -477,6 +488,6 @@ impl Index {
             lost_topics: self.topics.lost(key),
             cycle: entry.cycle.clone(),
             rollout: self.rollouts.observe(service),
-        })
+        }
     }
 }

@@ -216,8 +216,9 @@ impl Rollouts {
     }
 
     /// Takes in a pod. Returns the FinService, if it has a CanaryRollout and anything of the pod changed.
-    pub fn pod(&mut self, service: &Key, pod: PodState) -> BTreeSet<Key> {
+    pub fn pod(&mut self, service: &Key, mut pod: PodState) -> BTreeSet<Key> {
         let pods = self.pods.entry(service.clone()).or_default();
+        pod.inherit(pods.iter().find(|known| known.name == pod.name));
         let changed = match pods.iter_mut().find(|known| known.name == pod.name) {
             Some(known) if *known == pod => false,
             Some(known) => {

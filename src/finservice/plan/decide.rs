@@ -9,19 +9,19 @@ use crate::api::finservice::OnSecretChange;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
+use crate::canary;
 use crate::finservice::children::{self, Kind, Scope};
 use crate::finservice::index::Observed;
 use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::placement::{self, Placed};
-use crate::finservice::plan::planning::Planning;
+use crate::finservice::plan::planning::{Planning, Stopped};
 use crate::finservice::plan::revision::{References, RevisionInput};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::plan::rollout_inputs::route_behind;
 use crate::finservice::plan::stages::{Making, Reach, Stages};
-use crate::finservice::plan::traffic_split::{self, Shift};
+use crate::finservice::plan::traffic_split;
 use crate::finservice::plan::{Op, Phase, Plan, PlannedRollout};
-use crate::finservice::plan::{warnings, what_to_measure};
-use crate::judge::hub::Follow;
+use crate::finservice::plan::{warnings, way_back, what_to_measure};
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -36,14 +36,25 @@ pub fn weights(seen: &Observed, now: Timestamp) -> Plan {
     plan(seen, now, Reach::Weights)
 }
 
+/// What takes requests away from a canary of a FinService that cannot be read, and nothing else. `seen` has what can be
+/// read of it.
+pub fn back(seen: &Observed, unreadable: &str, now: Timestamp) -> Plan {
+    let mut plan = Plan { phase: Phase::Blocked, ..Plan::default() };
+    let why = format!("the FinService cannot be read: {unreadable}");
+    way_back::add(seen, now, Stopped { why, phase: canary::Phase::Blocked }, &mut plan, Reach::Whole);
+    plan
+}
+
 fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     let mut plan = Plan::default();
     let service = &seen.service;
     let paused = service.metadata.annotations.iter().flatten();
     if paused.into_iter().any(|(key, value)| key == PAUSE_ANNOTATION && value == "true") {
         plan.phase = Phase::Paused;
-        plan.reasons.push(format!("nothing is written while {PAUSE_ANNOTATION} is \"true\""));
+        let why = format!("nothing is written while {PAUSE_ANNOTATION} is \"true\"");
+        plan.reasons.push(why.clone());
         remember(seen, &mut plan);
+        way_back::add(seen, now, Stopped { why, phase: canary::Phase::Paused }, &mut plan, reach);
         return plan;
     }
     if service.metadata.deletion_timestamp.is_some() {
@@ -53,11 +64,15 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     warnings::of_sites(seen, &mut plan);
     match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
         Placed::Here => place(seen, now, &mut plan, reach),
-        Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        Placed::Undeclared(residency) => {
+            undeclared(seen, residency, &mut plan);
+            way_back::of_blocked(seen, now, &mut plan, reach);
+        }
         // Most likely a slip, which must not take a service away from where it runs.
         Placed::Elsewhere if warnings::would_vanish(seen) => {
             plan.phase = Phase::Blocked;
             remember(seen, &mut plan);
+            way_back::of_blocked(seen, now, &mut plan, reach);
         }
         Placed::Elsewhere => {
             plan.reasons.push(format!("spec.placement does not name {}", seen.site));
@@ -150,7 +165,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
 
     let comparison = Comparison::new(seen, now, plan, ready);
     let mut making = Making::new(&planning, &shift, comparison);
-    making.routes(refused(&spec, seen), reach);
+    making.routes(reach);
     let (stages, follow) = match reach {
         Reach::Weights => (making.weights(), None),
         Reach::Whole => {
@@ -160,7 +175,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
             again_at.into_iter().for_each(|at| plan.look_again(at));
             gateway_behind(&kept, seen, plan);
             stages.shrink.extend(hand_over(seen, now, ready, plan));
-            (stages, follow(&planning, &shift))
+            (stages, what_to_measure::of(&planning, &shift))
         }
     };
     (plan.weights, plan.stages) = stages.into_parts();
@@ -170,14 +185,6 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(revisions, plan);
     conclude(&scope, revisions, stable_pods, plan);
-}
-
-/// What is to be counted for its rollout, and who is to be asked.
-fn follow(planning: &Planning<'_>, shift: &Shift) -> Option<Follow> {
-    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
-    let rollout = planning.seen.rollout.as_ref()?;
-    let input = |hash: &str| planning.input(hash);
-    what_to_measure::follow(planning.scope, rollout, gathered, decision, shift.has_chosen(), input)
 }
 
 /// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
@@ -232,18 +239,6 @@ fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(S
     }
     let input = RevisionInput::of(spec, config_maps, digests);
     Some((input.hash(), input))
-}
-
-/// Hosts and paths, as the spec writes them, that another FinService holds.
-fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
-    let all = vec!["/".to_owned()];
-    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
-    let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
-        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
-        same.map(move |path| (claim.host.clone(), path.clone()))
-    });
-    lost.collect()
 }
 
 /// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled

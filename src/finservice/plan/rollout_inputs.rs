@@ -9,7 +9,7 @@ use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::authority::view::Standing;
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Facts, Fares, Held, Peer, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
@@ -18,7 +18,7 @@ use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
-use crate::finservice::plan::planning::{Asked, Planning};
+use crate::finservice::plan::planning::{Asked, Planning, Stopped};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::watch::unreadable;
 
@@ -42,6 +42,7 @@ pub struct Gathered {
     pub(crate) legacy: Option<String>,
     mark: Option<Mark>,
     pub(crate) unreadable: Option<String>,
+    held: Option<Stopped>,
 }
 
 impl Gathered {
@@ -107,6 +108,7 @@ impl Gathered {
             policy,
             problems,
             unreadable: rollout.unreadable.as_ref().map(ToString::to_string),
+            held: planning.stopped.clone(),
         }
     }
 
@@ -133,6 +135,7 @@ impl Gathered {
             policy: &self.policy,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             unreadable: self.unreadable.as_deref(),
+            held: self.held.as_ref().map(|stopped| Held { why: &stopped.why, phase: stopped.phase }),
             sharing: self.sharing,
             scale: self.scale,
             current: self.current.as_deref(),

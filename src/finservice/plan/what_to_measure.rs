@@ -10,8 +10,10 @@ use crate::finservice::children::service_monitor::PATH;
 use crate::finservice::children::{Scope, fresh};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::rollout_inputs::Gathered;
+use crate::finservice::plan::traffic_split::Shift;
 use crate::judge::hub::Follow;
 use crate::judge::{Evidence, Question};
 use crate::runtime::key::Key;
@@ -19,7 +21,7 @@ use crate::runtime::live::Live;
 use crate::signals::{Arm, Counted, Endpoint, Pod, SourceKey, Subject, What};
 
 /// What the hub is to follow after a decision; `None` while there is nothing to count and nobody to ask.
-pub fn follow<'a>(
+fn follow<'a>(
     scope: &Scope<'_>,
     rollout: &ObservedRollout,
     gathered: &Gathered,
@@ -88,6 +90,14 @@ pub fn follow<'a>(
         }),
         scatter: rollout.object.status.as_ref().map(|status| status.scatter.clone()).unwrap_or_default(),
     })
+}
+
+/// The same of a whole plan.
+pub fn of(planning: &Planning<'_>, shift: &Shift) -> Option<Follow> {
+    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
+    let rollout = planning.seen.rollout.as_ref()?;
+    let input = |hash: &str| planning.input(hash);
+    follow(planning.scope, rollout, gathered, decision, shift.has_chosen(), input)
 }
 
 /// What a gate asks; nothing where a person opens it.

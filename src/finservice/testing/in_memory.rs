@@ -17,9 +17,9 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::finservice::children::Kind;
-use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts, Stranger};
 use crate::finservice::index::pod::PodState;
+use crate::finservice::index::{Observed, Parsed};
 use crate::finservice::plan::{Op, Over, Plan};
 use crate::finservice::status;
 use crate::runtime::key::Key;
@@ -31,7 +31,12 @@ pub struct InMemory<'a>(pub Mutex<&'a mut Fake>);
 
 impl Effects for InMemory<'_> {
     async fn observe(&self, _: &Key) -> Result<Seen, Failed> {
-        Ok(Seen::Whole(Box::new(lock(&self.0).seen())))
+        let fake = lock(&self.0);
+        let seen = Box::new(fake.seen());
+        Ok(match fake.index.parsed(&fake.key) {
+            Some(Parsed::Bad(unreadable)) => Seen::Unreadable(unreadable, Some(seen)),
+            _ => Seen::Whole(seen),
+        })
     }
 
     async fn write(&self, _: &Key, stages: &[&[Op]], _: bool, _: Timestamp) -> Result<(), ActError> {

@@ -6,4 +6,5 @@ mod examples;
 mod outages;
 mod releases;
 mod rollouts;
+mod stopped;
 mod upgrades;
