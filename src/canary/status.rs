@@ -239,6 +239,7 @@ mod tests {
         let facts = Facts {
             namespace: "pay",
             name: "app",
+            service: "u-1",
             policy: &policy,
             policy_broken: false,
             unreadable: None,
@@ -247,6 +248,9 @@ mod tests {
             scale: Scale { least: 2, most: 2, need: None },
             current: Some("b"),
             release: "app:2",
+            made_by: None,
+            changed: None,
+            policy_by: None,
             stable: Some("a"),
             revisions: &[],
             baseline: None,

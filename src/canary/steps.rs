@@ -56,6 +56,8 @@ pub struct Said {
     pub words: String,
     /// Whether more weight can do no harm that is known of.
     pub harmless: bool,
+    /// Whether no request of either revision has been counted at this weight.
+    pub nothing: bool,
     /// The metric whose verdict takes longest, if what was seen goes on: its name, requests, and seconds.
     pub needed: Option<(String, u64, f64)>,
     /// The canary's share of the requests, as they were counted at this weight.
@@ -69,7 +71,7 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     else {
         let words = "nothing has been counted at this weight yet".to_owned();
         let (verdict, harmless, needed) = (Verdict::Insufficient, true, None);
-        return Said { verdict, words, harmless, needed, share: Share::Unknown };
+        return Said { verdict, words, harmless, nothing: false, needed, share: Share::Unknown };
     };
     let harmless = judgements.iter().all(|(_, judgement)| match judgement.verdict {
         Verdict::Pass => true,
@@ -88,7 +90,8 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     });
     let needed = needed.max_by(|one, other| one.2.total_cmp(&other.2));
     let words = format!("{name}: {}", words(judgement));
-    Said { verdict: judgement.verdict, words, harmless, needed, share: Share::Unknown }
+    let nothing = judgements.iter().all(|(_, judgement)| judgement.reason == Reason::NothingSeen);
+    Said { verdict: judgement.verdict, words, harmless, nothing, needed, share: Share::Unknown }
 }
 
 /// A judgement in words, with the numbers that a person asks for next.

@@ -10,8 +10,8 @@
 
 use std::fmt;
 
+use super::percent::Percent;
 use super::tally::Tally;
-use super::verdict::Percent;
 
 /// The parts that the window moves by.
 const PARTS: f64 = 16.0;

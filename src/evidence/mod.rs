@@ -16,6 +16,7 @@
 //! | [`policy`] | what is asked of it: [`Policy`] |
 //! | [`share`] | whether requests are shared as the weights say: [`ShareWatch`] |
 //! | [`detector`] | all of it for one metric: [`Detector`] |
+//! | `percent` | shares and amounts as people read them |
 //! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
 //! | [`budget`] | what an increase costs of an error budget: [`Budget`] |
 //!
@@ -32,6 +33,7 @@ pub(crate) mod dispersion;
 pub(crate) mod eprocess;
 pub(crate) mod limit;
 pub(crate) mod outage;
+pub(crate) mod percent;
 pub(crate) mod policy;
 pub(crate) mod share;
 pub(crate) mod tally;
@@ -49,7 +51,8 @@ pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts};
 pub use limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};
 pub use outage::{OutageWatch, Phase};
+pub use percent::{Amount, Percent};
 pub use policy::{Policy, PolicyError, shared_alpha};
 pub use share::{Asked, Bypass, Share, ShareWatch};
 pub use tally::Tally;
-pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};
+pub use verdict::{Arm, Judgement, Missing, Needed, Numbers, Reason, Verdict, together};

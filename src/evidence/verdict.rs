@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::limit::Absolute;
+use super::percent::Percent;
 
 /// What the evidence says of a canary. No evidence is not good evidence: the last two neither promote nor roll back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,8 +160,8 @@ impl fmt::Display for Reason {
                 "the step as a whole would pass, but the latest requests speak against the canary",
             ),
             Reason::TrafficNotComparable => out.write_str(
-                "requests that are not shared by chance (probes, scrapes, matched or mirrored ones) cannot be told apart; \
-                 use a source that counts routed requests only",
+                "requests that are not shared by chance (probes, scrapes, matched or mirrored ones, callers that pass no \
+                 gateway) cannot be told apart; use a source that counts routed requests only",
             ),
             Reason::ImpossibleNumbers => {
                 out.write_str("the source gave more bad requests than requests; check its queries")
@@ -176,43 +177,6 @@ impl fmt::Display for Reason {
             Reason::Missing(Missing::Stale(age)) => {
                 write!(out, "the newest sample is {age} s old")
             }
-        }
-    }
-}
-
-/// A share of requests, printed in per cent with as many places as it needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percent(
-    /// The share.
-    pub f64,
-);
-
-impl fmt::Display for Percent {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0 * 100.0;
-        let places = match value.abs() {
-            size if size >= 10.0 => 1,
-            size if size >= 1.0 => 2,
-            size if size >= 0.1 => 3,
-            _ => 4,
-        };
-        write!(out, "{value:.places$} %")
-    }
-}
-
-/// An amount of evidence: what is beyond any doubt is not printed digit by digit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Amount(
-    /// The e-value.
-    pub f64,
-);
-
-impl fmt::Display for Amount {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            size if size >= 1e6 => out.write_str("over a million"),
-            size if size >= 100.0 => write!(out, "{size:.0}"),
-            size => write!(out, "{size:.2}"),
         }
     }
 }

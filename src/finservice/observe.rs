@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use super::index::child::ChildState;
 use super::index::{Index, Observed, Parsed};
 use super::worker::Seen;
-use crate::actions::{Actions, hear};
+use crate::actions::Actions;
 use crate::api::action::TargetKind;
 use crate::api::finservice::OnSecretChange;
 use crate::cloudcluster::peers::Peers;
@@ -60,9 +60,7 @@ pub async fn observe(
 /// Fills in what is known of its rollout beside the index.
 fn what_else(beside: &Beside<'_>, key: &Key, seen: &mut Observed) {
     let Some(rollout) = &mut seen.rollout else { return };
-    let changed_by = seen.service.metadata.annotations.as_ref().and_then(hear::changed_by);
-    let said = beside.actions.said_to(TargetKind::CanaryRollout, &key_of(&rollout.object.metadata));
-    rollout.hear(said, changed_by);
+    rollout.hear(beside.actions.said_to(TargetKind::CanaryRollout, &key_of(&rollout.object.metadata)));
     rollout.measured(beside.hub.known(key));
     rollout.peers = beside.peers.peers(key);
 }

@@ -20,6 +20,13 @@ const MISSED_REQUESTS: f64 = 30.0;
 /// Missed intervals after which a source counts as silent.
 const SILENT: f64 = 3.0;
 
+impl Watched {
+    /// Whether nobody asked for it by name, and it cannot be counted at all.
+    fn is_left_out(&self) -> bool {
+        self.optional && !self.heard && self.down.is_some()
+    }
+}
+
 /// The evidence of one attempt, for all its metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
@@ -52,6 +59,9 @@ struct Watched {
     watch: Option<ShareWatch>,
     differed: bool,
     sums: bool,
+    optional: bool,
+    /// Whether anything of it was ever counted.
+    heard: bool,
     /// Requests in this step, also those that do not count since a pod is in its warm-up.
     shared: Tally,
 }
@@ -93,6 +103,8 @@ impl Analysis {
                 watch: metric.counts_requests.then(ShareWatch::default),
                 differed: false,
                 sums: metric.sums,
+                optional: metric.optional,
+                heard: false,
                 shared: Tally::default(),
             });
         }
@@ -165,8 +177,14 @@ impl Analysis {
         metric.counters.sample(sample)?;
         metric.pods.insert(pod);
         metric.answered = metric.answered.max(time);
+        metric.heard = true;
         metric.down = None;
         Ok(())
+    }
+
+    /// Whether a metric is left out: nobody asked for it by name, and it cannot be counted at all.
+    pub fn leaves_out(&self, metric: &str) -> bool {
+        self.metrics.iter().any(|known| known.name == metric && known.is_left_out())
     }
 
     /// A pod is gone; looks do not wait for it.
@@ -272,7 +290,8 @@ impl Analysis {
 
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
-        let judgements = self.metrics.iter().map(|metric| (metric.name.clone(), self.judge(metric, now)));
+        let judged = self.metrics.iter().filter(|metric| !metric.is_left_out());
+        let judgements = judged.map(|metric| (metric.name.clone(), self.judge(metric, now)));
         Evidence {
             attempt: self.attempt,
             weight: self.weight,
@@ -306,14 +325,14 @@ impl Analysis {
         if age > SILENT * self.interval.max(1.0) && now > self.started + SILENT * self.interval {
             return metric.detector.provider_down(Missing::Stale(age.clamp(0.0, 1e9) as u32));
         }
+        if let (Share::Differs(observed), Some(asked)) = (self.share_of(metric), self.share) {
+            return metric.detector.other_share(observed, asked.share());
+        }
         if let Some(expected) = self.nothing_of_canary(metric) {
             return metric.detector.provider_down(Missing::NothingOfCanary(expected));
         }
         if !self.comparable {
             return metric.detector.not_comparable();
-        }
-        if let (Share::Differs(observed), Some(asked)) = (self.share_of(metric), self.share) {
-            return metric.detector.other_share(observed, asked.share());
         }
         judgement
     }

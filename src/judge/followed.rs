@@ -61,6 +61,8 @@ pub(super) struct Followed<K> {
     pub(super) series: HashMap<u64, u32>,
     pub(super) answers: BTreeMap<usize, GateReply>,
     pub(super) problem: Option<String>,
+    /// Why a metric that nobody asked for by name is left out.
+    pub(super) left_out: Option<String>,
     /// How often in a row Ready pods of the canary told nothing.
     pub(super) unheard: u32,
     /// Whether a verdict changed and nobody was woken for it, since one more look decides.
@@ -82,6 +84,7 @@ impl<K> Followed<K> {
             series: HashMap::new(),
             answers: BTreeMap::new(),
             problem: None,
+            left_out: None,
             unheard: 0,
             untold: false,
         }
@@ -129,6 +132,12 @@ impl<K> Followed<K> {
                         analysis.no_answer_of(&metric.name, why);
                     }
                 }
+                let is_left_out = |metric: &usize| {
+                    metrics.get(*metric).is_some_and(|metric| analysis.leaves_out(&metric.name))
+                };
+                let (left_out, silent): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    silent.into_iter().partition(|(metric, _)| is_left_out(metric));
+                self.left_out = left_out.into_values().next();
                 self.problem = silent.into_values().next();
                 let ticks = MISSED_SECONDS / self.follow.standard.interval.as_secs_f64();
                 let most = MISSED.max(ticks.ceil() as u32);

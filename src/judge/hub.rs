@@ -33,6 +33,8 @@ pub struct Known {
     pub answers: Vec<GateAnswer>,
     /// Why the source of the evidence gives no answer, if it gives none.
     pub silent: Option<String>,
+    /// Why a metric that nobody asked for by name is left out, if one is.
+    pub left_out: Option<String>,
 }
 
 struct State<K> {
@@ -147,6 +149,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             scatter: entry.scatter(),
             answers: answers.collect(),
             silent: entry.problem.clone(),
+            left_out: entry.left_out.clone(),
         }
     }
 

@@ -154,6 +154,7 @@ pub(in crate::judge) fn follow(service: &str, attempt: i64, weight: i32) -> Foll
         limit: None,
         counts_requests: true,
         sums: false,
+        optional: false,
     };
     let standard = Standard {
         metrics: vec![error_rate],

@@ -46,6 +46,8 @@ pub struct Metric {
     pub counts_requests: bool,
     /// Whether it may count sums over pods that come and go, as queries of a service's own do.
     pub sums: bool,
+    /// Whether nobody asked for it by name, so that it holds up nothing where it cannot be counted at all.
+    pub optional: bool,
 }
 
 /// Which two arms are compared, and at which weight.

@@ -128,7 +128,10 @@ fn built_in(
     }
     match pods {
         Ok(pods) => match by_pods(subject, what, pods) {
-            Ok(readings) => return Ok(Found { readings, comparable: !subject.chosen, by_proxies: false }),
+            Ok(readings) => {
+                let comparable = !subject.chosen && !subject.inside;
+                return Ok(Found { readings, comparable, by_proxies: false });
+            }
             Err(why) => whys.push(why),
         },
         Err(_) if !proxies.is_empty() && !knows_canary(proxies) => match by_proxies(subject, what, proxies) {
@@ -351,6 +354,15 @@ mod tests {
         assert_eq!(readings[2], Reading { metric: 1, ..reading });
         let Answer::Readings { missing, .. } = answer(&subject, &[], &pods, no_custom) else { panic!() };
         assert_eq!(missing, [(1, "m: not asked".to_owned())]);
+    }
+
+    #[test]
+    fn where_callers_inside_pass_no_gateway_only_the_gateways_counters_compare() {
+        let subject = Subject { chosen: false, inside: true, ..subject(vec![What::Errors]) };
+        let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
+        assert!(!seen(&answer(&subject, &[], &pods, no_custom)).1);
+        let known = [proxy("a", [Some(counts(90.0, 9.0)), Some(counts(10.0, 1.0))])];
+        assert!(seen(&answer(&subject, &known, &pods, no_custom)).1);
     }
 
     #[test]

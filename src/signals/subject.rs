@@ -26,6 +26,9 @@ pub struct Subject {
     /// Whether some requests reach an arm otherwise than by chance (matched, mirrored, or kept by a cookie)
     /// and go to the same pods: a source that sees pods alone cannot tell them apart.
     pub chosen: bool,
+    /// Whether callers inside the cluster reach stable past the gateway that shares requests: pods count theirs as well, so
+    /// that only the gateway's counters compare like with like.
+    pub inside: bool,
 }
 
 impl Subject {

@@ -215,20 +215,6 @@ impl Index {
         gone
     }
 
-    /// Notes what we wrote: the digest that was wanted. `repaired` is the time of a repair, in Unix
-    /// seconds.
-    pub fn wrote(&mut self, key: &Key, kind: Kind, name: &str, wanted: u64, repaired: Option<i64>) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if let Some(child) = entry.children.iter_mut().find(|c| c.kind == kind && &*c.name == name) {
-            let mut written = child.written();
-            written.applied = child.digest.map(|came| (wanted, came));
-            if let Some(now) = repaired {
-                written.repairs = [written.repairs[1], written.repairs[2], now];
-            }
-            child.written = Some(Box::new(written));
-        }
-    }
-
     /// After a relist of a kind: forgets the children that were not in it. Returns whom it concerns.
     pub fn retain_children(&mut self, kind: Kind, seen: &HashSet<Key>) -> BTreeSet<Key> {
         let mut concerned = BTreeSet::new();
@@ -392,16 +378,6 @@ impl Index {
             }
         }
         concerned
-    }
-
-    /// Notes that a Deployment of a FinService has been scaled.
-    pub fn scaled(&mut self, key: &Key, name: &str, replicas: i32) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        for child in entry.children.iter_mut().filter(|child| &*child.name == name) {
-            if let child::Facts::Deployment(facts) = &mut child.facts {
-                facts.replicas = replicas;
-            }
-        }
     }
 
     /// Keys of all FinServices.

@@ -184,7 +184,14 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(revisions, plan);
-    conclude(&scope, revisions, stable_pods, plan);
+    conclude(&planning, stable_pods, plan);
+}
+
+/// Whether it has served before, by what its status says.
+fn has_served(seen: &Observed) -> bool {
+    let conditions = seen.service.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.filter(|condition| condition.type_ == "Ready");
+    ready.into_iter().any(|ready| ["Serving", "RollingOut", "Degraded"].contains(&ready.reason.as_str()))
 }
 
 /// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
@@ -282,12 +289,8 @@ fn gateway_behind(kept: &[String], seen: &Observed, plan: &mut Plan) {
 }
 
 /// Where it stands, from the pods and the problems. `stable_pods` is how many the rollout asks of stable.
-fn conclude(
-    scope: &Scope<'_>,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    stable_pods: Option<i32>,
-    plan: &mut Plan,
-) {
+fn conclude(planning: &Planning<'_>, stable_pods: Option<i32>, plan: &mut Plan) {
+    let Planning { scope, revisions, seen, .. } = planning;
     let in_play: BTreeSet<&str> =
         [&plan.stable, &plan.next].into_iter().flatten().map(String::as_str).collect();
     for hash in in_play {
@@ -308,6 +311,18 @@ fn conclude(
             ));
         }
     }
+    for (hash, revision) in revisions {
+        let Some(added) = revision.deployment.and_then(|facts| facts.added.as_deref()) else { continue };
+        let Scope { namespace, name, .. } = scope;
+        plan.problems.push(Problem::error(
+            format!("Deployment {name}-{hash}"),
+            format!("{added} to Deployment {name}-{hash}: its pods are not what revision {hash} says"),
+            format!(
+                "Write it into the FinService, which begins a new revision, and take it out of the Deployment: `kubectl -n \
+                 {namespace} edit deployment {name}-{hash}`."
+            ),
+        ));
+    }
     let facts = plan.stable.as_deref().and_then(|hash| revisions.get(hash)?.deployment);
     let wanted = revisions::replicas_of_stable(scope.spec, facts);
     let ready = facts.is_some_and(|facts| revisions::is_ready(facts, wanted.unwrap_or(facts.replicas)));
@@ -321,7 +336,8 @@ fn conclude(
         (_, true) if down => Phase::Degraded,
         (_, true) => Phase::RollingOut,
         (true, false) => Phase::Serving,
-        (false, false) if facts.is_some_and(|facts| facts.ready > 0) => Phase::Degraded,
+        // One that has lost all its pods does not start.
+        (false, false) if facts.is_some_and(|facts| facts.ready > 0) || has_served(seen) => Phase::Degraded,
         (false, false) => Phase::Starting,
     };
     if let (Phase::Degraded | Phase::Starting, Some(facts)) = (&plan.phase, facts) {

@@ -256,7 +256,12 @@ impl<'a> Making<'a> {
         if have == Some(pods) || (have.is_none() && pods == 0) {
             return;
         }
-        let op = Op::Scale { name: self.planning.scope.revision_name(hash), replicas: pods };
+        let name = self.planning.scope.revision_name(hash);
+        // Where there is an autoscaler of ours, whose number it is cannot be told.
+        if !revisions::is_autoscaled(self.planning.scope.spec) && !self.comparison.may_scale(&name, pods) {
+            return;
+        }
+        let op = Op::Scale { name, replicas: pods };
         let less = have.is_some_and(|have| pods < have);
         match less {
             // Where numbers of pods are the weight, fewer pods are less weight, which waits for nothing.

@@ -61,12 +61,13 @@ fn follow<'a>(
         namespace: scope.namespace.to_owned(),
         service: scope.name.to_owned(),
         arms: arms.map(|arms| arms.map(arm)).unwrap_or_default(),
-        metrics: metrics(gathered, rollout),
+        metrics: metrics(scope, gathered, rollout),
         endpoint: endpoint(scope),
         not_counted: not_counted(scope),
         probed: probed(scope).next().is_some(),
         speaks: scope.speaks(),
         chosen,
+        inside: gathered.has_callers_inside,
     };
     let labels = arms.map(|arms| arms.map(|to| fresh::label(to).unwrap_or_default())).unwrap_or_default();
     let policy = gathered.policy();
@@ -139,13 +140,16 @@ pub fn fill(pods: &[PodState], labels: &[String; 2], subject: &mut Subject) {
     }
 }
 
-fn metrics(gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
+fn metrics(scope: &Scope<'_>, gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
     let none = Default::default();
     let analysis = rollout.object.spec.analysis.as_ref().unwrap_or(&none);
     let what = |name: &str| match name {
         "error-rate" => What::Errors,
         "latency" => {
-            let threshold = analysis.latency.as_ref().and_then(|latency| units::duration(&latency.threshold));
+            let promised = scope.spec.slo.as_ref().and_then(|slo| slo.latency.as_ref());
+            let asked = analysis.latency.as_ref().map(|latency| &latency.threshold);
+            let threshold = asked.or(promised.map(|promised| &promised.threshold));
+            let threshold = threshold.and_then(|text| units::duration(text));
             What::Slower(threshold.unwrap_or_default().as_secs_f64())
         }
         name => {

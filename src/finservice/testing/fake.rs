@@ -169,6 +169,7 @@ impl Fake {
         self.said.push(Said {
             id: format!("action-{}", self.said.len()),
             who: "anna".to_owned(),
+            by: Some("anna".to_owned()),
             verb,
             release: Some(self.service.spec.release().to_owned()),
             gate: None,

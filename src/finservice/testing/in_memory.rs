@@ -183,7 +183,7 @@ impl Fake {
                 self.index.child(&key, state);
             }
             Op::Scale { name, replicas } => {
-                self.index.scaled(&key, name, *replicas);
+                self.index.scaled(&key, name, *replicas, 0, self.now.as_second());
             }
             Op::HandOver { name, retired_at, to_zero } => {
                 let (kind, object) = (Kind::Deployment, Key::new(&key.namespace, name));
@@ -209,6 +209,9 @@ impl Fake {
         if let Some(old) = old {
             object["metadata"]["uid"] = json!(old.uid.to_string());
         }
+        let ours = json!({"f:metadata": {"f:annotations": {"f:banyan.dev/rollout": {}}}});
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "banyan", "operation": "Apply", "fieldsV1": ours}]);
         if kind == Kind::Deployment && object["spec"].get("replicas").is_none() {
             object["spec"]["replicas"] = json!(1);
         }

@@ -2,8 +2,10 @@
 
 mod claims;
 mod decide;
+mod drift;
 mod examples;
 mod outages;
+mod people;
 mod releases;
 mod rollouts;
 mod stopped;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::action::Verb;
 use crate::api::labels::PAUSE_ANNOTATION;
+use crate::api::operations::Residency;
 use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::Facts;
@@ -88,6 +89,9 @@ const STOPS: [Stop; 4] = [
         });
     }),
     ("a slip in placement", |fake| {
+        fake.event("another site is described", |index| {
+            index.set_sites(testing::sites(Some(&[Residency::US]), &["there"]));
+        });
         fake.spec("a slip in placement", "/placement", json!([{"cluster": "heer"}]));
     }),
     ("it cannot be read", |fake| fake.unreadable_service("it cannot be read", "tier", json!("Colossal"))),
