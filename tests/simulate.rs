@@ -125,6 +125,7 @@ fn goes_forward(story: &Story) -> bool {
     let standby = story.events.iter().any(|event| event.standby == Some(true));
     advance == Some(OnInsufficient::Advance)
         || standby
+        || story.service.partial
         || said.map(|said| said.verb).any(|verb| matches!(verb, Verb::Promote | Verb::SkipStep))
 }
 

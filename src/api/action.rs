@@ -163,7 +163,8 @@ pub fn command(verb: Verb, namespace: &str, rollout: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// Skip what is left of holds, verdicts and gates; never missing pods, other clusters, or a Fail.
+    /// Skip what is left of holds, verdicts and gates; never a gate that waits for a person, missing pods, other clusters, or a
+    /// Fail.
     Promote,
     /// Back to stable at once. Wins over every other Action.
     Abort,

@@ -34,7 +34,7 @@ pub struct Analysis {
     /// `via: FeatureFlag`, which cannot tell them apart, nor where `traffic: Pulled` has metrics of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<ErrorRate>,
-    /// Requests that are slow.
+    /// Requests that are slow. Defaults to what the FinService's `slo.latency` promises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencyShare>,
     /// Metrics of the service's own.
@@ -143,7 +143,8 @@ pub struct ErrorRate {
     pub max_increase: Option<String>,
     /// Share of failed requests, in percent, over which the canary fails without comparison, unless
     /// stable is over it too. Defaults to the rate at which the FinService's `slo.availability` pages
-    /// (14.4 times its error budget); none without an SLO.
+    /// (14.4 times its error budget), if that is at most a half of all requests; else none while stable runs beside it,
+    /// and stable's own rate with a margin where nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]
     #[x_kube(validation = Rule::new("double(self) > 0.0 && double(self) < 100.0").message("limit must be over 0 and under 100"))]
@@ -178,8 +179,9 @@ pub struct CustomMetric {
     /// Its name.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::METRIC))]
     pub name: String,
-    /// Query for the counter of what is bad, with one series per revision, told apart by the label
-    /// `revision`; for a feature flag per variant, by the label `variant`.
+    /// Query for the counter of what is bad, told apart by the label `revision`; for a feature flag by the label `variant`.
+    /// Best with a series for each pod, such as `sum by (revision, pod) (declined_total)`: a sum over pods falls when one
+    /// of them goes, and what falls is not counted.
     #[schemars(length(min = 1, max = 4096))]
     pub bad: String,
     /// Query for the counter of everything, told apart in the same way.

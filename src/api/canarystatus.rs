@@ -94,6 +94,10 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
+    /// UID of the FinService that all this is about: one that was made again under its name is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub service: Option<String>,
     /// Number of the last attempt; each start of a rollout is one, also of the same template.
     #[serde(default)]
     pub attempt: i64,
@@ -170,9 +174,39 @@ pub struct Rollout {
     /// Whether a person said not to wait for other clusters.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_after: bool,
-    /// Gates that have been reached.
+    /// Who asked for the revision, as admission wrote it into the FinService when the rollout began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub made_by: Option<String>,
+    /// Why nobody is on record for the revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub unsigned: Option<String>,
+    /// The gates of the policy as they were last seen, by what they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    pub gates_seen: Vec<String>,
+    /// Who changed them under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub gates_by: Option<String>,
+    /// The weights before which a person's approval was asked for under way. These stand, whatever becomes of the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub approvals: Vec<i32>,
+    /// How often no pod of it was Ready while it had weight, and stable's were.
+    #[serde(default)]
+    pub lost: i32,
+    /// The revision that was kept warm when this rollout began, and until when it would have been: to go back there takes
+    /// no steps while it has pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was_warm: Option<String>,
+    /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was_warm_until: Option<Time>,
+    /// Gates that have been reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub gates: Vec<GateMemory>,
     /// Restarts of the canary's and of stable's containers before the rollout.
     #[serde(default)]
@@ -223,8 +257,10 @@ pub struct RestartCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GateMemory {
-    /// Its place in `spec.gates`.
-    pub gate: i32,
+    /// What it is: its kind, the weight that it stands before, and what it asks. Its place in the list may change.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub what: String,
     /// When it was reached.
     pub reached_at: Time,
     /// Since when its query has been true.
@@ -280,6 +316,14 @@ pub struct Failed {
     /// Whether a person took it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aborted: bool,
+    /// Who asked for it, as when it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub made_by: Option<String>,
+    /// Why nobody is on record for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub unsigned: Option<String>,
     /// When.
     pub at: Time,
 }

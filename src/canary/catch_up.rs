@@ -38,6 +38,7 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
     }
     let release = draft.revision(&mark.canary).map(|revision| revision.release.clone());
     let release = release.unwrap_or_else(|| draft.facts.release.to_owned());
+    let (made_by, unsigned) = draft.facts.on_record();
     draft.memory.attempt = mark.attempt;
     draft.memory.warm = None;
     draft.memory.rollout = Some(Rollout {
@@ -57,6 +58,14 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
         promote: false,
         skip: 0,
         skip_after: false,
+        made_by,
+        unsigned,
+        gates_seen: Vec::new(),
+        gates_by: None,
+        approvals: Vec::new(),
+        lost: 0,
+        was_warm: None,
+        was_warm_until: None,
         gates: Vec::new(),
         restarts_before: Default::default(),
         announced: None,

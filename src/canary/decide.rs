@@ -6,9 +6,10 @@
 
 use jiff::Timestamp;
 
+use super::approval;
 use super::catch_up::catch_up;
 use super::draft::Draft;
-use super::facts::{Decision, Facts, Phase, Role, Sharing};
+use super::facts::{Decision, Facts, Phase, Sharing};
 use super::health::{self, Health};
 use super::listen::listen;
 use super::peers::{self, Follow};
@@ -21,11 +22,17 @@ use crate::api::analysis::Baseline;
 use crate::api::notice::Reason;
 use crate::evidence::{Share, Verdict};
 
+/// Losses of readiness under weight that take a canary back: a pod that was moved has done nothing wrong, three times is
+/// no move any more.
+const LOSSES: i32 = 3;
+
 /// What is to be done about a rollout, and why.
 pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
     let mut draft = Draft::new(facts, now);
+    recognise(&mut draft);
     catch_up(&mut draft);
     target(&mut draft);
+    approval::follow_gates(&mut draft);
     listen(&mut draft);
     take_back(&mut draft);
     if draft.memory.rollout.is_some() {
@@ -41,6 +48,24 @@ pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
     unreadable(&mut draft);
     warn(&mut draft);
     finish(draft)
+}
+
+/// A FinService that was deleted and made again has none of the revisions that are remembered, whatever it is called.
+fn recognise(draft: &mut Draft<'_>) {
+    let service = draft.facts.service;
+    let before = draft.memory.service.replace(service.to_owned());
+    if before.is_none_or(|before| before == service) {
+        return;
+    }
+    draft.memory.warm = None;
+    draft.memory.failed.clear();
+    draft.memory.legacy_done = false;
+    if let Some(rollout) = draft.memory.rollout.take() {
+        draft.forget(
+            &rollout,
+            "the FinService was deleted and made again: what is remembered was of the one before",
+        );
+    }
 }
 
 /// What the FinService asks for: a rollout begins, goes on, starts over, or ends.
@@ -79,11 +104,35 @@ fn target(draft: &mut Draft<'_>) {
     if draft.memory.warm.as_ref().is_some_and(|warm| warm.old == current) && regret(draft, current) {
         return;
     }
+    if returns(draft, current) {
+        return;
+    }
     if draft.failed(current).is_some() {
         give_up(draft);
         return;
     }
     begin(draft, current);
+}
+
+/// The FinService asks for the revision that was stable a short while ago, before the one that serves: while it has pods
+/// and its rollback window would last, it takes no steps to go back there.
+fn returns(draft: &mut Draft<'_>, current: &str) -> bool {
+    let Some(rollout) = &draft.memory.rollout else { return false };
+    let is_within = rollout.was_warm_until.as_ref().is_some_and(|until| draft.now < until.0);
+    let stands = draft.revision(current).is_some_and(|revision| revision.ready() > 0);
+    if rollout.was_warm.as_deref() != Some(current)
+        || !is_within
+        || !stands
+        || draft.facts.unreadable.is_some()
+    {
+        return false;
+    }
+    let release = draft.facts.release;
+    draft.settle_at(
+        current,
+        &format!("{release} was stable a short while ago, and still has pods: it has all traffic back"),
+    );
+    true
 }
 
 /// No pods are asked for: nothing can be compared, and zero is zero. What the FinService asks for is what starts when
@@ -178,13 +227,14 @@ fn take_back(draft: &mut Draft<'_>) {
         return;
     }
     let beside = beside.as_deref().and_then(|hash| draft.revision(hash));
-    match health::judge(draft.revision(&canary), beside, before) {
+    match health::judge(draft.revision(&canary), beside, before, weight == 100) {
         Health::Fine => {}
         Health::Crashing(why) => {
             draft.said = Some(super::steps::Said {
                 verdict: Verdict::Fail,
                 words: why.clone(),
                 harmless: false,
+                nothing: false,
                 needed: None,
                 share: Share::Unknown,
             });
@@ -192,7 +242,7 @@ fn take_back(draft: &mut Draft<'_>) {
         }
         Health::NoneReady => none_ready(draft, &canary),
     }
-    if draft.facts.role == Role::Standby && draft.memory.rollout.is_none() {
+    if draft.facts.role.follows() && draft.memory.rollout.is_none() {
         let warm = draft.memory.warm.as_ref().map(|warm| warm.release.clone());
         let follow = warm
             .map(|release| peers::follow(&draft.facts.policy.after, draft.facts.peers, &release, draft.now));
@@ -232,6 +282,13 @@ fn none_ready(draft: &mut Draft<'_>, canary: &str) {
         let words =
             format!("neither a pod of revision {canary} nor one of stable is Ready: no request is answered");
         draft.no_way_back(words, false);
+    } else if loses_again(draft) {
+        take(
+            draft,
+            &format!(
+                "for the {LOSSES}rd time no pod of revision {canary} is Ready while those of stable are"
+            ),
+        );
     } else if let Some(rollout) = draft.memory.rollout.as_mut() {
         let note = format!(
             "no pod of revision {canary} is Ready: {} goes from {} % to 0 % until there is one",
@@ -244,6 +301,18 @@ fn none_ready(draft: &mut Draft<'_>, canary: &str) {
     } else {
         take(draft, &format!("no pod of revision {canary} is Ready"));
     }
+}
+
+/// Counts that the canary has lost its last Ready pod under weight, and tells whether it was once too often. What stable's
+/// pods lose as well says nothing of the canary.
+fn loses_again(draft: &mut Draft<'_>) -> bool {
+    let stable = draft.memory.rollout.as_ref().and_then(|rollout| rollout.stable.as_deref());
+    let stable = stable.and_then(|stable| draft.revision(stable));
+    let is_well =
+        stable.is_some_and(|stable| !stable.pods.is_empty() && stable.ready() == stable.pods.len() as i32);
+    let Some(rollout) = draft.memory.rollout.as_mut().filter(|_| is_well) else { return false };
+    rollout.lost += 1;
+    rollout.lost >= LOSSES
 }
 
 /// A Failover goes first: all weight to stable; afterwards the rollout starts over.
@@ -348,6 +417,21 @@ fn warn(draft: &mut Draft<'_>) {
                     "Set mesh.provider on the FinService, or leave this out.",
                 ));
             }
+        }
+    }
+    if draft.takes_from_legacy() {
+        let asked = [
+            ("spec.mirrorPercent", policy.mirror_percent.is_some(), "mirrored"),
+            ("spec.sessionAffinity", policy.affinity.is_some(), "kept on a revision"),
+        ];
+        for (field, _, what) in asked.iter().filter(|(_, set, _)| *set) {
+            draft.problems.push(Problem::warning(
+                *field,
+                format!(
+                    "while the old backend has a share, no request is {what}: it knows nothing of revisions"
+                ),
+                "Nothing to do if that is wanted afterwards; else leave this out.",
+            ));
         }
     }
     if let Some(percent) = policy.mirror_percent {

@@ -141,7 +141,14 @@ impl<'a> Draft<'a> {
         let release = self.facts.release;
         self.notice(
             Reason::RolloutStarted,
-            format!("{release} (revision {hash}) begins to take over from {from}"),
+            match self.facts.changed {
+                Some(changed) => {
+                    format!(
+                        "{release} (revision {hash}) begins to take over from {from}: {changed} was changed"
+                    )
+                }
+                None => format!("{release} (revision {hash}) begins to take over from {from}"),
+            },
         );
     }
 
@@ -169,8 +176,19 @@ impl<'a> Draft<'a> {
             self.end(&old, Outcome::Superseded, &note);
             self.notice(Reason::RolloutCancelled, note);
         }
-        self.memory.warm = None;
+        let warm = self.memory.warm.take();
+        if let Some(warm) = &warm {
+            let note = format!(
+                "the rollback window of {} ends before its time, since {release} begins: revision {} is not kept warm any \
+                 more",
+                warm.release, warm.old
+            );
+            self.notice(Reason::WindowClosed, note);
+        }
         self.memory.attempt += 1;
+        // A retry is of the revision that somebody else may have asked for.
+        let again = self.failed(hash).map(|failed| (failed.made_by.clone(), failed.unsigned.clone()));
+        let (made_by, unsigned) = again.unwrap_or_else(|| self.facts.on_record());
         self.memory.failed.retain(|failed| failed.revision != hash);
         let beside = self.stable.as_deref().and_then(|stable| self.revision(stable));
         let stable = if self.takes_from_legacy() { None } else { self.stable.clone() };
@@ -199,6 +217,14 @@ impl<'a> Draft<'a> {
             promote: false,
             skip: 0,
             skip_after: false,
+            made_by,
+            unsigned,
+            gates_seen: Vec::new(),
+            gates_by: None,
+            approvals: Vec::new(),
+            lost: 0,
+            was_warm: warm.as_ref().map(|warm| warm.old.clone()),
+            was_warm_until: warm.map(|warm| warm.until),
             gates: Vec::new(),
             restarts_before: health::counts(self.revision(hash), beside),
             announced: None,
@@ -216,6 +242,12 @@ impl<'a> Draft<'a> {
         self.memory.attempt += 1;
         self.stable = Some(hash.to_owned());
         self.notice(Reason::RevisionPromoted, why);
+    }
+
+    /// What is remembered of a rollout is of something that is not there any more.
+    pub fn forget(&mut self, rollout: &Rollout, why: &str) {
+        self.end(rollout, Outcome::Superseded, why);
+        self.notice(Reason::RolloutCancelled, format!("{} is given up: {why}", rollout.release));
     }
 
     fn end(&mut self, rollout: &Rollout, outcome: Outcome, message: &str) {
@@ -275,8 +307,10 @@ impl<'a> Draft<'a> {
     pub fn roll_back_anyway(&mut self, why: &str, aborted: bool) -> bool {
         let why = cut(why.to_owned(), LONGEST);
         let outcome = if aborted { Outcome::Aborted } else { Outcome::RolledBack };
+        let mut signed = self.facts.on_record();
         let (revision, release, weight) = if let Some(rollout) = self.memory.rollout.take() {
             self.end(&rollout, outcome, &why);
+            signed = (rollout.made_by, rollout.unsigned);
             (rollout.canary, rollout.release, rollout.weight)
         } else if let Some(warm) = self.memory.warm.clone() {
             self.memory.warm = None;
@@ -302,9 +336,10 @@ impl<'a> Draft<'a> {
         );
         let (at, attempt) = (self.time(), self.memory.attempt);
         self.memory.failed.retain(|failed| failed.revision != revision);
-        self.memory
-            .failed
-            .insert(0, Failed { revision, release, attempt, weight, message: why, aborted, at });
+        let (made_by, unsigned) = signed;
+        let failed =
+            Failed { revision, release, attempt, weight, message: why, aborted, made_by, unsigned, at };
+        self.memory.failed.insert(0, failed);
         self.memory.failed.truncate(FAILED);
         true
     }
@@ -350,7 +385,8 @@ impl<'a> Draft<'a> {
     /// weight too.
     pub fn judge(&self) -> Said {
         let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
-        let mut said = match self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt) {
+        let evidence = self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt);
+        let mut said = match evidence {
             Some(evidence) => {
                 let fresh = evidence.weight == weight;
                 let share = if fresh { evidence.share } else { Share::Unknown };
@@ -364,8 +400,8 @@ impl<'a> Draft<'a> {
                 format!("no pod of the canary is out of its warm-up of {warmup} yet, so nothing counts");
         }
         if weight == 100 && said.verdict != Verdict::Fail && !said.share.differs() {
-            said.words = "there is nothing to compare it with; absolute limits and the pods themselves judge"
-                .to_owned();
+            let fresh = evidence.filter(|evidence| evidence.weight == weight);
+            said.words = steps::limits(fresh.map(|evidence| &*evidence.judgements).unwrap_or_default());
         }
         said
     }

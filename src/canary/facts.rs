@@ -8,6 +8,7 @@ use crate::api::Problem;
 use crate::api::action::{self, Verb};
 use crate::api::canaryrollout::Match;
 use crate::api::canarystatus::{Memory, Past};
+use crate::api::conditions::{cut, short};
 use crate::api::notice::Notice;
 use crate::evidence::{Asked, Verdict};
 use crate::judge::{Comparison, Evidence, GateAnswer};
@@ -20,6 +21,9 @@ use super::policy::Affinity;
 pub const HEARD_SECONDS: i64 = 2;
 const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
 
+/// The longest name of a user that is kept, in characters.
+const LONGEST_NAME: usize = 512;
+
 /// All that a decision is made from.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -27,12 +31,16 @@ pub struct Facts<'a> {
     pub namespace: &'a str,
     /// The name of the CanaryRollout.
     pub name: &'a str,
+    /// UID of the FinService.
+    pub service: &'a str,
     /// The policy.
     pub policy: &'a Policy,
     /// Whether the policy has an error: then nothing moves but back.
     pub policy_broken: bool,
     /// What of the CanaryRollout cannot be read, in words: then nothing begins either.
     pub unreadable: Option<&'a str>,
+    /// Why nothing but the way back is carried out, if so: the FinService is paused, say.
+    pub held: Option<Held<'a>>,
     /// How traffic can be shared here.
     pub sharing: Sharing,
     /// How many pods the service needs now.
@@ -41,6 +49,13 @@ pub struct Facts<'a> {
     pub current: Option<&'a str>,
     /// Its release.
     pub release: &'a str,
+    /// Who asked for it, if that is known.
+    pub made_by: Option<&'a str>,
+    /// What it reads that was changed, such as `ConfigMap fees`, where that is all that it differs in from the one before:
+    /// nobody is on record for that.
+    pub changed: Option<&'a str>,
+    /// Who changed the policy last, if that is known.
+    pub policy_by: Option<&'a str>,
     /// Hash of the revision that serves, which the plain Service selects. Where it selects all of them
     /// ([`Route::by_pods`]), the one that the mark names.
     pub stable: Option<&'a str>,
@@ -70,7 +85,44 @@ pub struct Facts<'a> {
     pub memory: &'a Memory,
 }
 
+/// Why nothing moves but back, whatever the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// Why, in words.
+    pub why: &'a str,
+    /// Where the rollout stands meanwhile.
+    pub phase: Phase,
+}
+
+/// A user's name as it is written down: as far as it fits.
+pub(super) fn name_of(user: &str) -> String {
+    cut(user.to_owned(), LONGEST_NAME)
+}
+
 impl Facts<'_> {
+    /// Who is on record for the revision that the FinService asks for, or why nobody is.
+    pub(super) fn on_record(&self) -> (Option<String>, Option<String>) {
+        match (self.changed, self.made_by) {
+        (Some(changed), _) => (
+            None,
+            Some(short(format!(
+                "nobody is on record for the change of {changed}; have somebody stand for it: set spec.version of the \
+                 FinService to another one"
+            ))),
+        ),
+        (None, Some(who)) => (Some(name_of(who)), None),
+        (None, None) => (
+            None,
+            Some(
+                "nobody is on record for the change of the FinService, which has no annotation banyan.dev/changed-by; \
+                 turn on admission.stampAuthors of the chart (Kubernetes 1.36), or write your own user name there when \
+                 you apply it"
+                    .to_owned(),
+            ),
+        ),
+    }
+    }
+
     /// The command with which a person tells this rollout something.
     pub fn command(&self, verb: Verb) -> String {
         action::command(verb, self.namespace, self.name)
@@ -151,7 +203,7 @@ impl RevisionFacts {
 pub struct PodFacts {
     /// Since when it is Ready.
     pub ready_since: Option<Timestamp>,
-    /// How often its containers have restarted.
+    /// How often its containers have restarted since it was first Ready.
     pub restarts: u32,
 }
 
@@ -185,8 +237,18 @@ pub enum Role {
     /// It does.
     #[default]
     Active,
+    /// It has a part of the capacity, and perhaps no traffic at all: what it sees is judged, and what it does not see
+    /// holds up nothing.
+    Partial,
     /// It does not.
     Standby,
+}
+
+impl Role {
+    /// Whether it goes back with the clusters that go first.
+    pub fn follows(self) -> bool {
+        self != Self::Active
+    }
 }
 
 /// Where requests go. Hashes are owned, or borrowed as `Destination<&str>`.
@@ -316,7 +378,8 @@ impl Sampling {
             Destination::Baseline(hash) => format!("a fresh copy of {hash}"),
             Destination::Legacy => "the legacy backend".to_owned(),
         };
-        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share }
+        let others = self.stable == Destination::Legacy;
+        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share, others }
     }
 }
 

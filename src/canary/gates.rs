@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::policy::{GateKind, GatePolicy};
 use crate::api::canarystatus::GateMemory;
 use crate::api::units::display;
-use crate::judge::GateAnswer;
 use crate::signals::GateReply;
 
 /// What a gate says.
@@ -31,12 +30,10 @@ pub struct Gate {
 pub fn ask(
     policy: &GatePolicy,
     memory: &mut GateMemory,
-    answers: &[GateAnswer],
+    answer: Option<&GateReply>,
     approve: &str,
     now: Timestamp,
 ) -> Gate {
-    let index = memory.gate;
-    let answer = answers.iter().find(|answer| answer.gate as i32 == index).map(|answer| &answer.answer);
     let after =
         |since: Timestamp, length: SignedDuration| since.saturating_add(length).unwrap_or(Timestamp::MAX);
     let deadline = after(memory.reached_at.0, policy.timeout);
@@ -115,7 +112,13 @@ mod tests {
     }
 
     fn memory() -> GateMemory {
-        GateMemory { gate: 0, reached_at: Time(at(0)), true_since: None, unanswered_since: None, open: false }
+        GateMemory {
+            what: String::new(),
+            reached_at: Time(at(0)),
+            true_since: None,
+            unanswered_since: None,
+            open: false,
+        }
     }
 
     fn policy() -> GatePolicy {
@@ -125,7 +128,7 @@ mod tests {
     }
 
     fn answer(memory: &mut GateMemory, second: i64, answer: GateReply) -> Gate {
-        ask(&policy(), memory, &[GateAnswer { gate: 0, answer }], "approve", at(second))
+        ask(&policy(), memory, Some(&answer), "approve", at(second))
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::approval;
 use super::draft::Draft;
-use super::policy::GateKind;
+use super::policy::{self, GateKind};
 use super::proceed::close_window;
 use super::refusal::{self, Accepted, Asked, Standing};
 use super::shares;
@@ -66,11 +67,8 @@ fn by(said: &Said) -> String {
 /// Whether an Action makes sense as the rollout stands by now.
 fn accepted(draft: &Draft<'_>, said: &Said) -> Result<Accepted, String> {
     let facts = draft.facts;
-    let gates = facts.policy.gates.iter().enumerate();
-    let approvals: Vec<(usize, i32)> = gates
-        .filter(|(_, gate)| gate.kind == GateKind::Approval)
-        .map(|(place, gate)| (place, gate.at))
-        .collect();
+    let gates = facts.policy.gates.iter().filter(|gate| gate.kind == GateKind::Approval);
+    let approvals: Vec<i32> = gates.map(|gate| gate.at).collect();
     let failed = facts.current.filter(|current| draft.failed(current).is_some());
     let standing = Standing {
         memory: &draft.memory,
@@ -79,7 +77,12 @@ fn accepted(draft: &Draft<'_>, said: &Said) -> Result<Accepted, String> {
         retry: &facts.command(Verb::Retry),
     };
     let asked = Asked { verb: said.verb, release: said.release.as_deref(), gate: said.gate };
-    refusal::accept(&standing, &asked)
+    let accepted = refusal::accept(&standing, &asked)?;
+    let rollout = draft.memory.rollout.as_ref().filter(|_| said.verb == Verb::Approve);
+    match rollout.and_then(|rollout| approval::objection(rollout, said)) {
+        Some(objection) => Err(objection),
+        None => Ok(accepted),
+    }
 }
 
 /// Carries out what was accepted. Returns what was done, in words.
@@ -115,7 +118,13 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
         Verb::Promote => {
             rollout.promote = true;
             rollout.paused = None;
-            let skipped = "what is left of holds, verdicts and gates is skipped";
+            let waits = rollout.gates_seen.iter().any(|gate| gate.starts_with("approval"));
+            let skipped = match waits || !rollout.approvals.is_empty() {
+                true => {
+                    "what is left of holds, verdicts and gates is skipped, but gates that wait for a person stand"
+                }
+                false => "what is left of holds, verdicts and gates is skipped",
+            };
             Ok(match shares::observed(draft).differs() {
                 true => format!(
                     "{skipped}; but the weight does not follow yet, and that is waited for: to go on all the same, run \
@@ -134,8 +143,8 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
             Ok("does not wait for other clusters".to_owned())
         }
         Verb::Approve => {
-            let Some((place, at)) = gate else { return Err("no gate waits for a person".to_owned()) };
-            open(rollout, place as i32, now);
+            let Some(at) = gate else { return Err("no gate waits for a person".to_owned()) };
+            open(rollout, policy::approval(at), now);
             draft.notice(Reason::GateOpened, format!("the gate before {at} % is opened by {}", by(said)));
             Ok(format!("the gate before {at} % is open"))
         }
@@ -170,11 +179,11 @@ fn retry(draft: &mut Draft<'_>, said: &Said) -> String {
 }
 
 /// Remembers that a person opened a gate.
-fn open(rollout: &mut Rollout, gate: i32, now: Time) {
-    match rollout.gates.iter_mut().find(|memory| memory.gate == gate) {
+fn open(rollout: &mut Rollout, gate: String, now: Time) {
+    match rollout.gates.iter_mut().find(|memory| memory.what == gate) {
         Some(memory) => memory.open = true,
         None => rollout.gates.push(GateMemory {
-            gate,
+            what: gate,
             reached_at: now,
             true_since: None,
             unanswered_since: None,

@@ -5,12 +5,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`policy`] | the CanaryRollout's spec, read once: [`Policy`] |
+//! | `criteria` | what a canary is judged by |
 //! | `fields` | durations and shares in a spec, and what is wrong with them |
 //! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
 //! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
 //! | [`refusal`] | what people say that makes no sense as the rollout stands |
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
 //! | [`gates`] | approvals, queries, web servers |
+//! | `approval` | who may approve |
 //! | [`health`] | restarts and lost readiness |
 //! | `shares` | what is said while requests are not shared as the weights say |
 //! | [`peers`] | lockstep over clusters |
@@ -18,7 +20,9 @@
 //! | [`status`] | the status of a CanaryRollout |
 //! | [`simulate`] | whole rollouts in virtual time |
 
+mod approval;
 mod catch_up;
+mod criteria;
 pub(crate) mod decide;
 mod draft;
 pub mod facts;

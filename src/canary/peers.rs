@@ -119,6 +119,8 @@ mod tests {
             weight: 100,
             message: "burning".into(),
             aborted: false,
+            made_by: None,
+            unsigned: None,
             at: Time(at(9)),
         };
         status.memory = Some(Memory { failed: vec![failed], ..Memory::default() });

@@ -7,18 +7,17 @@ use crate::api::analysis::{Baseline, OnInsufficient};
 use crate::api::canaryrollout::{From, Gate, Match, Via};
 use crate::api::finservice::Traffic;
 use crate::api::operations::Slo;
-use crate::api::units::{display, percent};
+use crate::api::units::display;
 use crate::api::{CanaryRolloutSpec, Problem};
-use crate::evidence::Budget;
+use crate::evidence::pod_id;
 use crate::judge::{Metric, Standard};
 
 /// The shortest look: what its two readings lie apart, and how the requests of a moment fall, is then still small beside it.
 const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(250);
 /// The longest look: a bad canary would have its traffic for two of them.
 const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
-/// The burn rate at which an SLO pages at its fastest (*The Site Reliability Workbook*, table 5-8).
-const PAGING_BURN: f64 = 14.4;
-
+/// How long a gate is waited at before it is called stalled.
+const GATE_TIMEOUT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The policy of a CanaryRollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -101,6 +100,30 @@ pub struct GatePolicy {
     pub kind: GateKind,
 }
 
+/// The name of a gate that waits for a person before that weight.
+pub fn approval(at: i32) -> String {
+    format!("approval {at}")
+}
+
+impl GatePolicy {
+    /// One that waits for a person before that weight, with the default timeout.
+    pub fn approval(at: i32) -> Self {
+        Self { at, timeout: GATE_TIMEOUT, kind: GateKind::Approval }
+    }
+
+    /// What it is, by which it is remembered: whatever its place among others, and whoever moves it.
+    pub fn name(&self) -> String {
+        let at = self.at;
+        match &self.kind {
+            GateKind::Approval => approval(at),
+            GateKind::Promql { query, r#for } => {
+                format!("promql {at} {:016x}", pod_id(&format!("{} {query}", r#for.as_secs())))
+            }
+            GateKind::Webhook { url } => format!("webhook {at} {:016x}", pod_id(url)),
+        }
+    }
+}
+
 /// What opens a gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateKind {
@@ -130,53 +153,6 @@ pub struct AfterPolicy {
 }
 
 impl Reader {
-    fn metrics(&mut self, spec: &CanaryRolloutSpec, slo: Option<&Slo>, traffic: Traffic) -> Vec<Metric> {
-        let none = Default::default();
-        let analysis = spec.analysis.as_ref().unwrap_or(&none);
-        let mut metrics = Vec::new();
-        let errors = analysis.error_rate.as_ref();
-        // A flag's variants are answered by the same pods, and what fetches its work has no requests to count: there the
-        // service's own metrics stand for it.
-        let replaced = spec.via == Some(Via::FeatureFlag) || traffic == Traffic::Pulled;
-        // Both variants of a flag are answered by the same pods, so what these count is not shared by the flag.
-        let counts_requests = spec.via != Some(Via::FeatureFlag);
-        let by_default = !replaced || (analysis.latency.is_none() && analysis.custom.is_none());
-        if errors.map_or(by_default, |errors| errors.enabled.unwrap_or(true)) {
-            let field = "spec.analysis.errorRate.maxIncrease";
-            let max_increase = self.share(field, errors.and_then(|e| e.max_increase.as_ref()), 0.005);
-            let mut limit = errors.and_then(|e| e.limit.as_deref()).and_then(percent).map(|p| p / 100.0);
-            let target =
-                slo.and_then(|slo| percent(slo.availability.as_deref()?)).map(|target| target / 100.0);
-            if let Some(budget) = target.and_then(|target| Budget::of(target).ok()) {
-                limit = limit.or(Some((PAGING_BURN * budget.share()).min(0.99)));
-                if let Err(over) = budget.check(max_increase) {
-                    let remedy =
-                        "Lower it, or accept that a release that passes may use up the error budget.";
-                    self.problems.push(Problem::warning(field, over.to_string(), remedy));
-                }
-            }
-            metrics.push(Metric { name: "error-rate".to_owned(), max_increase, limit, counts_requests });
-        }
-        if let Some(latency) = &analysis.latency {
-            let field = "spec.analysis.latency.maxIncrease";
-            let max_increase = self.share(field, latency.max_increase.as_ref(), 0.01);
-            let limit = latency.limit.as_deref().and_then(percent).map(|p| p / 100.0);
-            metrics.push(Metric { name: "latency".to_owned(), max_increase, limit, counts_requests });
-        }
-        for custom in analysis.custom.iter().flatten() {
-            let field = format!("spec.analysis.custom[{}].maxIncrease", custom.name);
-            let max_increase = self.share(&field, custom.max_increase.as_ref(), 0.005);
-            metrics.push(Metric {
-                name: custom.name.clone(),
-                max_increase,
-                limit: None,
-                // What a flag shares is counted by metrics of the service's own; else these may count anything.
-                counts_requests: spec.via == Some(Via::FeatureFlag),
-            });
-        }
-        metrics
-    }
-
     fn steps(&mut self, spec: &CanaryRolloutSpec) -> Vec<PolicyStep> {
         let Some(canary) = &spec.strategy.canary else {
             let zero = SignedDuration::ZERO;
@@ -226,8 +202,7 @@ impl Reader {
         } else {
             GateKind::Webhook { url: gate.webhook.as_ref()?.url.clone() }
         };
-        let week = SignedDuration::from_hours(7 * 24);
-        let timeout = self.duration(&format!("{field}.timeout"), gate.timeout.as_ref(), week);
+        let timeout = self.duration(&format!("{field}.timeout"), gate.timeout.as_ref(), GATE_TIMEOUT);
         let timeout = match &kind {
             GateKind::Promql { r#for, .. } if gate.timeout.is_none() => timeout.saturating_add(*r#for),
             GateKind::Promql { r#for, .. } if timeout < *r#for => {
@@ -321,6 +296,11 @@ impl Policy {
         (policy, reader.problems)
     }
 
+    /// What a gate is remembered by; `None` if it cannot be read.
+    pub fn name_of(gate: &Gate) -> Option<String> {
+        Reader { problems: Vec::new() }.gate(0, gate).map(|gate| gate.name())
+    }
+
     /// By what the canary is judged.
     pub fn standard(&self) -> Standard {
         Standard {
@@ -399,42 +379,6 @@ mod tests {
             assert_eq!(policy.interval, SignedDuration::from_millis(taken));
             assert_eq!(problems.is_empty(), ["250ms", "15s"].contains(&text), "{text}: {problems:?}");
         }
-    }
-
-    #[test]
-    fn the_error_rate_is_judged_unless_it_is_switched_off_by_name() {
-        let names = |analysis: serde_json::Value, more: serde_json::Value, traffic| {
-            let mut spec = json!({"service": "a", "strategy": {"blueGreen": {}}, "analysis": analysis});
-            spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-            let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
-            let availability = Some("99.9".to_owned());
-            let slo = Slo { availability, latency: None, window: None };
-            let (policy, _) = Policy::of(&spec, Some(&slo), traffic);
-            let limited = |metric: &Metric| {
-                format!("{}{}", metric.name, if metric.limit.is_some() { " limited" } else { "" })
-            };
-            policy.metrics.iter().map(limited).collect::<Vec<_>>()
-        };
-        let requests = |analysis| names(analysis, json!({}), Traffic::Requests);
-        let latency = json!({"threshold": "200ms"});
-        let custom = json!([{"name": "double", "bad": "a", "total": "b"}]);
-        assert_eq!(requests(json!({"latency": latency})), ["error-rate limited", "latency"]);
-        assert_eq!(requests(json!({"custom": custom})), ["error-rate limited", "double"]);
-        assert_eq!(requests(json!({"latency": latency, "errorRate": {"enabled": false}})), ["latency"]);
-        assert_eq!(requests(json!({"latency": latency, "errorRate": {}})), ["error-rate limited", "latency"]);
-        let flag = json!({"via": "FeatureFlag"});
-        assert_eq!(names(json!({"custom": custom}), flag, Traffic::Requests), ["double"]);
-        // The pods of a flag answer both variants: what they count tells nothing of its percentage.
-        let spec = json!({
-            "service": "a", "strategy": {"blueGreen": {}}, "via": "FeatureFlag",
-            "analysis": {"custom": custom, "errorRate": {"limit": "5"}, "latency": latency},
-        });
-        let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
-        let metrics = Policy::of(&spec, None, Traffic::Requests).0.metrics;
-        let shared = metrics.iter().map(|metric| (metric.name.as_str(), metric.counts_requests));
-        assert_eq!(shared.collect::<Vec<_>>(), [("error-rate", false), ("latency", false), ("double", true)]);
-        assert_eq!(names(json!({"custom": custom}), json!({}), Traffic::Pulled), ["double"]);
-        assert_eq!(names(json!({}), json!({}), Traffic::Pulled), ["error-rate limited"]);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::approval;
 use super::draft::Draft;
 use super::facts::{Phase, Role};
 use super::gates;
 use super::peers::{self, Follow};
+use super::policy::GateKind;
 use super::shares;
 use super::steps::{self, Hold, Said};
 use crate::api::Problem;
@@ -32,6 +34,11 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
     let (weight, paused) = (rollout.weight, rollout.paused.clone());
     if let Some(unreadable) = draft.facts.unreadable {
         draft.reasons.push(format!("stays at {weight} %: the spec cannot be read: {unreadable}"));
+        return;
+    }
+    if let Some(held) = draft.facts.held {
+        draft.phase = held.phase;
+        draft.reasons.push(format!("stays at {weight} %, and only a Fail goes back: {}", held.why));
         return;
     }
     back_from_alone(draft);
@@ -131,7 +138,7 @@ fn follows(draft: &mut Draft<'_>) -> bool {
             draft.look_again(again_at);
             false
         }
-        Follow::No(why) if draft.facts.role == Role::Standby => {
+        Follow::No(why) if draft.facts.role.follows() => {
             draft.roll_back(&why, false);
             false
         }
@@ -169,8 +176,9 @@ fn leave(draft: &mut Draft<'_>) -> Option<Next> {
     if let Next::Weight(next) = next {
         ask(draft, next);
     }
-    let rollout = draft.memory.rollout.as_ref()?;
     let said = draft.said.clone().unwrap_or_else(|| draft.judge());
+    let said = nothing_to_see(draft, said);
+    let rollout = draft.memory.rollout.as_ref()?;
     if weight == 100 && (draft.unwanted || (alone && said.verdict == Verdict::Fail)) {
         // Whatever it is, there is nothing better; but it does not become stable for that.
         draft.phase = Phase::Inconclusive;
@@ -209,6 +217,19 @@ fn leave(draft: &mut Draft<'_>) -> Option<Next> {
     }
 }
 
+/// Where a site has a part of the capacity, it may have no request at all, which is neither for nor against the canary.
+/// Where the source is silent, those that went first have spoken for it.
+fn nothing_to_see(draft: &Draft<'_>, said: Said) -> Said {
+    let went_first = !draft.facts.policy.after.is_empty();
+    let silent = said.verdict == Verdict::ProviderDown && went_first;
+    if draft.facts.role != Role::Partial || !(said.nothing || silent) {
+        return said;
+    }
+    let words =
+        "this site has a part of the capacity, and no request of either revision is counted".to_owned();
+    Said { verdict: Verdict::Pass, words, ..said }
+}
+
 /// Warns of a verdict that cannot be there in time.
 fn too_slow(draft: &mut Draft<'_>, said: &Said) {
     let policy = draft.facts.policy;
@@ -242,32 +263,38 @@ fn announce(draft: &mut Draft<'_>, reason: Reason, r#for: Wait, weight: i32, why
     }
 }
 
-/// Asks the gates before a weight. Returns those that are closed, in words.
+/// Asks the gates before a weight. Returns those that are closed, in words. Who says `promote` opens none that waits for a
+/// person.
 fn ask(draft: &mut Draft<'_>, next: i32) -> Vec<(String, Option<Timestamp>, bool)> {
     let facts = draft.facts;
     let now = draft.now;
     let Some(rollout) = draft.memory.rollout.as_mut() else { return Vec::new() };
-    if rollout.promote || facts.role == Role::Standby {
-        return Vec::new();
-    }
     let mut closed = Vec::new();
     let approve = facts.command(Verb::Approve);
-    for (index, policy) in facts.policy.gates.iter().enumerate() {
+    for (place, policy) in approval::gates_that_stand(facts, rollout) {
         // A gate before a step that was jumped over stands as well.
-        if policy.at <= rollout.weight || policy.at > next {
+        let is_between = policy.at > rollout.weight && policy.at <= next;
+        let waits_for_a_person = policy.kind == GateKind::Approval;
+        if !is_between || (rollout.promote && !waits_for_a_person) {
             continue;
         }
-        if !draft.ask.contains(&index) {
-            draft.ask.push(index);
+        if let Some(place) = place.filter(|place| !draft.ask.contains(place)) {
+            draft.ask.push(place);
         }
-        let gate = index as i32;
-        let place = rollout.gates.iter().position(|memory| memory.gate == gate).unwrap_or_else(|| {
+        let what = policy.name();
+        let known = rollout.gates.iter().position(|memory| memory.what == what).unwrap_or_else(|| {
             let (true_since, unanswered_since) = (None, None);
             let reached_at = Time(now);
-            rollout.gates.push(GateMemory { gate, reached_at, true_since, unanswered_since, open: false });
+            rollout.gates.push(GateMemory { what, reached_at, true_since, unanswered_since, open: false });
             rollout.gates.len() - 1
         });
-        let said = gates::ask(policy, &mut rollout.gates[place], facts.answers, &approve, now);
+        let answer = facts.answers.iter().find(|answer| Some(answer.gate) == place);
+        let answer = answer.map(|answer| &answer.answer);
+        let mut said = gates::ask(&policy, &mut rollout.gates[known], answer, &approve, now);
+        if let (true, Some(why)) = (waits_for_a_person, &rollout.unsigned) {
+            said.words =
+                format!("the gate before {} % waits for a person, and stays closed: {why}", policy.at);
+        }
         if !said.open {
             closed.push((said.words, said.again_at, said.overdue));
         }
@@ -413,6 +440,11 @@ pub(super) fn close_window(draft: &mut Draft<'_>) {
 pub(super) fn settle_window(draft: &mut Draft<'_>) {
     let share = shares::observed(draft);
     let Some(warm) = &draft.memory.warm else { return };
+    if let Some(held) = draft.facts.held {
+        draft.phase = Phase::Warm;
+        draft.reasons.push(format!("revision {} stays warm: {}", warm.old, held.why));
+        return;
+    }
     if draft.now >= warm.until.0 && share.differs() {
         draft.phase = Phase::Warm;
         draft.reasons.push(format!(

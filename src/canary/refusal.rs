@@ -1,6 +1,7 @@
 //! What a rollout refuses, as it stands: the operator asks before it carries an Action out, and the command line before
 //! it creates one. Pure.
 
+use super::policy;
 use crate::api::action::Verb;
 use crate::api::canarystatus::{Memory, Rollout};
 
@@ -11,8 +12,8 @@ pub struct Standing<'a> {
     pub memory: &'a Memory,
     /// The release that the FinService asks for, if it was rolled back.
     pub failed: Option<&'a str>,
-    /// Gates that a person opens: their places in the spec, and the weights that they stand before.
-    pub approvals: &'a [(usize, i32)],
+    /// The weights before which gates of the policy wait for a person.
+    pub approvals: &'a [i32],
     /// The command that tries again what was rolled back.
     pub retry: &'a str,
 }
@@ -33,8 +34,8 @@ pub struct Asked<'a> {
 pub struct Accepted {
     /// The release that it is about.
     pub release: String,
-    /// With an approval: the place of the gate in the spec, and the weight that it stands before.
-    pub gate: Option<(usize, i32)>,
+    /// With an approval: the weight that the gate stands before.
+    pub gate: Option<i32>,
 }
 
 /// Whether a rollout takes what a person asks for.
@@ -76,11 +77,7 @@ fn nothing_rolls_out(standing: &Standing<'_>) -> String {
 }
 
 /// What the rollout that is under way has against it; with an approval, the gate that it opens.
-fn of_rollout(
-    standing: &Standing<'_>,
-    rollout: &Rollout,
-    asked: &Asked<'_>,
-) -> Result<Option<(usize, i32)>, String> {
+fn of_rollout(standing: &Standing<'_>, rollout: &Rollout, asked: &Asked<'_>) -> Result<Option<i32>, String> {
     let words = match asked.verb {
         Verb::Pause if rollout.paused.is_some() => "it is paused already",
         Verb::Resume if rollout.paused.is_none() => "it is not paused",
@@ -94,19 +91,17 @@ fn of_rollout(
     Err(words.to_owned())
 }
 
-/// The first gate that waits for a person; of those before that weight, if one is named.
-fn waiting_gate(
-    standing: &Standing<'_>,
-    rollout: &Rollout,
-    named: Option<i32>,
-) -> Result<(usize, i32), String> {
-    let is_open = |place: usize| {
-        rollout.gates.iter().any(|memory| memory.open && usize::try_from(memory.gate) == Ok(place))
+/// The first gate that waits for a person; of those before that weight, if one is named. What was asked for under way is
+/// asked for until the end.
+fn waiting_gate(standing: &Standing<'_>, rollout: &Rollout, named: Option<i32>) -> Result<i32, String> {
+    let is_open = |at: i32| {
+        let what = policy::approval(at);
+        rollout.gates.iter().any(|memory| memory.open && memory.what == what)
     };
-    let mut waiting = standing.approvals.iter().filter(|(place, at)| {
-        *at > rollout.weight && named.is_none_or(|named| named == *at) && !is_open(*place)
-    });
-    waiting.next().copied().ok_or_else(|| match named {
+    let all = standing.approvals.iter().chain(&rollout.approvals).copied();
+    let waiting =
+        all.filter(|at| *at > rollout.weight && named.is_none_or(|named| named == *at) && !is_open(*at));
+    waiting.min().ok_or_else(|| match named {
         Some(at) => format!("no gate before {at} % waits for a person"),
         None => "no gate waits for a person".to_owned(),
     })
@@ -137,7 +132,7 @@ mod tests {
         let mut rollout = json!({
             "canary": "b", "stable": "a", "release": "app:2", "attempt": 1, "startedAt": "2026-01-01T00:00:00Z",
             "weight": weight,
-            "gates": [{"gate": 1, "reachedAt": "2026-01-01T00:00:00Z", "open": open}],
+            "gates": [{"what": "approval 50", "reachedAt": "2026-01-01T00:00:00Z", "open": open}],
         });
         if let Some(paused) = paused {
             rollout["paused"] = json!(paused);
@@ -146,7 +141,7 @@ mod tests {
     }
 
     fn say(memory: &Memory, failed: Option<&str>, verb: Verb, gate: Option<i32>) -> Result<Accepted, String> {
-        let approvals = [(1, 50), (3, 100)];
+        let approvals = [50, 100];
         let standing = Standing { memory, failed, approvals: &approvals, retry: "again" };
         accept(&standing, &Asked { verb, release: None, gate })
     }
@@ -180,9 +175,9 @@ mod tests {
     #[test]
     fn an_approval_opens_the_first_gate_that_waits_or_the_one_that_is_named() {
         let gate = |open, named| say(&rollout(10, None, open), None, Verb::Approve, named).map(|it| it.gate);
-        assert_eq!(gate(false, None), Ok(Some((1, 50))));
-        assert_eq!(gate(true, None), Ok(Some((3, 100))));
-        assert_eq!(gate(false, Some(100)), Ok(Some((3, 100))));
+        assert_eq!(gate(false, None), Ok(Some(50)));
+        assert_eq!(gate(true, None), Ok(Some(100)));
+        assert_eq!(gate(false, Some(100)), Ok(Some(100)));
         assert_eq!(gate(true, Some(50)), Err("no gate before 50 % waits for a person".to_owned()));
     }
 

@@ -125,7 +125,7 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
         policy.baseline == Baseline::Fresh && facts.sharing != Sharing::Pods && weight < 100 && target > 0;
     let mut compared = to(stable);
     let mut beside = 100 - weight;
-    if fresh && facts.role == Role::Active {
+    if fresh && facts.role != Role::Standby {
         decision.baseline_pods = steps::share_of(facts.scale.demand(), target.min(99));
         let copies = facts.baseline.map_or(0, |baseline| baseline.ready());
         if weight > 0 && copies > 0 {
@@ -172,6 +172,11 @@ fn from_legacy(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut
     decision.pods = vec![(rollout.canary.clone(), demand)];
     out(draft, &rollout.canary, demand, decision);
     decision.route.shares = vec![(Destination::Legacy, 100 - weight), (canary.clone(), weight)];
+    let ready = draft.revision(&rollout.canary).is_some_and(|revision| revision.ready() > 0);
+    if ready && draft.phase != Phase::Frozen && draft.facts.sharing != Sharing::Pods {
+        let matches = draft.facts.policy.matches.iter();
+        decision.route.matches = matches.map(|matched| (matched.clone(), canary.clone())).collect();
+    }
     if weight > 0 {
         let attempt = draft.memory.attempt;
         // The old backend serves other paths and other callers too, and proxies count it as a whole: what it has says

@@ -70,6 +70,12 @@ pub(super) fn tell(draft: &mut Draft<'_>) {
         Percent(observed)
     );
     draft.stalled.get_or_insert(("WeightNotFollowed", words.clone()));
+    let remedy = match observed == 0.0 {
+        true => {
+            format!("{remedy} Or the canary's pods count no requests: look at what its metrics port tells.")
+        }
+        false => remedy,
+    };
     let remedy = match draft.memory.rollout {
         Some(_) => {
             format!("{remedy} To go on all the same, run `{}`.", draft.facts.command(Verb::SkipStep))

@@ -7,7 +7,7 @@ use super::policy::Policy;
 use crate::api::analysis::OnInsufficient;
 use crate::api::canarystatus::Rollout;
 use crate::api::units::display;
-use crate::evidence::{Judgement, Reason, Share, Verdict};
+use crate::evidence::{Amount, Judgement, Numbers, Percent, Reason, Share, Verdict};
 
 /// Pods of both arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Said {
     pub words: String,
     /// Whether more weight can do no harm that is known of.
     pub harmless: bool,
+    /// Whether no request of either revision has been counted at this weight.
+    pub nothing: bool,
     /// The metric whose verdict takes longest, if what was seen goes on: its name, requests, and seconds.
     pub needed: Option<(String, u64, f64)>,
     /// The canary's share of the requests, as they were counted at this weight.
@@ -69,7 +71,7 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     else {
         let words = "nothing has been counted at this weight yet".to_owned();
         let (verdict, harmless, needed) = (Verdict::Insufficient, true, None);
-        return Said { verdict, words, harmless, needed, share: Share::Unknown };
+        return Said { verdict, words, harmless, nothing: false, needed, share: Share::Unknown };
     };
     let harmless = judgements.iter().all(|(_, judgement)| match judgement.verdict {
         Verdict::Pass => true,
@@ -88,20 +90,25 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     });
     let needed = needed.max_by(|one, other| one.2.total_cmp(&other.2));
     let words = format!("{name}: {}", words(judgement));
-    Said { verdict: judgement.verdict, words, harmless, needed, share: Share::Unknown }
+    let nothing = judgements.iter().all(|(_, judgement)| judgement.reason == Reason::NothingSeen);
+    Said { verdict: judgement.verdict, words, harmless, nothing, needed, share: Share::Unknown }
 }
 
 /// A judgement in words, with the numbers that a person asks for next.
 fn words(judgement: &Judgement) -> String {
-    use crate::evidence::{Amount, Percent};
     let numbers = &judgement.numbers;
     let mut text = judgement.reason.to_string();
-    if judgement.reason == Reason::Worse {
-        if let Some(increase) = numbers.recent_estimate.or(numbers.estimate) {
-            text.push_str(&format!(" ({} more of its requests", Percent(increase)));
-            text.push_str(&format!(", evidence {} of {:.0})", Amount(numbers.evidence), numbers.limit));
+    match judgement.reason {
+        Reason::Worse => {
+            let evidence = format!("evidence {} of {:.0}", Amount(numbers.evidence), numbers.limit);
+            text.push_str(&format!(" ({}; {evidence})", counted(numbers, false)));
+            return text;
         }
-        return text;
+        Reason::OverAbsoluteLimit { alone, .. } => {
+            text.push_str(&format!(" ({})", counted(numbers, alone)));
+            return text;
+        }
+        _ => {}
     }
     if let Some(needed) = &numbers.needed
         && needed.requests > 0
@@ -114,6 +121,37 @@ fn words(judgement: &Judgement) -> String {
         text.push_str(&format!(" to {}", needed.toward));
     }
     text
+}
+
+/// What was counted of late, to be found again on a dashboard.
+fn counted(numbers: &Numbers, alone: bool) -> String {
+    let (seen, seconds) = &numbers.recent;
+    let length = display(std::time::Duration::from_secs(seconds.clamp(1.0, 1e9).round() as u64));
+    let arm = |bad: u64, requests: u64| {
+        let rate = if requests > 0 { bad as f64 / requests as f64 } else { 0.0 };
+        format!("{bad} of {requests} bad, {}", Percent(rate))
+    };
+    let canary = arm(seen.canary_bad, seen.canary_requests);
+    match alone {
+        true => format!("in the last {length} {canary}"),
+        false => format!(
+            "in the last {length} the canary: {canary}; stable: {}",
+            arm(seen.stable_bad, seen.stable_requests)
+        ),
+    }
+}
+
+/// What judges where nothing runs beside the canary.
+pub fn limits(judgements: &[(String, Judgement)]) -> String {
+    let limits = judgements.iter().filter_map(|(name, judgement)| {
+        let limit = judgement.numbers.absolute?;
+        Some(format!("{name} goes back from {limit} on"))
+    });
+    let limits: Vec<String> = limits.collect();
+    match limits.is_empty() {
+        true => "nothing runs beside it, and nothing is counted yet; the pods themselves judge".to_owned(),
+        false => format!("nothing runs beside it: {}, and the pods themselves judge", limits.join(", ")),
+    }
 }
 
 /// Whether a step may be left.

@@ -8,6 +8,7 @@ use crate::api::action::{Verb, command};
 use crate::api::canaryrollout::Gate;
 use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::canary::Policy;
 use crate::canary::refusal::{self, Asked, Standing};
 use crate::terminal::table::columns;
 
@@ -134,13 +135,13 @@ fn metric(metric: &MetricStatus) -> Vec<String> {
 }
 
 fn gates(gates: &[Gate], status: &CanaryRolloutStatus) -> Vec<Vec<String>> {
-    let memory = |index: usize| -> Option<&GateMemory> {
-        under_way(status)?.gates.iter().find(|memory| usize::try_from(memory.gate) == Ok(index))
+    let memory = |gate: &Gate| -> Option<&GateMemory> {
+        let what = Policy::name_of(gate)?;
+        under_way(status)?.gates.iter().find(|memory| memory.what == what)
     };
     gates
         .iter()
-        .enumerate()
-        .map(|(index, gate)| {
+        .map(|gate| {
             let what = match (&gate.promql, &gate.webhook) {
                 (Some(promql), _) => {
                     format!("{} for {}", promql.query, promql.r#for.as_deref().unwrap_or("0s"))
@@ -148,7 +149,7 @@ fn gates(gates: &[Gate], status: &CanaryRolloutStatus) -> Vec<Vec<String>> {
                 (_, Some(webhook)) => webhook.url.clone(),
                 _ => "approval".to_owned(),
             };
-            let state = match memory(index) {
+            let state = match memory(gate) {
                 None => "not reached".to_owned(),
                 Some(memory) if memory.open => "open".to_owned(),
                 Some(GateMemory { unanswered_since: Some(since), .. }) => {
@@ -174,9 +175,8 @@ pub fn meant(rollout: &CanaryRollout, verb: Verb, gate: Option<i32>) -> Result<S
     let status = rollout.status.as_ref().ok_or("nothing is known of it yet: no operator has looked at it")?;
     let memory = status.memory.clone().unwrap_or_default();
     let release = status.release.as_deref();
-    let gates = rollout.spec.gates.iter().flatten().enumerate();
-    let approvals: Vec<(usize, i32)> =
-        gates.filter(|(_, gate)| gate.approval.is_some()).map(|(place, gate)| (place, gate.at)).collect();
+    let gates = rollout.spec.gates.iter().flatten();
+    let approvals: Vec<i32> = gates.filter(|gate| gate.approval.is_some()).map(|gate| gate.at).collect();
     let standing = Standing {
         memory: &memory,
         failed: release.filter(|release| memory.failed.iter().any(|failed| failed.release == **release)),

@@ -41,8 +41,8 @@ fn analysing() -> Value {
             "startedAt": "2026-11-24T10:00:00Z", "endedAt": "2026-11-24T11:00:00Z"}],
         "memory": {"attempt": 3, "rollout": {
             "canary": "b41f2", "stable": "7c9d5", "release": "transaction:1.5", "startedAt": "2026-11-25T10:00:00Z", "weight": 10,
-            "gates": [{"gate": 0, "reachedAt": "2026-11-25T10:10:00Z"},
-                {"gate": 1, "reachedAt": "2026-11-25T10:10:00Z", "trueSince": "2026-11-25T10:11:00Z"}],
+            "gates": [{"what": "approval 50", "reachedAt": "2026-11-25T10:10:00Z"},
+                {"what": "promql 50 516a88ef7ed38e63", "reachedAt": "2026-11-25T10:10:00Z", "trueSince": "2026-11-25T10:11:00Z"}],
         }},
     })
 }

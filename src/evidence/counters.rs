@@ -101,6 +101,8 @@ pub struct Counters {
     end: f64,
     /// When the open look would have ended, had it not been hastened.
     planned: Option<f64>,
+    /// Whether the series are sums over pods: what falls is no counter that began anew, a pod has gone.
+    sums: bool,
     series: Vec<Series>,
 }
 
@@ -116,8 +118,15 @@ impl Counters {
             start: from,
             end: from + look_seconds.max(0.1),
             planned: None,
+            sums: false,
             series: Vec::new(),
         }
+    }
+
+    /// The same for series that are sums over pods: one that falls says nothing of the time in which it did.
+    pub fn of_sums(mut self) -> Counters {
+        self.sums = true;
+        self
     }
 
     /// Takes in one sample.
@@ -157,7 +166,9 @@ impl Counters {
         }
         // After a reset all that the counter shows is new.
         let reset = sample.requests < series.requests || sample.bad < series.bad;
-        let delta = if reset {
+        let delta = if reset && self.sums {
+            (0.0, 0.0)
+        } else if reset {
             (sample.requests, sample.bad)
         } else {
             (sample.requests - series.requests, sample.bad - series.bad)
@@ -352,6 +363,23 @@ mod tests {
         counters.sample(at("new", 2, 5.0, 40.0, 2.0)).unwrap();
         let tally = counters.close(5.0, 10.0).unwrap().tally;
         assert_eq!((tally.canary_requests, tally.canary_bad), (40, 2));
+    }
+
+    #[test]
+    fn a_sum_that_falls_is_no_counter_that_began_anew() {
+        let mut counters = counters().of_sums();
+        for (revision, pod) in [("old", 1), ("new", 2)] {
+            counters.sample(at(revision, pod, 0.0, 5000.0, 50.0)).unwrap();
+        }
+        counters.sample(at("old", 1, 5.0, 5100.0, 51.0)).unwrap();
+        // A pod has gone, and with it half of what it had counted.
+        counters.sample(at("new", 2, 5.0, 2600.0, 25.0)).unwrap();
+        let tally = counters.close(5.0, 10.0).unwrap().tally;
+        assert_eq!((tally.canary_requests, tally.stable_requests), (0, 100));
+        counters.sample(at("old", 1, 10.0, 5200.0, 52.0)).unwrap();
+        counters.sample(at("new", 2, 10.0, 2700.0, 95.0)).unwrap();
+        let tally = counters.close(10.0, 10.0).unwrap().tally;
+        assert_eq!((tally.canary_requests, tally.canary_bad), (100, 70));
     }
 
     #[test]

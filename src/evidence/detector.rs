@@ -4,7 +4,8 @@ use super::confseq::ConfidenceSequence;
 use super::counters::Counters;
 use super::dispersion::{Dispersion, PodCounts, Temper, add_to};
 use super::eprocess::{EProcess, Starts};
-use super::outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
+use super::limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};
+use super::outage::{OutageWatch, Phase};
 use super::policy::{Policy, PolicyError};
 use super::tally::Tally;
 use super::verdict::{Arm, Judgement, Missing, Needed, Numbers, Reason, Verdict};
@@ -69,7 +70,9 @@ pub struct Detector {
     /// What stood before the latest look, where the arms are read apart: if stable is in an outage in the next one, the arm that is
     /// read later may have shown it in that look already, and it is taken back.
     before: Option<Box<(EProcess, ConfidenceSequence)>>,
-    limit: Option<AbsoluteLimit>,
+    limit: AbsoluteLimit,
+    /// Whether nothing runs beside the canary.
+    alone: bool,
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
     pending_pods: Vec<PodCounts>,
@@ -94,7 +97,8 @@ impl Detector {
             held: Vec::new(),
             entering: false,
             before: None,
-            limit: new_limit(&policy),
+            limit: AbsoluteLimit::new(policy.absolute_window),
+            alone: false,
             pending: Tally::default(),
             pending_pods: Vec::new(),
             pending_seconds: 0.0,
@@ -141,9 +145,10 @@ impl Detector {
     /// A new step begins: Pass will be judged on what is seen from here on; the evidence against the canary goes on, with a
     /// start for this step.
     pub fn begin_step(&mut self) {
+        self.alone = false;
         self.rollout.begin_step();
         self.step = ConfidenceSequence::new(self.policy.false_alarm);
-        self.limit = new_limit(&self.policy);
+        self.limit = AbsoluteLimit::new(self.policy.absolute_window);
         self.held.clear();
         self.before = None;
         self.seen = Tally::default();
@@ -152,6 +157,19 @@ impl Detector {
         self.pending_pods.clear();
         self.pending_seconds = 0.0;
         self.hastened = None;
+    }
+
+    /// The same. Where nothing runs beside the canary in this step, only a limit can judge it, so there always is one.
+    pub fn begin(&mut self, alone: bool) {
+        self.begin_step();
+        self.alone = alone;
+    }
+
+    /// The limit on the canary's own bad rate that is in force, if there is one.
+    fn absolute(&self) -> Option<Absolute> {
+        let set = self.policy.absolute_limit.map(|rate| Absolute { rate, from: LimitFrom::Set });
+        let alone = || Absolute::alone(self.dispersion.usual_rate(), self.policy.max_increase);
+        set.or_else(|| self.alone.then(alone))
     }
 
     /// What a Pass is judged on begins anew, in the same step: what was seen before was not of its weight. The evidence
@@ -209,9 +227,7 @@ impl Detector {
         }
         self.seen = self.seen.plus(tally);
         self.seconds += look.seconds;
-        if let Some(limit) = &mut self.limit {
-            limit.look(tally, look.seconds);
-        }
+        self.limit.look(tally, look.seconds);
         if let Some(share) = routed {
             let temper = self.temper(look.seconds);
             self.rollout.look(tally, share, temper);
@@ -323,14 +339,14 @@ impl Detector {
             return (Verdict::Fail, Reason::Worse);
         }
         let hold = |reason| (Verdict::Insufficient, reason);
-        if let Some(limit) = &self.limit {
-            match limit.state() {
+        if let Some(limit) = self.absolute() {
+            match self.limit.state(limit.rate) {
                 LimitState::Kept => {}
                 LimitState::Broken => {
-                    return (Verdict::Fail, Reason::OverAbsoluteLimit(limit.rate()));
+                    return (Verdict::Fail, Reason::OverAbsoluteLimit { limit, alone: self.alone });
                 }
                 LimitState::BrokenByBoth => {
-                    return hold(Reason::BothOverAbsoluteLimit(limit.rate()));
+                    return hold(Reason::BothOverAbsoluteLimit(limit.rate));
                 }
             }
         }
@@ -395,6 +411,8 @@ impl Detector {
             estimate: self.step.tally().increase(),
             interval: (self.step.lower(), self.step.upper()),
             recent_estimate: self.rollout.since_start().increase(),
+            recent: self.limit.seen(),
+            absolute: self.absolute(),
             evidence: self.rollout.peak(),
             limit: self.rollout.limit(),
             dispersion: self.dispersion.phi(),
@@ -422,10 +440,6 @@ impl Detector {
         let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);
         Some(Needed { toward, requests: requests as u64, seconds })
     }
-}
-
-fn new_limit(policy: &Policy) -> Option<AbsoluteLimit> {
-    policy.absolute_limit.map(|rate| AbsoluteLimit::new(rate, policy.absolute_window))
 }
 
 fn sum(pods: &[PodCounts]) -> (u64, u64) {

@@ -42,6 +42,9 @@ const BEYOND_BURSTS: f64 = 3.0;
 /// second or so: in shorter looks they would be parted, and each part seem to scatter less.
 const LEAST_SECONDS: f64 = 1.0;
 
+/// The least number of requests from which stable's bad rate is told.
+const LEAST_FOR_RATE: f64 = 100.0;
+
 /// The counts of one pod, or of any other unit whose errors come together, in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodCounts {
@@ -193,6 +196,9 @@ pub struct Dispersion {
     fiercest: f64,
     #[serde(with = "wire::float")]
     bad: f64,
+    /// Requests among which these were.
+    #[serde(with = "wire::float", default)]
+    requests: f64,
     /// Seconds for which stable was watched.
     #[serde(with = "wire::float")]
     watched: f64,
@@ -228,6 +234,7 @@ impl Dispersion {
             return;
         }
         self.bad += bad;
+        self.requests += requests;
         self.watched += seconds;
         if bad > 0.0 && pods.len() > 1 {
             self.follow(pods, requests, bad, seconds);
@@ -268,6 +275,7 @@ impl Dispersion {
         self.looks.fade();
         self.whole.fade();
         self.bad *= 0.5;
+        self.requests *= 0.5;
         self.skip();
         self.bursts.clear();
     }
@@ -325,6 +333,12 @@ impl Dispersion {
     /// The bad events of stable that the measure rests on.
     pub fn events(&self) -> f64 {
         self.bad
+    }
+
+    /// Stable's usual bad rate, outages left out, as a share of requests; `None` while there were too few.
+    pub fn usual_rate(&self) -> Option<f64> {
+        // An older version has written the bad ones without the requests.
+        (self.requests >= LEAST_FOR_RATE && self.requests >= self.bad).then(|| self.bad / self.requests)
     }
 
     /// The CUSUM beyond which a burst is more than chance explains.

@@ -9,12 +9,14 @@
 //! | [`confseq`] | the interval of the increase, in one step: [`ConfidenceSequence`] |
 //! | [`dispersion`] | how much stable's errors scatter: [`Dispersion`] |
 //! | `wire` | how what is kept of the dispersion is written down |
-//! | [`outage`] | outages that both arms share, and the absolute limit |
+//! | [`outage`] | outages that both arms share |
+//! | [`limit`] | the absolute limit |
 //! | [`counters`] | from counters to looks: [`Counters`] |
 //! | [`tally`] | what both arms have counted |
 //! | [`policy`] | what is asked of it: [`Policy`] |
 //! | [`share`] | whether requests are shared as the weights say: [`ShareWatch`] |
 //! | [`detector`] | all of it for one metric: [`Detector`] |
+//! | `percent` | shares and amounts as people read them |
 //! | [`verdict`] | [`Verdict`], [`Reason`], [`Judgement`], and [`together`] for several metrics |
 //! | [`budget`] | what an increase costs of an error budget: [`Budget`] |
 //!
@@ -29,7 +31,9 @@ pub(crate) mod counters;
 pub(crate) mod detector;
 pub(crate) mod dispersion;
 pub(crate) mod eprocess;
+pub(crate) mod limit;
 pub(crate) mod outage;
+pub(crate) mod percent;
 pub(crate) mod policy;
 pub(crate) mod share;
 pub(crate) mod tally;
@@ -45,8 +49,10 @@ pub use counters::{ClosedLook, Counters, Rejected, Sample};
 pub use detector::{Detector, Look, SECOND_LOOK};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts};
-pub use outage::{AbsoluteLimit, LimitState, OutageWatch, Phase};
+pub use limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};
+pub use outage::{OutageWatch, Phase};
+pub use percent::{Amount, Percent};
 pub use policy::{Policy, PolicyError, shared_alpha};
 pub use share::{Asked, Bypass, Share, ShareWatch};
 pub use tally::Tally;
-pub use verdict::{Amount, Arm, Judgement, Missing, Needed, Numbers, Percent, Reason, Verdict, together};
+pub use verdict::{Arm, Judgement, Missing, Needed, Numbers, Reason, Verdict, together};

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::limit::Absolute;
+use super::percent::Percent;
+
 /// What the evidence says of a canary. No evidence is not good evidence: the last two neither promote nor roll back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -53,6 +56,11 @@ pub enum Missing {
         /// What happened, in a few words.
         String,
     ),
+    /// It counts no request to the canary, which should have had about so many.
+    NothingOfCanary(
+        /// Requests that its weight would have given it.
+        u64,
+    ),
     /// Its newest sample is this many seconds old.
     Stale(
         /// The age of the newest sample in seconds.
@@ -67,11 +75,13 @@ pub enum Reason {
     WithinLimit,
     /// Fail: the evidence reached its limit, and the estimate is over `maxIncrease`.
     Worse,
-    /// Fail: the canary breaks an absolute limit (a share of requests) that stable keeps.
-    OverAbsoluteLimit(
-        /// The limit, as a share of requests.
-        f64,
-    ),
+    /// Fail: the canary breaks an absolute limit that stable keeps.
+    OverAbsoluteLimit {
+        /// The limit.
+        limit: Absolute,
+        /// Whether there was no stable that could keep it.
+        alone: bool,
+    },
     /// Insufficient: nothing has been seen in this step yet.
     NothingSeen,
     /// Insufficient: an arm has had no requests in this step.
@@ -116,10 +126,12 @@ impl fmt::Display for Reason {
         match self {
             Reason::WithinLimit => out.write_str("the increase is under maxIncrease"),
             Reason::Worse => out.write_str("the canary is worse than stable by more than maxIncrease"),
-            Reason::OverAbsoluteLimit(rate) => write!(
+            Reason::OverAbsoluteLimit { limit, alone: false } => {
+                write!(out, "the canary's bad rate is over its absolute limit of {limit} while stable keeps it")
+            }
+            Reason::OverAbsoluteLimit { limit, alone: true } => write!(
                 out,
-                "the canary's bad rate is over its absolute limit of {} while stable keeps it",
-                Percent(*rate)
+                "its bad rate is over the limit of {limit}; nothing runs beside it, so what fails may be something else"
             ),
             Reason::NothingSeen => out.write_str("nothing has been seen in this step yet"),
             Reason::NoRequests(arm) => write!(
@@ -148,8 +160,8 @@ impl fmt::Display for Reason {
                 "the step as a whole would pass, but the latest requests speak against the canary",
             ),
             Reason::TrafficNotComparable => out.write_str(
-                "requests that are not shared by chance (probes, scrapes, matched or mirrored ones) cannot be told apart; \
-                 use a source that counts routed requests only",
+                "requests that are not shared by chance (probes, scrapes, matched or mirrored ones, callers that pass no \
+                 gateway) cannot be told apart; use a source that counts routed requests only",
             ),
             Reason::ImpossibleNumbers => {
                 out.write_str("the source gave more bad requests than requests; check its queries")
@@ -157,46 +169,14 @@ impl fmt::Display for Reason {
             Reason::Missing(Missing::NoAnswer(how)) => {
                 write!(out, "the metrics source does not answer: {how}")
             }
+            Reason::Missing(Missing::NothingOfCanary(expected)) => write!(
+                out,
+                "no request to the canary is counted, where its weight would have given it about {expected}: either none \
+                 reaches it, or its pods do not count them; look at the route, and at what its metrics port tells"
+            ),
             Reason::Missing(Missing::Stale(age)) => {
                 write!(out, "the newest sample is {age} s old")
             }
-        }
-    }
-}
-
-/// A share of requests, printed in per cent with as many places as it needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percent(
-    /// The share.
-    pub f64,
-);
-
-impl fmt::Display for Percent {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0 * 100.0;
-        let places = match value.abs() {
-            size if size >= 10.0 => 1,
-            size if size >= 1.0 => 2,
-            size if size >= 0.1 => 3,
-            _ => 4,
-        };
-        write!(out, "{value:.places$} %")
-    }
-}
-
-/// An amount of evidence: what is beyond any doubt is not printed digit by digit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Amount(
-    /// The e-value.
-    pub f64,
-);
-
-impl fmt::Display for Amount {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            size if size >= 1e6 => out.write_str("over a million"),
-            size if size >= 100.0 => write!(out, "{size:.0}"),
-            size => write!(out, "{size:.2}"),
         }
     }
 }
@@ -223,6 +203,10 @@ pub struct Numbers {
     pub interval: (f64, f64),
     /// The increase since the time at which the evidence sees its beginning; it is what a Fail asks to be over `maxIncrease`.
     pub recent_estimate: Option<f64>,
+    /// What both arms counted of late in this step, in how many seconds: numbers to be found again on a dashboard.
+    pub recent: (super::Tally, f64),
+    /// The limit on the canary's own bad rate that is in force, if there is one.
+    pub absolute: Option<Absolute>,
     /// The most evidence so far in this rollout that the canary is worse.
     pub evidence: f64,
     /// The evidence at which it is called worse, 1/α.

@@ -35,6 +35,9 @@ pub const RESOURCE: &str = "finservices";
 /// are applied together are looked at once.
 const CYCLES_AFTER: Duration = Duration::from_millis(250);
 
+/// How long after a failed reconcile the next one comes while the evidence is against a canary.
+const WHILE_IT_FAILS: Duration = Duration::from_secs(2);
+
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
@@ -233,7 +236,10 @@ async fn reconcile(worker: &Worker<Cluster>, key: Key) -> Next {
         }
         Err(error) => {
             tracing::warn!(finservice = %key, %error, "reconcile failed");
-            (Outcome::Error, Next::Retry)
+            // Who fails requests is not waited for longer and longer.
+            let fails = worker.effects().hub.known(&key).evidence.is_some_and(|evidence| evidence.fails());
+            let soon = Next::At(tokio::time::Instant::now() + WHILE_IT_FAILS, Lane::Urgent);
+            (Outcome::Error, if fails { soon } else { Next::Retry })
         }
     };
     context.metrics.reconciled(RESOURCE, outcome, began.elapsed());

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use super::index::child::ChildState;
 use super::index::{Index, Observed, Parsed};
 use super::worker::Seen;
-use crate::actions::{Actions, hear};
+use crate::actions::Actions;
 use crate::api::action::TargetKind;
 use crate::api::finservice::OnSecretChange;
 use crate::cloudcluster::peers::Peers;
@@ -41,27 +41,28 @@ pub async fn observe(
 ) -> Result<Seen, kube::Error> {
     let mut seen = {
         let index = lock(index);
-        match index.observe(key) {
-            Some(seen) => seen,
-            None => {
-                return Ok(match index.parsed(key) {
-                    Some(Parsed::Bad(unreadable)) => Seen::Unreadable(unreadable),
-                    _ => Seen::Gone,
-                });
+        match (index.observe(key), index.parsed(key)) {
+            (Some(seen), _) => seen,
+            (None, Some(Parsed::Bad(unreadable))) => {
+                let mut seen = index.observe_unreadable(key).map(Box::new);
+                drop(index);
+                seen.iter_mut().for_each(|seen| what_else(beside, key, seen));
+                return Ok(Seen::Unreadable(unreadable, seen));
             }
+            (None, _) => return Ok(Seen::Gone),
         }
     };
-    if let Some(rollout) = &mut seen.rollout {
-        let changed_by = seen.service.metadata.annotations.as_ref().and_then(hear::changed_by);
-        rollout.hear(
-            beside.actions.said_to(TargetKind::CanaryRollout, &key_of(&rollout.object.metadata)),
-            changed_by,
-        );
-        rollout.measured(beside.hub.known(key));
-        rollout.peers = beside.peers.peers(key);
-    }
+    what_else(beside, key, &mut seen);
     read_secrets(client, index, key, &mut seen).await?;
     Ok(Seen::Whole(Box::new(seen)))
+}
+
+/// Fills in what is known of its rollout beside the index.
+fn what_else(beside: &Beside<'_>, key: &Key, seen: &mut Observed) {
+    let Some(rollout) = &mut seen.rollout else { return };
+    rollout.hear(beside.actions.said_to(TargetKind::CanaryRollout, &key_of(&rollout.object.metadata)));
+    rollout.measured(beside.hub.known(key));
+    rollout.peers = beside.peers.peers(key);
 }
 
 /// Fills in the digest of each Secret that the FinService reads.

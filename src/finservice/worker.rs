@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::index::rollouts::ObservedRollout;
 use super::index::{Observed, Unreadable};
-use super::plan::decide::{decide, weights};
+use super::plan::decide::{back, decide, weights};
 use super::plan::{Op, Plan};
 use super::write::act::ActError;
 use super::write::feature_flag::NotSet;
@@ -37,8 +37,8 @@ pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 pub enum Seen {
     /// There is none.
     Gone,
-    /// It cannot be read.
-    Unreadable(Arc<Unreadable>),
+    /// It cannot be read; what of it can be, if that is enough to take requests away from a canary.
+    Unreadable(Arc<Unreadable>, Option<Box<Observed>>),
     /// The whole snapshot that a decision about it needs.
     Whole(Box<Observed>),
 }
@@ -193,9 +193,13 @@ impl<E: Effects> Worker<E> {
                 effects.write_idle(key, false, now).await?;
                 return Ok((Outcome::Unchanged, None));
             }
-            Seen::Unreadable(unreadable) => {
+            Seen::Unreadable(unreadable, seen) => {
+                let done = match seen {
+                    Some(seen) => self.way_back(key, &seen, &unreadable.why, now).await?,
+                    None => (Outcome::Unchanged, None),
+                };
                 effects.write_unreadable(key, &unreadable, now).await?;
-                return Ok((Outcome::Unchanged, None));
+                return Ok(done);
             }
             Seen::Whole(seen) => *seen,
         };
@@ -211,6 +215,25 @@ impl<E: Effects> Worker<E> {
         let wait = REST_AFTER + REST_EACH * half_done.len() as i32;
         half_done.insert(key.clone(), HalfDone { seen, now });
         Ok((Outcome::Changed, Some(now.saturating_add(wait).unwrap_or(now))))
+    }
+
+    /// Takes requests away from the canary of a FinService that cannot be read, where it fails. Nothing else of it is
+    /// carried out.
+    async fn way_back(&self, key: &Key, seen: &Observed, why: &str, now: Timestamp) -> Result<Done, Failed> {
+        let effects = &self.effects;
+        let plan = back(seen, why, now);
+        let (Some(rollout), Some(_)) = (&seen.rollout, &plan.rollout) else {
+            return Ok((Outcome::Unchanged, None));
+        };
+        let stages: Vec<&[Op]> = plan.in_order().map(Vec::as_slice).collect();
+        let flagged = effects.set_flag(key, seen, &plan, FlagTurn::Before, now).await;
+        let again_at = flagged.err().map(|not_set| not_set.again_at);
+        effects.write(key, &stages, true, now).await?;
+        effects.announce(seen, &plan);
+        effects.measure(key, seen, Some(&plan));
+        effects.write_rollout(key, seen, rollout, &plan, None, now).await?;
+        let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        Ok((outcome, again_at.into_iter().chain(plan.again_at).min()))
     }
 
     /// Carries a plan out and says what came of it. `wrote` tells that a part of it has been written already.

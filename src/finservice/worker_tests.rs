@@ -159,6 +159,8 @@ fn fails(fake: &mut Fake) {
         estimate: None,
         interval: (0.0, 0.0),
         recent_estimate: None,
+        recent: (Tally::default(), 0.0),
+        absolute: None,
         evidence: 1000.0,
         limit: 100.0,
         dispersion: 1.0,
@@ -264,8 +266,9 @@ fn what_is_gone_or_cannot_be_read_is_left_as_it_is() {
     *lock(&worker.effects().seen) = Some(Seen::Gone);
     block_on(worker.reconcile(&key, || now)).expect("nothing refuses");
     assert_eq!(worker.effects().calls(), ["others, it is gone"]);
-    let unreadable = Unreadable { why: "spec.image: a number".into(), generation: Some(2), status: None };
-    *lock(&worker.effects().seen) = Some(Seen::Unreadable(Arc::new(unreadable)));
+    let unreadable =
+        Unreadable { why: "spec.image: a number".into(), generation: Some(2), ..Default::default() };
+    *lock(&worker.effects().seen) = Some(Seen::Unreadable(Arc::new(unreadable), None));
     block_on(worker.reconcile(&key, || now)).expect("nothing refuses");
     assert_eq!(worker.effects().calls(), ["that it cannot be read"]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::evidence::{
     Asked, Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
-    Rejected, SECOND_LOOK, Sample, Share, ShareWatch, shared_alpha,
+    Rejected, SECOND_LOOK, Sample, Share, ShareWatch, Tally, shared_alpha,
 };
 use crate::judge::{Comparison, Evidence, Standard};
 
@@ -13,8 +13,19 @@ use crate::judge::{Comparison, Evidence, Standard};
 const LIMIT_WINDOW: f64 = 60.0;
 /// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
 const NOBODY: u64 = u64::MAX - 1;
+/// The weight beside which nothing runs.
+const ALL: i32 = 100;
+/// Requests that the canary's weight would have given it, from which none at all is no chance: e^−30.
+const MISSED_REQUESTS: f64 = 30.0;
 /// Missed intervals after which a source counts as silent.
 const SILENT: f64 = 3.0;
+
+impl Watched {
+    /// Whether nobody asked for it by name, and it cannot be counted at all.
+    fn is_left_out(&self) -> bool {
+        self.optional && !self.heard && self.down.is_some()
+    }
+}
 
 /// The evidence of one attempt, for all its metrics.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +40,8 @@ pub struct Analysis {
     metrics: Vec<Watched>,
     comparable: bool,
     share: Option<Asked>,
+    /// Whether the arm beside has callers of its own.
+    others: bool,
     /// Whether only what the route shares is counted.
     exact: bool,
 }
@@ -45,6 +58,12 @@ struct Watched {
     /// The share of its requests; `None` for what counts something else than requests.
     watch: Option<ShareWatch>,
     differed: bool,
+    sums: bool,
+    optional: bool,
+    /// Whether anything of it was ever counted.
+    heard: bool,
+    /// Requests in this step, also those that do not count since a pod is in its warm-up.
+    shared: Tally,
 }
 
 impl Analysis {
@@ -65,13 +84,15 @@ impl Analysis {
         let warmup = standard.warmup.as_secs_f64();
         let mut metrics = Vec::new();
         for metric in &standard.metrics {
-            let detector = Detector::new(DetectorPolicy {
+            let mut detector = Detector::new(DetectorPolicy {
                 look_seconds: interval,
                 absolute_limit: metric.limit,
                 absolute_window: LIMIT_WINDOW,
                 ..DetectorPolicy::new(metric.max_increase, alpha, standard.steps.max(1))
             })?;
+            detector.begin(comparison.weight == ALL);
             let counters = Counters::new(stable, canary, warmup, interval, now);
+            let counters = if metric.sums { counters.of_sums() } else { counters };
             metrics.push(Watched {
                 name: metric.name.clone(),
                 detector,
@@ -81,6 +102,10 @@ impl Analysis {
                 pods: BTreeSet::new(),
                 watch: metric.counts_requests.then(ShareWatch::default),
                 differed: false,
+                sums: metric.sums,
+                optional: metric.optional,
+                heard: false,
+                shared: Tally::default(),
             });
         }
         let (stable, canary) = (stable.to_owned(), canary.to_owned());
@@ -96,6 +121,7 @@ impl Analysis {
             metrics,
             comparable: true,
             share: comparison.share,
+            others: comparison.others,
             exact: false,
         })
     }
@@ -130,11 +156,13 @@ impl Analysis {
         self.weight = comparison.weight;
         self.started = now;
         for metric in &mut self.metrics {
-            metric.detector.begin_step();
-            metric.counters = Counters::new(&self.stable, &self.canary, self.warmup, self.interval, now);
+            metric.detector.begin(self.weight == ALL);
+            let counters = Counters::new(&self.stable, &self.canary, self.warmup, self.interval, now);
+            metric.counters = if metric.sums { counters.of_sums() } else { counters };
             metric.pods.clear();
             metric.watch = metric.watch.take().map(|_| ShareWatch::default());
             metric.differed = false;
+            metric.shared = Tally::default();
         }
         true
     }
@@ -149,8 +177,14 @@ impl Analysis {
         metric.counters.sample(sample)?;
         metric.pods.insert(pod);
         metric.answered = metric.answered.max(time);
+        metric.heard = true;
         metric.down = None;
         Ok(())
+    }
+
+    /// Whether a metric is left out: nobody asked for it by name, and it cannot be counted at all.
+    pub fn leaves_out(&self, metric: &str) -> bool {
+        self.metrics.iter().any(|known| known.name == metric && known.is_left_out())
     }
 
     /// A pod is gone; looks do not wait for it.
@@ -208,7 +242,7 @@ impl Analysis {
     /// sooner than an interval: a look would have failed the canary, were it not one alone, and the next ends as soon as can be.
     pub fn close(&mut self, now: f64) -> Option<f64> {
         for metric in &mut self.metrics {
-            if self.weight == 100 {
+            if self.weight == ALL {
                 // With all the weight on the canary stable answers nothing, and may have no pod that says so. The
                 // look must close all the same: absolute limits judge on.
                 let nobody = Sample {
@@ -223,6 +257,7 @@ impl Analysis {
                 let _ = metric.counters.sample(nobody);
             }
             while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
+                metric.shared = metric.shared.plus(look.shared);
                 if let Some(watch) = &mut metric.watch {
                     watch.look(look.shared, look.seconds);
                 }
@@ -255,13 +290,26 @@ impl Analysis {
 
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
-        let judgements = self.metrics.iter().map(|metric| (metric.name.clone(), self.judge(metric, now)));
+        let judged = self.metrics.iter().filter(|metric| !metric.is_left_out());
+        let judgements = judged.map(|metric| (metric.name.clone(), self.judge(metric, now)));
         Evidence {
             attempt: self.attempt,
             weight: self.weight,
             judgements: judgements.collect(),
             share: self.share(),
         }
+    }
+
+    /// About how many requests the canary should have had, where that is many and none is counted. Little traffic is another
+    /// matter.
+    fn nothing_of_canary(&self, metric: &Watched) -> Option<u64> {
+        let Tally { canary_requests, stable_requests, .. } = metric.shared;
+        if canary_requests > 0 || self.weight == ALL || self.weight == 0 || self.others {
+            return None;
+        }
+        let asked = self.share.map_or(f64::from(self.weight) / 100.0, |asked| asked.share());
+        let expected = stable_requests as f64 * asked / (1.0 - asked).max(0.01);
+        (expected >= MISSED_REQUESTS).then_some(expected as u64)
     }
 
     fn judge(&self, metric: &Watched, now: f64) -> Judgement {
@@ -277,11 +325,14 @@ impl Analysis {
         if age > SILENT * self.interval.max(1.0) && now > self.started + SILENT * self.interval {
             return metric.detector.provider_down(Missing::Stale(age.clamp(0.0, 1e9) as u32));
         }
-        if !self.comparable {
-            return metric.detector.not_comparable();
-        }
         if let (Share::Differs(observed), Some(asked)) = (self.share_of(metric), self.share) {
             return metric.detector.other_share(observed, asked.share());
+        }
+        if let Some(expected) = self.nothing_of_canary(metric) {
+            return metric.detector.provider_down(Missing::NothingOfCanary(expected));
+        }
+        if !self.comparable {
+            return metric.detector.not_comparable();
         }
         judgement
     }

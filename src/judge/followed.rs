@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Analysis, Comparison, Evidence, Question, Standard};
 use crate::api::canarystatus::Scatter;
 use crate::evidence::{Dispersion, Judgement, Rejected, Sample};
-use crate::signals::{Answer, GateReply, Reading, SourceKey, Subject};
+use crate::signals::{Answer, GateReply, Pod, Reading, SourceKey, Subject};
 
 /// How the arms are named in samples, in the order of [`Subject::arms`].
 pub(super) const ARMS: [&str; 2] = ["stable", "canary"];
@@ -61,6 +61,10 @@ pub(super) struct Followed<K> {
     pub(super) series: HashMap<u64, u32>,
     pub(super) answers: BTreeMap<usize, GateReply>,
     pub(super) problem: Option<String>,
+    /// Why a metric that nobody asked for by name is left out.
+    pub(super) left_out: Option<String>,
+    /// How often in a row Ready pods of the canary told nothing.
+    pub(super) unheard: u32,
     /// Whether a verdict changed and nobody was woken for it, since one more look decides.
     pub(super) untold: bool,
 }
@@ -80,6 +84,8 @@ impl<K> Followed<K> {
             series: HashMap::new(),
             answers: BTreeMap::new(),
             problem: None,
+            left_out: None,
+            unheard: 0,
             untold: false,
         }
     }
@@ -93,7 +99,7 @@ impl<K> Followed<K> {
     }
 
     /// Takes an answer in. Returns whether somebody is to be woken, and whether at once.
-    pub(super) fn take(&mut self, answer: Answer, known_pods: &BTreeSet<u64>, now: f64) -> Option<bool> {
+    pub(super) fn take(&mut self, answer: Answer, pods: &AskedPods, now: f64) -> Option<bool> {
         let analysis = self.analysis.as_mut()?;
         let before = self.problem.take();
         match answer {
@@ -111,19 +117,34 @@ impl<K> Followed<K> {
                         silent.entry(reading.metric).or_insert_with(|| format!("{}: {refused}", metric.name));
                     }
                 }
+                let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
+                let unheard = pods.unheard(&seen, self.follow.standard.warmup.as_secs_f64(), now);
+                self.unheard = if unheard.is_some() { self.unheard + 1 } else { 0 };
+                if let Some(unheard) = unheard.filter(|_| self.unheard > MISSED) {
+                    // What they do not tell is missing of all that pods count.
+                    let counted = readings.iter().filter(|reading| pods.series.contains(&reading.series));
+                    for metric in counted.map(|reading| reading.metric).collect::<BTreeSet<_>>() {
+                        silent.entry(metric).or_insert_with(|| unheard.clone());
+                    }
+                }
                 for (metric, why) in &silent {
                     if let Some(metric) = metrics.get(*metric) {
                         analysis.no_answer_of(&metric.name, why);
                     }
                 }
+                let is_left_out = |metric: &usize| {
+                    metrics.get(*metric).is_some_and(|metric| analysis.leaves_out(&metric.name))
+                };
+                let (left_out, silent): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    silent.into_iter().partition(|(metric, _)| is_left_out(metric));
+                self.left_out = left_out.into_values().next();
                 self.problem = silent.into_values().next();
                 let ticks = MISSED_SECONDS / self.follow.standard.interval.as_secs_f64();
                 let most = MISSED.max(ticks.ceil() as u32);
-                let seen: BTreeSet<u64> = readings.iter().map(|reading| reading.series).collect();
                 self.series.retain(|series, missed| {
                     *missed = if seen.contains(series) { 0 } else { *missed + 1 };
                     // A pod that still stands is waited for; looks have their own patience with it.
-                    let gone = *missed > 0 && (!known_pods.contains(series) || *missed > most);
+                    let gone = *missed > 0 && (!pods.series.contains(series) || *missed > most);
                     if gone {
                         analysis.forget(*series);
                     }
@@ -175,10 +196,40 @@ fn together(time: f64) -> f64 {
     (time * 20.0).ceil() / 20.0
 }
 
-/// The series that pods of a subject have.
-pub(super) fn asked_series(subject: &Subject) -> BTreeSet<u64> {
-    let pods = subject.arms.iter().flat_map(|arm| &arm.pods);
-    pods.map(|pod| crate::evidence::pod_id(&pod.name)).collect()
+/// The pods of a subject, as they were asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AskedPods {
+    /// Their series.
+    pub(super) series: BTreeSet<u64>,
+    /// The canary's that are Ready: series, name, and since when.
+    pub(super) canary: Vec<(u64, String, f64)>,
+}
+
+impl AskedPods {
+    pub(super) fn of(subject: &Subject) -> Self {
+        let id = |pod: &Pod| crate::evidence::pod_id(&pod.name);
+        let ready = subject.arms[1].pods.iter();
+        let ready = ready.filter_map(|pod| Some((id(pod), pod.name.clone(), pod.ready_since?)));
+        Self {
+            series: subject.arms.iter().flat_map(|arm| &arm.pods).map(id).collect(),
+            canary: ready.collect(),
+        }
+    }
+
+    /// That pods of the canary tell nothing although others do, and although they have been Ready for so many seconds.
+    /// One in ten may be silent for reasons of its own.
+    fn unheard(&self, heard: &BTreeSet<u64>, warmup: f64, now: f64) -> Option<String> {
+        let by_pods = self.series.iter().any(|series| heard.contains(series));
+        let of_age = self.canary.iter().filter(|(.., since)| now - since >= warmup.max(MISSED_SECONDS));
+        let (heard, unheard): (Vec<_>, Vec<_>) = of_age.partition(|(series, ..)| heard.contains(series));
+        let all = heard.len() + unheard.len();
+        let (_, name, _) = unheard.first().filter(|_| by_pods && 10 * unheard.len() >= all)?;
+        Some(format!(
+            "{} of {all} Ready pods of the canary tell no counters, {name} among them: what they answer, or do not, is \
+             not known",
+            unheard.len()
+        ))
+    }
 }
 
 fn sample(reading: &Reading) -> Sample<'static> {

@@ -45,7 +45,8 @@ impl ByHand {
         };
         let readings = vec![reading(0, (0.4 * self.time).floor()), reading(1, self.failed.floor())];
         let answer = Answer::Readings { readings, comparable: true, exact: true, missing: Vec::new() };
-        self.woken = self.followed.take(answer, &BTreeSet::from([0, 1]), self.time);
+        let pods = AskedPods { series: BTreeSet::from([0, 1]), canary: Vec::new() };
+        self.woken = self.followed.take(answer, &pods, self.time);
         self.followed.due
     }
 
@@ -134,4 +135,43 @@ fn nobody_is_woken_for_a_first_bad_look_before_the_next_one_has_decided() {
         app.ask(0.3, failing);
         assert_eq!((app.verdict() == Verdict::Fail, app.woken), (woken, Some(woken)));
     }
+}
+
+#[test]
+fn ready_pods_of_the_canary_that_tell_nothing_for_several_looks_are_no_good_evidence() {
+    let ask = |silent: usize, looks: u32| {
+        let mut app = ByHand::new(5000).followed;
+        for look in 1..=looks {
+            let time = 5.0 * f64::from(look);
+            let reading = |arm, series| Reading {
+                metric: 0,
+                arm,
+                series,
+                time,
+                ready_since: Some(-1000.0),
+                requests: 400.0 * time,
+                bad: 0.0,
+            };
+            let names: Vec<(u64, String, f64)> =
+                (1..=10).map(|pod| (pod, format!("new-{pod}"), -1000.0)).collect();
+            let told = names.iter().skip(silent).map(|(series, ..)| reading(1, *series));
+            let readings = told.chain([reading(0, 0)]).collect();
+            let pods = AskedPods { series: (0..=10).collect(), canary: names };
+            app.take(
+                Answer::Readings { readings, comparable: true, exact: false, missing: Vec::new() },
+                &pods,
+                time,
+            );
+        }
+        (app.evidence.unwrap().judgements[0].1.verdict, app.problem)
+    };
+    assert_ne!(ask(0, 40).0, Verdict::ProviderDown);
+    assert_ne!(ask(1, 2).0, Verdict::ProviderDown, "one look is none");
+    let (verdict, problem) = ask(3, 40);
+    assert_eq!(verdict, Verdict::ProviderDown);
+    let problem = problem.expect("it is told");
+    assert!(
+        problem.starts_with("3 of 10 Ready pods of the canary tell no counters, new-1 among them"),
+        "{problem}"
+    );
 }

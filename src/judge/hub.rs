@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use super::followed::Follow;
-use super::followed::{ARMS, Followed, asked_series, keep_dispersions, next_tick};
+use super::followed::{ARMS, AskedPods, Followed, keep_dispersions, next_tick};
 use super::{Analysis, Evidence, GateAnswer, Question};
 use crate::api::canarystatus::Scatter;
 use crate::evidence::Dispersion;
@@ -33,6 +33,8 @@ pub struct Known {
     pub answers: Vec<GateAnswer>,
     /// Why the source of the evidence gives no answer, if it gives none.
     pub silent: Option<String>,
+    /// Why a metric that nobody asked for by name is left out, if one is.
+    pub left_out: Option<String>,
 }
 
 struct State<K> {
@@ -147,6 +149,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             scatter: entry.scatter(),
             answers: answers.collect(),
             silent: entry.problem.clone(),
+            left_out: entry.left_out.clone(),
         }
     }
 
@@ -273,7 +276,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         let mut state = self.lock();
         for (place, answer) in counted.iter().zip(answers) {
             let Some(entry) = state.followed.get_mut(&keys[*place]) else { continue };
-            if let Some(urgent) = entry.take(answer, &asked_series(&subjects[*place]), now) {
+            if let Some(urgent) = entry.take(answer, &AskedPods::of(&subjects[*place]), now) {
                 *woken.entry(entry.key.clone()).or_default() |= urgent;
             }
         }

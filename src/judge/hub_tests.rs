@@ -148,8 +148,14 @@ fn prometheus() -> SourceKey {
 }
 
 pub(in crate::judge) fn follow(service: &str, attempt: i64, weight: i32) -> Follow {
-    let error_rate =
-        Metric { name: "error-rate".into(), max_increase: 0.005, limit: None, counts_requests: true };
+    let error_rate = Metric {
+        name: "error-rate".into(),
+        max_increase: 0.005,
+        limit: None,
+        counts_requests: true,
+        sums: false,
+        optional: false,
+    };
     let standard = Standard {
         metrics: vec![error_rate],
         warmup: SignedDuration::ZERO,
@@ -159,7 +165,7 @@ pub(in crate::judge) fn follow(service: &str, attempt: i64, weight: i32) -> Foll
     };
     let arm = |revision: &str| Arm { revision: revision.into(), service: revision.into(), ..Arm::default() };
     Follow {
-        comparison: Some(Comparison { attempt, weight, beside: "old".into(), share: None }),
+        comparison: Some(Comparison { attempt, weight, beside: "old".into(), share: None, others: false }),
         standard,
         source: SourceKey::BuiltIn,
         subject: Subject {

@@ -44,6 +44,10 @@ pub struct Metric {
     pub limit: Option<f64>,
     /// Whether what it counts is shared as requests are, so that it tells how they are shared.
     pub counts_requests: bool,
+    /// Whether it may count sums over pods that come and go, as queries of a service's own do.
+    pub sums: bool,
+    /// Whether nobody asked for it by name, so that it holds up nothing where it cannot be counted at all.
+    pub optional: bool,
 }
 
 /// Which two arms are compared, and at which weight.
@@ -57,6 +61,8 @@ pub struct Comparison {
     pub beside: String,
     /// How the requests of both are to be shared, where anybody can say.
     pub share: Option<Asked>,
+    /// Whether it has callers of its own, whose requests say nothing of the canary's.
+    pub others: bool,
 }
 
 /// What is asked beside counters.

@@ -130,7 +130,8 @@ struct Follower<'a, K, F> {
     kind: std::marker::PhantomData<fn() -> K>,
 }
 
-/// Follows the objects of `api` for ever. `first` is told once a first list has been read in full.
+/// Follows the objects of `api` for ever; it returns only if the store behind the API server was put back to an older
+/// state. `first` is told once a first list has been read in full.
 pub async fn follow<K>(
     api: Api<K>,
     selection: Selection,
@@ -147,6 +148,7 @@ pub async fn follow<K>(
     let mut follower =
         Follower { client, request, selection, permits, what, backoff, failing: false, on, kind };
     let mut first = Some(first);
+    let mut newest: Option<u64> = None;
     loop {
         let mut version = match follower.list().await {
             Ok(version) => version,
@@ -155,22 +157,41 @@ pub async fn follow<K>(
                 continue;
             }
         };
+        // A list is never older than what was told before it, unless the store behind the API server was put back. Then
+        // nothing that is remembered holds, of no kind: whoever follows ends, and begins with nothing.
+        if went_back(newest, &version) {
+            tracing::error!(
+                what,
+                version,
+                before = newest,
+                "the API server's store is older than before, as after a restore from a backup; the process ends, and \
+                 reads everything anew when it starts again"
+            );
+            return;
+        }
         if let Some(first) = first.take() {
             let _ = first.send(());
         }
         loop {
+            newest = newest.max(version.parse().ok());
             let began = Instant::now();
             let Err(fault) = follower.watch(&mut version).await else {
                 // One that ends at once, as a broken proxy may have it, is not begun anew at once.
                 tokio::time::sleep(SHORT.saturating_sub(began.elapsed())).await;
                 continue;
             };
+            newest = newest.max(version.parse().ok());
             follower.rest(&fault).await;
             if fault.asks_for_a_list() {
                 break;
             }
         }
     }
+}
+
+/// Whether a list of that version is older than what was told before.
+fn went_back(newest: Option<u64>, version: &str) -> bool {
+    newest.zip(version.parse().ok()).is_some_and(|(newest, version): (u64, u64)| version < newest)
 }
 
 /// Follows all objects of kind `K` for ever, in a namespace or in all of them, as they lie there: whoever takes them reads

@@ -126,7 +126,7 @@ async fn a_version_that_is_too_old_or_of_the_future_asks_for_a_list() {
         (410, status(410).to_string()),
         (200, list(60, &[map("b", 40)])),
         (504, status(504).to_string()),
-        (200, list(8, &[])),
+        (200, list(70, &[])),
     ])
     .await;
     assert_eq!(
@@ -139,7 +139,7 @@ async fn a_version_that_is_too_old_or_of_the_future_asks_for_a_list() {
             "list?",
             "watch from 60",
             "list?",
-            "watch from 8"
+            "watch from 70"
         ]
     );
     assert_eq!(told, ["is a", "all are a", "is b", "all are b", "is b", "all are b", "all are "]);
@@ -208,4 +208,16 @@ async fn one_that_is_gone_before_it_is_read_is_gone_and_one_that_cannot_be_read_
     .await;
     assert_eq!(asked, ["list of metadata", "get b", "list of metadata", "get b", "watch from 7"]);
     assert_eq!(told, ["is a", "is c", "is d", "is a", "is c", "is d", "all are a c d"]);
+}
+
+#[tokio::test]
+async fn whoever_follows_ends_where_the_store_was_put_back() {
+    let answers = vec![
+        (200, list(50, &[map("a", 40)])),
+        (200, event("ERROR", &status(410))),
+        (200, list(20, &[map("a", 10)])),
+    ];
+    let followed = tokio::time::timeout(Duration::from_secs(60), told(answers));
+    let (asked, _) = followed.await.expect("it does not go on");
+    assert_eq!(asked.len(), 3, "nothing is watched after that: {asked:?}");
 }

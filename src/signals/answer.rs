@@ -42,13 +42,19 @@ pub struct Proxy {
     pub arms: [Option<Counts>; 2],
 }
 
-/// Since when all pods of an arm have been Ready, which is as long as the youngest: a proxy cannot tell them apart.
-/// What is not known to have pods (the old backend) has always been there.
+/// The part of an arm's pods that may be younger than the arm is taken to be. Of a large arm some pod is always young,
+/// and the arm would say nothing for most of the time; a tenth of the requests bounds what these can add to its rate.
+const YOUNG: f64 = 0.1;
+
+/// Since when nearly all pods of an arm have been Ready: a proxy cannot tell them apart. What is not known to have pods
+/// (the old backend) has always been there.
 pub fn ready_since(arm: &Arm) -> Option<f64> {
     if arm.pods.is_empty() && arm.revision.is_empty() {
         return Some(0.0);
     }
-    arm.pods.iter().filter_map(|pod| pod.ready_since).reduce(f64::max)
+    let mut since: Vec<f64> = arm.pods.iter().filter_map(|pod| pod.ready_since).collect();
+    since.sort_by(|one, other| other.total_cmp(one));
+    since.get((since.len() as f64 * YOUNG) as usize).copied()
 }
 
 /// Whether some metric has to be asked from pods, or could be.
@@ -122,7 +128,10 @@ fn built_in(
     }
     match pods {
         Ok(pods) => match by_pods(subject, what, pods) {
-            Ok(readings) => return Ok(Found { readings, comparable: !subject.chosen, by_proxies: false }),
+            Ok(readings) => {
+                let comparable = !subject.chosen && !subject.inside;
+                return Ok(Found { readings, comparable, by_proxies: false });
+            }
             Err(why) => whys.push(why),
         },
         Err(_) if !proxies.is_empty() && !knows_canary(proxies) => match by_proxies(subject, what, proxies) {
@@ -345,6 +354,30 @@ mod tests {
         assert_eq!(readings[2], Reading { metric: 1, ..reading });
         let Answer::Readings { missing, .. } = answer(&subject, &[], &pods, no_custom) else { panic!() };
         assert_eq!(missing, [(1, "m: not asked".to_owned())]);
+    }
+
+    #[test]
+    fn where_callers_inside_pass_no_gateway_only_the_gateways_counters_compare() {
+        let subject = Subject { chosen: false, inside: true, ..subject(vec![What::Errors]) };
+        let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
+        assert!(!seen(&answer(&subject, &[], &pods, no_custom)).1);
+        let known = [proxy("a", [Some(counts(90.0, 9.0)), Some(counts(10.0, 1.0))])];
+        assert!(seen(&answer(&subject, &known, &pods, no_custom)).1);
+    }
+
+    #[test]
+    fn an_arm_is_as_old_as_nearly_all_of_its_pods() {
+        let arm = |pods: u32, young: u32| {
+            let since = |place| Some(if place < young { 900.0 } else { 1.0 });
+            let pod =
+                |place| Pod { name: String::new(), address: [10, 0, 0, 1].into(), ready_since: since(place) };
+            Arm { revision: "a".into(), pods: (0..pods).map(pod).collect(), ..Arm::default() }
+        };
+        for (pods, young, since) in
+            [(1, 1, 900.0), (9, 1, 900.0), (10, 1, 1.0), (10, 2, 900.0), (50, 5, 1.0), (50, 6, 900.0)]
+        {
+            assert_eq!(ready_since(&arm(pods, young)), Some(since), "{young} of {pods}");
+        }
     }
 
     #[test]

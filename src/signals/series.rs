@@ -201,30 +201,74 @@ fn is_about(row: &Row, subject: &Subject, arm: usize) -> bool {
     }
 }
 
-/// The counter of an arm, if a query knows it.
-fn counter<'r>(
+/// What tells the series of an arm apart: their labels but those that name the arm.
+type Labels<'r> = Vec<(&'r str, &'r str)>;
+
+fn labels(row: &Row) -> Labels<'_> {
+    let all = row.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    all.filter(|(name, _)| ![TERM, "revision", "variant"].contains(name)).collect()
+}
+
+/// The counters of an arm that a query knows.
+fn counters<'r>(
     subject: &Subject,
     rows: &'r Result<Vec<Row>, String>,
     arm: usize,
     which: &str,
-) -> Result<Option<&'r Row>, String> {
+) -> Result<BTreeMap<Labels<'r>, &'r Row>, String> {
     let rows = rows.as_ref().map_err(|why| format!("the query for {which}: {why}"))?;
-    let mut about = rows.iter().filter(|row| is_about(row, subject, arm));
-    let first = about.next();
-    if about.next().is_some() {
-        let revision = &subject.arms[arm].revision;
-        return Err(format!(
-            "the query for {which} gives more than one series for `{revision}`; write `sum by (revision) (...)`"
-        ));
+    let mut counters = BTreeMap::new();
+    for row in rows.iter().filter(|row| is_about(row, subject, arm)) {
+        if !(row.value.is_finite() && row.value >= 0.0 && row.time.is_finite()) {
+            return Err(format!("the query for {which} gives {}, which is no counter", row.value));
+        }
+        if counters.insert(labels(row), row).is_some() {
+            let revision = &subject.arms[arm].revision;
+            return Err(format!(
+                "the query for {which} gives the same series for `{revision}` more than once"
+            ));
+        }
     }
-    match first {
-        Some(row) if row.value.is_finite() && row.value >= 0.0 && row.time.is_finite() => Ok(first),
-        Some(row) => Err(format!("the query for {which} gives {}, which is no counter", row.value)),
-        None => Ok(None),
+    Ok(counters)
+}
+
+/// Pairs of counters: of everything, and of the bad that belongs to it. Where each query gives one series, these belong
+/// together; else those with the same labels.
+fn pairs<'r>(
+    subject: &Subject,
+    arm: usize,
+    bad: BTreeMap<Labels<'r>, &'r Row>,
+    total: BTreeMap<Labels<'r>, &'r Row>,
+) -> Result<Vec<(Labels<'r>, &'r Row, Option<&'r Row>)>, String> {
+    let mut bad = bad;
+    if total.len() == 1 && bad.len() <= 1 {
+        let bad = bad.into_values().next();
+        return Ok(total.into_iter().map(|(labels, total)| (labels, total, bad)).collect());
+    }
+    let pairs: Vec<_> = total
+        .into_iter()
+        .map(|(labels, total)| {
+            let bad = bad.remove(&labels);
+            (labels, total, bad)
+        })
+        .collect();
+    match bad.keys().next() {
+        Some(labels) if !pairs.is_empty() => {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            Err(format!(
+                "the query for bad gives a series for `{}` with {}, and that for total gives none; write \
+                 `sum by (revision, pod) (...)` in both",
+                subject.arms[arm].revision,
+                labels.join(", ")
+            ))
+        }
+        _ => Ok(pairs),
     }
 }
 
-/// Readings of a metric of the service's own: what its queries for the bad and for everything answer.
+/// Readings of a metric of the service's own: what its queries for the bad and for everything answer. Differences are
+/// taken for each series, so that pods may come and go.
 ///
 /// A counter that is not there has counted nothing, as long as the query for everything knows one of the arms. Their
 /// time is that of the question: when a sum over series was sampled, Prometheus does not say.
@@ -239,19 +283,33 @@ pub fn custom(
 ) -> Result<Vec<Reading>, String> {
     let (mut readings, mut known) = (Vec::new(), None);
     for arm in 0..subject.arms.len() {
-        let total = counter(subject, total, arm, "total")?;
-        let bad = counter(subject, bad, arm, "bad")?;
-        known = known.or(total.map(|row| row.time));
-        let value = |row: Option<&Row>| row.map_or(0.0, |row| row.value);
-        readings.push(Reading {
-            metric: 0,
-            arm,
-            series: pod_id(&format!("{name} {arm} {}", subject.arms[arm].revision)),
-            time: total.map_or(f64::NAN, |row| row.time),
-            ready_since: ready_since(&subject.arms[arm]),
-            requests: value(total),
-            bad: value(bad),
-        });
+        let total = counters(subject, total, arm, "total")?;
+        let bad = counters(subject, bad, arm, "bad")?;
+        known = known.or(total.values().next().map(|row| row.time));
+        let of_arm = format!("{name} {arm} {}", subject.arms[arm].revision);
+        let reading = |labels: &Labels<'_>, total: Option<&Row>, bad: Option<&Row>| {
+            let value = |row: Option<&Row>| row.map_or(0.0, |row| row.value);
+            let pod = labels.iter().find(|(name, _)| *name == "pod");
+            let pod = pod.and_then(|(_, name)| subject.arms[arm].pods.iter().find(|pod| pod.name == *name));
+            let series = match labels.is_empty() {
+                true => of_arm.clone(),
+                false => format!("{of_arm} {labels:?}"),
+            };
+            Reading {
+                metric: 0,
+                arm,
+                series: pod_id(&series),
+                time: total.map_or(f64::NAN, |row| row.time),
+                ready_since: pod.map_or_else(|| ready_since(&subject.arms[arm]), |pod| pod.ready_since),
+                requests: value(total),
+                bad: value(bad),
+            }
+        };
+        let pairs = pairs(subject, arm, bad, total)?;
+        if pairs.is_empty() {
+            readings.push(reading(&Vec::new(), None, None));
+        }
+        readings.extend(pairs.iter().map(|(labels, total, bad)| reading(labels, Some(total), *bad)));
     }
     let Some(time) = known else {
         let [old, new] = &subject.arms;

@@ -184,10 +184,26 @@ fn own_metrics_are_told_apart_by_revision_or_variant_and_need_one_series_for_eac
     let why = ask(&[], &[("revision", "another", 1.0)]).unwrap_err();
     assert!(why.contains("revision=\"old\" or revision=\"new\""), "{why}");
     let why = ask(&[], &[("revision", "new", 1.0), ("revision", "new", 2.0)]).unwrap_err();
-    assert!(why.contains("more than one series for `new`"), "{why}");
+    assert!(why.contains("the same series for `new` more than once"), "{why}");
     let why = ask(&[("revision", "new", f64::NAN)], &[("revision", "new", 1.0)]).unwrap_err();
     assert_eq!(why, "the query for bad gives NaN, which is no counter");
     let why =
         custom(&subject, "own", &Err("no answer".into()), &rows(&[("revision", "new", 1.0)])).unwrap_err();
     assert_eq!(why, "the query for bad: no answer");
+}
+
+#[test]
+fn own_metrics_of_each_pod_are_series_of_their_own() {
+    let subject = subject(vec![]);
+    let rows = |of: &[(&str, f64)]| -> Result<Vec<Row>, String> {
+        Ok(of.iter().map(|(pod, count)| row("0", &[("revision", "new"), ("pod", pod)], *count)).collect())
+    };
+    let readings =
+        custom(&subject, "own", &rows(&[("new-1", 2.0)]), &rows(&[("new-1", 9.0), ("new-2", 7.0)])).unwrap();
+    let of_new: Vec<_> = readings.iter().filter(|reading| reading.arm == 1).collect();
+    assert_eq!(of_new.iter().map(|r| (r.requests, r.bad)).collect::<Vec<_>>(), [(9.0, 2.0), (7.0, 0.0)]);
+    assert_ne!(of_new[0].series, of_new[1].series);
+    let why = custom(&subject, "own", &rows(&[("new-3", 2.0)]), &rows(&[("new-1", 9.0), ("new-2", 7.0)]))
+        .unwrap_err();
+    assert!(why.contains("pod=\"new-3\"") && why.contains("sum by (revision, pod)"), "{why}");
 }

@@ -26,6 +26,9 @@ pub struct Subject {
     /// Whether some requests reach an arm otherwise than by chance (matched, mirrored, or kept by a cookie)
     /// and go to the same pods: a source that sees pods alone cannot tell them apart.
     pub chosen: bool,
+    /// Whether callers inside the cluster reach stable past the gateway that shares requests: pods count theirs as well, so
+    /// that only the gateway's counters compare like with like.
+    pub inside: bool,
 }
 
 impl Subject {
@@ -107,7 +110,7 @@ pub struct Reading {
     pub series: u64,
     /// When it was counted, in Unix seconds.
     pub time: f64,
-    /// Since when what it counts has been Ready; for a proxy's view, the youngest pod's.
+    /// Since when what it counts has been Ready; for a proxy's view, nearly all pods.
     pub ready_since: Option<f64>,
     /// All requests, since the series began.
     pub requests: f64,

@@ -155,8 +155,8 @@ async fn where_names_cannot_be_written_they_cannot_be_forged_and_verbs_have_thei
         .retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("ValidatingAdmission")));
     assert_eq!(
         policies.len(),
-        13,
-        "three for names, one for a verb, one for Authorities, one for records, their bindings; and one for Jobs"
+        17,
+        "four for names, two for verbs, one for Authorities, one for records, their bindings; and one for Jobs"
     );
     install::apply(client, &policies).await.expect("policies are taken");
     let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());

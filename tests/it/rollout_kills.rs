@@ -39,7 +39,7 @@ async fn killed_while_it_stands_still_it_stands_on_and_goes_on_when_it_may() {
         policy
     })
     .await;
-    let second = person(cloud, &stage.world.namespace, "ann", &[]).await;
+    let second = person(cloud, &stage.world.namespace, "ann", &["banyan:approvers"]).await;
 
     // Paused.
     let new = stage.deploy("2", 0.1).await;

@@ -141,7 +141,7 @@ async fn gates_wait_for_a_second_person_a_query_and_a_web_server() {
     let (state, words) = stage.say("approve", "2", "I like it").await;
     assert_eq!(state, "Refused");
     assert!(words.starts_with("approve needs a second person:"), "{words}");
-    let ann = person(aws().await, &stage.world.namespace, "ann", &[]).await;
+    let ann = person(aws().await, &stage.world.namespace, "ann", &["banyan:approvers"]).await;
     let approved = stage.say_as(ann, "approve", "2", "I like it as well").await;
     assert_eq!(approved, ("Done".into(), "the gate before 10 % is open".into()));
 

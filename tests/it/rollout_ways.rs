@@ -155,8 +155,13 @@ async fn a_strangler_fig_takes_the_paths_of_the_monolith_and_gives_them_back() {
     .await;
     stage.played.flow("bank", "old", "monolith", Flow::of(MANY, 0.1));
     let approve = async |release: &str| {
-        let second =
-            crate::actions::person(crate::world::aws().await, &stage.world.namespace, "ann", &[]).await;
+        let second = crate::actions::person(
+            crate::world::aws().await,
+            &stage.world.namespace,
+            "ann",
+            &["banyan:approvers"],
+        )
+        .await;
         stage.phase("Gated").await;
         assert_eq!(stage.say_as(second, "approve", release, "go").await.0, "Done");
     };

@@ -67,9 +67,12 @@ pub async fn prepare(cloud: &Cloud) {
 /// Waits until the policies of the chart are in force: until then, and for some seconds after definitions have
 /// changed, writes may be answered with 503.
 async fn named(client: &Client) {
-    let (services, actions) =
-        (("FinService", small(), CHANGED_BY_ANNOTATION), ("Action", said(), SAID_BY_ANNOTATION));
-    for (kind, spec, key) in [services, actions] {
+    let policy = json!({"service": "named", "strategy": {"blueGreen": {}}});
+    for (kind, spec, key) in [
+        ("FinService", small(), CHANGED_BY_ANNOTATION),
+        ("CanaryRollout", policy, CHANGED_BY_ANNOTATION),
+        ("Action", said(), SAID_BY_ANNOTATION),
+    ] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("banyan.dev", "v1alpha1", kind));
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "banyan-system", &resource);
         let object = DynamicObject::new("named", &resource).data(json!({"spec": spec}));

@@ -67,6 +67,8 @@ pub struct Cluster {
     pub arms: BTreeMap<Destination, Arm>,
     pub rates: Rates,
     pub users: Users,
+    /// The release whose pods count none of their requests.
+    pub uncounted: Option<String>,
     /// Pods that are gone, to be forgotten by the analysis.
     pub gone: Vec<u64>,
     next_pod: u64,

@@ -11,8 +11,13 @@ impl World {
     pub(super) fn happen(&mut self, event: &Event, now: f64) -> Option<Killed> {
         let mut words = Vec::new();
         if let Some(release) = &event.deploy {
-            words.push(format!("the FinService asks for {release}"));
+            words.push(match &event.by {
+                Some(who) => format!("the FinService asks for {release}, says {who}"),
+                None => format!("the FinService asks for {release}"),
+            });
             self.current = Some(release.clone());
+            let who = event.by.clone().unwrap_or_else(|| "mia".to_owned());
+            self.made_by = Some(who).filter(|who| !who.is_empty());
             self.cluster.arm(&Destination::Revision(release.clone()), release);
         }
         if event.unknown {
@@ -32,6 +37,10 @@ impl World {
                 words.push(format!("{rate} % of the requests to {release} {name}"));
                 self.cluster.rates.by_release[kind].insert(release.clone(), share(rate));
             }
+        }
+        if let Some(release) = &event.uncounted {
+            words.push(format!("pods of {release} count no requests"));
+            self.cluster.uncounted = Some(release.clone());
         }
         if let Some(outage) = &event.outage {
             words.push(format!("{} % of all requests fail for {}", outage.errors, outage.r#for));
@@ -82,7 +91,9 @@ impl World {
             self.report.lines.push(Line::Story { at: now, words: words.join("; ") });
         }
         if let Some(policy) = &event.policy {
-            self.report.lines.push(Line::Story { at: now, words: "the policy is changed".to_owned() });
+            self.policy_by = event.by.clone();
+            let by = event.by.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
+            self.report.lines.push(Line::Story { at: now, words: format!("the policy is changed{by}") });
             self.story.rollout = (**policy).clone();
             self.read_policy(now);
         }
@@ -97,6 +108,7 @@ impl World {
             words.push(format!("{who} says {}", saying.verb.as_str()));
             self.said.push(Said {
                 id: format!("action-{}", self.report.lines.len()),
+                by: Some(who.clone()),
                 who,
                 verb: saying.verb,
                 release: saying.release.clone().or(self.current.clone()),

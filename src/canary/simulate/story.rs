@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::api::CanaryRolloutSpec;
 use crate::api::action::Verb;
 use crate::api::network::MeshProvider;
+use crate::api::operations::LatencySlo;
 use crate::api::units::{duration, percent};
 
 /// A story: a policy, a service, and what happens to them.
@@ -74,9 +75,15 @@ pub struct Service {
     /// Whether it fetches its work.
     #[serde(default)]
     pub pulled: bool,
+    /// Whether this site has a part of the capacity.
+    #[serde(default)]
+    pub partial: bool,
     /// `slo.availability` of the FinService.
     #[serde(default)]
     pub availability: Option<String>,
+    /// `slo.latency` of the FinService.
+    #[serde(default)]
+    pub latency: Option<LatencySlo>,
     /// Time from a pod's start until it is Ready. Defaults to 10s.
     #[serde(default = "ten_seconds")]
     pub startup: String,
@@ -90,7 +97,9 @@ impl Default for Service {
             requests_per_pod: fifty(),
             provider: None,
             pulled: false,
+            partial: false,
             availability: None,
+            latency: None,
             startup: ten_seconds(),
         }
     }
@@ -117,6 +126,9 @@ pub struct Event {
     /// The FinService asks for this release from now on.
     #[serde(default)]
     pub deploy: Option<String>,
+    /// Who asks for the release, or changes the policy. Defaults to mia; of an empty name nobody knows.
+    #[serde(default)]
+    pub by: Option<String>,
     /// What the FinService asks for cannot be known for now, as when a ConfigMap cannot be read.
     #[serde(default)]
     pub unknown: bool,
@@ -126,6 +138,9 @@ pub struct Event {
     /// Share of requests that fail, in percent, by release; `legacy` is the old backend.
     #[serde(default)]
     pub errors: Option<BTreeMap<String, String>>,
+    /// The release whose pods count none of their requests.
+    #[serde(default)]
+    pub uncounted: Option<String>,
     /// Share of requests that are slow, in percent, by release.
     #[serde(default)]
     pub slow: Option<BTreeMap<String, String>>,

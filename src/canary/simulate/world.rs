@@ -49,6 +49,11 @@ pub(super) struct World {
     pub(super) mark: Option<String>,
     pub(super) selector: Option<String>,
     pub(super) current: Option<String>,
+    /// UID of the FinService.
+    pub(super) uid: String,
+    /// Who asked for it, and who changed the policy last.
+    pub(super) made_by: Option<String>,
+    pub(super) policy_by: Option<String>,
     pub(super) requests: f64,
     pub(super) source: SourceState,
     pub(super) analysis: Option<Analysis>,
@@ -132,6 +137,9 @@ impl World {
             mark: None,
             selector: story.release.clone(),
             current: story.release.clone(),
+            uid: "u-1".to_owned(),
+            made_by: None,
+            policy_by: None,
             requests: story.requests,
             source: SourceState::Up,
             analysis: None,
@@ -165,11 +173,9 @@ impl World {
 
     pub(super) fn read_policy(&mut self, now: f64) {
         let availability = self.story.service.availability.clone();
-        let slo = availability.map(|availability| Slo {
-            availability: Some(availability),
-            latency: None,
-            window: None,
-        });
+        let latency = self.story.service.latency.clone();
+        let promises = availability.is_some() || latency.is_some();
+        let slo = promises.then_some(Slo { availability, latency, window: None });
         (self.policy, self.problems) = Policy::of(&self.story.rollout, slo.as_ref(), self.traffic());
         for problem in &self.problems {
             let words = format!("{}: {}. {}", problem.source, problem.message, problem.remedy);
@@ -243,8 +249,11 @@ impl World {
         let stable = if self.decision.flag.is_some() { flag_off() } else { sampling.stable.clone() };
         let mut refused = None;
         for (arm, revision) in [(&stable, "stable"), (&sampling.canary, "canary")] {
-            let pods = self.cluster.arms.get(arm).map(|arm| arm.pods.as_slice()).unwrap_or_default();
+            let arm = self.cluster.arms.get(arm);
+            let counts = arm.is_some_and(|arm| self.cluster.uncounted.as_ref() != Some(&arm.release));
+            let pods = arm.map(|arm| arm.pods.as_slice()).unwrap_or_default();
             for pod in pods {
+                let counters = if counts { pod.counters } else { [0; 4] };
                 for (place, metric) in self.policy.metrics.iter().enumerate() {
                     let kind = match metric.name.as_str() {
                         "error-rate" => 1,
@@ -252,14 +261,14 @@ impl World {
                         _ => 3,
                     };
                     let requests =
-                        if self.source == SourceState::NaN { f64::NAN } else { pod.counters[0] as f64 };
+                        if self.source == SourceState::NaN { f64::NAN } else { counters[0] as f64 };
                     let sample = Sample {
                         revision,
                         pod: pod.id,
                         time: now,
                         ready_since: pod.ready_since,
                         requests,
-                        bad: pod.counters[kind] as f64,
+                        bad: counters[kind] as f64,
                     };
                     let taken = analysis.sample(&self.policy.metrics[place].name, sample);
                     refused = refused.or(taken.err());
@@ -294,13 +303,18 @@ impl World {
         let facts = Facts {
             namespace: "NAMESPACE",
             name: "NAME",
+            service: &self.uid,
             policy: &self.policy,
             unreadable: None,
+            held: None,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             sharing: self.sharing(),
             scale: self.scale(),
             current: self.current.as_deref(),
             release: self.current.as_deref().unwrap_or_default(),
+            made_by: self.made_by.as_deref(),
+            changed: None,
+            policy_by: self.policy_by.as_deref(),
             stable: self.selector.as_deref(),
             revisions: &revisions,
             baseline: baseline.as_ref(),
@@ -309,7 +323,11 @@ impl World {
             answers: &answers,
             actions: &self.said,
             peers: &peers,
-            role: if self.standby { Role::Standby } else { Role::Active },
+            role: match (self.standby, self.story.service.partial) {
+                (true, _) => Role::Standby,
+                (false, true) => Role::Partial,
+                (false, false) => Role::Active,
+            },
             frozen: self.frozen.as_deref(),
             mark: mark.as_ref(),
             memory: &self.memory,

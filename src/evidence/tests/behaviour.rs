@@ -36,6 +36,19 @@ fn a_bad_canary_fails_within_a_few_looks_but_never_in_one() {
 }
 
 #[test]
+fn after_the_promotion_there_is_a_limit_from_what_stable_did() {
+    let mut detector = detector(Policy::new(0.005, ALPHA, 4));
+    run(&mut detector, 40, (100, 0), (900, 9));
+    detector.begin(true);
+    assert_eq!(run(&mut detector, 20, (1000, 30), (0, 0)).verdict, Verdict::Insufficient);
+    let limit = detector.judge().numbers.absolute.expect("a limit");
+    assert!((limit.rate - 0.06).abs() < 1e-3 && matches!(limit.from, LimitFrom::Before(_)), "{limit:?}");
+    assert_ne!(run(&mut detector, 1, (1000, 1000), (0, 0)).verdict, Verdict::Fail, "no look decides alone");
+    let judgement = run(&mut detector, 2, (1000, 1000), (0, 0));
+    assert_eq!(judgement.reason, Reason::OverAbsoluteLimit { limit, alone: true });
+}
+
+#[test]
 fn a_significant_but_trivial_difference_passes() {
     let mut detector = detector(Policy::new(0.01, ALPHA, 4));
     let judgement = run(&mut detector, 400, (5_000, 35), (5_000, 25));
@@ -167,7 +180,8 @@ fn an_absolute_limit_stands_beside_the_comparison() {
     let policy = Policy { absolute_limit: Some(0.02), ..Policy::new(0.5, ALPHA, 4) };
     let mut alone = detector(policy);
     let judgement = run(&mut alone, 3, (100, 30), (900, 4));
-    assert_eq!(judgement.reason, Reason::OverAbsoluteLimit(0.02));
+    let limit = Absolute { rate: 0.02, from: LimitFrom::Set };
+    assert_eq!(judgement.reason, Reason::OverAbsoluteLimit { limit, alone: false });
     let mut both = detector(policy);
     let judgement = run(&mut both, 3, (100, 30), (900, 270));
     assert_eq!(judgement.reason, Reason::BothOverAbsoluteLimit(0.02));

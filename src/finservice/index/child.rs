@@ -9,9 +9,11 @@ use crate::api::labels::RETIRED_ANNOTATION;
 use crate::api::labels::REVISION_LABEL;
 use crate::api::labels::SCALER;
 use crate::api::labels::SERVICE_LABEL;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::api::DynamicObject;
 use serde_json::Value;
 
@@ -21,6 +23,9 @@ use crate::finservice::children::observed::{Observed as Route, is_behind, observ
 use crate::finservice::index::uid::Uid;
 use crate::runtime::digest::{self, Parts};
 use crate::runtime::key::version_of;
+
+/// Fields that are named at the most.
+const FIELDS_SHOWN: usize = 5;
 
 /// A child as it was last seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +60,8 @@ pub struct ChildState {
 pub struct Written {
     /// What was last written: the digest that we wanted, and the one that came of it.
     pub applied: Option<(u64, u64)>,
+    /// Pods that it was last scaled to.
+    pub scaled: Option<i32>,
     /// Times (Unix seconds) at which a change by somebody else was last put right.
     pub repairs: [i64; 3],
 }
@@ -94,6 +101,8 @@ pub struct ServiceFacts {
     pub selects: Option<Box<str>>,
     /// What its weights mean, where shares are numbers of pods; see [`crate::canary::Mark`].
     pub mark: Option<Box<str>>,
+    /// Since when it is there.
+    pub since: Option<Timestamp>,
 }
 
 /// Facts of a HorizontalPodAutoscaler.
@@ -122,6 +131,8 @@ pub struct DeploymentFacts {
     pub failure: Option<Box<str>>,
     /// The template's annotation with digests of Secrets.
     pub secrets: Option<Box<str>>,
+    /// What somebody else has added to what its pods are to be: who, and which fields.
+    pub added: Option<Box<str>>,
 }
 
 /// Facts of a ControllerRevision.
@@ -186,6 +197,11 @@ impl ChildState {
             || self.written().applied.is_some_and(|(want, came)| want == wanted && self.digest == Some(came))
     }
 
+    /// Whether it is as this process wrote it last, as far as that is known.
+    pub fn is_as_written(&self) -> bool {
+        self.written().applied.is_none_or(|(want, came)| [want, came].map(Some).contains(&self.digest))
+    }
+
     /// What this process has written to it.
     pub fn written(&self) -> Written {
         self.written.as_deref().copied().unwrap_or_default()
@@ -240,9 +256,6 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
     let text = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).map(Box::<str>::from);
     let number = |pointer: &str| data.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     let count = |pointer: &str| i32::try_from(number(pointer)).unwrap_or(i32::MAX);
-    let annotation = |key: &str| {
-        object.metadata.annotations.as_ref().and_then(|map| map.get(key)).map(|text| text.as_str().into())
-    };
     let label = |key: &str| {
         object
             .metadata
@@ -261,6 +274,7 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             observed: number("/status/observedGeneration") >= object.metadata.generation.unwrap_or(0),
             failure: failure(data),
             secrets: text("/spec/template/metadata/annotations/banyan.dev~1secrets"),
+            added: added(&object.metadata).map(String::into_boxed_str),
         })),
         Kind::ControllerRevision => Facts::Revision(Box::new(RevisionFacts {
             hash: label(REVISION_LABEL),
@@ -276,11 +290,14 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
         })),
         Kind::Service => Facts::Service(Box::new(ServiceFacts {
             selects: text("/spec/selector/banyan.dev~1revision"),
-            mark: annotation(MARK_ANNOTATION),
+            mark: own_mark(&object.metadata).map(|mark| mark.as_str().into()),
+            since: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
         })),
         Kind::VirtualService | Kind::HTTPRoute => {
             let behind = is_behind(data, object.metadata.generation.unwrap_or_default());
-            observed(kind, data, object.metadata.annotations.as_ref())
+            let mark = own_mark(&object.metadata);
+            let mark = mark.map(|mark| BTreeMap::from([(MARK_ANNOTATION.to_owned(), mark.clone())]));
+            observed(kind, data, mark.as_ref())
                 .map_or(Facts::None, |route| Facts::Route(Box::new(Route { behind, ..route })))
         }
         Kind::HorizontalPodAutoscaler => {
@@ -288,6 +305,65 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
         }
         _ => Facts::None,
     }
+}
+
+/// Fields that somebody else has added to the pods that an object makes, and who. What we own as well is ours.
+fn added(metadata: &ObjectMeta) -> Option<String> {
+    let of = |entry: &ManagedFieldsEntry| -> Option<Value> {
+        let pods = entry.fields_v1.as_ref()?.0.pointer("/f:spec/f:template/f:spec")?;
+        Some(pods.clone())
+    };
+    let entries = || metadata.managed_fields.iter().flatten();
+    let is_ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(MANAGER);
+    let ours = entries().filter(is_ours).find_map(of).unwrap_or_default();
+    let others = entries().filter(|entry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        ![MANAGER, SCALER, "kube-controller-manager"].contains(&manager)
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    });
+    let mut fields = Vec::new();
+    let mut who = None;
+    for entry in others {
+        let Some(theirs) = of(entry) else { continue };
+        let before = fields.len();
+        beyond(&theirs, &ours, String::new(), &mut fields);
+        if fields.len() > before {
+            who.get_or_insert(entry.manager.as_deref().unwrap_or("somebody"));
+        }
+    }
+    let who = who?;
+    fields.truncate(FIELDS_SHOWN);
+    Some(format!("{who} has added {}", fields.join(", ")))
+}
+
+/// Fields that are in `theirs` and not in `ours`, by their paths.
+fn beyond(theirs: &Value, ours: &Value, path: String, fields: &mut Vec<String>) {
+    for (key, value) in theirs.as_object().into_iter().flatten().filter(|(key, _)| *key != ".") {
+        let name = key.trim_start_matches("f:");
+        let path = match (path.is_empty(), name.strip_prefix("k:")) {
+            (true, _) => name.to_owned(),
+            (false, Some(key)) => {
+                let named: Value = serde_json::from_str(key).unwrap_or_default();
+                format!("{path}[{}]", named["name"].as_str().unwrap_or(key))
+            }
+            (false, None) => format!("{path}.{name}"),
+        };
+        match ours.get(key) {
+            None => fields.push(path),
+            Some(ours) => beyond(value, ours, path, fields),
+        }
+    }
+}
+
+/// The mark of an object, as we wrote it. Whoever may write routes must not promote a canary by an annotation.
+fn own_mark(metadata: &ObjectMeta) -> Option<&String> {
+    let mark = metadata.annotations.as_ref()?.get(MARK_ANNOTATION)?;
+    let field = format!("f:{MARK_ANNOTATION}");
+    let ours = metadata.managed_fields.iter().flatten().filter(|entry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
+    });
+    let mut fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
+    fields.any(|fields| fields.0["f:metadata"]["f:annotations"].get(&field).is_some()).then_some(mark)
 }
 
 /// Pods that the load asks for, by the autoscaler's own formula: pods times what they use, over what is aimed at.
@@ -356,5 +432,59 @@ impl Stranger {
             retired_at: annotation(RETIRED_ANNOTATION).and_then(|text| text.parse().ok()),
             handed_over: annotation(HANDED_OVER_ANNOTATION).is_some(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_adds_to_pods_is_told_and_what_is_ours_as_well_is_not() {
+        let entry = |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": fields}}});
+        let added_by = |manager: &str, template: Value| {
+            let container =
+                json!({"f:containers": {"k:{\"name\":\"app\"}": {".": {}, "f:image": {}, "f:name": {}}}});
+            let metadata: ObjectMeta = serde_json::from_value(json!({"managedFields": [
+                entry("banyan", json!({"f:spec": container})), entry(manager, template),
+            ]}))
+            .expect("metadata");
+            added(&metadata)
+        };
+        let env = json!({"k:{\"name\":\"app\"}": {".": {}, "f:image": {}, "f:env": {"k:{\"name\":\"DEBUG\"}": {}}}});
+        let spec = json!({"f:spec": {"f:containers": env, "f:hostNetwork": {}}});
+        assert_eq!(
+            added_by("kubectl-set", spec.clone()).as_deref(),
+            Some("kubectl-set has added containers[app].env, hostNetwork")
+        );
+        assert_eq!(added_by("kube-controller-manager", spec), None);
+        let restarted = json!({"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}});
+        assert_eq!(added_by("kubectl-rollout", restarted), None);
+        let same = json!({"f:spec": {"f:containers": {"k:{\"name\":\"app\"}": {"f:image": {}}}}});
+        assert_eq!(added_by("helm", same), None);
+    }
+
+    #[test]
+    fn a_mark_is_believed_only_from_our_own_manager() {
+        let mark = |manager: &str, operation: &str| {
+            let fields = json!({"f:metadata": {"f:annotations": {"f:banyan.dev/rollout": {}}}});
+            let object = json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+                "metadata": {"name": "app", "labels": {"banyan.dev/service": "app"},
+                    "annotations": {"banyan.dev/rollout": "1 a b 0 settled"},
+                    "managedFields": [{"manager": manager, "operation": operation, "fieldsV1": fields}]},
+                "spec": {},
+            });
+            let object = serde_json::from_value(object).expect("an object");
+            match ChildState::read(Kind::VirtualService, &object).expect("a child").1.facts {
+                Facts::Route(route) => route.mark,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(mark("banyan", "Apply").as_deref(), Some("1 a b 0 settled"));
+        assert_eq!(mark("kubectl", "Update"), None);
+        assert_eq!(mark("banyan", "Update"), None);
     }
 }

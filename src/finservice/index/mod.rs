@@ -29,7 +29,7 @@ use crate::runtime::digest;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
 use graph::CallGraph;
-pub use parsed::{Parsed, Unreadable};
+pub use parsed::{Parsed, Readable, Unreadable};
 use rollouts::{ObservedRollout, Rollouts};
 use topics::{LostTopic, Topics};
 use uid::Uid;
@@ -131,7 +131,7 @@ impl Index {
             return BTreeSet::new();
         }
         entry.version = version;
-        entry.service = parsed;
+        entry.service = parsed.map(|parsed| parsed.beside(entry.service.as_ref()));
         let references = good.as_deref().map(|s| revision::references(&s.spec)).unwrap_or_default();
         let old = std::mem::replace(&mut entry.references, references.clone());
         if entry.service.is_none() && entry.children.is_empty() {
@@ -213,20 +213,6 @@ impl Index {
             self.entries.remove(key);
         }
         gone
-    }
-
-    /// Notes what we wrote: the digest that was wanted. `repaired` is the time of a repair, in Unix
-    /// seconds.
-    pub fn wrote(&mut self, key: &Key, kind: Kind, name: &str, wanted: u64, repaired: Option<i64>) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if let Some(child) = entry.children.iter_mut().find(|c| c.kind == kind && &*c.name == name) {
-            let mut written = child.written();
-            written.applied = child.digest.map(|came| (wanted, came));
-            if let Some(now) = repaired {
-                written.repairs = [written.repairs[1], written.repairs[2], now];
-            }
-            child.written = Some(Box::new(written));
-        }
     }
 
     /// After a relist of a kind: forgets the children that were not in it. Returns whom it concerns.
@@ -394,16 +380,6 @@ impl Index {
         concerned
     }
 
-    /// Notes that a Deployment of a FinService has been scaled.
-    pub fn scaled(&mut self, key: &Key, name: &str, replicas: i32) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        for child in entry.children.iter_mut().filter(|child| &*child.name == name) {
-            if let child::Facts::Deployment(facts) = &mut child.facts {
-                facts.replicas = replicas;
-            }
-        }
-    }
-
     /// Keys of all FinServices.
     pub fn keys(&self) -> BTreeSet<Key> {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key.clone()).collect()
@@ -443,6 +419,17 @@ impl Index {
     pub fn observe(&self, key: &Key) -> Option<Observed> {
         let entry = self.entries.get(key)?;
         let Some(Parsed::Good(service)) = &entry.service else { return None };
+        Some(self.snapshot(key, entry, service))
+    }
+
+    /// The same of one that does not parse, with what of it can be read.
+    pub fn observe_unreadable(&self, key: &Key) -> Option<Observed> {
+        let entry = self.entries.get(key)?;
+        let Some(Parsed::Bad(unreadable)) = &entry.service else { return None };
+        Some(self.snapshot(key, entry, unreadable.readable.0.as_ref()?))
+    }
+
+    fn snapshot(&self, key: &Key, entry: &Entry, service: &Arc<FinService>) -> Observed {
         let near = |name: &String| Key::new(&key.namespace, name);
         let mut names = BTreeSet::from([key.clone(), near(&format!("{}-kafka", key.name))]);
         // Our other names begin with the service's and a dot, which no FinService's name has.
@@ -456,7 +443,7 @@ impl Index {
             .filter_map(|name| Some((name, self.strangers.get(name)?)))
             .flat_map(|(key, list)| list.iter().map(|(kind, s)| (*kind, key.name.to_string(), s.clone())))
             .collect();
-        Some(Observed {
+        Observed {
             site: Arc::clone(&self.site),
             sites: self.sites.clone(),
             authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
@@ -477,6 +464,6 @@ impl Index {
             lost_topics: self.topics.lost(key),
             cycle: entry.cycle.clone(),
             rollout: self.rollouts.observe(service),
-        })
+        }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::finservice::index::child::ChildState;
+use crate::finservice::children::Kind;
+use crate::finservice::index::child::{ChildState, Facts};
 use crate::finservice::index::rollouts::CanaryObject;
 use crate::finservice::index::uid::Uid;
 use crate::finservice::index::{Index, Parsed};
@@ -39,6 +40,38 @@ impl Gone {
 }
 
 impl Index {
+    /// Notes what we wrote: the digest that was wanted. `repaired` is the time of a repair, in Unix
+    /// seconds.
+    pub fn wrote(&mut self, key: &Key, kind: Kind, name: &str, wanted: u64, repaired: Option<i64>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if let Some(child) = entry.children.iter_mut().find(|c| c.kind == kind && &*c.name == name) {
+            let mut written = child.written();
+            written.applied = child.digest.map(|came| (wanted, came));
+            if let Some(now) = repaired {
+                written.repairs = [written.repairs[1], written.repairs[2], now];
+            }
+            child.written = Some(Box::new(written));
+        }
+    }
+
+    /// Notes that a Deployment of a FinService has been scaled, at a time in Unix seconds. Where it had as many pods from us
+    /// before, that is a repair. `version` is the one that it has since; what was told of an older one is over.
+    pub fn scaled(&mut self, key: &Key, name: &str, replicas: i32, version: u64, now: i64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        for child in entry.children.iter_mut().filter(|child| &*child.name == name) {
+            let mut written = child.written();
+            child.version = child.version.max(version);
+            if let Facts::Deployment(facts) = &mut child.facts {
+                if written.scaled == Some(replicas) && facts.replicas != replicas {
+                    written.repairs = [written.repairs[1], written.repairs[2], now];
+                }
+                facts.replicas = replicas;
+                written.scaled = Some(replicas);
+                child.written = Some(Box::new(written));
+            }
+        }
+    }
+
     /// Takes in that a child in that state has gone.
     pub fn child_left(&mut self, key: &Key, state: &ChildState) {
         self.gone.note(&state.uid, state.version);
@@ -73,7 +106,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::finservice::children::Kind;
 
     fn key() -> Key {
         Key::new("pay", "app")

@@ -14,7 +14,7 @@ pub enum Parsed {
 }
 
 /// A FinService that does not parse.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unreadable {
     /// Why.
     pub why: String,
@@ -22,9 +22,36 @@ pub struct Unreadable {
     pub generation: Option<i64>,
     /// What its status says, if that parses.
     pub status: Option<FinServiceStatus>,
+    /// What of it can be read, if that says where its requests go.
+    pub readable: Readable,
+}
+
+/// What of a FinService can be read.
+#[derive(Clone, Debug, Default)]
+pub struct Readable(pub Option<Arc<FinService>>);
+
+/// It follows from the rest, whose generation tells whether it is another one.
+impl PartialEq for Readable {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Parsed {
+    /// The same; where neither it nor where its requests go can be read, with what was read of it before.
+    pub fn beside(self, known: Option<&Self>) -> Self {
+        match (self, known) {
+            (Self::Bad(bad), Some(known)) if bad.readable.0.is_none() => {
+                let readable = match known {
+                    Self::Good(service) => Readable(Some(Arc::clone(service))),
+                    Self::Bad(before) => before.readable.clone(),
+                };
+                Self::Bad(Arc::new(Unreadable { readable, ..(*bad).clone() }))
+            }
+            (parsed, _) => parsed,
+        }
+    }
+
     /// Whether this differs from what is known in anything but its version.
     pub fn is_news(&self, known: Option<&Self>) -> bool {
         match (known, self) {

@@ -23,12 +23,25 @@ pub struct PodState {
     pub ready_since: Option<Timestamp>,
     /// How often its containers have restarted.
     pub restarts: u32,
+    /// How often they had when it was first seen Ready: what a start needs is no crash.
+    pub at_start: u32,
+    /// Whether it has been seen Ready.
+    pub started: bool,
 }
 
 impl PodState {
     /// The pod as decisions about a rollout see it.
     pub fn facts(&self) -> PodFacts {
-        PodFacts { ready_since: self.ready_since, restarts: self.restarts }
+        let restarts = self.restarts.saturating_sub(self.at_start);
+        PodFacts { ready_since: self.ready_since, restarts }
+    }
+
+    /// Keeps what only memory knows when a newer state of the same pod arrives.
+    pub fn inherit(&mut self, older: Option<&Self>) {
+        match older.filter(|older| older.started) {
+            Some(older) => (self.started, self.at_start) = (true, older.at_start),
+            None => (self.started, self.at_start) = (self.ready_since.is_some(), self.restarts),
+        }
     }
 
     /// What is kept of a pod, and its FinService; `None` if it bears no label of a FinService.
@@ -45,6 +58,7 @@ impl PodState {
             address: status.pod_ip.as_deref().and_then(|text| text.parse().ok()),
             ready_since: ready.map(|ready| ready.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             restarts,
+            ..Self::default()
         };
         Some((Key::new(pod.metadata.namespace.as_deref().unwrap_or_default(), service), state))
     }
@@ -132,6 +146,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn restarts_before_a_pod_was_ready_are_its_starts() {
+        let (mut index, app) =
+            (crate::finservice::index::rollouts::Rollouts::default(), Key::new("pay", "app"));
+        let mut see = |restarts, ready: bool| {
+            let ready_since = ready.then_some(Timestamp::UNIX_EPOCH);
+            let pod = PodState { name: "a".into(), restarts, ready_since, ..PodState::default() };
+            index.pod(&app, pod);
+            index.pods_of(&app)[0].facts().restarts
+        };
+        let seen = [(0, false), (1, false), (1, true), (2, false), (3, true)].map(|(n, ready)| see(n, ready));
+        assert_eq!(seen, [0, 0, 0, 1, 2]);
+    }
 
     #[test]
     fn a_pod_that_is_being_deleted_is_not_ready() {

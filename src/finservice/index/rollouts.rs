@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::pod::PodState;
-use crate::actions::{Answered, Said, hear};
+use crate::actions::{Said, hear};
 use crate::api::action::{Verb, command};
 use crate::api::canarystatus::{Memory, Scatter};
 use crate::api::{Action, CanaryRollout, CanaryRolloutStatus, FinService, Problem};
@@ -96,8 +96,6 @@ pub struct ObservedRollout {
     pub pods: Vec<PodState>,
     /// What people said and nobody has answered.
     pub actions: Vec<Said>,
-    /// What was said and is refused before anything is decided.
-    pub refused: Vec<Answered>,
     /// The Actions themselves.
     pub objects: Vec<Arc<Action>>,
     /// What the evidence says.
@@ -113,9 +111,9 @@ pub struct ObservedRollout {
 }
 
 impl ObservedRollout {
-    /// Takes in what was said to it. `changed_by` is who changed the FinService last.
-    pub fn hear(&mut self, said: Vec<Arc<Action>>, changed_by: Option<&str>) {
-        (self.actions, self.refused) = hear::hear(said.iter().map(Arc::as_ref), changed_by);
+    /// Takes in what was said to it.
+    pub fn hear(&mut self, said: Vec<Arc<Action>>) {
+        self.actions = said.iter().filter_map(|action| hear::said(action)).collect();
         self.objects = said;
     }
 
@@ -123,6 +121,13 @@ impl ObservedRollout {
     pub fn measured(&mut self, known: Known) {
         (self.evidence, self.scatter, self.answers) = (known.evidence, known.scatter, known.answers);
         self.problems = known.silent.map(|why| self.no_evidence(&why)).into_iter().collect();
+        self.problems.extend(known.left_out.map(|why| {
+            Problem::warning(
+                "spec.analysis.latency",
+                format!("slo.latency of the FinService is not judged: {why}"),
+                "Set slo.latency.threshold of the FinService to a bound of the histogram, or analysis.latency.",
+            )
+        }));
     }
 
     /// The source of the evidence gives no answer.
@@ -216,8 +221,9 @@ impl Rollouts {
     }
 
     /// Takes in a pod. Returns the FinService, if it has a CanaryRollout and anything of the pod changed.
-    pub fn pod(&mut self, service: &Key, pod: PodState) -> BTreeSet<Key> {
+    pub fn pod(&mut self, service: &Key, mut pod: PodState) -> BTreeSet<Key> {
         let pods = self.pods.entry(service.clone()).or_default();
+        pod.inherit(pods.iter().find(|known| known.name == pod.name));
         let changed = match pods.iter_mut().find(|known| known.name == pod.name) {
             Some(known) if *known == pod => false,
             Some(known) => {
@@ -282,7 +288,6 @@ impl Rollouts {
             memory,
             pods: of.pods,
             actions: Vec::new(),
-            refused: Vec::new(),
             objects: Vec::new(),
             evidence: None,
             scatter: Vec::new(),

@@ -14,6 +14,8 @@ use crate::runtime::digest;
 
 /// Repairs of one object within this time that are taken for a war.
 const WAR_WITHIN_SECONDS: i64 = 60;
+/// The same of numbers of pods: autoscalers look every 15 s or so, and wait for minutes before they scale down.
+const RESCALED_WITHIN_SECONDS: i64 = 600;
 /// How long a war is given up for.
 const TRUCE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -94,10 +96,7 @@ impl<'a> Comparison<'a> {
             return Some(Over::Ours);
         }
         let other = state.other.as_deref().unwrap_or("somebody").to_owned();
-        let [first, _, last] = written.repairs;
-        let at = |second| Timestamp::from_second(second).unwrap_or(self.now);
-        let truce_ends = at(last).saturating_add(TRUCE).unwrap_or(Timestamp::MAX);
-        if first > 0 && last - first <= WAR_WITHIN_SECONDS && self.now < truce_ends {
+        if let Some(truce_ends) = self.truce(state, WAR_WITHIN_SECONDS) {
             self.plan.problems.push(Problem::error(
                 format!("{kind} {name}"),
                 format!("{other} keeps changing {kind} {name}: put right three times within a minute, now left as {other} wants it"),
@@ -111,6 +110,41 @@ impl<'a> Comparison<'a> {
             note: format!("{kind} {name} was changed by {other} and is put right"),
         });
         Some(Over::Drifted)
+    }
+
+    /// Until when a child is left as somebody else wants it, if it was put right three times within so many seconds.
+    fn truce(&self, state: &ChildState, within: i64) -> Option<Timestamp> {
+        let [first, _, last] = state.written().repairs;
+        let at = |second| Timestamp::from_second(second).unwrap_or(self.now);
+        let ends = at(last).saturating_add(TRUCE).unwrap_or(Timestamp::MAX);
+        (first > 0 && last - first <= within && self.now < ends).then_some(ends)
+    }
+
+    /// Whether a Deployment may be scaled to so many pods: somebody else who keeps scaling it is named, and then let be. No
+    /// pods at all are no matter of taste.
+    pub fn may_scale(&mut self, name: &str, pods: i32) -> bool {
+        let Some(state) = self.child(Kind::Deployment, name) else { return true };
+        let have = state.deployment().map_or(pods, |facts| facts.replicas);
+        if state.written().scaled != Some(pods) || have == pods || pods == 0 {
+            return true;
+        }
+        let who = "somebody else, such as an autoscaler of its own or `kubectl scale`,";
+        if let Some(truce_ends) = self.truce(state, RESCALED_WITHIN_SECONDS) {
+            self.plan.problems.push(Problem::error(
+                format!("Deployment {name}"),
+                format!("{who} keeps scaling Deployment {name} to {have} pods: put right three times, now left so; {pods} are asked for"),
+                "Delete that autoscaler (`kubectl get hpa,scaledobject`), or set scale.min and scale.max of the FinService, which makes one. Tried again in ten minutes.",
+            ));
+            self.plan.look_again(truce_ends);
+            return false;
+        }
+        self.plan.notices.push(Notice {
+            reason: Reason::DriftRepaired,
+            note: format!(
+                "Deployment {name} was scaled to {have} pods by {who} and is scaled back to {pods}"
+            ),
+        });
+        true
     }
 
     fn judge_absent(&mut self, kind: Kind, name: &str) -> Option<Over> {

@@ -9,19 +9,19 @@ use crate::api::finservice::OnSecretChange;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::operations::Residency;
 use crate::api::{FinServiceSpec, Problem, Severity};
+use crate::canary;
 use crate::finservice::children::{self, Kind, Scope};
 use crate::finservice::index::Observed;
 use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::placement::{self, Placed};
-use crate::finservice::plan::planning::Planning;
+use crate::finservice::plan::planning::{Planning, Stopped};
 use crate::finservice::plan::revision::{References, RevisionInput};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::plan::rollout_inputs::route_behind;
 use crate::finservice::plan::stages::{Making, Reach, Stages};
-use crate::finservice::plan::traffic_split::{self, Shift};
+use crate::finservice::plan::traffic_split;
 use crate::finservice::plan::{Op, Phase, Plan, PlannedRollout};
-use crate::finservice::plan::{warnings, what_to_measure};
-use crate::judge::hub::Follow;
+use crate::finservice::plan::{warnings, way_back, what_to_measure};
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -36,14 +36,25 @@ pub fn weights(seen: &Observed, now: Timestamp) -> Plan {
     plan(seen, now, Reach::Weights)
 }
 
+/// What takes requests away from a canary of a FinService that cannot be read, and nothing else. `seen` has what can be
+/// read of it.
+pub fn back(seen: &Observed, unreadable: &str, now: Timestamp) -> Plan {
+    let mut plan = Plan { phase: Phase::Blocked, ..Plan::default() };
+    let why = format!("the FinService cannot be read: {unreadable}");
+    way_back::add(seen, now, Stopped { why, phase: canary::Phase::Blocked }, &mut plan, Reach::Whole);
+    plan
+}
+
 fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     let mut plan = Plan::default();
     let service = &seen.service;
     let paused = service.metadata.annotations.iter().flatten();
     if paused.into_iter().any(|(key, value)| key == PAUSE_ANNOTATION && value == "true") {
         plan.phase = Phase::Paused;
-        plan.reasons.push(format!("nothing is written while {PAUSE_ANNOTATION} is \"true\""));
+        let why = format!("nothing is written while {PAUSE_ANNOTATION} is \"true\"");
+        plan.reasons.push(why.clone());
         remember(seen, &mut plan);
+        way_back::add(seen, now, Stopped { why, phase: canary::Phase::Paused }, &mut plan, reach);
         return plan;
     }
     if service.metadata.deletion_timestamp.is_some() {
@@ -53,11 +64,15 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     warnings::of_sites(seen, &mut plan);
     match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
         Placed::Here => place(seen, now, &mut plan, reach),
-        Placed::Undeclared(residency) => undeclared(seen, residency, &mut plan),
+        Placed::Undeclared(residency) => {
+            undeclared(seen, residency, &mut plan);
+            way_back::of_blocked(seen, now, &mut plan, reach);
+        }
         // Most likely a slip, which must not take a service away from where it runs.
         Placed::Elsewhere if warnings::would_vanish(seen) => {
             plan.phase = Phase::Blocked;
             remember(seen, &mut plan);
+            way_back::of_blocked(seen, now, &mut plan, reach);
         }
         Placed::Elsewhere => {
             plan.reasons.push(format!("spec.placement does not name {}", seen.site));
@@ -150,7 +165,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
 
     let comparison = Comparison::new(seen, now, plan, ready);
     let mut making = Making::new(&planning, &shift, comparison);
-    making.routes(refused(&spec, seen), reach);
+    making.routes(reach);
     let (stages, follow) = match reach {
         Reach::Weights => (making.weights(), None),
         Reach::Whole => {
@@ -160,7 +175,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
             again_at.into_iter().for_each(|at| plan.look_again(at));
             gateway_behind(&kept, seen, plan);
             stages.shrink.extend(hand_over(seen, now, ready, plan));
-            (stages, follow(&planning, &shift))
+            (stages, what_to_measure::of(&planning, &shift))
         }
     };
     (plan.weights, plan.stages) = stages.into_parts();
@@ -169,15 +184,14 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
     (plan.stable, plan.next) = (shift.stable, shift.next);
     describe(revisions, plan);
-    conclude(&scope, revisions, stable_pods, plan);
+    conclude(&planning, stable_pods, plan);
 }
 
-/// What is to be counted for its rollout, and who is to be asked.
-fn follow(planning: &Planning<'_>, shift: &Shift) -> Option<Follow> {
-    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
-    let rollout = planning.seen.rollout.as_ref()?;
-    let input = |hash: &str| planning.input(hash);
-    what_to_measure::follow(planning.scope, rollout, gathered, decision, shift.has_chosen(), input)
+/// Whether it has served before, by what its status says.
+fn has_served(seen: &Observed) -> bool {
+    let conditions = seen.service.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.filter(|condition| condition.type_ == "Ready");
+    ready.into_iter().any(|ready| ["Serving", "RollingOut", "Degraded"].contains(&ready.reason.as_str()))
 }
 
 /// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
@@ -234,18 +248,6 @@ fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(S
     Some((input.hash(), input))
 }
 
-/// Hosts and paths, as the spec writes them, that another FinService holds.
-fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
-    let all = vec!["/".to_owned()];
-    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
-    let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
-        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
-        same.map(move |path| (claim.host.clone(), path.clone()))
-    });
-    lost.collect()
-}
-
 /// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled
 /// to zero; they are never deleted.
 fn hand_over(seen: &Observed, now: Timestamp, ready: bool, plan: &mut Plan) -> Vec<Op> {
@@ -287,12 +289,8 @@ fn gateway_behind(kept: &[String], seen: &Observed, plan: &mut Plan) {
 }
 
 /// Where it stands, from the pods and the problems. `stable_pods` is how many the rollout asks of stable.
-fn conclude(
-    scope: &Scope<'_>,
-    revisions: &BTreeMap<&str, Revision<'_>>,
-    stable_pods: Option<i32>,
-    plan: &mut Plan,
-) {
+fn conclude(planning: &Planning<'_>, stable_pods: Option<i32>, plan: &mut Plan) {
+    let Planning { scope, revisions, seen, .. } = planning;
     let in_play: BTreeSet<&str> =
         [&plan.stable, &plan.next].into_iter().flatten().map(String::as_str).collect();
     for hash in in_play {
@@ -313,6 +311,18 @@ fn conclude(
             ));
         }
     }
+    for (hash, revision) in revisions {
+        let Some(added) = revision.deployment.and_then(|facts| facts.added.as_deref()) else { continue };
+        let Scope { namespace, name, .. } = scope;
+        plan.problems.push(Problem::error(
+            format!("Deployment {name}-{hash}"),
+            format!("{added} to Deployment {name}-{hash}: its pods are not what revision {hash} says"),
+            format!(
+                "Write it into the FinService, which begins a new revision, and take it out of the Deployment: `kubectl -n \
+                 {namespace} edit deployment {name}-{hash}`."
+            ),
+        ));
+    }
     let facts = plan.stable.as_deref().and_then(|hash| revisions.get(hash)?.deployment);
     let wanted = revisions::replicas_of_stable(scope.spec, facts);
     let ready = facts.is_some_and(|facts| revisions::is_ready(facts, wanted.unwrap_or(facts.replicas)));
@@ -326,7 +336,8 @@ fn conclude(
         (_, true) if down => Phase::Degraded,
         (_, true) => Phase::RollingOut,
         (true, false) => Phase::Serving,
-        (false, false) if facts.is_some_and(|facts| facts.ready > 0) => Phase::Degraded,
+        // One that has lost all its pods does not start.
+        (false, false) if facts.is_some_and(|facts| facts.ready > 0) || has_served(seen) => Phase::Degraded,
         (false, false) => Phase::Starting,
     };
     if let (Phase::Degraded | Phase::Starting, Some(facts)) = (&plan.phase, facts) {

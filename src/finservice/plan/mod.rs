@@ -10,6 +10,7 @@
 //! | [`revisions`] | which revisions there are, which one serves, and how many pods each is to have |
 //! | [`rollout_inputs`] | what a decision about its rollout is made from |
 //! | [`traffic_split`] | who gets which share of the requests |
+//! | [`way_back`] | what is still done while all else is stopped |
 //! | [`what_to_measure`] | what is counted for its rollout |
 //! | [`stages`] | the writes, in their order |
 //! | [`compare`] | what is wanted against what is there |
@@ -29,6 +30,7 @@ pub(crate) mod secrets;
 pub(crate) mod stages;
 pub(crate) mod traffic_split;
 pub(crate) mod warnings;
+mod way_back;
 pub(crate) mod what_to_measure;
 
 use crate::api::notice::Notice;

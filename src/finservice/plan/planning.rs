@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::canary;
 use crate::finservice::children::Scope;
 use crate::finservice::index::Observed;
 use crate::finservice::plan::revision::RevisionInput;
@@ -26,6 +27,17 @@ pub struct Planning<'a> {
     /// The revision that is asked for: that of the spec, or, while that cannot be known, the newest one, so that what
     /// was on its way in stays so.
     pub asked: Option<Asked<'a>>,
+    /// Why nothing is written but what takes requests away from a canary, if so.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why nothing is written but what takes requests away from a canary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Why, in words.
+    pub why: String,
+    /// Where the rollout stands meanwhile.
+    pub phase: canary::Phase,
 }
 
 /// A revision that is asked for.
@@ -51,7 +63,19 @@ impl<'a> Planning<'a> {
             Some((hash, input)) => Some(Asked { hash, release: &input.release }),
             None => revisions::newest(&revisions).map(|hash| Asked { hash, release: "" }),
         };
-        Self { scope, seen, now, revisions, before, current, asked }
+        Self { scope, seen, now, revisions, before, current, asked, stopped: None }
+    }
+
+    /// What a plan is made from that only takes requests away from `canary`: whatever the spec asks for by now, it is
+    /// this one that is judged.
+    pub fn stopped(
+        scope: &'a Scope<'a>,
+        seen: &'a Observed,
+        canary: Asked<'a>,
+        stopped: Stopped,
+        now: Timestamp,
+    ) -> Self {
+        Self { asked: Some(canary), stopped: Some(stopped), ..Self::new(scope, seen, None, now) }
     }
 
     /// The hash of the revision that is asked for.

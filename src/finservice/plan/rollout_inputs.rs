@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::actions::hear;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
 use crate::api::network::MeshProvider;
@@ -9,7 +10,7 @@ use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::authority::view::Standing;
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Facts, Fares, Held, Peer, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
@@ -18,7 +19,8 @@ use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
-use crate::finservice::plan::planning::{Asked, Planning};
+use crate::finservice::plan::planning::{Asked, Planning, Stopped};
+use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::watch::unreadable;
 
@@ -42,6 +44,13 @@ pub struct Gathered {
     pub(crate) legacy: Option<String>,
     mark: Option<Mark>,
     pub(crate) unreadable: Option<String>,
+    held: Option<Stopped>,
+    made_by: Option<String>,
+    changed: Option<String>,
+    policy_by: Option<String>,
+    service: String,
+    /// Whether callers inside the cluster reach stable past the gateway that shares requests.
+    pub(crate) has_callers_inside: bool,
 }
 
 impl Gathered {
@@ -74,6 +83,18 @@ impl Gathered {
             )
         }));
         problems.extend(looks_too_short(spec, rollout, &policy));
+        let sharing = sharing(spec, seen);
+        let callers = spec.access.as_ref().and_then(|access| access.inbound.as_ref());
+        let has_callers_inside =
+            sharing == Sharing::Ingress && callers.is_some_and(|callers| !callers.is_empty());
+        if has_callers_inside {
+            problems.push(Problem::info(
+                "spec.analysis.source",
+                "callers in access.inbound of the FinService pass no gateway and see stable alone, so the pods' counters \
+                 compare other requests with others: only counters of the gateway judge",
+                "Install Banyan with evidence.gatewayMetrics of the chart, or set mesh.provider Istio on the FinService.",
+            ));
+        }
         let facts = |hash: &str, release: String| {
             let pods = rollout.pods.iter().filter(|pod| &*pod.revision == hash).map(PodState::facts);
             let deployment = revisions.get(hash).and_then(|revision| revision.deployment);
@@ -90,7 +111,8 @@ impl Gathered {
         let baseline = serves.map(|hash| facts(&fresh::revision(hash), String::new()));
         Self {
             peers: peers(rollout, before, current),
-            sharing: sharing(spec, seen),
+            sharing,
+            has_callers_inside,
             scale: scale(spec, seen, revisions, serves),
             current: current.map(|asked| asked.hash.to_owned()),
             release: current.map_or_else(|| spec.release().to_owned(), |asked| asked.release.to_owned()),
@@ -107,6 +129,11 @@ impl Gathered {
             policy,
             problems,
             unreadable: rollout.unreadable.as_ref().map(ToString::to_string),
+            held: planning.stopped.clone(),
+            service: seen.service.metadata.uid.clone().unwrap_or_default(),
+            made_by: changed_by(seen.service.metadata.annotations.as_ref()),
+            changed: only_what_it_reads(planning),
+            policy_by: changed_by(rollout.object.metadata.annotations.as_ref()),
         }
     }
 
@@ -130,13 +157,18 @@ impl Gathered {
         Facts {
             namespace: metadata.namespace.as_deref().unwrap_or_default(),
             name: metadata.name.as_deref().unwrap_or_default(),
+            service: &self.service,
             policy: &self.policy,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),
             unreadable: self.unreadable.as_deref(),
+            held: self.held.as_ref().map(|stopped| Held { why: &stopped.why, phase: stopped.phase }),
             sharing: self.sharing,
             scale: self.scale,
             current: self.current.as_deref(),
             release: &self.release,
+            made_by: self.made_by.as_deref(),
+            changed: self.changed.as_deref(),
+            policy_by: self.policy_by.as_deref(),
             stable: self.stable.as_deref(),
             revisions: &self.revisions,
             baseline: self.baseline.as_ref(),
@@ -152,6 +184,34 @@ impl Gathered {
             memory: &rollout.memory,
         }
     }
+}
+
+/// Who changed an object last, as admission wrote it.
+fn changed_by(annotations: Option<&BTreeMap<String, String>>) -> Option<String> {
+    annotations.and_then(hear::changed_by).map(str::to_owned)
+}
+
+/// What the revision that the spec asks for reads that was changed, where it differs from the one before in nothing that
+/// somebody wrote into the FinService.
+fn only_what_it_reads(planning: &Planning<'_>) -> Option<String> {
+    let (hash, now) = planning.current?;
+    let others = planning.revisions.values().filter(|revision| revision.hash != hash);
+    let (before, _) = others.max_by_key(|revision| revision.facts.number)?.parts.as_ref()?;
+    let words = |input: &RevisionInput| RevisionInput {
+        config_maps: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        ..input.clone()
+    };
+    if words(before) != words(now) {
+        return None;
+    }
+    let changed = |kind: &str, now: &BTreeMap<String, String>, before: &BTreeMap<String, String>| {
+        let news = now.iter().filter(|(name, digest)| before.get(*name) != Some(digest));
+        news.map(|(name, _)| format!("{kind} {name}")).collect::<Vec<_>>()
+    };
+    let mut all = changed("ConfigMap", &now.config_maps, &before.config_maps);
+    all.extend(changed("Secret", &now.secrets, &before.secrets));
+    Some(if all.is_empty() { "what it reads".to_owned() } else { all.join(", ") })
 }
 
 /// A site without authority over the group has no requests by which a release could be judged: nothing is waited for there.
@@ -256,7 +316,8 @@ fn scale(
     Scale { least, most, need }
 }
 
-/// A site that `placement` gives less than the whole capacity stands by.
+/// Who stands by follows from authority. A site that `placement` gives less than the whole capacity may have traffic, or
+/// none.
 fn role(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> Role {
     match standing {
         Some(standing) if standing.is_held() => return Role::Active,
@@ -265,7 +326,7 @@ fn role(spec: &FinServiceSpec, site: &str, standing: Option<&Standing>) -> Role 
     }
     let placed = spec.placement.iter().flatten().find(|placed| placed.cluster == site);
     match placed.and_then(|placed| placed.capacity_percent) {
-        Some(percent) if percent < 100 => Role::Standby,
+        Some(percent) if percent < 100 => Role::Partial,
         _ => Role::Active,
     }
 }
@@ -287,7 +348,9 @@ pub fn route_behind(seen: &Observed) -> Option<&ChildState> {
 /// The mark that the routes carry. Where they differ, after a crash between two writes, the one that is further
 /// on holds.
 pub fn mark_of(seen: &Observed) -> Option<Mark> {
-    let marks = seen.children.iter().filter_map(|child| match &child.facts {
+    // What somebody else has changed meanwhile may say anything.
+    let as_written = seen.children.iter().filter(|child| child.is_as_written());
+    let marks = as_written.filter_map(|child| match &child.facts {
         ChildFacts::Route(facts) => facts.mark.as_deref(),
         ChildFacts::Service(facts) => facts.mark.as_deref(),
         _ => None,

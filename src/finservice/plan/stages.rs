@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::api::FinServiceSpec;
 use crate::api::finservice::OnSecretChange;
 use crate::finservice::children::weights::{Weights, weights_of};
 use crate::finservice::children::{self, Child, Kind, RevisionParts, Routing, Scope, fresh};
@@ -97,6 +98,18 @@ fn named(scope: &Scope<'_>, seen: &Observed, shift: &Shift) -> BTreeSet<String> 
     hashes
 }
 
+/// Hosts and paths, as the spec writes them, that another FinService holds.
+fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)> {
+    let all = vec!["/".to_owned()];
+    let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
+        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+        same.map(move |path| (claim.host.clone(), path.clone()))
+    });
+    lost.collect()
+}
+
 fn has_pods(revision: &Revision<'_>) -> bool {
     revision.deployment.is_some_and(|facts| facts.replicas > 0)
 }
@@ -115,13 +128,13 @@ impl<'a> Making<'a> {
     }
 
     /// What the service has once, with its routes; or only those and the plain Service.
-    pub fn routes(&mut self, refused: BTreeSet<(String, String)>, reach: Reach) {
+    pub fn routes(&mut self, reach: Reach) {
         let Planning { scope, seen, revisions, .. } = self.planning;
         let weights = self.weights.clone();
         let mut routing = Routing::new(self.shift.stable.as_deref(), &weights);
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
         routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
-        routing.refused = refused;
+        routing.refused = refused(scope.spec, seen);
         let stands = self.shift.decision.is_some() && self.all_stands();
         let lost = seen.lost_topics.iter().filter(|lost| lost.same_object);
         let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
@@ -243,7 +256,12 @@ impl<'a> Making<'a> {
         if have == Some(pods) || (have.is_none() && pods == 0) {
             return;
         }
-        let op = Op::Scale { name: self.planning.scope.revision_name(hash), replicas: pods };
+        let name = self.planning.scope.revision_name(hash);
+        // Where there is an autoscaler of ours, whose number it is cannot be told.
+        if !revisions::is_autoscaled(self.planning.scope.spec) && !self.comparison.may_scale(&name, pods) {
+            return;
+        }
+        let op = Op::Scale { name, replicas: pods };
         let less = have.is_some_and(|have| pods < have);
         match less {
             // Where numbers of pods are the weight, fewer pods are less weight, which waits for nothing.
@@ -388,6 +406,16 @@ impl<'a> Making<'a> {
     pub fn weights(self) -> Stages {
         let weights = if self.shift.route.by_pods { Vec::new() } else { self.stages.weights };
         Stages { weights, ..Stages::default() }
+    }
+
+    /// What takes requests away from a canary, and nothing else: weights; where numbers of pods are the weight, pods.
+    pub fn back(mut self) -> Stages {
+        if !self.shift.route.by_pods {
+            return self.weights();
+        }
+        self.revisions();
+        let Stages { weights, scale, .. } = self.stages;
+        Stages { weights, scale, ..Stages::default() }
     }
 
     /// The writes, with the deletions of what is no longer wanted.

@@ -10,8 +10,10 @@ use crate::finservice::children::service_monitor::PATH;
 use crate::finservice::children::{Scope, fresh};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::rollout_inputs::Gathered;
+use crate::finservice::plan::traffic_split::Shift;
 use crate::judge::hub::Follow;
 use crate::judge::{Evidence, Question};
 use crate::runtime::key::Key;
@@ -19,7 +21,7 @@ use crate::runtime::live::Live;
 use crate::signals::{Arm, Counted, Endpoint, Pod, SourceKey, Subject, What};
 
 /// What the hub is to follow after a decision; `None` while there is nothing to count and nobody to ask.
-pub fn follow<'a>(
+fn follow<'a>(
     scope: &Scope<'_>,
     rollout: &ObservedRollout,
     gathered: &Gathered,
@@ -59,12 +61,13 @@ pub fn follow<'a>(
         namespace: scope.namespace.to_owned(),
         service: scope.name.to_owned(),
         arms: arms.map(|arms| arms.map(arm)).unwrap_or_default(),
-        metrics: metrics(gathered, rollout),
+        metrics: metrics(scope, gathered, rollout),
         endpoint: endpoint(scope),
         not_counted: not_counted(scope),
         probed: probed(scope).next().is_some(),
         speaks: scope.speaks(),
         chosen,
+        inside: gathered.has_callers_inside,
     };
     let labels = arms.map(|arms| arms.map(|to| fresh::label(to).unwrap_or_default())).unwrap_or_default();
     let policy = gathered.policy();
@@ -88,6 +91,14 @@ pub fn follow<'a>(
         }),
         scatter: rollout.object.status.as_ref().map(|status| status.scatter.clone()).unwrap_or_default(),
     })
+}
+
+/// The same of a whole plan.
+pub fn of(planning: &Planning<'_>, shift: &Shift) -> Option<Follow> {
+    let (decision, gathered) = (shift.decision.as_ref()?, shift.gathered.as_ref()?);
+    let rollout = planning.seen.rollout.as_ref()?;
+    let input = |hash: &str| planning.input(hash);
+    follow(planning.scope, rollout, gathered, decision, shift.has_chosen(), input)
 }
 
 /// What a gate asks; nothing where a person opens it.
@@ -129,13 +140,16 @@ pub fn fill(pods: &[PodState], labels: &[String; 2], subject: &mut Subject) {
     }
 }
 
-fn metrics(gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
+fn metrics(scope: &Scope<'_>, gathered: &Gathered, rollout: &ObservedRollout) -> Vec<Counted> {
     let none = Default::default();
     let analysis = rollout.object.spec.analysis.as_ref().unwrap_or(&none);
     let what = |name: &str| match name {
         "error-rate" => What::Errors,
         "latency" => {
-            let threshold = analysis.latency.as_ref().and_then(|latency| units::duration(&latency.threshold));
+            let promised = scope.spec.slo.as_ref().and_then(|slo| slo.latency.as_ref());
+            let asked = analysis.latency.as_ref().map(|latency| &latency.threshold);
+            let threshold = asked.or(promised.map(|promised| &promised.threshold));
+            let threshold = threshold.and_then(|text| units::duration(text));
             What::Slower(threshold.unwrap_or_default().as_secs_f64())
         }
         name => {

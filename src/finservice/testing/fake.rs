@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::actions::Said;
+use crate::api::action::Verb;
 use crate::api::operations::Residency;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService};
 use crate::finservice::children::Kind;
@@ -31,11 +33,14 @@ pub struct Fake {
     pub log: String,
     /// What the evidence says.
     pub evidence: Option<Evidence>,
+    /// What people said.
+    pub said: Vec<Said>,
     /// The FinService's key.
     pub key: Key,
     pub(super) service: FinService,
     pub(super) rollout: Option<CanaryRollout>,
     broken: Option<(String, Value)>,
+    broken_service: Option<(String, Value)>,
     pub(super) version: u64,
 }
 
@@ -65,8 +70,10 @@ impl Fake {
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             log: String::new(),
             evidence: None,
+            said: Vec::new(),
             rollout: None,
             broken: None,
+            broken_service: None,
             key: Key::new(
                 service.metadata.namespace.as_deref().unwrap_or_default(),
                 service.metadata.name.as_deref().unwrap_or_default(),
@@ -80,7 +87,14 @@ impl Fake {
 
     pub(super) fn put(&mut self) {
         self.version += 1;
-        let parsed = Parsed::Good(std::sync::Arc::new(self.service.clone()));
+        let parsed = match &self.broken_service {
+            Some((field, value)) => {
+                let mut object = serde_json::to_value(&self.service).expect("JSON");
+                object["spec"][field] = value.clone();
+                crate::finservice::watch::parse(serde_json::from_value(object).expect("an object"))
+            }
+            None => Parsed::Good(std::sync::Arc::new(self.service.clone())),
+        };
         self.index.service(&self.key, self.version, Some(parsed));
     }
 
@@ -143,6 +157,27 @@ impl Fake {
         self.put_rollout();
     }
 
+    /// A field of the FinService's spec becomes one that cannot be read; `null` puts it right again.
+    pub fn unreadable_service(&mut self, what: &str, field: &str, value: Value) {
+        self.broken_service = (!value.is_null()).then(|| (field.to_owned(), value));
+        self.change(what, |_| {});
+    }
+
+    /// Anna says something of the release that the FinService asks for.
+    pub fn say(&mut self, verb: Verb) {
+        let _ = writeln!(self.log, "* anna says {}", verb.as_str());
+        self.said.push(Said {
+            id: format!("action-{}", self.said.len()),
+            who: "anna".to_owned(),
+            by: Some("anna".to_owned()),
+            verb,
+            release: Some(self.service.spec.release().to_owned()),
+            gate: None,
+            words: None,
+            at: self.now,
+        });
+    }
+
     /// The FinService's status.
     pub fn status(&self) -> crate::api::FinServiceStatus {
         self.service.status.clone().unwrap_or_default()
@@ -185,9 +220,11 @@ impl Fake {
 
     /// What is seen now.
     pub fn seen(&self) -> Observed {
-        let mut seen = self.index.observe(&self.key).expect("a FinService that parses");
+        let seen = self.index.observe(&self.key).or_else(|| self.index.observe_unreadable(&self.key));
+        let mut seen = seen.expect("a FinService of which something can be read");
         if let Some(rollout) = &mut seen.rollout {
             rollout.evidence = self.evidence.clone();
+            rollout.actions = self.said.clone();
         }
         seen
     }
@@ -209,6 +246,12 @@ impl Fake {
         let plan = decide(&seen, self.now);
         self.hurry(&seen, &plan);
         self.tell(&plan);
+        self.work();
+        plan
+    }
+
+    /// Has a worker decide once, and carry that out.
+    pub fn work(&mut self) {
         let (key, now) = (self.key.clone(), self.now);
         let worker = Worker::new(InMemory(Mutex::new(self)));
         let done = block_on(async {
@@ -216,7 +259,6 @@ impl Fake {
             worker.finish_half_done(&key).await
         });
         done.expect("a cluster in memory refuses nothing");
-        plan
     }
 
     /// Whatever is decided, its weights are the same if they alone are asked for.

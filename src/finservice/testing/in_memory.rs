@@ -17,9 +17,9 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::finservice::children::Kind;
-use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts, Stranger};
 use crate::finservice::index::pod::PodState;
+use crate::finservice::index::{Observed, Parsed};
 use crate::finservice::plan::{Op, Over, Plan};
 use crate::finservice::status;
 use crate::runtime::key::Key;
@@ -31,7 +31,12 @@ pub struct InMemory<'a>(pub Mutex<&'a mut Fake>);
 
 impl Effects for InMemory<'_> {
     async fn observe(&self, _: &Key) -> Result<Seen, Failed> {
-        Ok(Seen::Whole(Box::new(lock(&self.0).seen())))
+        let fake = lock(&self.0);
+        let seen = Box::new(fake.seen());
+        Ok(match fake.index.parsed(&fake.key) {
+            Some(Parsed::Bad(unreadable)) => Seen::Unreadable(unreadable, Some(seen)),
+            _ => Seen::Whole(seen),
+        })
     }
 
     async fn write(&self, _: &Key, stages: &[&[Op]], _: bool, _: Timestamp) -> Result<(), ActError> {
@@ -178,7 +183,7 @@ impl Fake {
                 self.index.child(&key, state);
             }
             Op::Scale { name, replicas } => {
-                self.index.scaled(&key, name, *replicas);
+                self.index.scaled(&key, name, *replicas, 0, self.now.as_second());
             }
             Op::HandOver { name, retired_at, to_zero } => {
                 let (kind, object) = (Kind::Deployment, Key::new(&key.namespace, name));
@@ -204,6 +209,9 @@ impl Fake {
         if let Some(old) = old {
             object["metadata"]["uid"] = json!(old.uid.to_string());
         }
+        let ours = json!({"f:metadata": {"f:annotations": {"f:banyan.dev/rollout": {}}}});
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "banyan", "operation": "Apply", "fieldsV1": ours}]);
         if kind == Kind::Deployment && object["spec"].get("replicas").is_none() {
             object["spec"]["replicas"] = json!(1);
         }

@@ -2,8 +2,11 @@
 
 mod claims;
 mod decide;
+mod drift;
 mod examples;
 mod outages;
+mod people;
 mod releases;
 mod rollouts;
+mod stopped;
 mod upgrades;

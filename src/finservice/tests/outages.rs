@@ -163,3 +163,23 @@ fn a_handed_over_deployment_keeps_its_pods_as_well() {
     gateway_has_read(&mut fake, true);
     assert!(to_zero(&fake.step()), "{}", fake.log);
 }
+
+#[test]
+fn a_service_that_a_mesh_has_not_heard_of_gets_no_requests() {
+    let mut fake = serving(spec("Istio", 2), None);
+    version_2(&mut fake);
+    let (stable, name) = (fake.hashes()[0].clone(), format!("app-{}", fake.hashes()[1]));
+    let now = fake.now;
+    fake.touch("its Service is new", Kind::Service, &name, |state| {
+        if let Facts::Service(facts) = &mut state.facts {
+            facts.since = Some(now);
+        }
+    });
+    ready(&mut fake);
+    let plan = fake.settle();
+    assert_eq!(plan.stable.as_deref(), Some(stable.as_str()), "{}", fake.log);
+    assert!(plan.again_at.is_some_and(|at| at.duration_since(now).as_secs() == 10), "{:?}", plan.again_at);
+    fake.pass(8);
+    let plan = fake.settle();
+    assert_ne!(plan.stable.as_deref(), Some(stable.as_str()), "{}", fake.log);
+}

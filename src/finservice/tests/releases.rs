@@ -21,8 +21,8 @@ fn largest() -> FinService {
 
 fn released_many_times(mut fake: Fake) {
     fake.everything_is_there();
-    // More often than a record is kept of anything.
-    for release in 0..16 {
+    // Far more often than a record is kept of anything.
+    for release in 0..50 {
         // The longest that a release can be named.
         fake.spec("a release", "/version", json!(format!("{release:0128}")));
         fake.spec("of its own image", "/image", json!(format!("registry.example/{release:0400}")));

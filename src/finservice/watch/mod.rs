@@ -22,7 +22,7 @@ use crate::api::labels::{MANAGED_BY_LABEL, SERVICE_LABEL};
 use crate::api::{FinService, FinServiceSpec};
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::{ChildState, Stranger};
-use crate::finservice::index::{Index, Parsed, Unreadable};
+use crate::finservice::index::{Index, Parsed, Readable, Unreadable};
 use crate::finservice::write::act::{api_resource, contents_digest};
 use crate::runtime::follow::{self, Change, Known, Selection};
 use crate::runtime::key::Key;
@@ -365,6 +365,11 @@ pub fn parse(mut object: DynamicObject) -> Parsed {
     let status = serde_json::from_value(data["status"].take()).ok();
     match result {
         Ok(spec) => Parsed::Good(Arc::new(FinService { metadata, spec, status })),
-        Err(error) => Parsed::Bad(Arc::new(Unreadable { why: error.to_string(), generation, status })),
+        Err(error) => {
+            let spec = unreadable::readable_service(&spec);
+            let readable = spec.map(|spec| FinService { metadata, spec, status: status.clone() });
+            let readable = Readable(readable.map(Arc::new));
+            Parsed::Bad(Arc::new(Unreadable { why: error.to_string(), generation, status, readable }))
+        }
     }
 }

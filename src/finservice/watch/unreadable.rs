@@ -1,4 +1,5 @@
-//! CanaryRollouts as they are read: whole, or what can be read of one whose spec cannot. Pure.
+//! CanaryRollouts as they are read: whole, or what can be read of one whose spec cannot; and what can be read of such a
+//! FinService. Pure.
 //!
 //! One that was written for another version must not take its canary away, nor push it on: what can be read of it
 //! still says who has which share, so that the rollout holds where it is.
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::canaryrollout::{CanaryStrategy, From, Step, Via};
 use crate::api::canarystatus::Memory;
-use crate::api::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus, Problem};
+use crate::api::{CanaryRollout, CanaryRolloutSpec, CanaryRolloutStatus, FinServiceSpec, Problem};
 use crate::finservice::index::rollouts::{CanaryObject, UnreadableField};
 use crate::runtime::raw_object::{self, Malformed};
 
@@ -87,9 +88,48 @@ fn what_can_be_read(written: &Value, service: &str, memory: &Memory) -> (CanaryR
     (spec, left_out)
 }
 
+/// Fields of a FinService that say where its requests go, and how many pods there are.
+const WAYS: [&str; 9] =
+    ["owner", "ports", "traffic", "ingress", "mesh", "legacy", "scale", "sites", "placement"];
+
+/// What can be read of a FinService's spec; `None` where that does not say where its requests go.
+pub fn readable_service(written: &Value) -> Option<FinServiceSpec> {
+    let image = written["image"].as_str().unwrap_or_default();
+    let mut kept = json!({"owner": written["owner"], "image": image, "ports": written["ports"]});
+    let mut spec = raw_object::parse::<FinServiceSpec>("spec", &kept).ok()?;
+    for (field, value) in written.as_object().into_iter().flatten() {
+        let mut more = kept.clone();
+        more[field] = value.clone();
+        match raw_object::parse("spec", &more) {
+            Ok(read) => (kept, spec) = (more, read),
+            Err(_) if WAYS.contains(&field.as_str()) => return None,
+            Err(_) => {}
+        }
+    }
+    Some(spec)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_service_all_is_read_that_says_where_its_requests_go() {
+        let spec = |field: &str, value: Value| {
+            let mut spec = json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}],
+                "mesh": {"provider": "Istio"}, "tier": "Critical"});
+            spec[field] = value;
+            readable_service(&spec)
+        };
+        let read = spec("tier", json!("Colossal")).expect("its requests go as before");
+        assert_eq!((read.tier, read.provider()), (None, crate::api::network::MeshProvider::Istio));
+        assert!(spec("image", json!(7)).is_some());
+        for (field, value) in
+            [("mesh", json!({"provider": "Pigeon"})), ("ports", json!(7)), ("scale", json!([]))]
+        {
+            assert_eq!(spec(field, value), None, "{field}");
+        }
+    }
 
     fn of(spec: Value, memory: Value) -> (Arc<CanaryRollout>, Option<Arc<UnreadableField>>) {
         let object: DynamicObject = serde_json::from_value(json!({

@@ -21,7 +21,7 @@ use crate::finservice::index::child::ChildState;
 use crate::finservice::plan::revision;
 use crate::finservice::plan::{Op, Over};
 use crate::finservice::write::adopt;
-use crate::runtime::key::Key;
+use crate::runtime::key::{Key, version_of};
 use crate::runtime::lease::Leadership;
 use crate::runtime::lock::lock;
 use crate::runtime::patch::{applying, scaling};
@@ -164,11 +164,11 @@ impl Actor<'_> {
                 self.learn(Kind::ControllerRevision, &object, None, None);
                 Ok(())
             }
-            Op::Scale { name, replicas } => self.scale(name, *replicas).await,
+            Op::Scale { name, replicas } => self.scale(name, *replicas, now).await,
             Op::HandOver { name, retired_at, to_zero } => {
                 let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
                 if *to_zero {
-                    self.scale(name, 0).await?;
+                    self.scale(name, 0, now).await?;
                 }
                 let done = to_zero.then_some("true");
                 let annotations = json!({
@@ -232,11 +232,12 @@ impl Actor<'_> {
         }
     }
 
-    async fn scale(&self, name: &str, replicas: i32) -> Result<(), Why> {
+    async fn scale(&self, name: &str, replicas: i32, now: Timestamp) -> Result<(), Why> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.key.namespace);
         let patch = json!({"spec": {"replicas": replicas}});
-        api.patch_scale(name, &scaling(), &Patch::Merge(&patch)).await?;
-        lock(self.index).scaled(self.key, name, replicas);
+        let scaled = api.patch_scale(name, &scaling(), &Patch::Merge(&patch)).await?;
+        let version = version_of(&scaled.metadata);
+        lock(self.index).scaled(self.key, name, replicas, version, now.as_second());
         Ok(())
     }
 

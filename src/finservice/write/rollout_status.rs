@@ -55,7 +55,7 @@ impl RolloutStatuses {
         let status = wanted::under_way(seen, rollout, planned, failed, numbers_at, now);
         // What was refused is answered before the status remembers that it was heard: after a crash in between it is
         // refused again. What was carried out is remembered first: it must not be carried out again.
-        let answered = planned.decision.answered.iter().chain(&rollout.refused);
+        let answered = planned.decision.answered.iter();
         let (refused, done): (Vec<&Answered>, Vec<&Answered>) =
             answered.partition(|answered| answered.state == ActionState::Refused);
         self.answer(rollout, refused, now).await?;
