@@ -20,8 +20,13 @@ const GROUP: &str = "released";
 /// A service under a rollout that waits for the other cloud, which has authority.
 pub async fn behind_the_other_cloud(field: &Field, place: usize) -> Stage {
     let cloud = field.two.pair.clouds()[place];
-    let definitions = field.two.pair.tools.optional_definitions().expect("definitions");
-    install::definitions(&field.admins[place], &definitions).await.expect("definitions are taken");
+    let mut definitions = field.two.pair.tools.optional_definitions().expect("definitions");
+    definitions
+        .retain(|one| one["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(".istio.io")));
+    until("Istio's definitions are taken", async || {
+        install::definitions(&field.admins[place], &definitions).await.ok()
+    })
+    .await;
     let first = field.names[1 - place].clone();
     let policy = |played: &Played| {
         let mut policy = policy(played);
