@@ -156,9 +156,9 @@ pub struct Two {
     started: usize,
 }
 
-/// The operator of a cloud, once it is ready.
-async fn operator(pair: &Pair, here: &Cloud, args: &[String], replica: usize) -> Operator {
-    let options = OperatorOptions {
+/// How the operator of a cloud is started.
+pub fn options(pair: &Pair, here: &Cloud, args: &[String], replica: usize) -> OperatorOptions {
+    OperatorOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_banyan")),
         site: here.name().to_owned(),
         kubeconfig: here.kubeconfig_operator().unwrap(),
@@ -169,7 +169,12 @@ async fn operator(pair: &Pair, here: &Cloud, args: &[String], replica: usize) ->
             ("BANYAN_LOG".to_owned(), "debug".to_owned()),
             ("BANYAN_ASK_FASTER".to_owned(), FASTER.to_string()),
         ],
-    };
+    }
+}
+
+/// The operator of a cloud, once it is ready.
+async fn operator(pair: &Pair, here: &Cloud, args: &[String], replica: usize) -> Operator {
+    let options = options(pair, here, args, replica);
     let operator = Operator::start(&options, pair.supervisor().clone()).expect("an operator");
     operator.ready().await.expect("it is ready");
     operator

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use banyan::api::FailoverStatus;
 use banyan::api::failover::{MoveAction, Phase};
-use banyan::sandbox::ends::proxy::{Trouble, Way};
 
 use super::field::{Field, Group, lost, timeline, writes};
 use crate::peers::until;
@@ -16,11 +15,11 @@ const PAIRS: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The longest time between both orders, in milliseconds: as long as a move needs from its claim to its commit.
 const APART: u64 = 900;
-/// The same where what the source says comes late, so that it is closed for long: only then has the site that has authority
-/// something to take over, too.
-const FAR: u64 = 5000;
-/// How late that is.
-const LATE: Duration = Duration::from_millis(600);
+/// How late each write of the first order is taken at the most, in two of three pairs: so the source is closed for long, and
+/// whoever serves there has something to take over, too.
+const LATE: u64 = 450;
+/// So many writes lie before the commit, more or less.
+const WRITES: u64 = 16;
 
 /// Chance that can be had once more.
 struct Chance(u64);
@@ -87,13 +86,14 @@ pub async fn two_orders_meet(field: &Field, group: &Group) {
         let planned = chance.below(2) == 0;
         let action = if planned { MoveAction::Switchover } else { MoveAction::Failover };
         // Mostly the standby is ordered first: whoever has authority, and serves, has nothing to take over.
-        let late = chance.below(3) > 0;
-        let (first, second) = (chance.below(APART / 4), chance.below(if late { FAR } else { APART }));
-        let door = &group.postgres.doors[holder];
-        if late {
-            door.trouble(Way::Back, Trouble::Delay(LATE));
-        }
+        let late = chance.below(3).min(1) * (150 + chance.below(LATE - 150));
+        let (first, second) = (chance.below(APART / 4), chance.below(APART + late * WRITES));
         let (here, there) = (format!("duel-{pair}"), format!("against-{pair}"));
+        let slow = [group.kind.name.to_owned(), here.clone()];
+        field.gate.slow(move |write| {
+            let is = write.cloud == standby && slow.contains(&write.name);
+            Duration::from_millis(if is { late } else { 0 })
+        });
         let meet = |place: usize, action: MoveAction, name: String, delay: u64| async move {
             tokio::time::sleep(Duration::from_millis(delay)).await;
             field.order(group, place, action, &name).await;
@@ -103,12 +103,12 @@ pub async fn two_orders_meet(field: &Field, group: &Group) {
             meet(standby, action, here.clone(), first),
             meet(holder, MoveAction::Failover, there.clone(), second),
         );
-        door.heal();
+        field.gate.open();
         asked += typed.len() + also.len();
         let told = format!(
-            "pair {pair}: {} after {first} ms at {standby}, Failover after {second} ms at {holder}{}: {:?} ({}), {:?} ({}); typed {typed:?} {also:?}",
+            "pair {pair}: {} after {first} ms at {standby}, Failover after {second} ms at {holder}, each write {} ms late: {:?} ({}), {:?} ({}); typed {typed:?} {also:?}",
             action.as_str(),
-            if late { ", whose answers are late" } else { "" },
+            late,
             one.phase,
             one.message.as_deref().unwrap_or_default(),
             other.phase,
@@ -140,8 +140,13 @@ pub async fn two_orders_meet(field: &Field, group: &Group) {
             assert!(honest, "{told}");
         }
         // Nothing was promoted twice.
-        let timeline = timeline(group, now).await;
-        assert_eq!(timeline, promoted + committed.len() as u64, "{told}");
+        let mut places: Vec<_> = committed.iter().map(|(order, place)| (order.ballot, *place)).collect();
+        places.sort_unstable();
+        let places = std::iter::once(holder).chain(places.into_iter().map(|(_, place)| place));
+        let places: Vec<_> = places.collect();
+        // Who has authority, and takes it over from a claimant, has a primary already.
+        let promotions = places.windows(2).filter(|two| two[0] != two[1]).count() as u64;
+        assert_eq!(timeline(group, now).await, promoted + promotions, "{told}");
         one_store_serves(group, now).await;
         writes(&writer, 5).await;
         let word = |order: &FailoverStatus| order.phase.map_or("", Phase::as_str);

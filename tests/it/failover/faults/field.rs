@@ -29,7 +29,8 @@ use serde_json::{Value, json};
 
 use super::super::stage::{AWS, GCP, answers, is_ready, state};
 use super::gate::Gate;
-use crate::peers::{Two, until};
+use super::keeper::Keeper;
+use crate::peers::{self, Two, until};
 
 /// The namespace of operators.
 const SYSTEM: &str = "banyan-system";
@@ -66,6 +67,8 @@ pub struct Field {
     pub two: Two,
     /// Before each API server, for the other cloud.
     pub doors: [Proxy; 2],
+    /// The operators.
+    pub keeper: Keeper,
     /// Sees what operators write.
     pub gate: Gate,
     /// The witness of those that have one.
@@ -126,7 +129,12 @@ impl Field {
         let cloudflare = CloudflareEnd::start(options).await.expect("Cloudflare's end");
         let fixed = fixed_answer().await.expect("a fixed answer");
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
-        let (two, doors) = Two::apart(&["--cloudflare-url".to_owned(), cloudflare.base()]).await;
+        let args = ["--cloudflare-url".to_owned(), cloudflare.base()];
+        let (mut two, doors) = Two::apart(&args).await;
+        let started = std::mem::take(&mut two.operators).into_iter().zip(two.pair.clouds());
+        let started = started.map(|(operator, cloud)| (peers::options(&two.pair, cloud, &args, 0), operator));
+        let started: Vec<_> = started.collect();
+        let keeper = Keeper::of(started.try_into().expect("two"), two.pair.supervisor());
         let names = [AWS, GCP].map(|place| two.pair.clouds()[place].name().to_owned());
         let admins = [AWS, GCP].map(|place| two.pair.clouds()[place].client_admin().expect("a client"));
         let mut groups = Vec::new();
@@ -163,6 +171,7 @@ impl Field {
         let field = Self {
             two,
             doors,
+            keeper,
             gate,
             witness,
             cloudflare,
@@ -263,8 +272,12 @@ impl Field {
     }
 
     pub async fn status(&self, group: &Group, place: usize) -> Option<FailoverGroup> {
+        self.group_named(group.kind.name, place).await
+    }
+
+    pub async fn group_named(&self, name: &str, place: usize) -> Option<FailoverGroup> {
         let api: Api<FailoverGroup> = Api::namespaced(self.admins[place].clone(), SYSTEM);
-        api.get(group.kind.name).await.ok()
+        api.get(name).await.ok()
     }
 
     pub async fn authority(&self, group: &Group, place: usize) -> Authority {
@@ -312,12 +325,13 @@ impl Field {
 
     /// Orders that the cloud at that place takes the group over.
     pub async fn order(&self, group: &Group, place: usize, action: MoveAction, name: &str) {
-        let spec = FailoverSpec {
-            group: group.kind.name.to_owned(),
-            action,
-            reason: "a drill".to_owned(),
-            ticket: None,
-        };
+        self.order_for(group.kind.name, place, action, name).await;
+    }
+
+    /// The same for the group of that name.
+    pub async fn order_for(&self, group: &str, place: usize, action: MoveAction, name: &str) {
+        let spec =
+            FailoverSpec { group: group.to_owned(), action, reason: "a drill".to_owned(), ticket: None };
         let order = Failover::new(name, spec);
         self.failovers(place).create(&PostParams::default(), &order).await.expect("the order is taken");
     }
@@ -378,16 +392,15 @@ impl Field {
     }
 
     /// Starts another operator in the place of one that was killed. Its Lease would end by itself after 13 s; that it is
-    /// gone shows nothing else than that time.
-    pub async fn start_again(&mut self, place: usize) {
+    /// gone spares nothing else than that time.
+    pub async fn start_again(&self, place: usize) {
         let leases: Api<Lease> = Api::namespaced(self.admins[place].clone(), SYSTEM);
-        let all = leases.list(&ListParams::default()).await.expect("Leases");
+        let all = until("Leases are read", async || leases.list(&ListParams::default()).await.ok()).await;
         for lease in all.items {
             let name = lease.metadata.name.unwrap_or_default();
             leases.delete(&name, &DeleteParams::default()).await.expect("it may be deleted");
         }
-        let args = ["--cloudflare-url".to_owned(), self.cloudflare.base()];
-        self.two.start_again(place, &args).await;
+        self.keeper.start(place);
     }
 }
 

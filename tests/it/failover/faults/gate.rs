@@ -70,9 +70,13 @@ struct Trap {
     caught: oneshot::Sender<Caught>,
 }
 
+/// How late a write is answered.
+type Late = Box<dyn Fn(&Write) -> Duration + Send>;
+
 #[derive(Default)]
 struct Seen {
     traps: Vec<Trap>,
+    late: Option<Late>,
     writes: [Vec<Write>; 2],
 }
 
@@ -128,9 +132,16 @@ impl Gate {
         told
     }
 
-    /// Nobody is stopped any more.
+    /// From now on writes are taken so late, as by an API server that is slow.
+    pub fn slow(&self, late: impl Fn(&Write) -> Duration + Send + 'static) {
+        lock(&self.seen).late = Some(Box::new(late));
+    }
+
+    /// Nobody is stopped any more, and nothing is late.
     pub fn open(&self) {
-        lock(&self.seen).traps.clear();
+        let mut seen = lock(&self.seen);
+        seen.traps.clear();
+        seen.late = None;
     }
 
     /// What the operator of a cloud has written since this was last called.
@@ -196,6 +207,8 @@ async fn asked(
     let mut take = true;
     if let Some(operator) = operator(cloud, user) {
         let write = read(cloud, request);
+        let late = lock(&seen).late.as_ref().map(|late| late(&write));
+        tokio::time::sleep(late.unwrap_or_default()).await;
         let trap = count(&mut lock(&seen), operator, &write);
         if let Some(trap) = trap {
             stop(trap.pid).await;

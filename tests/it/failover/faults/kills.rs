@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use banyan::api::failover::{MoveAction, Phase};
 use banyan::sandbox::postgres::Client as Writer;
-use banyan::sandbox::process::Signal;
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 
 use super::field::{Field, lost, timeline, writes};
 use super::gate::{Caught, Write};
-use crate::peers::until;
 
 /// How often it is killed in one move: at each write of so many.
 const EACH: usize = 3;
@@ -64,13 +62,12 @@ async fn stands(field: &Field, write: &Write) {
 }
 
 /// Kills the operator where it was stopped: after its write was taken, or before.
-async fn kill(field: &mut Field, place: usize, mut caught: Caught, taken: bool) {
+async fn kill(field: &Field, place: usize, mut caught: Caught, taken: bool) {
     if taken {
         caught.answer(true);
         stands(field, &caught.write).await;
     }
-    field.two.operators[place].signal(Signal::Kill).expect("it is killed");
-    until("it is dead", async || field.two.operators[place].pid().is_none().then_some(())).await;
+    field.keeper.kill(place).await;
     caught.answer(false);
     field.start_again(place).await;
 }
@@ -86,14 +83,7 @@ struct Killed {
 
 /// Moves a group to where it is not; the operator is killed at the `at`-th of its writes, and again at each `at`-th of its
 /// successors' where that is in turns.
-async fn moved(
-    field: &mut Field,
-    name: &str,
-    action: MoveAction,
-    order: &str,
-    at: usize,
-    how: How,
-) -> Killed {
+async fn moved(field: &Field, name: &str, action: MoveAction, order: &str, at: usize, how: How) -> Killed {
     let group = field.group(name);
     let (holder, epoch) = field.agreed(group).await;
     let place = 1 - holder;
@@ -103,7 +93,7 @@ async fn moved(
     writes(&writer, 20).await;
     field.gate.take(place);
     let mut kills = 0;
-    let pid = field.two.operators[place].pid().expect("it runs");
+    let pid = field.keeper.pid(place).await;
     let mut trap = Some(field.gate.trap(place, pid, at, any));
     field.order(field.group(name), place, action, order).await;
     let began = Instant::now();
@@ -134,7 +124,7 @@ async fn moved(
             caught.write.object["status"]["step"].as_str().unwrap_or_default()
         );
         kill(field, place, caught, taken).await;
-        let pid = field.two.operators[place].pid().expect("it runs");
+        let pid = field.keeper.pid(place).await;
         trap = (how == How::InTurns).then(|| field.gate.trap(place, pid, at, any));
     }
     field.gate.open();
@@ -162,7 +152,7 @@ async fn moved(
 }
 
 /// A switchover and a failover in which the operator is killed at every third of its writes.
-pub async fn at_every_third_write(field: &mut Field, name: &str) {
+pub async fn at_every_third_write(field: &Field, name: &str) {
     for (action, order) in [(MoveAction::Switchover, "killed-there"), (MoveAction::Failover, "killed-back")] {
         let began = Instant::now();
         let found = moved(field, name, action, order, EACH, How::InTurns).await;
@@ -178,7 +168,7 @@ pub async fn at_every_third_write(field: &mut Field, name: &str) {
 }
 
 /// One move for each write of a move, in which the operator is killed just there: only where `BANYAN_KILLS` is set.
-pub async fn at_each_write(field: &mut Field, name: &str) {
+pub async fn at_each_write(field: &Field, name: &str) {
     if std::env::var_os("BANYAN_KILLS").is_none() {
         return;
     }

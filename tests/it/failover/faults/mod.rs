@@ -6,15 +6,18 @@
 //! | [`duels`] | two Failovers against each other |
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
+//! | [`releases`] | a cloud is dead: releases in the other one |
 //! | [`silence`] | the source's API server, a partition, the witness, an Authority that is deleted, paused processes |
 //!
-//! [`field`] brings it up, and [`gate`] sees each write of an operator before it is taken.
+//! [`field`] brings it up, [`keeper`] keeps the operators, and [`gate`] sees each of their writes before it is taken.
 
 mod duels;
 mod field;
 mod gate;
+mod keeper;
 mod kills;
 mod orders;
+mod releases;
 mod silence;
 
 use std::time::Instant;
@@ -37,7 +40,7 @@ async fn each_failure_of_the_table_is_met() {
     let began = Instant::now();
     let kinds = [("alpha", true, 50), ("bravo", false, 100), ("twin", false, 100)];
     let kinds = kinds.map(|(name, whole, standby)| Kind { name, whole, standby });
-    let Some(mut field) = Field::start(&kinds).await else { return };
+    let Some(field) = Field::start(&kinds).await else { return };
     let twin = field.group("twin").postgres.client(1);
     println!("the field stands after {:.0?}", began.elapsed());
 
@@ -60,10 +63,10 @@ async fn each_failure_of_the_table_is_met() {
     // And what is cut from all of them.
     part("partition", silence::a_partition(&field, field.group("bravo"))).await;
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
-    part("kills", kills::at_every_third_write(&mut field, "alpha")).await;
-    part("leader", silence::a_former_leader_wakes_up(&mut field, "bravo")).await;
-    part("server", silence::the_api_server_of_the_source_is_down(&mut field, "alpha")).await;
-    part("each", kills::at_each_write(&mut field, "alpha")).await;
+    part("kills", kills::at_every_third_write(&field, "alpha")).await;
+    part("leader", silence::a_former_leader_wakes_up(&field, "bravo")).await;
+    part("server", silence::the_api_server_of_the_source_is_down(&field, "alpha")).await;
+    part("each", kills::at_each_write(&field, "alpha")).await;
 
     let tally = twin.tally();
     let (holder, epoch) = field.agreed(field.group("twin")).await;

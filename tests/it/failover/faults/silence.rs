@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use banyan::api::failover::{FenceLevel, MoveAction, Phase};
 use banyan::api::{Authority, FailoverStatus};
 use banyan::sandbox::Part;
+use banyan::sandbox::audit::Request;
 use banyan::sandbox::ends::server::Fault;
 use banyan::sandbox::process::Signal;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding as Binding;
@@ -13,6 +14,7 @@ use tokio_postgres::NoTls;
 
 use super::field::{Field, Group, Users, asks, lost, timeline, undisturbed, writes};
 use super::gate::{Write, signal};
+use super::releases;
 use crate::peers::until;
 
 /// For how long somebody who is cut off is watched.
@@ -30,11 +32,12 @@ fn opens(status: &FailoverStatus) -> Option<i64> {
 }
 
 /// The source's API server is down, and all else there lives.
-pub async fn the_api_server_of_the_source_is_down(field: &mut Field, name: &str) {
+pub async fn the_api_server_of_the_source_is_down(field: &Field, name: &str) {
     let group = field.group(name);
     let (holder, epoch) = field.agreed(group).await;
     let place = 1 - holder;
     field.could_move(group, place).await;
+    let released = releases::behind_the_other_cloud(field, place).await;
     let writer = group.postgres.client(50);
     writes(&writer, 20).await;
     let users = Users::of(field, group);
@@ -59,10 +62,10 @@ pub async fn the_api_server_of_the_source_is_down(field: &mut Field, name: &str)
     })
     .await;
     let answered = users.answered(open);
+    releases::go_on(field, place, &released).await;
     field.two.pair.clouds()[holder].signal(Part::ApiServer, Signal::Cont).unwrap();
-    field.two.operators[holder].signal(Signal::Kill).unwrap();
+    field.keeper.kill(holder).await;
     field.start_again(holder).await;
-    let group = field.group(name);
     field.done(place, order).await;
     assert_eq!(field.agreed(group).await.0, place);
     let count = writer.tally().acknowledged.len();
@@ -212,7 +215,7 @@ fn commits(place: usize) -> impl Fn(&Write) -> bool {
 
 /// The operator that moves a group is paused just when it commits. Its Lease ends, another one goes on, and the commit
 /// arrives late.
-pub async fn a_former_leader_wakes_up(field: &mut Field, name: &str) {
+pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
     let group = field.group(name);
     let (holder, epoch) = field.agreed(group).await;
     let place = 1 - holder;
@@ -221,15 +224,13 @@ pub async fn a_former_leader_wakes_up(field: &mut Field, name: &str) {
     let writer = group.postgres.client(90);
     writes(&writer, 20).await;
     let order = "paused";
-    let pid = field.two.operators[place].pid().expect("it runs");
+    let pid = field.keeper.pid(place).await;
     let trap = field.gate.trap(place, pid, 1, commits(place));
     field.order(group, place, MoveAction::Switchover, order).await;
     let mut caught =
         tokio::time::timeout(Duration::from_secs(60), trap).await.expect("it commits").expect("caught");
     let paused = Instant::now();
-    let args = ["--cloudflare-url".to_owned(), field.cloudflare.base()];
-    field.two.start_again(place, &args).await;
-    let group = field.group(name);
+    field.keeper.start(place);
     let committed = until("another one commits", async || {
         let own = field.authority(group, place).await;
         (own.spec.epoch > epoch).then_some(own)
@@ -237,8 +238,14 @@ pub async fn a_former_leader_wakes_up(field: &mut Field, name: &str) {
     .await;
     let took = paused.elapsed();
     // The late write arrives, and then its author wakes up.
+    let mark = field.two.pair.clouds()[place].audit_mark();
     caught.answer(true);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until("the late commit is refused", async || {
+        let seen = field.two.pair.clouds()[place].audit_since(mark).ok()?;
+        let refused = |one: &Request| one.resource == "authorities" && one.name == name && one.code == 409;
+        seen.requests.iter().any(refused).then_some(())
+    })
+    .await;
     signal(pid, "CONT");
     let status = field.done(place, order).await;
     until("the former leader ends", async || {
