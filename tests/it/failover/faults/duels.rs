@@ -10,7 +10,7 @@ use super::field::{Field, Group, lost, timeline, writes};
 use crate::peers::until;
 
 /// How many pairs; `BANYAN_DUELS` instead, where that is set.
-const PAIRS: usize = 6;
+const PAIRS: usize = 4;
 /// How long an order waits for a person before what it asks for is typed.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The longest time between both orders, in milliseconds: as long as a move needs from its claim to its commit.
