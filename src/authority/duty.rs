@@ -46,6 +46,8 @@ pub enum Duty {
         site: String,
         /// The epoch for which it was opened there.
         epoch: i64,
+        /// Whether it cannot be read here, so that only what was begun with it for this epoch is gone on with.
+        begun: bool,
     },
 }
 
@@ -152,7 +154,33 @@ fn of_former(
     let leads = there(store, holder)?;
     let later = leads.opened_at.unwrap_or(0) > shows.opened_at.unwrap_or(0);
     let serves = leads.primary && leads.open && leads.opened_at == Some(own.epoch);
-    (serves && later).then(|| Duty::Follow { store: name, site: holder.clone(), epoch: own.epoch })
+    let follow = || Duty::Follow { store: name, site: holder.clone(), epoch: own.epoch, begun: false };
+    (serves && later).then(follow)
+}
+
+/// Stores of this site that cannot be read, while another site has authority and its own serves: whoever stopped one to have
+/// it follow, and could not start it again, is asked to go on. A server that was stopped tells nobody what it is.
+pub fn unfinished(
+    site: &str,
+    own: &AuthoritySpec,
+    known: &Knowledge,
+    there: impl Fn(&str, &str) -> Option<StoreShows>,
+) -> Vec<Duty> {
+    let Some(holder) = own.holders.first().filter(|_| own.epoch > 0 && !own.is_held_by(site)) else {
+        return Vec::new();
+    };
+    let serves = |store: &str| {
+        let shows = there(store, holder);
+        shows.is_some_and(|shows| shows.primary && shows.open && shows.opened_at == Some(own.epoch))
+    };
+    let unread = known.stores.iter().filter(|(name, shown)| shown.read().is_none() && serves(name));
+    let follow = |(store, _): &(String, _)| Duty::Follow {
+        store: store.clone(),
+        site: holder.clone(),
+        epoch: own.epoch,
+        begun: true,
+    };
+    unread.map(follow).collect()
 }
 
 #[cfg(test)]

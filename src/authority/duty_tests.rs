@@ -93,7 +93,7 @@ fn who_has_lost_authority_closes_and_follows_who_was_opened_later() {
     assert_eq!(owed(&never, unordered, None), []);
     let closed = shows(true, false, 16, 17);
     let opened = shows(true, true, 17, 17);
-    let follow = [Duty::Follow { store: db(), site: "b".to_owned(), epoch: 17 }];
+    let follow = [Duty::Follow { store: db(), site: "b".to_owned(), epoch: 17, begun: false }];
     assert_eq!(owed(&lost, closed.clone(), Some(opened.clone())), follow);
     assert_eq!(owed(&lost, closed.clone(), None), [], "nobody knows how it is there");
     assert_eq!(owed(&lost, closed.clone(), Some(shows(true, false, 16, 17))), [], "it is not open yet");
@@ -131,4 +131,20 @@ fn a_standby_that_was_promoted_for_what_nobody_shows_is_closed() {
     let close = [Duty::Close { store: db(), ballot: 17, follows: 17 }];
     assert_eq!(owed(&held("b", 17), shows(true, true, 17, 17), None), close);
     assert_eq!(owed(&held("b", 17), shows(true, true, 32, 32), None), [], "it knows of a later one");
+}
+
+#[test]
+fn what_was_stopped_to_follow_and_cannot_be_read_is_gone_on_with() {
+    let serving = |_: &str, site: &str| (site == "b").then(|| shows(true, true, 33, 33));
+    let unread = Knowledge {
+        stores: vec![("db".to_owned(), Known::NotYet("refused".to_owned()))],
+        ..known(shows(true, false, 16, 33), None)
+    };
+    let follow = Duty::Follow { store: db(), site: "b".to_owned(), epoch: 33, begun: true };
+    assert_eq!(unfinished("a", &held("b", 33), &unread, serving), [follow]);
+    assert_eq!(unfinished("a", &held("a", 33), &unread, serving), [], "it has authority itself");
+    assert_eq!(unfinished("a", &held("b", 49), &unread, serving), [], "it does not serve yet there");
+    let read = known(shows(true, false, 16, 33), None);
+    assert_eq!(unfinished("a", &held("b", 33), &read, serving), [], "it can be read");
+    assert_eq!(duties("a", 0, &held("b", 33), AuthorityState::Standby, &unread, serving), []);
 }

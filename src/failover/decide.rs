@@ -314,6 +314,14 @@ fn undo(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
     if mine && !stores.is_empty() {
         return Next::Do(Step::Undo, Act::Lift(stores));
     }
+    if journal.committed && own.epoch > ballot {
+        let message = format!(
+            "it was committed in epoch {ballot}, and {} took over in epoch {} before all was open here",
+            own.holders.join(", "),
+            own.epoch
+        );
+        return Next::End(Phase::Superseded, message);
+    }
     match journal.abort {
         true => Next::End(Phase::Aborted, "it was given up; the source serves as before".to_owned()),
         false => {

@@ -446,6 +446,17 @@ fn nothing_is_claimed_over_an_open_primary_that_nobody_can_explain() {
 }
 
 #[test]
+fn who_was_overtaken_after_the_commit_says_that_it_was_committed() {
+    for abort in [false, true] {
+        let mut world = World::new(MoveAction::Switchover);
+        (world.journal.claim, world.journal.committed, world.journal.abort) = (Some((17, 16)), true, abort);
+        world.known.own = Some(AuthoritySpec { follows: 17, promoted: None, ..held("a", 32) });
+        let words = "it was committed in epoch 17, and a took over in epoch 32 before all was open here";
+        assert_eq!(world.next(), Next::End(Phase::Superseded, words.to_owned()));
+    }
+}
+
+#[test]
 fn who_committed_gives_way_to_a_greater_claim_of_a_site_that_is_gone() {
     let mut world = World { silent: vec!["a".to_owned()], ..World::new(MoveAction::Failover) };
     world.journal.claim = Some((17, 16));

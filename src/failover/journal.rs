@@ -136,6 +136,8 @@ pub struct Journal {
     pub over: Option<Phase>,
     /// Whether it is to be given up.
     pub abort: bool,
+    /// Whether this site had authority by it, though perhaps no longer.
+    pub committed: bool,
     /// Whether a person has stopped it.
     pub paused: bool,
     /// The ballot of its claim, and the epoch that it follows.
@@ -182,6 +184,7 @@ impl Journal {
             action: status.action(ordered),
             over: status.phase.filter(|phase| phase.is_over()),
             abort: is(status.aborted),
+            committed: status.committed_at.is_some(),
             paused: is(status.paused),
             claim: status.ballot.zip(status.follows),
             stores: stores.collect(),

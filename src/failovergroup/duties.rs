@@ -9,8 +9,8 @@ use super::sources::group::{OfGroup, Sources};
 use super::sources::servers::make;
 use crate::api::FailoverGroupSpec;
 use crate::authority::decide::Decision as Authority;
-use crate::authority::duty::{Duty, duties};
-use crate::stores::{Fence, Store, StoreError};
+use crate::authority::duty::{Duty, duties, unfinished};
+use crate::stores::{Fence, Server, Store, StoreError};
 
 /// What is owed, by what was found last.
 pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) -> Vec<Duty> {
@@ -20,7 +20,9 @@ pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) ->
         Some(shows(reading))
     };
     let place = spec.sites.iter().position(|named| **named == *seen.site).unwrap_or_default();
-    duties(&seen.site, place, own, authority.state, &seen.knowledge, there)
+    let mut owed = duties(&seen.site, place, own, authority.state, &seen.knowledge, there);
+    owed.extend(unfinished(&seen.site, own, &seen.knowledge, there));
+    owed
 }
 
 /// Does it, all at once: each is tried again in the next round.
@@ -66,10 +68,15 @@ async fn one(of: &OfGroup, seen: &Observed, duty: &Duty) -> Result<(), StoreErro
             Err(StoreError::IsPrimary) => {}
             done => done?,
         },
-        Duty::Follow { site, epoch, store } => {
+        Duty::Follow { site, epoch, store, begun } => {
             let there = seen.asked.stores.get(&(store.clone(), site.clone()));
             let timeline = there.and_then(|there| there.as_ref().ok()).map(|there| there.timeline);
-            server.follow(*epoch, site, timeline).await?;
+            match (begun, &server) {
+                (false, _) => server.follow(*epoch, site, timeline).await?,
+                (true, Server::Postgres(server)) => server.go_on(*epoch, site, timeline).await?,
+                // Nobody stops a Cluster to have it follow.
+                (true, Server::CloudNativePg(_)) => {}
+            }
         }
     }
     // What the next decision is made of.

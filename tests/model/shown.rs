@@ -116,6 +116,7 @@ impl Move {
             action: self.action,
             over: self.over,
             abort: self.abort,
+            committed: self.committed,
             paused: false,
             claim: self.claim.map(|(ballot, follows)| (ballot.into(), follows.into())),
             stores: BTreeMap::from([(STORE.to_owned(), store)]),

@@ -99,7 +99,11 @@ async fn an_old_primary_becomes_a_standby_and_nothing_of_it_is_thrown_away() {
     a.freeze(33).await.expect("it receives nothing more");
     promote(&a, 33, row).await.expect("it is promoted");
     world.app(B).await.expect("it logs in").write(7).await.expect("the old primary still writes");
-    until_done(async || b.follow(33, "aws-us-east-1", None).await).await.expect("it is copied");
+    b.go_on(33, "aws-us-east-1", None).await.expect_err("nobody has stopped it for that");
+    assert!(at_b.status().await.expect("a status").running);
+    // An operator sees no more of a server once that is stopped: it goes on with what was begun.
+    b.follow(33, "aws-us-east-1", None).await.expect_err("the agent is at work");
+    until_done(async || b.go_on(33, "aws-us-east-1", None).await).await.expect("it is copied");
     world.pair.streams(A).await.expect("it streams");
     let aside = world.pair.servers[B].data().with_file_name("data.banyan-before-33");
     assert!(aside.join("PG_VERSION").is_file(), "what it had is kept");

@@ -48,6 +48,17 @@ async fn ordered_after(
     }
 }
 
+/// Goes on where a server was stopped for that epoch, and could neither be rewound nor started: it is copied anew.
+pub(super) async fn go_on(agent: &Agent, epoch: Ballot, to: Source, source: &str) -> Result<(), StoreError> {
+    let status = agent.status().await?;
+    let ids = [format!("rewind-{epoch}"), format!("copy-{epoch}")];
+    match status.last.filter(|last| ids.contains(&last.id)).map(|last| last.state) {
+        Some(State::Done) => Ok(()),
+        Some(State::Failed) if !status.running => follow(agent, epoch, to, source).await,
+        _ => Err(StoreError::NotYet { what: "the server cannot be read", after: Duration::ZERO }),
+    }
+}
+
 /// Rewinds the server, or copies it anew where it cannot be rewound, and has it follow.
 pub(super) async fn follow(agent: &Agent, epoch: Ballot, to: Source, source: &str) -> Result<(), StoreError> {
     let (rewind, copy) = (format!("rewind-{epoch}"), format!("copy-{epoch}"));

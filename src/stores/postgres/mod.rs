@@ -131,6 +131,30 @@ impl Postgres {
         follow::ordered(agent, Order { id, ballot, action: Action::Shutdown }, &self.source).await
     }
 
+    /// Goes on with what was begun to have the server follow for that epoch, where it could not be rewound or started: it
+    /// answers nobody then. Done is success; a server that nobody has stopped for that is left alone.
+    ///
+    /// # Errors
+    /// If there is no agent, it refuses, or it is not done yet.
+    pub async fn go_on(&self, epoch: Ballot, site: &str, timeline: Option<u32>) -> Result<(), StoreError> {
+        let (agent, source) = self.led_by(site, timeline)?;
+        follow::go_on(agent, epoch, source, &self.source).await
+    }
+
+    /// Its agent, and the server of a site that it is to follow.
+    fn led_by(&self, site: &str, timeline: Option<u32>) -> Result<(&Agent, Source), StoreError> {
+        let agent = self.agent.as_ref().ok_or_else(|| follow::without_agent(site))?;
+        let (host, port) = self.servers.get(site).cloned().ok_or_else(|| {
+            let field = format!("{}.sites", self.source);
+            let message = format!("{field} names no server at the site {site}");
+            let remedy = format!("add {site}: {{host: …, credentials: …}} to {field}");
+            StoreError::from(Problem::error(field, message, remedy))
+        })?;
+        let application_name = self.names.get(&self.site).unwrap_or(&self.site).clone();
+        let source = Source { host, port, application_name, timeline };
+        Ok((agent, source))
+    }
+
     async fn link(&self) -> Result<Link, StoreError> {
         self.target.open().await
     }
@@ -202,15 +226,7 @@ impl Store for Postgres {
     }
 
     async fn follow(&self, epoch: Ballot, site: &str, timeline: Option<u32>) -> Result<(), StoreError> {
-        let agent = self.agent.as_ref().ok_or_else(|| follow::without_agent(site))?;
-        let (host, port) = self.servers.get(site).cloned().ok_or_else(|| {
-            let field = format!("{}.sites", self.source);
-            let message = format!("{field} names no server at the site {site}");
-            let remedy = format!("add {site}: {{host: …, credentials: …}} to {field}");
-            StoreError::from(Problem::error(field, message, remedy))
-        })?;
-        let application_name = self.names.get(&self.site).unwrap_or(&self.site).clone();
-        let source = Source { host, port, application_name, timeline };
+        let (agent, source) = self.led_by(site, timeline)?;
         follow::follow(agent, epoch, source, &self.source).await
     }
 }

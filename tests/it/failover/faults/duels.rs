@@ -10,7 +10,7 @@ use super::field::{Field, Group, lost, timeline, writes};
 use crate::peers::until;
 
 /// How many pairs; `BANYAN_DUELS` instead, where that is set.
-const PAIRS: usize = 6;
+const PAIRS: usize = 4;
 /// How long an order waits for a person before what it asks for is typed.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The longest time between both orders, in milliseconds: as long as a move needs from its claim to its commit.
@@ -136,17 +136,22 @@ pub async fn two_orders_meet(field: &Field, group: &Group) {
         }
         for order in [&one, &other] {
             let over = order.phase.expect("it is over");
-            let honest = order.committed_at.is_some() == (over == Phase::Done);
-            assert!(honest, "{told}");
+            let message = order.message.as_deref().unwrap_or_default();
+            // Who was overtaken between its commit and its opening says so.
+            let overtaken = over == Phase::Superseded && message.starts_with("it was committed");
+            assert_eq!(order.committed_at.is_some(), over == Phase::Done || overtaken, "{told}");
         }
         // Nothing was promoted twice.
         let mut places: Vec<_> = committed.iter().map(|(order, place)| (order.ballot, *place)).collect();
         places.sort_unstable();
         let places = std::iter::once(holder).chain(places.into_iter().map(|(_, place)| place));
         let places: Vec<_> = places.collect();
-        // Who has authority, and takes it over from a claimant, has a primary already.
-        let promotions = places.windows(2).filter(|two| two[0] != two[1]).count() as u64;
-        assert_eq!(timeline(group, now).await, promoted + promotions, "{told}");
+        // Who has authority, and takes it over from a claimant, has a primary already; and who was overtaken may have promoted
+        // its own before.
+        let most = places.windows(2).filter(|two| two[0] != two[1]).count() as u64;
+        let least = u64::from(now != holder);
+        let now_at = timeline(group, now).await;
+        assert!((promoted + least..=promoted + most).contains(&now_at), "timeline {now_at}: {told}");
         one_store_serves(group, now).await;
         writes(&writer, 5).await;
         let word = |order: &FailoverStatus| order.phase.map_or("", Phase::as_str);

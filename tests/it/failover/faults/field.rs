@@ -1,8 +1,7 @@
 //! Two clouds with several groups, and doors between the clouds that can be shut.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -404,6 +403,14 @@ impl Field {
     }
 }
 
+impl Field {
+    /// Ends all of it.
+    pub async fn stop(self) {
+        drop(self.keeper);
+        self.two.pair.stop().await.expect("it ends");
+    }
+}
+
 /// The host under which users reach a group.
 pub fn host(group: &Group) -> String {
     format!("{}.pay.example", group.kind.name)
@@ -440,47 +447,4 @@ pub async fn timeline(group: &Group, place: usize) -> u64 {
     let query = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
     let rows = group.postgres.servers[place].sql(query).await.expect("a primary");
     u64::from_str_radix(&rows[0][0], 16).expect("a timeline")
-}
-
-/// Users of a group, who send requests to the load balancer all the while.
-pub struct Users {
-    seen: std::sync::Arc<std::sync::Mutex<Vec<(Instant, Option<String>)>>>,
-    task: tokio::task::AbortHandle,
-}
-
-impl Drop for Users {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Users {
-    pub fn of(field: &Field, group: &Group) -> Self {
-        let seen: std::sync::Arc<std::sync::Mutex<Vec<_>>> = std::sync::Arc::default();
-        let (told, url, host) =
-            (seen.clone(), format!("{}{APPLICATION}", field.cloudflare.edge.url()), host(group));
-        let task = tokio::spawn(async move {
-            let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-            loop {
-                let answer = http.get(&url).header("host", &host).send().await;
-                let site = match answer {
-                    Ok(answer) if answer.status().is_success() => answer.text().await.ok(),
-                    _ => None,
-                };
-                told.lock().expect("nobody panics").push((Instant::now(), site));
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        Self { seen, task: task.abort_handle() }
-    }
-
-    /// By whom they were answered since then: how often, and when last, in seconds.
-    pub fn answered(&self, since: Instant) -> BTreeMap<String, (usize, f64)> {
-        let mut found = BTreeMap::new();
-        for (at, site) in self.seen.lock().expect("nobody panics").iter().filter(|(at, _)| *at >= since) {
-            let of: &mut (usize, f64) = found.entry(site.clone().unwrap_or("nobody".to_owned())).or_default();
-            *of = (of.0 + 1, at.duration_since(since).as_secs_f64());
-        }
-        found
-    }
 }

@@ -252,6 +252,14 @@ async fn stop(pid: u32) {
     panic!("process {pid} does not stop");
 }
 
+/// Whether the Authority of a cloud is being committed there.
+pub fn commits(place: usize) -> impl Fn(&Write) -> bool {
+    let epoch = |object: &Value| object["spec"]["epoch"].as_i64();
+    move |write| {
+        write.what == "authorities" && write.cloud == place && epoch(&write.object) > epoch(&write.before)
+    }
+}
+
 /// Sends a process a signal.
 pub fn signal(pid: u32, name: &str) {
     let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();

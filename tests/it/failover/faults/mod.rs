@@ -3,14 +3,16 @@
 //!
 //! | module | rows of the table |
 //! |---|---|
+//! | [`deaths`] | the target dies after its fence, or after its commit |
 //! | [`duels`] | two Failovers against each other |
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
 //! | [`releases`] | a cloud is dead: releases in the other one |
 //! | [`silence`] | the source's API server, a partition, the witness, an Authority that is deleted, paused processes |
 //!
-//! [`field`] brings it up, [`keeper`] keeps the operators, and [`gate`] sees each of their writes before it is taken.
+//! [`field`] brings it up, [`users`] send requests, [`keeper`] keeps the operators, and [`gate`] sees each of their writes before it is taken.
 
+mod deaths;
 mod duels;
 mod field;
 mod gate;
@@ -19,10 +21,12 @@ mod kills;
 mod orders;
 mod releases;
 mod silence;
+mod users;
 
 use std::time::Instant;
 
 use super::stage::AWS;
+use deaths::At;
 use field::{Field, Kind, lost};
 
 /// Plays a part: all of them, or those that `BANYAN_FAULTS` names.
@@ -63,6 +67,8 @@ async fn each_failure_of_the_table_is_met() {
     // And what is cut from all of them.
     part("partition", silence::a_partition(&field, field.group("bravo"))).await;
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
+    part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
+    part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
     part("kills", kills::at_every_third_write(&field, "alpha")).await;
     part("leader", silence::a_former_leader_wakes_up(&field, "bravo")).await;
     part("server", silence::the_api_server_of_the_source_is_down(&field, "alpha")).await;
@@ -80,5 +86,5 @@ async fn each_failure_of_the_table_is_met() {
     assert_eq!(tally.unanswered, 0, "none of its sessions was ended");
     assert_eq!(lost(field.group("twin"), AWS, &twin).await, 0);
     println!("in all {:.0?}", began.elapsed());
-    field.two.pair.stop().await.unwrap();
+    field.stop().await;
 }

@@ -10,7 +10,8 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::super::stage::{AWS, GCP};
-use super::field::{APPLICATION, Field, Group, Users, asks, lost, undisturbed, writes};
+use super::field::{APPLICATION, Field, Group, asks, lost, undisturbed, writes};
+use super::users::Users;
 use crate::peers::until;
 
 /// How often git's state is applied: more often than the five seconds of a hasty controller.

@@ -12,9 +12,10 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBindin
 use kube::api::{Api, DeleteParams, PostParams};
 use tokio_postgres::NoTls;
 
-use super::field::{Field, Group, Users, asks, lost, timeline, undisturbed, writes};
-use super::gate::{Write, signal};
+use super::field::{Field, Group, asks, lost, timeline, undisturbed, writes};
+use super::gate::{commits, signal};
 use super::releases;
+use super::users::Users;
 use crate::peers::until;
 
 /// For how long somebody who is cut off is watched.
@@ -205,14 +206,6 @@ pub async fn the_witness_is_down(field: &Field, group: &Group) {
     println!("witness down: a Switchover says `{said}`; a Failover lost 0 of {count}, {:?}", status.took);
 }
 
-/// Whether the Authority of a cloud is being committed there.
-fn commits(place: usize) -> impl Fn(&Write) -> bool {
-    let epoch = |object: &serde_json::Value| object["spec"]["epoch"].as_i64();
-    move |write| {
-        write.what == "authorities" && write.cloud == place && epoch(&write.object) > epoch(&write.before)
-    }
-}
-
 /// The operator that moves a group is paused just when it commits. Its Lease ends, another one goes on, and the commit
 /// arrives late.
 pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
@@ -266,7 +259,7 @@ pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
     );
 }
 
-/// The primary is paused, and wakes up when the other site has been promoted: what it takes then is kept aside.
+/// The primary is paused, and wakes up when the other site has been promoted: what it takes then is taken away again.
 pub async fn a_paused_primary_wakes_up(field: &Field, group: &Group) {
     let (holder, _) = field.agreed(group).await;
     let place = 1 - holder;

@@ -1,0 +1,98 @@
+//! The cloud that is to take over dies in mid-course: an order at the source opens it again, and nothing else does.
+
+use std::time::{Duration, Instant};
+
+use banyan::api::failover::{MoveAction, Phase};
+use banyan::sandbox::Part;
+use banyan::sandbox::process::Signal;
+
+use super::field::{Field, lost, timeline, writes};
+use super::gate::commits;
+use crate::peers::until;
+
+/// Where it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The source is closed, and nothing is committed.
+    Fence,
+    /// It is committed, and nothing is promoted.
+    Commit,
+}
+
+/// For how long the source is watched: nothing that takes its time opens it.
+const WATCHED: Duration = Duration::from_secs(3);
+
+pub async fn the_target_dies(field: &Field, name: &str, at: At) {
+    let group = field.group(name);
+    let (holder, epoch) = field.agreed(group).await;
+    let place = 1 - holder;
+    field.could_move(group, place).await;
+    let promoted = timeline(group, holder).await;
+    let writer = group.postgres.client(if at == At::Fence { 110 } else { 120 });
+    writes(&writer, 20).await;
+    let order = format!("dies-{at:?}").to_lowercase();
+    let trap = field.gate.trap(place, field.keeper.pid(place).await, 1, commits(place));
+    field.order(group, place, MoveAction::Switchover, &order).await;
+    let caught = tokio::time::timeout(Duration::from_secs(60), trap).await;
+    let mut caught = caught.expect("it commits").expect("caught");
+    if at == At::Commit {
+        caught.answer(true);
+        until("it is committed", async || {
+            (field.authority_spec(group, place).await.epoch > epoch).then_some(())
+        })
+        .await;
+    }
+    field.keeper.kill(place).await;
+    caught.answer(false);
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Stop).unwrap();
+    let door = &group.postgres.doors[place];
+    door.silence();
+    let closed = writer.tally().acknowledged.len();
+    tokio::time::sleep(WATCHED).await;
+    assert_eq!(writer.tally().acknowledged.len(), closed, "nothing opens it by itself");
+
+    // One order, and what it asks to be told.
+    let (back, died) = (format!("back-{at:?}").to_lowercase(), Instant::now());
+    field.order(group, holder, MoveAction::Failover, &back).await;
+    let mut typed = Vec::new();
+    loop {
+        let opens = |status: &banyan::api::FailoverStatus| {
+            let over = matches!(status.phase, Some(Phase::Refused | Phase::Aborted | Phase::Superseded));
+            assert!(!over, "{status:#?}");
+            let open = status.took.as_ref().is_some_and(|took| took.until_open.is_some());
+            let next = status.next.clone().filter(|next| !next.contains("skip") && !typed.contains(next));
+            if open { Some(None) } else { next.map(Some) }
+        };
+        match field.comes_to(holder, &back, "it is open, or asks", opens).await {
+            None => break,
+            Some(next) => {
+                field.types_next(holder, &next).await;
+                typed.push(next);
+            }
+        }
+    }
+    writes(&writer, 20).await;
+    let took = died.elapsed();
+
+    // It returns, and stands by.
+    door.heal();
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Cont).unwrap();
+    field.start_again(place).await;
+    let status = field.done(holder, &back).await;
+    assert_eq!(field.agreed(group).await, (holder, status.ballot.unwrap_or_default()));
+    let first = field
+        .comes_to(place, &order, "the first order is over", |status| {
+            status.phase.filter(|phase| phase.is_over())
+        })
+        .await;
+    assert_ne!(first, Phase::Done);
+    assert_eq!(timeline(group, holder).await, promoted, "nothing was promoted");
+    writes(&writer, 20).await;
+    let count = writer.tally().acknowledged.len();
+    assert_eq!(lost(group, holder, &writer).await, 0);
+    println!(
+        "the target dies after its {at:?}: closed until an order at the source, which opened it in {took:.1?}, told {typed:?}; 0 of \
+         {count} lost; the first order ended as {}",
+        first.as_str()
+    );
+}
