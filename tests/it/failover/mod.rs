@@ -110,8 +110,9 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     moves::a_switchover_loses_nothing_and_goes_on_where_its_operator_was_killed(&mut stage).await;
     nothing_that_anybody_can_read_says_a_secret(&stage).await;
     moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
-    many::groups_move_together_in_their_order(&stage).await;
+    moves::what_stands_is_explained(&stage).await;
     moves::what_was_done_is_on_record(&stage).await;
+    many::groups_move_together_in_their_order(&stage).await;
     a_group_that_is_gone_releases_its_authority(&stage).await;
     stage.two.pair.stop().await.unwrap();
 }
