@@ -320,12 +320,20 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
         let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
         (count("MutatingAdmissionPolicy"), count("ValidatingAdmissionPolicy"))
     };
-    assert_eq!(kinds("v1.35.9").await, (0, 6));
-    assert_eq!(kinds("v1.36.0").await, (3, 6));
+    assert_eq!(kinds("v1.35.9").await, (0, 8));
+    assert_eq!(kinds("v1.36.0").await, (4, 8));
     let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
     let policies = off.iter().filter(|object| object["kind"].as_str().unwrap().contains("Admission"));
     let names: BTreeSet<&str> = policies.map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["banyan-authority", "banyan-authority-writers", "banyan-record"]));
+    assert_eq!(
+        names,
+        BTreeSet::from([
+            "banyan-authority",
+            "banyan-authority-writers",
+            "banyan-record",
+            "banyan-verb-approve"
+        ])
+    );
 }
 
 /// A real API server takes everything, and a namespace that enforces the restricted standard takes the Pod.
