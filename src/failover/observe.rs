@@ -151,7 +151,8 @@ impl Seen {
     /// When the sites with authority were last known to serve.
     pub fn last_served(&self) -> Option<LastServed> {
         let holders = self.group.knowledge.own.as_ref().map(|own| own.holders.as_slice()).unwrap_or_default();
-        last_served(&self.group.asked.stores, &self.group.site, holders)
+        let asked = &self.group.asked;
+        last_served(&asked.stores, &asked.primaries, &self.group.site, holders)
     }
 
     /// The names of the stores with a single writer.

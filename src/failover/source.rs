@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::record::LastServed;
 use crate::authority::claims::greater;
 use crate::authority::known::{Knowledge, StoreShows};
-use crate::stores::reading::Role;
 use crate::stores::{Reading, StoreError};
 
 fn shown<'a>(known: &'a Knowledge, store: &str) -> Option<&'a StoreShows> {
@@ -35,28 +34,45 @@ pub fn commits_wait_for(known: &Knowledge, site: &str, store: &str) -> bool {
     shown(known, store).is_some_and(|shows| !shows.primary && shows.opened_at.is_none()) && !outbid
 }
 
-/// When the holders were last known to serve, by what their stores and those of `site` showed last: a primary there that
-/// answered, or the last heartbeat of a holder that has arrived here. The latter counts by the clock of the holder's server.
+/// When the holders were last known to serve: when a store there answered last as a primary (`primaries`), or the last
+/// heartbeat of a holder that has arrived at `site`. The latter counts by the clock of the holder's server.
 pub fn last_served(
     stores: &BTreeMap<(String, String), Result<Arc<Reading>, StoreError>>,
+    primaries: &BTreeMap<(String, String), Timestamp>,
     site: &str,
     holders: &[String],
 ) -> Option<LastServed> {
     let holds = |of: &str| of != site && holders.iter().any(|holder| holder == of);
-    let mut best: Option<(Timestamp, String)> = None;
-    let mut seen = |at: Timestamp, by: String| {
-        if best.as_ref().is_none_or(|(before, _)| at > *before) {
-            best = Some((at, by));
-        }
-    };
-    for ((store, at), reading) in stores {
-        let Ok(reading) = reading else { continue };
-        if holds(at) && reading.role == Role::Primary {
-            seen(reading.measured_at, format!("store {store} at {at} answered as a primary"));
-        }
-        if let Some(beat) = reading.heartbeat.as_ref().filter(|beat| at == site && holds(&beat.site)) {
-            seen(beat.at, format!("the last heartbeat of {} in store {store} here", beat.site));
-        }
+    let answered = primaries.iter().filter(|((_, at), _)| holds(at));
+    let answered =
+        answered.map(|((store, at), when)| (*when, format!("store {store} at {at} answered as a primary")));
+    let here = stores.iter().filter(|((_, at), _)| at == site);
+    let beats = here.filter_map(|((store, _), reading)| {
+        let beat = reading.as_ref().ok()?.heartbeat.as_ref().filter(|beat| holds(&beat.site))?;
+        Some((beat.at, format!("the last heartbeat of {} in store {store} here", beat.site)))
+    });
+    let (at, by) = answered.chain(beats).max_by_key(|(at, _)| *at)?;
+    Some(LastServed { at: Time(at), by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_showed_last_is_known_where_it_shows_nothing_any_more() {
+        let key = |site: &str| ("db".to_owned(), site.to_owned());
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let stores =
+            BTreeMap::from([(key("a"), Err(StoreError::IsStandby)), (key("b"), Err(StoreError::IsStandby))]);
+        let primaries = BTreeMap::from([(key("a"), at(50)), (key("b"), at(90))]);
+        let served = |holders: &[&str]| {
+            let holders: Vec<String> = holders.iter().map(|holder| (*holder).to_owned()).collect();
+            last_served(&stores, &primaries, "b", &holders)
+        };
+        let seen = served(&["a"]).expect("it answered once");
+        assert_eq!((seen.at, seen.by.as_str()), (Time(at(50)), "store db at a answered as a primary"));
+        assert_eq!(served(&["b"]), None, "this site is no source");
+        assert_eq!(last_served(&stores, &BTreeMap::new(), "b", &["a".to_owned()]), None);
     }
-    best.map(|(at, by)| LastServed { at: Time(at), by })
 }

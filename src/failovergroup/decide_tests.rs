@@ -185,6 +185,7 @@ fn well() -> Observed {
         services: services(),
         shared: Vec::new(),
         asked: Asked {
+            primaries: BTreeMap::new(),
             stores: stores.into(),
             mirrors: BTreeMap::new(),
             witness: Some(Ok(BTreeMap::new())),

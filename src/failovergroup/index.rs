@@ -111,6 +111,8 @@ pub type Specs = BTreeMap<String, FailoverGroupSpec>;
 pub struct Asked {
     /// Each store, by its name and the site.
     pub stores: BTreeMap<(String, String), Result<Arc<Reading>, StoreError>>,
+    /// When each of them answered last as a primary. It stays where none answers any more.
+    pub primaries: BTreeMap<(String, String), Timestamp>,
     /// Each mirror of this site, by the name of its store.
     pub mirrors: BTreeMap<String, Result<MirrorReading, StoreError>>,
     /// What the witness has decided, or why it cannot be relied on, with the remedy.

@@ -79,7 +79,17 @@ async fn ask_databases(of: &OfGroup, stores: &[&Spec], made: &mut BTreeMap<(Stri
         }
         found.insert(key, answer.map(Arc::new));
     }
-    of.found(|asked| asked.stores = found);
+    let primaries: Vec<_> = found
+        .iter()
+        .filter_map(|(key, read)| {
+            let reading = read.as_ref().ok().filter(|reading| reading.role == Role::Primary)?;
+            Some((key.clone(), reading.measured_at))
+        })
+        .collect();
+    of.found(|asked| {
+        asked.primaries.extend(primaries);
+        asked.stores = found;
+    });
 }
 
 type Answer = ((String, String), Option<Server>, Result<Reading, StoreError>);
