@@ -325,7 +325,10 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
     let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
     let policies = off.iter().filter(|object| object["kind"].as_str().unwrap().contains("Admission"));
     let names: BTreeSet<&str> = policies.map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["banyan-authority", "banyan-authority-writers", "banyan-verb-approve"]));
+    assert_eq!(
+        names,
+        BTreeSet::from(["banyan-authority", "banyan-authority-writers", "banyan-verb-approve"])
+    );
 }
 
 /// A real API server takes everything, and a namespace that enforces the restricted standard takes the Pod.
