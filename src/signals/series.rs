@@ -232,6 +232,9 @@ fn counters<'r>(
     Ok(counters)
 }
 
+/// A counter of everything, by what tells it apart, and that of the bad, if there is one.
+type Pair<'r> = (Labels<'r>, &'r Row, Option<&'r Row>);
+
 /// Pairs of counters: of everything, and of the bad that belongs to it. Where each query gives one series, these belong
 /// together; else those with the same labels.
 fn pairs<'r>(
@@ -239,7 +242,7 @@ fn pairs<'r>(
     arm: usize,
     bad: BTreeMap<Labels<'r>, &'r Row>,
     total: BTreeMap<Labels<'r>, &'r Row>,
-) -> Result<Vec<(Labels<'r>, &'r Row, Option<&'r Row>)>, String> {
+) -> Result<Vec<Pair<'r>>, String> {
     let mut bad = bad;
     if total.len() == 1 && bad.len() <= 1 {
         let bad = bad.into_values().next();
