@@ -75,12 +75,13 @@ impl Keeper {
 
     /// Kills it; it is not started anew.
     pub async fn kill(&self, place: usize) {
-        let mut both = lock(&self.both);
-        both[place].left = true;
-        if both[place].operator.pid().is_some() {
-            both[place].operator.signal(Signal::Kill).expect("it is killed");
+        {
+            let kept = &mut lock(&self.both)[place];
+            kept.left = true;
+            if kept.operator.pid().is_some() {
+                kept.operator.signal(Signal::Kill).expect("it is killed");
+            }
         }
-        drop(both);
         until("it is dead", async || lock(&self.both)[place].operator.pid().is_none().then_some(())).await;
     }
 
