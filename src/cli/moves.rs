@@ -209,21 +209,13 @@ impl Moves {
     /// Says what was ordered, and watches it where that is asked for.
     async fn ordered(&self, made: Vec<Failover>, only: bool, wait: bool) -> Result<(), FailoverError> {
         if !wait {
-            return match (self.output, &*made) {
-                (Output::Json, [one]) if only => Ok(println!("{}", serde_json::to_string_pretty(one)?)),
-                (Output::Json, all) => Ok(println!("{}", serde_json::to_string_pretty(all)?)),
-                (Output::Table, all) => {
-                    for made in all {
-                        let (name, action) = (made.name_any(), made.spec.action.as_str());
-                        println!(
-                            "ordered {action} of {} to this cluster as Failover {name}; watch it with `kubectl banyan \
-                             failover watch {name}`",
-                            made.spec.group
-                        );
-                    }
-                    Ok(())
-                }
+            let text = match (self.output, &*made) {
+                (Output::Json, [one]) if only => format!("{}\n", serde_json::to_string_pretty(one)?),
+                (Output::Json, all) => format!("{}\n", serde_json::to_string_pretty(all)?),
+                (Output::Table, all) => all.iter().map(said).collect(),
             };
+            print!("{text}");
+            return Ok(());
         }
         let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
         match &*names {
@@ -379,4 +371,12 @@ impl Moves {
         }
         Ok(())
     }
+}
+
+/// What was ordered, and how to watch it.
+fn said(made: &Failover) -> String {
+    let (name, action, group) = (made.name_any(), made.spec.action.as_str(), &made.spec.group);
+    format!(
+        "ordered {action} of {group} to this cluster as Failover {name}; watch it with `kubectl banyan failover watch {name}`\n"
+    )
 }
