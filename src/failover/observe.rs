@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::journal::Step;
 use super::rehearse::Rehearsed;
@@ -193,7 +193,8 @@ impl Seen {
     ) -> View<'a> {
         let digest = status.digest.as_ref();
         let open = status.steps.iter().find(|step| step.name == Step::Open.as_str());
-        let since_then = open.is_none_or(|open| self.looked_at.is_some_and(|at| at > open.started_at.0));
+        let since_then =
+            open.is_none_or(|open| self.looked_at.is_some_and(|at| is_after(at, open.started_at.0)));
         let site = &*self.group.site;
         View {
             site,
@@ -209,5 +210,26 @@ impl Seen {
             forbidden: self.forbidden.as_ref(),
             protected: self.protected && since_then,
         }
+    }
+}
+
+/// Whether something was seen after a moment that is on record, where times are to the second: what was seen within that
+/// second may have been seen before.
+fn is_after(seen: Timestamp, recorded: Timestamp) -> bool {
+    seen.duration_since(recorded) >= SignedDuration::from_secs(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_just_before_a_step_began_says_nothing_of_what_came_of_it() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        // It began 0.7 s into that second, and was written down so.
+        let recorded = at("2026-01-01T00:00:34Z");
+        assert!(!is_after(at("2026-01-01T00:00:34.300Z"), recorded));
+        assert!(!is_after(at("2026-01-01T00:00:33.900Z"), recorded));
+        assert!(is_after(at("2026-01-01T00:00:35.000Z"), recorded));
     }
 }
