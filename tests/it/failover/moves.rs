@@ -244,7 +244,8 @@ pub async fn what_stands_is_explained(stage: &Stage) {
 
 /// After all moves: each site has the whole of what was ordered there on record, and nobody changes it.
 pub async fn what_was_done_is_on_record(stage: &Stage) {
-    for (place, moves) in [(GCP, 3), (AWS, 2)] {
+    // Of each, what moved nothing is on record too: a plan, rehearsals, and what nobody else agreed to.
+    for (place, moves) in [(GCP, 3 + 3), (AWS, 2 + 1)] {
         let failovers: Api<Failover> = Api::namespaced(stage.admin(place), "banyan-system");
         let all = failovers.list(&Default::default()).await.expect("a list").items;
         assert_eq!(all.len(), moves);
@@ -288,7 +289,8 @@ pub async fn what_was_done_is_on_record(stage: &Stage) {
             let (code, said) = command(stage, place, &["audit", "verify", file, "--head", &head]);
             assert_eq!(code, Some(0), "{name}: {said}");
             let opened = of(&name, "Opened");
-            assert_eq!(opened.len(), usize::from(phase == Phase::Done), "{name}");
+            let moved = phase == Phase::Done && failover.spec.action.moves();
+            assert_eq!(opened.len(), usize::from(moved), "{name}");
             println!("{name}: {}", opened.first().unwrap_or(&Value::Null));
         }
         if place == AWS {
