@@ -44,6 +44,9 @@ const LINGER: Duration = Duration::from_secs(3);
 /// Up to so many bytes of another site's answer are read.
 const LONGEST: usize = 256 * 1024;
 
+/// What is said before it knows.
+const NOT_READY: &str = "Authorities have not been read yet, or the other sites have not been asked\n";
+
 type Checked = Arc<Turn<Option<(Instant, Result<(), String>)>>>;
 
 /// What it answers from. Cheap to clone.
@@ -75,11 +78,12 @@ pub async fn run(
         .user_agent(crate::runtime::client::USER_AGENT)
         .build()
         .map_err(std::io::Error::other)?;
-    let (knows, ready) = watch::channel(false);
+    let (knows, known) = watch::channel(false);
+    let (asked, ready) = watch::channel(false);
     let desk = Desk { book, http, applications: Arc::default(), ready, shutdown: shutdown.clone() };
     let ended = CancellationToken::new();
     let watched = tokio::spawn(read(client, namespace.to_owned(), Arc::clone(&desk.book), knows));
-    let asking = tokio::spawn(ask_peers(desk.clone()));
+    let asking = tokio::spawn(ask_peers(desk.clone(), known, asked));
     let served = serve(listener, routes(desk), ended.clone());
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
@@ -152,7 +156,7 @@ async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
     } else if *desk.ready.borrow() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "Authorities have not been read yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, NOT_READY)
     }
 }
 
@@ -162,14 +166,15 @@ async fn all(State(desk): State<Desk>) -> Json<Vec<Answer>> {
 }
 
 async fn one(State(desk): State<Desk>, Path(group): Path<String>) -> Response {
-    let known = lock(&desk.book).answer(&group, None);
+    let is_ready = *desk.ready.borrow();
+    let known = lock(&desk.book).answer(&group, None).filter(|_| is_ready);
     let Some(known) = known else {
-        return if *desk.ready.borrow() {
+        return if is_ready {
             let words =
                 format!("there is no Authority {group} at this site; create the FailoverGroup {group}\n");
             (StatusCode::NOT_FOUND, words).into_response()
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "Authorities have not been read yet\n").into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, NOT_READY).into_response()
         };
     };
     let application = lock(&desk.book).application(&group).filter(|_| known.active);
@@ -206,18 +211,24 @@ impl Desk {
 }
 
 /// Asks the other sites, as long as this one would say that traffic is to come here.
-async fn ask_peers(desk: Desk) {
+///
+/// The first time that is before anything is said: a site that returns may have lost authority while it was away, and its own
+/// Authority says the old. `asked` is told then.
+async fn ask_peers(desk: Desk, mut known: watch::Receiver<bool>, asked: watch::Sender<bool>) {
+    if known.wait_for(|known| *known).await.is_err() {
+        return;
+    }
     loop {
-        tokio::time::sleep(PEERS_EVERY).await;
         let whom = lock(&desk.book).whom_to_ask();
-        let asked = whom.iter().map(|(_, gateway)| ask(&desk.http, gateway));
-        let answers = join_all(asked).await;
+        let answers = join_all(whom.iter().map(|(_, gateway)| ask(&desk.http, gateway))).await;
         for ((site, _), answer) in whom.into_iter().zip(answers) {
             match answer {
                 Ok(answers) => lock(&desk.book).peer(&site, answers),
                 Err(error) => tracing::debug!(site, %error, "its /authority does not answer"),
             }
         }
+        asked.send_replace(true);
+        tokio::time::sleep(PEERS_EVERY).await;
     }
 }
 
