@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::step::Step;
+
 /// What a person says in mid-course: an object that never changes, so that git sees no drift, rights can
 /// be given for it, and what was said stays on record.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -92,15 +94,16 @@ pub enum SkippedStep {
 }
 
 impl SkippedStep {
-    /// The word in the API.
+    /// The word in the API, which is that of the step.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Turn => "turn",
-            Self::Capacity => "capacity",
-            Self::Try => "try",
-            Self::Reprotect => "reprotect",
-        }
+        let step = match self {
+            Self::Preflight => Step::Preflight,
+            Self::Turn => Step::Turn,
+            Self::Capacity => Step::Capacity,
+            Self::Try => Step::Try,
+            Self::Reprotect => Step::Reprotect,
+        };
+        step.as_str()
     }
 }
 

@@ -119,6 +119,11 @@ impl FailoverGroupSpec {
         self.deadline.as_deref().and_then(units::duration).unwrap_or(DEADLINE)
     }
 
+    /// The place of a site among its sites, which makes the numbers of that site's claims.
+    pub fn place(&self, site: &str) -> Option<usize> {
+        self.sites.iter().position(|named| named == site)
+    }
+
     /// The other sites than this one.
     pub fn peers<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a str> {
         self.sites.iter().map(String::as_str).filter(move |peer| *peer != site)

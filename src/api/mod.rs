@@ -24,6 +24,7 @@ pub mod record;
 mod reference;
 pub(crate) mod schema;
 pub mod shown;
+pub mod step;
 pub mod store;
 pub mod traffic;
 pub mod units;

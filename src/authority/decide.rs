@@ -203,7 +203,7 @@ fn claim_first(
             format!("nobody ever had authority; this site takes it once that is certain: {why}");
         return;
     }
-    let place = group.sites.iter().position(|named| named == site).unwrap_or_default();
+    let place = group.place(site).unwrap_or_default();
     let epoch = next_ballot(known.greatest_ballot(), place);
     let holders = if everywhere { group.sites.clone() } else { vec![site.to_owned()] };
     if known.witness.is_some() {

@@ -4,12 +4,13 @@
 //! what is waited for. Whoever carries an act out writes an Authority over the version that was read, so that a decision
 //! that was made too long ago does nothing.
 
-use super::journal::{Journal, Step};
+use super::journal::Journal;
 use super::source::{is_primary_here, is_standby_here};
 use super::view::{ASSERT, Act, Next, View};
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
 use crate::api::failovergroup::ApprovedStep;
+use crate::api::step::Step;
 use crate::authority::claims::{greater, slot};
 use crate::authority::known::{Known, StoreShows};
 

@@ -62,10 +62,6 @@ impl World {
 
     fn next(&self) -> Next {
         let view = View {
-            site: "b",
-            place: 1,
-            name: "move",
-            known: &self.known,
             silent: &self.silent,
             changed: self.changed,
             preflight: &self.preflight,
@@ -74,6 +70,7 @@ impl World {
             approval: self.approval.as_ref(),
             forbidden: self.forbidden.as_ref(),
             protected: self.protected,
+            ..View::clear("b", 1, "move", &self.known)
         };
         decide(&view, &self.journal)
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::journal::Step;
 use super::rehearse::Rehearsed;
 use super::source::last_served;
 use super::view::{Held, View};
 use crate::api::conditions::{Severity, State};
 use crate::api::failovergroup::{CheckState, MovePlan};
 use crate::api::record::LastServed;
+use crate::api::step::Step;
 use crate::api::{FailoverGroupSpec, FailoverStatus, FinServiceSpec};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
@@ -198,7 +198,7 @@ impl Seen {
         let site = &*self.group.site;
         View {
             site,
-            place: self.spec.sites.iter().position(|named| named == site).unwrap_or_default(),
+            place: self.spec.place(site).unwrap_or_default(),
             name,
             known: &self.group.knowledge,
             silent,

@@ -1,8 +1,9 @@
 //! What a rehearsal does next: all of a move that takes nothing from anybody. Nothing is claimed, closed or promoted. Pure.
 
-use super::journal::{Journal, Step};
+use super::journal::Journal;
 use super::view::{Act, Held, Next, View};
 use crate::api::failover::Phase;
+use crate::api::step::Step;
 
 /// What a rehearsal looks at, beside what a move does.
 #[derive(Clone, Copy, Debug)]

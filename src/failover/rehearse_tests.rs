@@ -46,18 +46,10 @@ impl World {
 
     fn next(&self) -> Next {
         let view = View {
-            site: "b",
-            place: 1,
-            name: "try-out",
-            known: &self.known,
             silent: &self.silent,
-            changed: false,
             preflight: &self.preflight,
             capacity: &self.capacity,
-            forbidden: None,
-            turn: None,
-            approval: None,
-            protected: true,
+            ..View::clear("b", 1, "try-out", &self.known)
         };
         let more = Rehearsed {
             room: self.room.as_ref(),

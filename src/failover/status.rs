@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::journal::Step;
 use super::view::Wait;
 use crate::api::conditions::{Says, Standing, short};
 use crate::api::failover::{MoveAction, Phase, StepRecord, StoreRecord, Took};
 use crate::api::record::WaitRecord;
+use crate::api::step::Step;
 use crate::api::{Failover, FailoverStatus, Problem};
 use crate::failovergroup::measured::Measured;
 

@@ -1,9 +1,10 @@
 //! What a decision about a move is made of, beside the journal, and what it answers: one act, or what is waited for. Pure.
 
-use super::journal::{Journal, Step, StoreJournal};
+use super::journal::{Journal, StoreJournal};
 use crate::api::authority::AuthoritySpec;
 use crate::api::failover::Phase;
 use crate::api::failovergroup::{Approval, ApprovedStep};
+use crate::api::step::Step;
 use crate::authority::known::Knowledge;
 
 /// What a person says who knows that nobody writes at the source; how they know is theirs to choose.
@@ -120,6 +121,26 @@ pub struct View<'a> {
     pub approval: Option<&'a Approval>,
     /// Whether the other site follows, or there is nothing to follow.
     pub protected: bool,
+}
+
+impl<'a> View<'a> {
+    /// One in which nothing stands in the way: all answer, all is ready, nobody is waited for.
+    pub fn clear(site: &'a str, place: usize, name: &'a str, known: &'a Knowledge) -> Self {
+        Self {
+            site,
+            place,
+            name,
+            known,
+            silent: &[],
+            changed: false,
+            preflight: &[],
+            capacity: &[],
+            forbidden: None,
+            turn: None,
+            approval: None,
+            protected: true,
+        }
+    }
 }
 
 impl View<'_> {

@@ -19,7 +19,7 @@ pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) ->
         let reading = seen.asked.stores.get(&(store.to_owned(), site.to_owned()))?.as_ref().ok()?;
         Some(shows(reading))
     };
-    let place = spec.sites.iter().position(|named| **named == *seen.site).unwrap_or_default();
+    let place = spec.place(&seen.site).unwrap_or_default();
     let mut owed = duties(&seen.site, place, own, authority.state, &seen.knowledge, there);
     owed.extend(unfinished(&seen.site, own, &seen.knowledge, there));
     owed

@@ -1,36 +1,37 @@
 //! What a move to this site would do, how long each step took last, and what would hold it. Pure.
 
-use super::checks::found::{Found, Step};
+use super::checks::found::{Found, Step as Held};
 use super::measured::Measured;
 use crate::api::conditions::short;
 use crate::api::failovergroup::{CheckState, MovePlan, PlannedStep};
+use crate::api::step::Step;
 
-/// A step as it is planned: its name, what it does, whether it is there in a group without stores, and the kind of checks
+/// A step as it is planned: what it does, whether it is there in a group without stores, and the kind of checks
 /// that would hold it.
-type Row = (&'static str, &'static str, bool, Option<Step>);
+type Row = (Step, &'static str, bool, Option<Held>);
 
 const ROWS: [Row; 10] = [
     (
-        "preflight",
+        Step::Preflight,
         "looks at all that is checked; a Switchover waits for it, a Failover only warns",
         true,
-        Some(Step::Preflight),
+        Some(Held::Preflight),
     ),
-    ("claim", "claims authority, which is a licence to fence, and nothing more", true, Some(Step::Claim)),
-    ("capacity", "brings the services of this site to full size", true, Some(Step::Capacity)),
-    ("fence", "closes the stores of the other site: from here on nobody writes", false, None),
-    ("catch-up", "waits until all that was written there is here", false, None),
-    ("try", "sends requests through the gateway of this site", true, None),
-    ("commit", "changes who has authority: the only point of no return", true, None),
-    ("promote", "promotes the stores here", false, Some(Step::Promote)),
+    (Step::Claim, "claims authority, which is a licence to fence, and nothing more", true, Some(Held::Claim)),
+    (Step::Capacity, "brings the services of this site to full size", true, Some(Held::Capacity)),
+    (Step::Fence, "closes the stores of the other site: from here on nobody writes", false, None),
+    (Step::CatchUp, "waits until all that was written there is here", false, None),
+    (Step::Try, "sends requests through the gateway of this site", true, None),
+    (Step::Commit, "changes who has authority: the only point of no return", true, None),
+    (Step::Promote, "promotes the stores here", false, Some(Held::Promote)),
     (
-        "open",
+        Step::Open,
         "writes to the stores and reads back, opens them, and answers 200 on /authority: traffic comes here without a \
          write at the provider",
         true,
-        Some(Step::Traffic),
+        Some(Held::Traffic),
     ),
-    ("reprotect", "makes the other site the standby", false, Some(Step::Reprotect)),
+    (Step::Reprotect, "makes the other site the standby", false, Some(Held::Reprotect)),
 ];
 
 /// The plan. What was measured is kept from the last one where no Failover is left that says so.
@@ -40,7 +41,7 @@ pub fn plan(
     measured: Option<&Measured>,
     last: Option<&MovePlan>,
 ) -> MovePlan {
-    let held = |step: Option<Step>| {
+    let held = |step: Option<Held>| {
         let of = checks.iter().filter(|found| Some(found.step) == step && found.state < CheckState::Warning);
         of.map(|found| short(found.message.clone())).take(32).collect()
     };
@@ -50,11 +51,11 @@ pub fn plan(
     };
     let steps = ROWS.iter().filter(|(_, _, always, _)| *always || !without_stores);
     let steps: Vec<PlannedStep> = steps
-        .map(|(name, does, _, step)| PlannedStep {
-            name: (*name).to_owned(),
+        .map(|(step, does, _, by)| PlannedStep {
+            name: step.as_str().to_owned(),
             does: (*does).to_owned(),
-            expected_millis: took(name),
-            would_hold: held(*step),
+            expected_millis: took(step.as_str()),
+            would_hold: held(*by),
         })
         .collect();
     let total: i64 = steps.iter().filter_map(|step| step.expected_millis).fold(0, i64::saturating_add);
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn it_says_what_would_hold_which_step() {
-        let checks = [Found::failed(Step::Promote, "lag db", "Lags", "db is 5m behind", "see why")];
+        let checks = [Found::failed(Held::Promote, "lag db", "Lags", "db is 5m behind", "see why")];
         let plan = plan(false, &checks, None, None);
         assert_eq!(held(&plan), ["db is 5m behind"]);
         assert_eq!(plan.steps.iter().find(|step| step.name == "promote").unwrap().would_hold.len(), 1);

@@ -253,21 +253,8 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
         }
     }
     let silent: Vec<String> = sight.silent.then(|| SITES[1 - sight.site].to_owned()).into_iter().collect();
-    let view = View {
-        site: SITES[sight.site],
-        place: sight.site,
-        name: "move",
-        known: &known,
-        silent: &silent,
-        changed: false,
-        preflight: &[],
-        forbidden: None,
-        capacity: &[],
-        turn: None,
-        approval: None,
-        // Whether the other site follows again ends an order, and decides nothing.
-        protected: true,
-    };
+    // Whether the other site follows again ends an order, and decides nothing.
+    let view = View { silent: &silent, ..View::clear(SITES[sight.site], sight.site, "move", &known) };
     decide_move(&view, &order.journal())
 }
 

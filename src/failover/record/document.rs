@@ -1,6 +1,6 @@
 //! The record as it is exported and read back: one JSON document, an entry on each line. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::line::Strict;
 
@@ -69,11 +69,6 @@ impl Document {
             None => Ok(Self { group, entries }),
         }
     }
-}
-
-/// An entry, if it is an object.
-pub fn object(entry: &Value) -> Option<&Map<String, Value>> {
-    entry.as_object()
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::api::failover::{FenceLevel, MoveAction, Phase, StepRecord, StoreRecor
 use crate::api::failovergroup::CheckState;
 use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::record::LastServed;
+use crate::api::step::Step;
 use crate::api::{Action, Failover, FailoverStatus};
-use crate::failover::journal::Step;
 
 /// The most checks that an entry names, of each kind.
 const MOST_CHECKS: usize = 32;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::document::{Document, object};
+use super::document::Document;
 use super::line::{HASH, NOTHING_BEFORE, hash_of};
 
 /// What a record that is whole has.
@@ -44,7 +44,7 @@ pub fn verify(document: &Document, head: Option<&str>) -> Result<Whole, Broken> 
     let mut before = Before { hash: NOTHING_BEFORE.to_owned(), ..Before::default() };
     let mut heads = Vec::new();
     for (place, entry) in document.entries.iter().enumerate() {
-        let entry = object(entry).ok_or_else(|| "it is no entry: it cannot be read".to_owned());
+        let entry = entry.as_object().ok_or_else(|| "it is no entry: it cannot be read".to_owned());
         let checked = entry.and_then(|entry| check(&document.group, place + 1, entry, &mut before));
         checked.map_err(|why| Broken { entry: place + 1, why })?;
         heads.push(before.hash.clone());
