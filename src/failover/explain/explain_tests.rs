@@ -252,3 +252,27 @@ fn an_order_that_would_not_begin_says_what_it_would_wait_for() {
         "be refused: aws has authority already: there is nothing to move"
     );
 }
+
+fn order(name: &str, action: &str) -> Value {
+    json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "Failover", "metadata": {"name": name},
+        "spec": {"group": "payments", "action": action, "reason": "a drill"}, "status": {"phase": "Preparing"}})
+}
+
+#[test]
+fn a_rehearsal_and_a_plan_hold_no_order_up_and_a_move_does() {
+    let mut standby = Cluster::well("gcp");
+    standby.failovers = vec![order("tried", "Rehearsal"), order("asked", "Plan")];
+    assert!(standby.text().ends_with("Switchover  begin at once\n  Failover    begin at once\n"));
+    standby.failovers.push(order("moves", "Switchover"));
+    assert!(standby.text().contains("Switchover  be refused: moves moves the group"), "{}", standby.text());
+}
+
+#[test]
+fn an_order_that_others_must_agree_to_says_so() {
+    let mut standby = Cluster::well("gcp");
+    standby.group["spec"]["approval"] = json!({"people": 2});
+    let orders = standby.explained().orders;
+    let reasons: Vec<_> = orders.iter().map(|order| order.reason.as_deref()).collect();
+    // A Switchover claims first, and waits before it closes anything.
+    assert_eq!(reasons, [None, Some("NotApproved")]);
+}

@@ -129,12 +129,14 @@ impl Looked<'_> {
     }
 
     pub(super) fn place(&self) -> usize {
-        self.spec.sites.iter().position(|named| named == self.site()).unwrap_or_default()
+        self.spec.place(self.site()).unwrap_or_default()
     }
 
-    /// The Failover of this cluster that is at work for the group.
+    /// The Failover of this cluster that moves the group. A plan and a rehearsal hold no order up.
     pub(super) fn at_work(&self) -> Option<&Failover> {
-        self.told.failovers.iter().find(|one| one.spec.group == self.group && !is_over(one))
+        let moves =
+            |one: &&Failover| one.spec.group == self.group && one.spec.action.moves() && !is_over(one);
+        self.told.failovers.iter().find(moves)
     }
 
     fn why(&self, message: &str) -> String {
@@ -258,18 +260,10 @@ impl Looked<'_> {
             })
             .collect();
         let view = View {
-            site: self.site(),
-            place: self.place(),
-            name: "NAME",
-            known: self.known,
             silent: &silent,
-            changed: false,
             preflight: &preflight,
-            capacity: &[],
-            forbidden: None,
-            turn: None,
-            approval: None,
-            protected: true,
+            approval: self.spec.approval.as_ref(),
+            ..View::clear(self.site(), self.place(), "NAME", self.known)
         };
         match next_of(&view, &Journal { action, ..Journal::default() }) {
             Next::Do(..) => line("begin at once".to_owned(), None),
