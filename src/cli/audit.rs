@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::json;
 
-use super::cluster::ClusterArgs;
+use super::cluster::OperatorArgs;
 use crate::failover::record::document::{Document, NotRead};
 use crate::failover::record::parts::{lines, read};
 use crate::failover::record::verify::{Broken, Whole, verify};
@@ -22,17 +22,7 @@ pub struct AuditOptions {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The operator's namespace, with the FailoverGroups
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "BANYAN_NAMESPACE",
-        default_value = "banyan-system",
-        value_name = "NS"
-    )]
-    namespace: String,
+    operator: OperatorArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -121,9 +111,9 @@ pub async fn main(options: AuditOptions) -> Result<(), AuditError> {
 }
 
 async fn export(options: &AuditOptions, group: &str) -> Result<Document, AuditError> {
-    let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
-    let namespace = || options.namespace.clone();
-    let api: Api<ConfigMap> = Api::namespaced(client, &options.namespace);
+    let client = client::connect(&options.operator.cluster.target(), Metrics::new()).await?;
+    let namespace = || options.operator.namespace.clone();
+    let api: Api<ConfigMap> = Api::namespaced(client, &options.operator.namespace);
     let parts = read(&api, group).await.map_err(|source| AuditError::Api {
         group: group.to_owned(),
         namespace: namespace(),

@@ -17,6 +17,23 @@ pub struct ClusterArgs {
     pub context: Option<String>,
 }
 
+/// A cluster, and the namespace in it that the operator has.
+#[derive(Clone, Debug, Args)]
+pub(super) struct OperatorArgs {
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+    /// The operator's namespace, with the FailoverGroups
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "BANYAN_NAMESPACE",
+        default_value = "banyan-system",
+        value_name = "NS"
+    )]
+    pub(super) namespace: String,
+}
+
 impl ClusterArgs {
     /// What a client is made from.
     pub fn target(&self) -> Target {

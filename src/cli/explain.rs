@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArgs;
 use super::failover_error::FailoverError;
+use super::groups::one_of;
 use super::moves::Moves;
 use crate::api::labels::SITE_LABEL;
 use crate::api::{Authority, Failover, FailoverGroup};
@@ -54,36 +55,22 @@ pub async fn explain(cluster: &ClusterArgs, moves: &Moves, asked: Explain) -> Re
     Ok(())
 }
 
-fn failed(namespace: &str) -> impl Fn(kube::Error) -> FailoverError {
-    let namespace = namespace.to_owned();
-    move |source| FailoverError::Api {
-        what: "reading a FailoverGroup and its Authority",
-        namespace: namespace.clone(),
-        source: Box::new(source),
-    }
-}
-
 async fn read(
     client: &Client,
     namespace: &str,
     group: &str,
 ) -> Result<(FailoverGroup, Option<Authority>), FailoverError> {
-    let groups: Api<FailoverGroup> = Api::namespaced(client.clone(), namespace);
-    let found = groups.get_opt(group).await.map_err(failed(namespace))?;
-    let absent = || FailoverError::Absent {
-        kind: "FailoverGroup",
-        name: group.to_owned(),
-        namespace: namespace.to_owned(),
-    };
+    let found = one_of(client, namespace, group).await?;
     let authorities: Api<Authority> = Api::namespaced(client.clone(), namespace);
-    let authority = authorities.get_opt(group).await.map_err(failed(namespace))?;
-    Ok((found.ok_or_else(absent)?, authority))
+    let authority = authorities.get_opt(group).await;
+    Ok((found, authority.map_err(FailoverError::api("reading the Authority of a FailoverGroup", namespace))?))
 }
 
 async fn one(client: &Client, namespace: &str, name: &str) -> Result<Explained, FailoverError> {
     let (group, authority) = read(client, namespace, name).await?;
     let failovers: Api<Failover> = Api::namespaced(client.clone(), namespace);
-    let failovers = failovers.list(&ListParams::default()).await.map_err(failed(namespace))?.items;
+    let failovers = failovers.list(&ListParams::default()).await;
+    let failovers = failovers.map_err(FailoverError::api("reading Failovers", namespace))?.items;
     let told =
         Told { group: &group, authority: authority.as_ref(), failovers: &failovers, now: Timestamp::now() };
     explained(&told).ok_or_else(|| FailoverError::Usage(not_looked(name, &group)))

@@ -1,6 +1,6 @@
 //! `banyan failover`, as a plugin `kubectl banyan failover`: could the platform fail over to this site now, and do it.
 
-use super::cluster::ClusterArgs;
+use super::cluster::OperatorArgs;
 use super::explain::{Explain, explain, may_go_back};
 use super::failover_error::FailoverError;
 use super::groups::{plan, ready};
@@ -17,17 +17,7 @@ pub struct FailoverOptions {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The operator's namespace, with the FailoverGroups
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "BANYAN_NAMESPACE",
-        default_value = "banyan-system",
-        value_name = "NS"
-    )]
-    namespace: String,
+    operator: OperatorArgs,
     /// How it is printed
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -106,8 +96,8 @@ enum Command {
 /// # Errors
 /// If it cannot be shown, or is not ready.
 pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
-    let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
-    let FailoverOptions { command, namespace, output, .. } = options.clone();
+    let FailoverOptions { command, operator: OperatorArgs { cluster, namespace }, output } = options;
+    let client = client::connect(&cluster.target(), Metrics::new()).await?;
     let moves = Moves { client: client.clone(), namespace: namespace.clone(), output };
     let nothing = Said::default;
     match command {
@@ -115,10 +105,10 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
         Command::Plan { group } => plan(client, &namespace, &group, output).await,
         Command::Start(start) => moves.start(start).await,
         Command::Rehearse(rehearse) => moves.rehearse(rehearse).await,
-        Command::Explain(asked) => explain(&options.cluster, &moves, asked).await,
+        Command::Explain(asked) => explain(&cluster, &moves, asked).await,
         Command::Failback(back) => {
             may_go_back(&moves, &back.group).await?;
-            moves.start(back.start()).await
+            moves.failback(back).await
         }
         Command::Status { name } => moves.status(name.as_deref()).await,
         Command::Watch { name } => moves.watch(name.as_deref()).await,

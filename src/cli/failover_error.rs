@@ -73,6 +73,17 @@ pub enum FailoverError {
 }
 
 impl FailoverError {
+    /// Of what the API server of a cluster says to something.
+    pub fn api(what: &'static str, namespace: &str) -> impl Fn(kube::Error) -> Self {
+        let namespace = namespace.to_owned();
+        move |source| Self::Api { what, namespace: namespace.clone(), source: Box::new(source) }
+    }
+
+    /// Of an object that is not there.
+    pub fn absent(kind: &'static str, name: &str, namespace: &str) -> Self {
+        Self::Absent { kind, name: name.to_owned(), namespace: namespace.to_owned() }
+    }
+
     /// What the program ends with: 2 if the call itself is wrong, 3 if something is not ready or has not moved, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {

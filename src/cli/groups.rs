@@ -9,6 +9,9 @@ use crate::failovergroup::plan::held;
 use crate::failovergroup::table::{is_ready, list, one, planned};
 use crate::terminal::output::Output;
 
+/// What is done, as errors say it.
+const WHAT: &str = "reading FailoverGroups";
+
 /// Shows whether a group, or all of them, could move here now.
 ///
 /// # Errors
@@ -19,7 +22,10 @@ pub async fn ready(
     group: Option<String>,
     output: Output,
 ) -> Result<(), FailoverError> {
-    let groups = read(client, namespace, group.as_deref()).await?;
+    let groups = match &group {
+        Some(group) => vec![one_of(&client, namespace, group).await?],
+        None => all_of(&client, namespace).await?,
+    };
     match (output, &*groups, &group) {
         (Output::Json, [only], Some(_)) => println!("{}", serde_json::to_string_pretty(only)?),
         (Output::Json, all, _) => println!("{}", serde_json::to_string_pretty(all)?),
@@ -37,8 +43,8 @@ pub async fn ready(
 /// # Errors
 /// If it cannot be read, or something would hold it.
 pub async fn plan(client: Client, namespace: &str, group: &str, output: Output) -> Result<(), FailoverError> {
-    let groups = read(client, namespace, Some(group)).await?;
-    let plan = groups.first().and_then(|group| group.status.as_ref()?.plan.clone()).ok_or_else(|| {
+    let found = one_of(&client, namespace, group).await?;
+    let plan = found.status.and_then(|status| status.plan).ok_or_else(|| {
         FailoverError::Usage(format!(
             "no operator of this cluster has said what a move of {group} would do: see `kubectl banyan failover ready {group}`"
         ))
@@ -53,33 +59,26 @@ pub async fn plan(client: Client, namespace: &str, group: &str, output: Output) 
     }
 }
 
-/// FailoverGroups of a namespace: one, or all.
+/// The FailoverGroup of that name.
 ///
 /// # Errors
-/// If they cannot be read, or there is none of that name.
-pub async fn read(
-    client: Client,
-    namespace: &str,
-    name: Option<&str>,
-) -> Result<Vec<FailoverGroup>, FailoverError> {
-    let api: Api<FailoverGroup> = Api::namespaced(client, namespace);
-    let error = |source| FailoverError::Api {
-        what: "reading FailoverGroups",
-        namespace: namespace.to_owned(),
-        source: Box::new(source),
-    };
-    let Some(name) = name else {
-        let mut all = api.list(&ListParams::default()).await.map_err(error)?.items;
-        all.iter_mut().for_each(|group| group.metadata.managed_fields = None);
-        return Ok(all);
-    };
-    let found = api.get_opt(name).await.map_err(error)?;
-    let absent = || FailoverError::Absent {
-        kind: "FailoverGroup",
-        name: name.to_owned(),
-        namespace: namespace.to_owned(),
-    };
-    let mut found = found.ok_or_else(absent)?;
+/// If it cannot be read, or there is none.
+pub async fn one_of(client: &Client, namespace: &str, name: &str) -> Result<FailoverGroup, FailoverError> {
+    let api: Api<FailoverGroup> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await.map_err(FailoverError::api(WHAT, namespace))?;
+    let mut found = found.ok_or_else(|| FailoverError::absent("FailoverGroup", name, namespace))?;
     found.metadata.managed_fields = None;
-    Ok(vec![found])
+    Ok(found)
+}
+
+/// All FailoverGroups of a namespace.
+///
+/// # Errors
+/// If they cannot be read.
+pub async fn all_of(client: &Client, namespace: &str) -> Result<Vec<FailoverGroup>, FailoverError> {
+    let api: Api<FailoverGroup> = Api::namespaced(client.clone(), namespace);
+    let listed = api.list(&ListParams::default()).await.map_err(FailoverError::api(WHAT, namespace))?;
+    let mut all = listed.items;
+    all.iter_mut().for_each(|group| group.metadata.managed_fields = None);
+    Ok(all)
 }

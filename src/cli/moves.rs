@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
-use super::groups::read;
+use super::groups::all_of;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
 use crate::api::authority::AuthorityState;
@@ -41,6 +41,13 @@ pub struct Start {
     /// sites must answer, and nothing is lost
     #[arg(long)]
     pub unplanned: bool,
+    #[command(flatten)]
+    pub why: Why,
+}
+
+/// Why something is ordered, and whether it is followed.
+#[derive(Clone, Debug, Args)]
+pub struct Why {
     /// Why, in a few words; it goes into the record
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
@@ -70,23 +77,8 @@ pub struct Rehearse {
 pub struct Back {
     /// The FailoverGroup that moves back to this cluster
     pub group: String,
-    /// Why, in a few words; it goes into the record
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    /// The number of the ticket or incident
-    #[arg(long, value_name = "TICKET")]
-    pub ticket: Option<String>,
-    /// Watch it until it is over
-    #[arg(long)]
-    pub wait: bool,
-}
-
-impl Back {
-    /// The order.
-    pub fn start(self) -> Start {
-        let Self { group, reason, ticket, wait } = self;
-        Start { group: Some(group), all: false, from: None, unplanned: false, reason, ticket, wait }
-    }
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// To which Failover something is said.
@@ -126,27 +118,54 @@ impl Moves {
     }
 
     fn failed(&self) -> impl Fn(kube::Error) -> FailoverError {
-        let namespace = self.namespace.clone();
-        move |source| FailoverError::Api {
-            what: "Failovers",
-            namespace: namespace.clone(),
-            source: Box::new(source),
-        }
+        FailoverError::api("Failovers", &self.namespace)
     }
 
     /// Orders a move to this cluster, or one of every group.
     pub async fn start(&self, start: Start) -> Result<(), FailoverError> {
-        let action = if start.unplanned { MoveAction::Failover } else { MoveAction::Switchover };
-        let groups = match (&start.group, &start.from) {
-            (Some(group), _) => vec![group.clone()],
-            (None, Some(from)) => self.held_by(from).await?,
-            (None, None) => Vec::new(),
-        };
+        let Start { group, from, unplanned, why, .. } = start;
+        let action = if unplanned { MoveAction::Failover } else { MoveAction::Switchover };
+        match (group, from) {
+            (None, Some(from)) => {
+                self.ordered(self.order_all(self.held_by(&from).await?, action, &why).await?, why.wait).await
+            }
+            (group, _) => self.one(group.unwrap_or_default(), action, why).await,
+        }
+    }
+
+    /// Orders a Switchover back to this cluster.
+    pub async fn failback(&self, back: Back) -> Result<(), FailoverError> {
+        self.one(back.group, MoveAction::Switchover, back.why).await
+    }
+
+    /// Orders a rehearsal.
+    pub async fn rehearse(&self, rehearse: Rehearse) -> Result<(), FailoverError> {
+        let Rehearse { group, reason, wait } = rehearse;
+        self.one(group, MoveAction::Rehearsal, Why { reason, ticket: None, wait }).await
+    }
+
+    /// Orders it of one group, and says so or follows it.
+    async fn one(&self, group: String, action: MoveAction, why: Why) -> Result<(), FailoverError> {
+        let made = self.order(group, action, &why).await?;
+        if why.wait {
+            return self.watch(Some(&made.name_any())).await;
+        }
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&made)?),
+            Output::Table => print!("{}", said(&made)),
+        }
+        Ok(())
+    }
+
+    async fn order_all(
+        &self,
+        groups: Vec<String>,
+        action: MoveAction,
+        why: &Why,
+    ) -> Result<Vec<Failover>, FailoverError> {
         let mut made = Vec::new();
         for group in groups {
-            let spec =
-                FailoverSpec { group, action, reason: start.reason.clone(), ticket: start.ticket.clone() };
-            match self.order(spec).await {
+            match self.order(group, action, why).await {
                 Ok(one) => made.push(one),
                 Err(error) => {
                     let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
@@ -157,20 +176,12 @@ impl Moves {
                 }
             }
         }
-        self.ordered(made, start.group.is_some(), start.wait).await
-    }
-
-    /// Orders a rehearsal.
-    pub async fn rehearse(&self, rehearse: Rehearse) -> Result<(), FailoverError> {
-        let Rehearse { group, reason, wait } = rehearse;
-        let made =
-            self.order(FailoverSpec { group, action: MoveAction::Rehearsal, reason, ticket: None }).await?;
-        self.ordered(vec![made], true, wait).await
+        Ok(made)
     }
 
     /// The groups over which a site has authority, in the order in which they are to be ordered.
     async fn held_by(&self, from: &str) -> Result<Vec<String>, FailoverError> {
-        let all = read(self.client.clone(), &self.namespace, None).await?;
+        let all = all_of(&self.client, &self.namespace).await?;
         let of = |group: &&FailoverGroup| {
             let authority = group.status.as_ref().and_then(|status| status.authority.as_ref());
             authority.is_some_and(|authority| {
@@ -195,33 +206,28 @@ impl Moves {
         Ok(sorted(&groups, after))
     }
 
-    async fn order(&self, spec: FailoverSpec) -> Result<Failover, FailoverError> {
-        let kind = spec.action.as_str().to_lowercase();
+    async fn order(&self, group: String, action: MoveAction, why: &Why) -> Result<Failover, FailoverError> {
         let metadata = ObjectMeta {
-            generate_name: Some(format!("{}-{kind}-", spec.group)),
+            generate_name: Some(format!("{group}-{}-", action.as_str().to_lowercase())),
             namespace: Some(self.namespace.clone()),
             ..ObjectMeta::default()
         };
+        let spec = FailoverSpec { group, action, reason: why.reason.clone(), ticket: why.ticket.clone() };
         let order = Failover { metadata, spec, status: None };
         self.failovers().create(&PostParams::default(), &order).await.map_err(self.failed())
     }
 
-    /// Says what was ordered, and watches it where that is asked for.
-    async fn ordered(&self, made: Vec<Failover>, only: bool, wait: bool) -> Result<(), FailoverError> {
-        if !wait {
-            let text = match (self.output, &*made) {
-                (Output::Json, [one]) if only => format!("{}\n", serde_json::to_string_pretty(one)?),
-                (Output::Json, all) => format!("{}\n", serde_json::to_string_pretty(all)?),
-                (Output::Table, all) => all.iter().map(said).collect(),
-            };
-            print!("{text}");
-            return Ok(());
+    /// Says what was ordered, or follows all of it.
+    async fn ordered(&self, made: Vec<Failover>, wait: bool) -> Result<(), FailoverError> {
+        if wait {
+            let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
+            return self.watch_all(&names).await;
         }
-        let names: Vec<String> = made.iter().map(ResourceExt::name_any).collect();
-        match &*names {
-            [name] if only => self.watch(Some(name)).await,
-            all => self.watch_all(all).await,
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&made)?),
+            Output::Table => print!("{}", made.iter().map(said).collect::<String>()),
         }
+        Ok(())
     }
 
     /// A line for each thing that happens to any of them, until all are over.
@@ -238,14 +244,11 @@ impl Moves {
                     bad.push(format!("{name} (deleted)"));
                     continue;
                 };
-                let said = table::line(failover, Timestamp::now());
-                let news = said.split_once(" s  ").map_or(&*said, |(_, news)| news).to_owned();
-                if last.get(name) != Some(&news) {
+                if let Some(said) = news(failover, last.entry(name.clone()).or_default()) {
                     match self.output {
                         Output::Table => println!("{}: {said}", failover.spec.group),
                         Output::Json => println!("{}", serde_json::to_string(failover)?),
                     }
-                    last.insert(name.clone(), news);
                 }
                 let phase = failover.status.as_ref().and_then(|status| status.phase);
                 if let Some(phase) = phase.filter(|phase| phase.is_over()) {
@@ -287,14 +290,11 @@ impl Moves {
             // The operator's own cluster may be busy with just this: it is asked again.
             if let Ok(found) = found {
                 let Some(failover) = found else { return Err(self.absent(&name)) };
-                let said = table::line(&failover, Timestamp::now());
-                let news = said.split_once(" s  ").map_or(&*said, |(_, news)| news).to_owned();
-                if news != last {
+                if let Some(said) = news(&failover, &mut last) {
                     match self.output {
                         Output::Table => println!("{said}"),
                         Output::Json => println!("{}", serde_json::to_string(&failover.status)?),
                     }
-                    last = news;
                 }
                 match failover.status.as_ref().and_then(|status| status.phase) {
                     Some(Phase::Done) => return Ok(()),
@@ -309,7 +309,7 @@ impl Moves {
     }
 
     fn absent(&self, name: &str) -> FailoverError {
-        FailoverError::Absent { kind: "Failover", name: name.to_owned(), namespace: self.namespace.clone() }
+        FailoverError::absent("Failover", name, &self.namespace)
     }
 
     /// The Failover of that name; else the only one that is at work, or the last one.
@@ -379,4 +379,15 @@ fn said(made: &Failover) -> String {
     format!(
         "ordered {action} of {group} to this cluster as Failover {name}; watch it with `kubectl banyan failover watch {name}`\n"
     )
+}
+
+/// The line that a Failover gives now, if it says something else than the one before, which is remembered without its time.
+fn news(failover: &Failover, last: &mut String) -> Option<String> {
+    let said = table::line(failover, Timestamp::now());
+    let news = said.split_once(" s  ").map_or(&*said, |(_, news)| news);
+    if *last == news {
+        return None;
+    }
+    news.clone_into(last);
+    Some(said)
 }
