@@ -220,6 +220,42 @@ pub struct Rollout {
     pub announced: Option<Announced>,
 }
 
+impl Rollout {
+    /// One that has just begun, without weight, of which nothing has happened yet.
+    pub fn begun(canary: String, stable: Option<String>, release: String, started_at: Time) -> Self {
+        Self {
+            canary,
+            stable,
+            release,
+            started_at,
+            weight: 0,
+            entered_at: None,
+            passed: 0,
+            silent_since: None,
+            silent_seconds: 0,
+            preparing: 0,
+            unready_since: None,
+            previewed_since: None,
+            paused: None,
+            promote: false,
+            skip: 0,
+            skip_after: false,
+            made_by: None,
+            unsigned: None,
+            gates_seen: Vec::new(),
+            gates_by: None,
+            approvals: Vec::new(),
+            lost: 0,
+            was_warm: None,
+            was_warm_until: None,
+            gates: Vec::new(),
+            restarts_before: RestartCounts::default(),
+            alone_from: None,
+            announced: None,
+        }
+    }
+}
+
 /// A wait that was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

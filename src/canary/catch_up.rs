@@ -41,35 +41,14 @@ fn adopt(draft: &mut Draft<'_>, mark: &Mark) {
     let (made_by, unsigned) = draft.facts.on_record();
     draft.memory.attempt = mark.attempt;
     draft.memory.warm = None;
+    let stable = draft.stable.clone().filter(|_| !draft.takes_from_legacy());
     draft.memory.rollout = Some(Rollout {
-        canary: mark.canary.clone(),
-        stable: draft.stable.clone().filter(|_| !draft.takes_from_legacy()),
-        release,
-        started_at: draft.time(),
         weight: mark.weight,
         entered_at: (mark.weight > 0).then(|| draft.time()),
-        passed: 0,
-        silent_since: None,
-        silent_seconds: 0,
         preparing: mark.weight,
-        unready_since: None,
-        previewed_since: None,
-        paused: None,
-        promote: false,
-        skip: 0,
-        skip_after: false,
         made_by,
         unsigned,
-        gates_seen: Vec::new(),
-        gates_by: None,
-        approvals: Vec::new(),
-        lost: 0,
-        was_warm: None,
-        was_warm_until: None,
-        gates: Vec::new(),
-        restarts_before: Default::default(),
-        announced: None,
-        alone_from: None,
+        ..Rollout::begun(mark.canary.clone(), stable, release, draft.time())
     });
     follow(draft, mark);
 }

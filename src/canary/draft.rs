@@ -201,34 +201,12 @@ impl<'a> Draft<'a> {
             (None, _) => "nothing".to_owned(),
         };
         self.memory.rollout = Some(Rollout {
-            canary: hash.to_owned(),
-            stable,
-            release,
-            started_at: self.time(),
-            weight: 0,
-            entered_at: None,
-            passed: 0,
-            silent_since: None,
-            silent_seconds: 0,
-            preparing: 0,
-            unready_since: None,
-            previewed_since: None,
-            paused: None,
-            promote: false,
-            skip: 0,
-            skip_after: false,
             made_by,
             unsigned,
-            gates_seen: Vec::new(),
-            gates_by: None,
-            approvals: Vec::new(),
-            lost: 0,
             was_warm: warm.as_ref().map(|warm| warm.old.clone()),
             was_warm_until: warm.map(|warm| warm.until),
-            gates: Vec::new(),
             restarts_before: health::counts(self.revision(hash), beside),
-            announced: None,
-            alone_from: None,
+            ..Rollout::begun(hash.to_owned(), stable, release, self.time())
         });
         from
     }

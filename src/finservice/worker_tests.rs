@@ -4,10 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::conditions::State;
-use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::testing::fake::Fake;
 use crate::finservice::testing::in_memory::InMemory;
-use crate::judge::Evidence;
 
 /// A cluster in memory that notes what is done to it, and may refuse.
 struct Noted<'a> {
@@ -152,26 +150,6 @@ fn at_ten_percent() -> Fake {
     fake
 }
 
-/// The evidence is against version 2.
-fn fails(fake: &mut Fake) {
-    let numbers = Numbers {
-        step: Tally::default(),
-        estimate: None,
-        interval: (0.0, 0.0),
-        recent_estimate: None,
-        recent: (Tally::default(), 0.0),
-        absolute: None,
-        evidence: 1000.0,
-        limit: 100.0,
-        dispersion: 1.0,
-        needed: None,
-    };
-    let judgement = Judgement { verdict: Verdict::Fail, reason: Reason::Worse, numbers };
-    let judgements = vec![("error-rate".to_owned(), judgement)];
-    let attempt = fake.rollout_status().memory.expect("it is remembered").attempt;
-    fake.evidence = Some(Evidence { attempt, weight: 10, judgements, share: Share::Unknown });
-}
-
 #[test]
 fn what_is_done_comes_in_this_order() {
     let mut fake = Fake::new(spec());
@@ -200,7 +178,7 @@ fn what_is_done_comes_in_this_order() {
 #[test]
 fn weights_that_are_taken_away_go_alone_and_the_rest_follows_from_the_same_snapshot() {
     let mut fake = at_ten_percent();
-    fails(&mut fake);
+    fake.fails(10);
     let (key, now) = (fake.key.clone(), fake.now);
     let worker = Worker::new(Noted::of(&mut fake));
     let (outcome, again_at) = block_on(worker.reconcile(&key, || now)).expect("nothing refuses");
@@ -223,7 +201,7 @@ fn weights_that_are_taken_away_go_alone_and_the_rest_follows_from_the_same_snaps
 #[test]
 fn the_more_are_half_done_the_later_comes_the_rest() {
     let mut fake = at_ten_percent();
-    fails(&mut fake);
+    fake.fails(10);
     let (seen, now) = (fake.seen(), fake.now);
     let worker = Worker::new(Noted::of(&mut fake));
     for (name, wait) in [("one", REST_AFTER), ("two", REST_AFTER + REST_EACH)] {

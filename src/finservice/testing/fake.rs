@@ -14,6 +14,7 @@ use crate::actions::Said;
 use crate::api::action::Verb;
 use crate::api::operations::Residency;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService};
+use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::{ChildState, Facts};
 use crate::finservice::index::pod::PodState;
@@ -131,6 +132,26 @@ impl Fake {
     pub fn pass(&mut self, seconds: i64) {
         let _ = writeln!(self.log, "* {seconds} s later");
         self.now = self.now.saturating_add(SignedDuration::from_secs(seconds)).expect("in range");
+    }
+
+    /// The evidence is against the canary, which has that weight.
+    pub fn fails(&mut self, weight: i32) {
+        let numbers = Numbers {
+            step: Tally::default(),
+            estimate: None,
+            interval: (0.0, 0.0),
+            recent_estimate: None,
+            recent: (Tally::default(), 0.0),
+            absolute: None,
+            evidence: 1000.0,
+            limit: 100.0,
+            dispersion: 1.0,
+            needed: None,
+        };
+        let judgement = Judgement { verdict: Verdict::Fail, reason: Reason::Worse, numbers };
+        let judgements = vec![("error-rate".to_owned(), judgement)];
+        let attempt = self.rollout_status().memory.expect("it is remembered").attempt;
+        self.evidence = Some(Evidence { attempt, weight, judgements, share: Share::Unknown });
     }
 
     /// Creates, changes or (with `None`) deletes its CanaryRollout.

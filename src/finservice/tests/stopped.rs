@@ -5,12 +5,10 @@ use serde_json::{Value, json};
 use crate::api::action::Verb;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::operations::Residency;
-use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::Facts;
 use crate::finservice::plan::decide::decide;
 use crate::finservice::testing::{self, fake::Fake};
-use crate::judge::Evidence;
 
 fn spec(provider: &str) -> Value {
     json!({
@@ -42,25 +40,6 @@ fn at_half(provider: &str) -> Fake {
 
 fn asked(fake: &Fake) -> Option<i32> {
     fake.rollout_status().weight.map(|weight| weight.asked)
-}
-
-fn fails(fake: &mut Fake) {
-    let numbers = Numbers {
-        step: Tally::default(),
-        estimate: None,
-        interval: (0.0, 0.0),
-        recent_estimate: None,
-        recent: (Tally::default(), 0.0),
-        absolute: None,
-        evidence: 1000.0,
-        limit: 100.0,
-        dispersion: 1.0,
-        needed: None,
-    };
-    let judgement = Judgement { verdict: Verdict::Fail, reason: Reason::Worse, numbers };
-    let judgements = vec![("error-rate".to_owned(), judgement)];
-    let attempt = fake.rollout_status().memory.expect("it is remembered").attempt;
-    fake.evidence = Some(Evidence { attempt, weight: 50, judgements, share: Share::Unknown });
 }
 
 /// What the routes give the canary; where there are none, its pods.
@@ -114,7 +93,7 @@ fn whatever_stops_a_plan_the_weights_of_what_fails_go_to_zero() {
                 "{what}: nothing moves\n{}",
                 fake.log
             );
-            fails(&mut fake);
+            fake.fails(50);
             fake.work();
             assert_eq!(given(&fake), 0, "{what}, {provider}: {}", fake.log);
             let status = fake.rollout_status();
