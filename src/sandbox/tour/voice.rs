@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::text::act;
 use crate::sandbox::args::Output;
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::view::print;
@@ -13,6 +14,28 @@ use crate::sandbox::view::print;
 pub trait Telling: Serialize {
     /// As people read it: lines, each of them ended.
     fn text(&self) -> String;
+}
+
+/// An act begins.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "step", rename_all = "camelCase")]
+struct Step {
+    /// When, in seconds since the tour began.
+    at: f64,
+    /// Its number, from 1 on.
+    number: usize,
+    /// What it is called.
+    title: String,
+    /// What is going to be seen.
+    words: String,
+    /// How a person does the same; empty where nothing is done.
+    command: String,
+}
+
+impl Telling for Step {
+    fn text(&self) -> String {
+        act(self.number, &self.title, &self.words, &self.command)
+    }
 }
 
 /// How events become text on standard output.
@@ -46,6 +69,15 @@ impl Voice {
     pub fn say(&mut self, event: &impl Telling) -> Result<()> {
         self.lines = 0;
         self.tell(event)
+    }
+
+    /// Tells that an act begins: what it is called, what is going to be seen, and how a person does the same; nothing where
+    /// nothing is done.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn begins(&mut self, number: usize, (title, words): (String, String), command: String) -> Result<()> {
+        self.say(&Step { at: self.now(), number, title, words, command })
     }
 
     /// Tells where it stands, if that is something new. `turn` is what a line is printed for when it changes; `whole` is

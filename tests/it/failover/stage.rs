@@ -72,22 +72,11 @@ impl Stage {
         let pool = cloudflare.make_pool("fixed", "127.0.0.1", fixed.address.port()).expect("a pool");
         let two = Two::with(&operator_args(&cloudflare)).await;
         let names = [two.pair.aws.name().to_owned(), two.pair.gcp.name().to_owned()];
-        let options = PostgresPairOptions { dir: two.pair.dir().join("postgres"), sites: names.clone() };
-        let postgres = PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
-        let postgres = match postgres {
-            Ok(postgres) => postgres,
-            Err(error) if std::env::var_os("CI").is_none() => {
-                eprintln!("skipped: {error}");
-                return None;
-            }
-            Err(error) => panic!("{error}"),
-        };
+        let (postgres, agents) = databases(&two, "postgres", &names).await?;
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
         let answers = answers(&two).await;
         let partner = Router::new().route("/", axum::routing::get(async || "well"));
         let partner = server::serve(partner).await.expect("a partner");
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_banyan"));
-        let agents = Agents::start(&postgres, &binary).expect("agents beside the servers");
         let stage =
             Self { two, postgres, agents, witness, cloudflare, answers, partner, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
@@ -227,6 +216,23 @@ pub fn is_ready(group: &FailoverGroup) -> Option<()> {
     let ready =
         conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ready.then_some(())
+}
+
+/// A pair of servers, with their agents, in that folder of the clouds; `None` where none are to be had, which CI must have.
+pub async fn databases(two: &Two, folder: &str, sites: &[String; 2]) -> Option<(PostgresPair, Agents)> {
+    let options = PostgresPairOptions { dir: two.pair.dir().join(folder), sites: sites.clone() };
+    let postgres = PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
+    let postgres = match postgres {
+        Ok(postgres) => postgres,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_banyan"));
+    let agents = Agents::start(&postgres, &binary).expect("agents beside the servers");
+    Some((postgres, agents))
 }
 
 /// A command that on-call types, in that cloud.

@@ -63,18 +63,18 @@ pub async fn play(stage: &Stage<'_>, script: &Script, output: Output) -> Result<
     let [first, second, third, fourth] = words::acts(script);
     let [serving, good, bad] = script.images.each_ref();
 
-    tour.begins(1, first, String::new())?;
+    tour.voice.begins(1, first, String::new())?;
     tour.apply(serving).await?;
     let load = tour.users().await?;
 
-    tour.begins(2, second, script.command(good, &stage.kubeconfig))?;
+    tour.voice.begins(2, second, script.command(good, &stage.kubeconfig))?;
     let promoted = tour.rollout(good, Outcome::Promoted, &load).await?;
 
-    tour.begins(3, third, script.command(bad, &stage.kubeconfig))?;
+    tour.voice.begins(3, third, script.command(bad, &stage.kubeconfig))?;
     stage.pods.behave(bad, Some(Behaviour::failing(BAD)));
     let back = tour.rollout(bad, Outcome::RolledBack, &load).await?;
 
-    tour.begins(4, fourth, script.retry(&stage.kubeconfig))?;
+    tour.voice.begins(4, fourth, script.retry(&stage.kubeconfig))?;
     let tally = load.stop().await?;
     tour.count().await?;
     tour.sums(&tally, vec![promoted, back])
@@ -95,11 +95,6 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn begins(&mut self, number: usize, (title, words): (String, String), command: String) -> Result<()> {
-        let at = self.voice.now();
-        self.voice.say(&Event::Step { at, number, title, words, command })
-    }
-
     /// Tells where the rollout stands, if that is something new.
     fn look(&mut self, moment: Moment) -> Result<()> {
         let (turn, whole) = (format!("{:?}", moment.turn()), format!("{moment:?}"));

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::super::text::{act, wrapped};
+use super::super::text::wrapped;
 use super::super::voice::Telling;
 use super::event::{Act, Event, Moment, Seen, Sum};
 use crate::terminal::progress::seconds;
@@ -20,7 +20,6 @@ impl Telling for Event {
 /// An event, as lines; each of them ended.
 fn event(event: &Event) -> String {
     match event {
-        Event::Step { number, title, words, command, .. } => act(*number, title, words, command),
         Event::Look { at, moment } => look(*at, moment),
         Event::Ended { act, .. } => ended(act),
         Event::Summary { at, releases, sent, failed, acts } => summary(*at, releases, *sent, *failed, acts),

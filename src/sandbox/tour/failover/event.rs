@@ -61,19 +61,6 @@ pub struct Act {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
 pub enum Event {
-    /// An act begins.
-    Step {
-        /// When.
-        at: f64,
-        /// Its number, from 1 on.
-        number: usize,
-        /// What it is called.
-        title: String,
-        /// What is going to be seen.
-        words: String,
-        /// How a person does the same; empty where nothing is done.
-        command: String,
-    },
     /// It stands elsewhere than before.
     Look {
         /// When.

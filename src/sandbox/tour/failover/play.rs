@@ -41,27 +41,27 @@ pub async fn play(stage: &mut Stage<'_>, output: Output) -> Result<()> {
     let mut tour = Running { stage, voice: Voice::new(output), load: None, writer: None, acts: Vec::new() };
 
     let ready = tour.stage.typed(1, &["failover", "plan", &group]);
-    tour.begins(1, first, ready)?;
+    tour.voice.begins(1, first, ready)?;
     tour.is_ready(1).await?;
     tour.load = Some(Load::start(load)?);
     tour.looks_on(BEFORE).await?;
 
     for (number, place, said) in [(2, 1, there), (3, 0, back)] {
         tour.is_ready(place).await?;
-        tour.begins(number, said, tour.stage.typed(place, &order))?;
+        tour.voice.begins(number, said, tour.stage.typed(place, &order))?;
         let name = tour.moves(place, false).await?;
         tour.ends(place, &name, true).await?;
     }
 
     tour.is_ready(1).await?;
     let command = tour.stage.typed(1, &[&order[..], &["--unplanned"]].concat());
-    tour.begins(4, lost, command)?;
+    tour.voice.begins(4, lost, command)?;
     tour.writes()?;
     tour.stage.cut(0).await?;
     let name = tour.moves(1, true).await?;
     tour.ends(1, &name, false).await?;
 
-    tour.begins(5, returns, tour.stage.typed(1, &["failover", "status", &name]))?;
+    tour.voice.begins(5, returns, tour.stage.typed(1, &["failover", "status", &name]))?;
     tour.stage.brings_back(0).await?;
     tour.comes_to(1, &name, "the site that returned follows", |status| status.phase == Some(Phase::Done))
         .await?;
@@ -83,11 +83,6 @@ struct Running<'a, 'b> {
 }
 
 impl Running<'_, '_> {
-    fn begins(&mut self, number: usize, (title, words): (String, String), command: String) -> Result<()> {
-        let at = self.voice.now();
-        self.voice.say(&Event::Step { at, number, title, words, command })
-    }
-
     fn tally(&self) -> Tally {
         self.load.as_ref().map(Load::tally).unwrap_or_default()
     }

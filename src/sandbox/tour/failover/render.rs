@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::super::text::{act, wrapped};
+use super::super::text::wrapped;
 use super::super::voice::Telling;
 use super::event::{Act, Event, Moment};
 use crate::terminal::progress::seconds;
@@ -15,7 +15,6 @@ const INDENT: &str = "           ";
 impl Telling for Event {
     fn text(&self) -> String {
         match self {
-            Self::Step { number, title, words, command, .. } => act(*number, title, words, command),
             Self::Look { at, moment } => look(*at, moment),
             Self::Said { at, waits, command } => {
                 format!("{:>9}  waits for a person: {waits}\n{INDENT}$ {command}\n", time(*at))

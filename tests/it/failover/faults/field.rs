@@ -17,16 +17,13 @@ use banyan::sandbox::ends::proxy::Proxy;
 use banyan::sandbox::ends::server::{self, Served};
 use banyan::sandbox::install;
 use banyan::sandbox::operators::Operator;
-use banyan::sandbox::postgres::{
-    Agents, Client as Writer, OPERATOR, PostgresPair, PostgresPairOptions, Tally,
-};
-use banyan::terminal::progress::Progress;
+use banyan::sandbox::postgres::{Agents, Client as Writer, OPERATOR, PostgresPair, Tally};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::super::stage::{AWS, GCP, answers, is_ready, state};
+use super::super::stage::{AWS, GCP, answers, databases, is_ready, state};
 use super::gate::Gate;
 use super::keeper::Keeper;
 use crate::peers::{self, Two, until};
@@ -138,20 +135,8 @@ impl Field {
         let admins = [AWS, GCP].map(|place| two.pair.clouds()[place].client_admin().expect("a client"));
         let mut groups = Vec::new();
         for kind in kinds {
-            let dir = two.pair.dir().join(format!("postgres-{}", kind.name));
-            let options = PostgresPairOptions { dir, sites: names.clone() };
-            let postgres =
-                PostgresPair::start(options, two.pair.supervisor().clone(), &Progress::silent()).await;
-            let postgres = match postgres {
-                Ok(postgres) => postgres,
-                Err(error) if std::env::var_os("CI").is_none() => {
-                    eprintln!("skipped: {error}");
-                    return None;
-                }
-                Err(error) => panic!("{error}"),
-            };
-            let binary = std::path::Path::new(env!("CARGO_BIN_EXE_banyan"));
-            let agents = Agents::start(&postgres, binary).expect("agents beside the servers");
+            let folder = format!("postgres-{}", kind.name);
+            let (postgres, agents) = databases(&two, &folder, &names).await?;
             groups.push(Group { kind: *kind, postgres, agents });
         }
         let witness = Objects::serve(Maker::Amazon, "witness", "banyan", 100).await.expect("a witness");
