@@ -78,6 +78,27 @@ pub fn said_by(action: &Action) -> Option<&str> {
     action.annotations().get(SAID_BY_ANNOTATION).map(String::as_str).filter(|name| !name.is_empty())
 }
 
+/// How Kubernetes names ServiceAccounts among users.
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
+/// The person who agrees to something, by the name that admission wrote into the Action. A program is none.
+///
+/// # Errors
+/// Why it is not known to be a person, with the remedy.
+pub fn person(by: Option<&str>) -> Result<&str, String> {
+    match by {
+        None => Err(
+            "approve needs a second person, and nobody knows who says this: the Action bears no name; turn \
+                     on admission.stampAuthors of the chart and create it again"
+                .to_owned(),
+        ),
+        Some(by) if by.starts_with(SERVICE_ACCOUNT) => {
+            Err(format!("approve needs a person, and {by} is a ServiceAccount; say it in your own name"))
+        }
+        Some(by) => Ok(by),
+    }
+}
+
 /// The user who changed the spec of a FinService or a CanaryRollout last, from its annotations, if that is known.
 pub fn changed_by(annotations: &BTreeMap<String, String>) -> Option<&str> {
     annotations.get(CHANGED_BY_ANNOTATION).map(String::as_str).filter(|name| !name.is_empty())

@@ -8,13 +8,12 @@ use super::draft::Draft;
 use super::facts::{Facts, name_of};
 use super::policy::{GateKind, GatePolicy};
 use crate::actions::Said;
+use crate::actions::hear::person;
 use crate::api::canarystatus::Rollout;
 use crate::api::notice::Reason;
 
 /// Approvals that stand at once, at the most.
 const APPROVALS: usize = 32;
-/// How Kubernetes names ServiceAccounts among users.
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// The gates that stand: those of the policy with their places, and approvals that were asked for under way and are not
 /// among them any more.
@@ -71,18 +70,10 @@ pub(super) fn follow_gates(draft: &mut Draft<'_>) {
 
 /// Why somebody may not open a gate, if so.
 pub(super) fn objection(rollout: &Rollout, said: &Said) -> Option<String> {
-    let Some(by) = said.by.as_deref() else {
-        return Some(
-            "approve needs a second person, and nobody knows who says this: the Action bears no name; turn \
-             on admission.stampAuthors of the chart and create it again"
-                .to_owned(),
-        );
+    let by = match person(said.by.as_deref()) {
+        Ok(by) => by,
+        Err(why) => return Some(why),
     };
-    if by.starts_with(SERVICE_ACCOUNT) {
-        return Some(format!(
-            "approve needs a person, and {by} is a ServiceAccount; say it in your own name"
-        ));
-    }
     // As it is written down.
     let by = name_of(by);
     match (&rollout.made_by, &rollout.unsigned) {

@@ -3,12 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::actions::hear::said_by;
+use crate::actions::hear::{person, said_by};
 use crate::api::failover::Statement;
 use crate::api::{Action, FailoverStatus};
-
-/// Turns on what names those who say something.
-const STAMP: &str = "turn on admission.stampAuthors of the chart, and order it anew";
 
 /// Takes in that somebody agrees. `people` is how many must; `None` where the group asks for nobody.
 ///
@@ -26,11 +23,11 @@ pub fn approve(
     if status.committed_at.is_some() {
         return Err("it is committed: there is nothing to agree to any more".to_owned());
     }
-    let Some(who) = said_by(action) else {
-        return Err(format!("nobody knows who says this, since the Action bears no name; {STAMP}"));
-    };
+    let who = person(said_by(action))?;
     let Some(by) = status.by.as_deref() else {
-        return Err(format!("nobody knows who ordered it, so that nobody can be another person; {STAMP}"));
+        return Err("nobody knows who ordered it, so that nobody can be another person; turn on admission.stampAuthors of \
+                    the chart, and order it anew"
+            .to_owned());
     };
     if who == by {
         return Err(format!("{who} ordered it: another person must agree"));
@@ -74,6 +71,8 @@ mod tests {
         assert!(says(Some("kim"), None).unwrap_err().contains("spec.approval"));
         assert!(says(Some("jo"), Some(2)).unwrap_err().contains("another person"));
         assert!(says(None, Some(2)).unwrap_err().contains("stampAuthors"));
+        let program = "system:serviceaccount:argocd:controller";
+        assert!(says(Some(program), Some(2)).unwrap_err().contains("is a ServiceAccount"));
         assert_eq!(says(Some("kim"), Some(2)).unwrap(), "1 of 2 approvals are there");
         assert_eq!(says(Some("kim"), Some(2)).unwrap(), "1 of 2 approvals are there");
         assert_eq!(says(Some("lee"), Some(2)).unwrap(), "2 of 2 approvals are there");
