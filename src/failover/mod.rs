@@ -13,6 +13,7 @@
 //! | [`rehearse`] | what a rehearsal does next; pure |
 //! | [`turn`] | whose turn it is where several groups move; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
+//! | [`outcome`] | what of that is remembered, and what is said; pure |
 //! | [`status`] | the status, which is the journal; pure |
 //! | [`record`] | what an auditor can verify of each move |
 //! | [`explain`] | why a site stands as it does, and what opens a store; pure |
@@ -36,6 +37,7 @@ pub(crate) mod index;
 pub mod journal;
 pub(crate) mod observe;
 mod on_record;
+pub(crate) mod outcome;
 pub mod record;
 pub(crate) mod rehearse;
 pub mod source;

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::rehearse::Rehearsed;
-use super::source::last_served;
+use super::source::{last_served, source_of};
 use super::view::{Held, View};
 use crate::api::conditions::{Severity, State};
 use crate::api::failovergroup::{CheckState, MovePlan};
 use crate::api::record::LastServed;
 use crate::api::step::Step;
+use crate::api::store::Synchronous;
 use crate::api::{FailoverGroupSpec, FailoverStatus, FinServiceSpec};
 use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
@@ -134,13 +135,9 @@ impl Seen {
         Rehearsed { room: self.room.as_ref(), surplus: self.surplus.as_ref(), gives_way }
     }
 
-    /// The site from which it moves: who has authority; where this one has it, the one that claims against it.
+    /// The site from which it moves.
     pub fn source(&self) -> Option<String> {
-        let site = &*self.group.site;
-        let own = self.group.knowledge.own.as_ref()?;
-        let holder = own.holders.iter().find(|holder| **holder != *site).cloned();
-        let claims = || own.claims.iter().find(|claim| claim.site != *site).map(|claim| claim.site.clone());
-        holder.or_else(claims).or_else(|| self.spec.peers(site).next().map(str::to_owned))
+        source_of(&self.group.site, self.group.knowledge.own.as_ref(), &self.spec)
     }
 
     /// All that is checked: name, state, message.
@@ -153,6 +150,15 @@ impl Seen {
         let holders = self.group.knowledge.own.as_ref().map(|own| own.holders.as_slice()).unwrap_or_default();
         let asked = &self.group.asked;
         last_served(&asked.stores, &asked.primaries, &self.group.site, holders)
+    }
+
+    /// The stores of which no commit may be acknowledged that is not at both sites.
+    pub fn required(&self) -> Vec<&str> {
+        let required = self.spec.stores().iter().filter(|store| {
+            let postgres = store.postgres.as_ref();
+            postgres.is_some_and(|spec| spec.synchronous == Some(Synchronous::Required))
+        });
+        required.map(|store| store.name.as_str()).collect()
     }
 
     /// The names of the stores with a single writer.

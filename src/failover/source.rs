@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::FailoverGroupSpec;
+use crate::api::authority::AuthoritySpec;
 use crate::api::record::LastServed;
 use crate::authority::claims::greater;
 use crate::authority::known::{Knowledge, StoreShows};
@@ -13,6 +15,14 @@ use crate::stores::{Reading, StoreError};
 
 fn shown<'a>(known: &'a Knowledge, store: &str) -> Option<&'a StoreShows> {
     known.stores.iter().find(|(name, _)| name == store)?.1.read()
+}
+
+/// The site from which a group moves to `site`: who has authority; where this one has it, the one that claims against it.
+pub fn source_of(site: &str, own: Option<&AuthoritySpec>, group: &FailoverGroupSpec) -> Option<String> {
+    let own = own?;
+    let holder = own.holders.iter().find(|holder| **holder != *site).cloned();
+    let claims = || own.claims.iter().find(|claim| claim.site != *site).map(|claim| claim.site.clone());
+    holder.or_else(claims).or_else(|| group.peers(site).next().map(str::to_owned))
 }
 
 /// Whether the server here was seen to be a primary.

@@ -7,11 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::view::Wait;
+use crate::api::authority::AuthoritySpec;
 use crate::api::conditions::{Says, Standing, short};
 use crate::api::failover::{MoveAction, Phase, StepRecord, StoreRecord, Took};
+use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::record::WaitRecord;
 use crate::api::step::Step;
-use crate::api::{Failover, FailoverStatus, Problem};
+use crate::api::{Failover, FailoverGroupSpec, FailoverStatus, Problem};
 use crate::failovergroup::measured::Measured;
 
 /// The phase that a step belongs to.
@@ -44,6 +46,33 @@ fn record(status: &mut FailoverStatus, step: Step, now: Timestamp) -> &mut StepR
         status.steps.len() - 1
     });
     &mut status.steps[place]
+}
+
+/// What is remembered from the beginning: from where and where to, who ordered it, and from when on it is late.
+pub fn begun(
+    status: &mut FailoverStatus,
+    failover: &Failover,
+    (site, group): (&str, &FailoverGroupSpec),
+    own: Option<&AuthoritySpec>,
+) {
+    let ordered = failover.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let late = ordered.and_then(|ordered| ordered.checked_add(group.deadline()).ok());
+    status.late_at = late.map(Time).filter(|_| failover.spec.action.moves());
+    let notes = failover.metadata.annotations.as_ref();
+    status.by = notes.and_then(|all| all.get(SAID_BY_ANNOTATION)).cloned();
+    status.to = Some(site.to_owned());
+    status.from = own.iter().flat_map(|own| own.holders.clone()).collect();
+}
+
+/// Takes down that it is committed, by what this site's Authority shows; true the first time. Also where the witness had
+/// decided, and the reconciler of the group was first to write that down.
+pub fn commits(status: &mut FailoverStatus, own: Option<&AuthoritySpec>, now: Timestamp) -> bool {
+    let epoch = own.map(|own| own.epoch);
+    let news = status.committed_at.is_none() && status.ballot.is_some() && epoch == status.ballot;
+    if news {
+        status.committed_at = Some(Time(now));
+    }
+    news
 }
 
 /// A step is taken, or taken on: those before it are done.
@@ -83,6 +112,9 @@ pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duratio
     record.millis = Some(record.millis.unwrap_or(0).saturating_add(took));
     record.message.clone_from(&words);
     status.message = Some(words);
+    // Whatever it waited for at this step is over.
+    status.phase = Some(phase_of(step));
+    status.next = None;
 }
 
 /// What usually comes by itself. A person may leave it out, and is not waited for.
@@ -285,6 +317,16 @@ mod tests {
             waited_for_people: Some(0),
         };
         assert_eq!(status.took, Some(took));
+    }
+
+    #[test]
+    fn what_was_done_at_last_asks_nobody_any_more() {
+        let mut status = FailoverStatus::default();
+        let wait = Wait { reason: "NotFenced", message: "why".to_owned(), next: Some("assert".to_owned()) };
+        waits(&mut status, Step::Fence, &wait, at(1));
+        assert_eq!((status.phase, status.next.as_deref()), (Some(Phase::Waiting), Some("assert")));
+        did(&mut status, Step::Fence, "closed".to_owned(), Duration::ZERO, at(2));
+        assert_eq!((status.phase, status.next, status.reason), (Some(Phase::Fencing), None, None));
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::act::{Done, Means, carry_out};
+use super::act::{Means, carry_out};
 use super::decide::decide;
 use super::hear::{Stands, hear, loses};
 use super::index::{Index, Known, is_over};
 use super::journal::Journal;
 use super::observe::{Seen, observe};
+use super::outcome::Done;
 use super::record::entry::{self, Event};
 use super::record::outbox;
 use super::rehearse;
@@ -28,7 +28,6 @@ use crate::actions::hear::{Answered, id};
 use crate::api::action::{ActionState, TargetKind};
 use crate::api::failover::{MoveAction, Phase};
 use crate::api::failovergroup::Approval;
-use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::notice::Reason;
 use crate::api::step::Step;
 use crate::api::{Failover, FailoverStatus};
@@ -256,21 +255,13 @@ impl Move<'_> {
     /// What is remembered from the beginning.
     fn note(&mut self, seen: &Seen) {
         let status = &mut self.status;
-        // Also where the witness had decided, and the reconciler of the group was first to write that down.
-        let epoch = seen.group.knowledge.own.as_ref().map(|own| own.epoch);
-        if status.committed_at.is_none() && status.ballot.is_some() && epoch == status.ballot {
-            status.committed_at = Some(Time(Timestamp::now()));
-            tracing::info!(failover = %self.key, epoch, "committed");
+        let own = seen.group.knowledge.own.as_ref();
+        if status::commits(status, own, Timestamp::now()) {
+            tracing::info!(failover = %self.key, epoch = status.ballot, "committed");
         }
         if status.digest.is_none() {
+            status::begun(status, &self.failover, (&seen.group.site, &seen.spec), own);
             status.digest = Some(seen.group.digest.clone());
-            let ordered = self.failover.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            let late = ordered.and_then(|ordered| ordered.checked_add(seen.spec.deadline()).ok());
-            status.late_at = late.map(Time).filter(|_| self.failover.spec.action.moves());
-            let by = self.failover.metadata.annotations.as_ref();
-            status.by = by.and_then(|all| all.get(SAID_BY_ANNOTATION)).cloned();
-            status.to = Some(seen.group.site.to_string());
-            status.from = seen.group.knowledge.own.iter().flat_map(|own| own.holders.clone()).collect();
             status.last_served = seen.last_served();
         }
     }
@@ -324,6 +315,7 @@ impl Move<'_> {
             claim,
             planned: journal.is_planned(),
             silent,
+            required: seen.required(),
         };
         let mut mute = BTreeSet::new();
         let done = carry_out(&means, &act, &mut self.status, &mut mute).await?;

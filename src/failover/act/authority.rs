@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::decide::holders;
-use super::super::status;
+use super::super::{outcome, status};
 use super::{Done, Means, stores};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 use crate::api::labels::MANAGER;
@@ -166,8 +166,7 @@ async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<
             }
             Known::Read(None) => {}
             Known::NotYet(why) if means.planned => {
-                let words = format!("{peer} does not answer, just before the commit: {why}");
-                return Ok(Some(Done::not_yet("SourceSilent", words, Some(means.command("abort")))));
+                return Ok(Some(outcome::silent_at_commit(&means.of(peer), &why)));
             }
             Known::NotYet(_) => {}
         }
@@ -189,7 +188,12 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
     }
     let site = &*means.context.site;
     let change = claims::commit(&own(means), site, means.ballot(), holding(means), since());
-    changed(means, change, format!("this site has authority in epoch {}", means.ballot())).await
+    changed(
+        means,
+        change,
+        format!("this site has authority in epoch {}", means.ballot()),
+    )
+    .await
 }
 
 pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
@@ -212,8 +216,7 @@ pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result
     let stands = match witness::decide(&means.of_group(), &spec.object_store, follows, wanted).await {
         Ok(stands) => stands,
         Err(why) => {
-            let words = format!("the witness does not decide: {why}. The claim cannot be given up meanwhile");
-            return Ok(Done::not_yet("WitnessSilent", words, None));
+            return Ok(outcome::undecided(&why.to_string()));
         }
     };
     let won = stands.epoch == ballot;

@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::observe::Seen;
-use super::view::{Act, Wait, command};
+use super::outcome::{Done, Of};
+use super::view::{Act, command};
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::controller::Shared;
 use crate::failovergroup::sources::group::OfGroup;
@@ -37,6 +38,8 @@ pub struct Means<'a> {
     pub planned: bool,
     /// Sites that are known not to answer.
     pub silent: &'a [String],
+    /// Stores of which no commit may be acknowledged that is not at both sites.
+    pub required: Vec<&'a str>,
 }
 
 impl Means<'_> {
@@ -48,24 +51,21 @@ impl Means<'_> {
         self.claim.0
     }
 
+    /// The move, for what comes of an act that concerns that source.
+    fn of<'a>(&'a self, source: &'a str) -> Of<'a> {
+        Of {
+            site: &self.context.site,
+            source,
+            name: self.failover.metadata.name.as_deref().unwrap_or_default(),
+            planned: self.planned,
+            ballot: self.ballot(),
+            known: &self.seen.group.knowledge,
+            required: &self.required,
+        }
+    }
+
     fn command(&self, verb: &str) -> String {
         command(verb, &self.failover.name_any())
-    }
-}
-
-/// What came of an act.
-pub enum Done {
-    /// It is done, or one part of it: what to say.
-    Yes(String),
-    /// It changed nothing, since something changed meanwhile: decide anew.
-    Again,
-    /// It is not done, and is tried again after a while.
-    NotYet(Wait),
-}
-
-impl Done {
-    fn not_yet(reason: &'static str, message: impl Into<String>, next: Option<String>) -> Self {
-        Self::NotYet(Wait { reason, message: message.into(), next })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests through this site's own gateway, before it gets traffic.
 
+use super::super::outcome;
 use super::{Done, Means};
 use crate::authority::book::Application;
 use crate::runtime::fetch::{builder, is_well};
@@ -29,10 +30,6 @@ pub(super) async fn send(means: &Means<'_>) -> Done {
     let http = builder().build().unwrap_or_default();
     match within(DEADLINE, is_well(application.request(&http))).await {
         Ok(()) => Done::Yes(format!("{url} answers well")),
-        Err(error) => Done::not_yet(
-            "ApplicationFails",
-            format!("the application does not answer well through the gateway of this site: {url}: {error}"),
-            Some(means.command("skip --step try")),
-        ),
+        Err(error) => outcome::fails(&means.of(""), url, &error.to_string()),
     }
 }

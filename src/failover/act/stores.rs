@@ -6,13 +6,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::super::source::{commits_wait_for, is_primary_here};
-use super::super::status;
-use super::super::view::ASSERT;
+use super::super::outcome;
 use super::{Done, Means};
 use crate::api::FailoverStatus;
 use crate::api::failover::FenceLevel;
-use crate::api::store::{Store as Spec, Synchronous};
+use crate::api::store::Store as Spec;
 use crate::authority::claims::greater;
 use crate::failovergroup::live;
 use crate::failovergroup::sources::servers::make;
@@ -50,16 +48,6 @@ impl Means<'_> {
     }
 }
 
-/// What the first of those that failed says.
-fn first_error(failed: &[(String, StoreError)], at: &str) -> String {
-    let words = failed.iter().map(|(name, error)| format!("{name} at {at}: {error}; {}", error.remedy()));
-    words.collect::<Vec<_>>().join(". ")
-}
-
-fn remember(status: &mut FailoverStatus, name: &str, error: Option<&StoreError>) {
-    status::store(status, name).error = error.map(|error| crate::api::conditions::short(error.to_string()));
-}
-
 /// Closes stores at the source, over their own wire; a Cluster of CloudNativePG is closed by the operator there, which
 /// reads the claim. `None` if one knows of a later order.
 pub(super) async fn fence(
@@ -82,56 +70,11 @@ pub(super) async fn fence(
         let closed = closing.await.unwrap_or_else(|_| {
             Err(StoreError::NotYet { what: "the source is not closed", after: begin.elapsed() })
         });
-        (name, closed)
+        (name.as_str(), closed)
     }));
-    let (mut failed, mut superseded) = (Vec::new(), false);
-    for (name, closed) in found.await {
-        remember(status, name, closed.as_ref().err());
-        let record = status::store(status, name);
-        let known = &means.seen.group.knowledge;
-        match closed {
-            Ok((level, fenced)) => {
-                record.level = Some(level);
-                record.sealed = fenced.position.map(|position| position.to_string());
-                if fenced.position.is_none() && is_primary_here(known, name) {
-                    // The other one is a standby still: nothing was ever written there that is not here.
-                    record.complete = Some(true);
-                }
-                record.evidence = Some(evidence(&fenced));
-            }
-            Err(error) => {
-                superseded |= error.is_superseded();
-                let waits = means.store(name).and_then(|spec| spec.postgres.as_ref());
-                let required = waits.is_some_and(|spec| spec.synchronous == Some(Synchronous::Required));
-                let waits = required && commits_wait_for(known, means.site(), name);
-                if !means.planned && waits && !error.is_superseded() {
-                    // No commit is acknowledged there that is not here.
-                    record.level = Some(FenceLevel::Synchronous);
-                    record.evidence = Some("every commit waits for this site".to_owned());
-                    continue;
-                }
-                if error.is_silence() {
-                    silent.insert(source.clone());
-                }
-                failed.push((name.clone(), error));
-            }
-        }
-    }
-    if superseded {
-        return None;
-    }
-    if failed.is_empty() {
-        return Some(Done::Yes(format!("{} closed at {source}", stores.join(", "))));
-    }
-    let words = first_error(&failed, &source);
-    Some(match means.planned {
-        true => Done::not_yet("NotFenced", words, Some(means.command("abort"))),
-        false => Done::not_yet(
-            "NotFenced",
-            format!("{words}. Make sure that nobody writes there, and say so"),
-            Some(means.command(ASSERT)),
-        ),
-    })
+    let fenced = outcome::fenced(&means.of(&source), found.await, status);
+    silent.extend(fenced.silent.then_some(source));
+    fenced.done
 }
 
 /// Closes one; a standby has only older sessions to be ended.
@@ -157,47 +100,14 @@ async fn close(means: &Means<'_>, name: &str, source: &str) -> Result<(FenceLeve
     }
 }
 
-fn evidence(fenced: &Fenced) -> String {
-    let mut words = match fenced.position {
-        Some(position) => format!("closed at {position}, {} sessions ended", fenced.ended),
-        None => "a standby there, whose older orders were ended".to_owned(),
-    };
-    for (what, who) in [("may still write", &fenced.open_to), ("superusers are logged in", &fenced.left)] {
-        if !who.is_empty() {
-            words.push_str(&format!("; {what}: {}", who.join(", ")));
-        }
-    }
-    crate::api::conditions::short(words)
-}
-
 /// Whether what was closed over the wire is closed still. `None` if it is.
 pub(super) async fn still_closed(means: &Means<'_>, status: &FailoverStatus) -> Option<Done> {
     let source = means.seen.source()?;
-    let closed = status.stores.iter().filter(|store| {
-        store.level.is_some_and(FenceLevel::is_closed)
-            // A standby at the source has no row of its own to be closed.
-            && store.sealed.is_some()
-    });
-    let looked = join_all(closed.map(async |store| {
-        let read = async { means.server(&store.name, &source).await?.read().await };
-        (store.name.clone(), read.await)
+    let looked = join_all(outcome::closed(status).map(async |name| {
+        let read = async { Ok(means.server(name, &source).await?.read().await?.row) };
+        (name, read.await)
     }));
-    for (name, read) in looked.await {
-        let why = match read {
-            Ok(reading) => match reading.row {
-                Some(row) if row.ballot == means.ballot() && !row.open => continue,
-                Some(row) if row.ballot > means.ballot() => {
-                    format!("{name} at {source} was ordered by ballot {} since", row.ballot)
-                }
-                _ => format!("{name} at {source} is not closed any more"),
-            },
-            Err(_) if status.assertion.is_some() => continue,
-            Err(error) => format!("{name} at {source} cannot be read just before the commit: {error}"),
-        };
-        let verb = if means.planned { "abort" } else { "assert-fenced --evidence DatabaseStopped" };
-        return Some(Done::not_yet("NotFenced", why, Some(means.command(verb))));
-    }
-    None
+    outcome::still_closed(&means.of(&source), looked.await, status)
 }
 
 /// Waits until all that was acknowledged at the source is here.
@@ -208,47 +118,27 @@ pub(super) async fn catch_up(means: &Means<'_>, stores: &[String], status: &mut 
         let sealed = sealed.and_then(|store| store.sealed.as_ref()?.parse().ok());
         let server = match means.server(name, means.site()).await {
             Ok(server) => server,
-            Err(error) => return (name, Err(error)),
+            Err(error) => return (name.as_str(), Err(error)),
         };
         loop {
             match server.caught_up(means.ballot(), sealed).await {
-                Ok(CaughtUp::Yes) => return (name, Ok(None)),
+                Ok(CaughtUp::Yes) => return (name.as_str(), Ok(None)),
                 Ok(CaughtUp::No { replayed }) if begin.elapsed() > CATCHES_UP => {
-                    return (name, Ok(Some(replayed)));
+                    return (name.as_str(), Ok(Some(replayed)));
                 }
                 Ok(CaughtUp::No { .. }) => tokio::time::sleep(LOOK).await,
-                Err(error) => return (name, Err(error)),
+                Err(error) => return (name.as_str(), Err(error)),
             }
         }
     }))
     .await;
-    let (mut failed, mut behind) = (Vec::new(), Vec::new());
-    for (name, done) in found {
-        remember(status, name, done.as_ref().err());
-        match done {
-            Ok(None) => status::store(status, name).complete = Some(true),
-            Ok(Some(replayed)) => {
-                let at = replayed.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
-                let sealed = status::store(status, name).sealed.clone().unwrap_or_default();
-                behind.push((name.clone(), format!("{name} is at {at} here, and was closed at {sealed}")));
-            }
-            Err(error) => failed.push((name.clone(), error)),
+    match outcome::caught_up(&means.of(""), found, status) {
+        Ok(done) => done,
+        Err(behind) => {
+            let behind: Vec<String> = behind.into_iter().map(str::to_owned).collect();
+            freeze(means, &behind, status).await
         }
     }
-    if !failed.is_empty() {
-        let words = first_error(&failed, means.site());
-        return Done::not_yet("NotCaughtUp", words, Some(means.command("abort")));
-    }
-    if behind.is_empty() {
-        return Done::Yes(format!("all that was acknowledged is here: {}", stores.join(", ")));
-    }
-    let words = behind.iter().map(|(_, words)| words.clone()).collect::<Vec<_>>().join(". ");
-    if means.planned {
-        return Done::not_yet("NotCaughtUp", words, Some(means.command("abort")));
-    }
-    // What has not come by now may never come: what is missing is named, and a person decides.
-    let names: Vec<String> = behind.into_iter().map(|(name, _)| name).collect();
-    freeze(means, &names, status).await
 }
 
 /// Waits until what stands in the source's log now is replayed here, and notes how long that took. It changes nothing.
@@ -263,7 +153,7 @@ pub(super) async fn replay(means: &Means<'_>, stores: &[String], status: &mut Fa
                 let now = here.read().await?;
                 let replayed = now.replayed.or(now.position);
                 if there.position.is_none_or(|end| replayed.is_some_and(|at| at >= end)) {
-                    return Ok(begin.elapsed());
+                    return Ok(i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX));
                 }
                 if begin.elapsed() > CATCHES_UP {
                     let what = "what was written at the source is not here";
@@ -272,25 +162,10 @@ pub(super) async fn replay(means: &Means<'_>, stores: &[String], status: &mut Fa
                 tokio::time::sleep(LOOK).await;
             }
         };
-        (name, replayed.await)
+        (name.as_str(), replayed.await)
     }));
-    let mut failed: Vec<(String, StoreError)> = Vec::new();
-    for (name, done) in found.await {
-        remember(status, name, done.as_ref().err());
-        match done {
-            Ok(took) => {
-                let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-                status::store(status, name).replayed_millis = Some(took);
-            }
-            Err(error) => failed.push((name.clone(), error)),
-        }
-    }
-    match failed.is_empty() {
-        true => Done::Yes(format!("what was written at {source} is here: {}", stores.join(", "))),
-        false => {
-            Done::not_yet("NotCaughtUp", first_error(&failed, means.site()), Some(means.command("abort")))
-        }
-    }
+    let found = found.await;
+    outcome::replayed(&means.of(&source), found, status)
 }
 
 /// Has stores take in no more, and reads how far they are.
@@ -301,29 +176,12 @@ pub(super) async fn freeze(means: &Means<'_>, stores: &[String], status: &mut Fa
             let frozen = server.freeze(means.ballot()).await?;
             let reading = server.read().await?;
             let age = reading.heartbeat.as_ref().map(|beat| reading.server_time.duration_since(beat.at));
-            Ok((frozen, age))
+            Ok((frozen.position, age))
         };
-        (name, frozen.await)
+        (name.as_str(), frozen.await)
     }));
-    let mut failed: Vec<(String, StoreError)> = Vec::new();
-    for (name, done) in found.await {
-        remember(status, name, done.as_ref().err());
-        match done {
-            Ok((frozen, age)) => {
-                let record = status::store(status, name);
-                record.frozen = Some(frozen.position.to_string());
-                // When this site heard last: what was acknowledged since then may be missing.
-                record.lag_millis = age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX).max(0));
-            }
-            // It was promoted in an earlier try.
-            Err(StoreError::IsPrimary) => status::store(status, name).complete = Some(true),
-            Err(error) => failed.push((name.clone(), error)),
-        }
-    }
-    match failed.is_empty() {
-        true => Done::Yes(format!("{} take in no more; see status.stores", stores.join(", "))),
-        false => Done::not_yet("NotFrozen", first_error(&failed, means.site()), Some(means.command("abort"))),
-    }
+    let found = found.await;
+    outcome::frozen(&means.of(""), found, status)
 }
 
 /// Promotes stores here. The sessions are opened before it is read who may promote: a later fence ends them.
@@ -363,10 +221,10 @@ pub(super) async fn promote(
             }
             Ok(())
         };
-        (name, done.await)
+        (name.as_str(), done.await)
     }))
     .await;
-    Ok(taken(means, status, promoted, "NotPromoted", "promoted", |record| record.promoted = Some(true)))
+    Ok(outcome::promoted(&means.of(""), promoted, status))
 }
 
 /// Verifies stores by a write, and opens them.
@@ -377,40 +235,10 @@ pub(super) async fn open(means: &Means<'_>, stores: &[String], status: &mut Fail
             server.verify(means.ballot()).await?;
             server.open(means.ballot()).await
         };
-        (name, done.await)
+        (name.as_str(), done.await)
     }))
     .await;
-    taken(means, status, opened, "NotOpened", "written to, read back and opened", |record| {
-        record.verified = Some(true);
-        record.opened = Some(true);
-    })
-}
-
-/// Takes in what came of something that is done to each store here.
-fn taken(
-    means: &Means<'_>,
-    status: &mut FailoverStatus,
-    found: Vec<(&String, Result<(), StoreError>)>,
-    reason: &'static str,
-    what: &str,
-    done: impl Fn(&mut crate::api::failover::StoreRecord),
-) -> Done {
-    let (mut failed, mut well) = (Vec::new(), Vec::new());
-    for (name, result) in found {
-        remember(status, name, result.as_ref().err());
-        match result {
-            Ok(()) => {
-                done(status::store(status, name));
-                well.push(name.as_str());
-            }
-            Err(error) => failed.push((name.clone(), error)),
-        }
-    }
-    match failed.is_empty() {
-        true => Done::Yes(format!("{} {what} here", well.join(", "))),
-        // It goes on by itself; nothing is open before all are.
-        false => Done::not_yet(reason, first_error(&failed, means.site()), None),
-    }
+    outcome::opened(&means.of(""), opened, status)
 }
 
 /// Opens stores at the source again, and has those here take in what it sends.
@@ -429,33 +257,10 @@ pub(super) async fn lift(means: &Means<'_>, stores: &[String], status: &mut Fail
                 // Its own operator opens it, on reading that the claim was given up.
                 return Ok(());
             }
-            match within(FENCES, async { Ok(there.lift(means.ballot()).await) })
-                .await
-                .unwrap_or_else(|error| Err(error.into()))
-            {
-                // It was closed, or not, by somebody else since; or is a standby, of which nothing was closed.
-                Err(error) if error.is_superseded() || error == StoreError::IsStandby => Ok(()),
-                // Whoever is gone is waited for by nobody: a site that returns reads that the claim was given up.
-                Err(error) if error.is_silence() => Ok(()),
-                done => done,
-            }
+            within(FENCES, async { Ok(there.lift(means.ballot()).await) }).await?
         };
-        (name, done.await)
+        (name.as_str(), done.await)
     }));
-    let mut failed = Vec::new();
-    for (name, done) in lifted.await {
-        remember(status, name, done.as_ref().err());
-        match done {
-            Ok(()) => {
-                let record = status::store(status, name);
-                (record.level, record.frozen, record.complete) = (None, None, None);
-            }
-            Err(error) => failed.push((name.clone(), error)),
-        }
-    }
-    match failed.is_empty() {
-        true => Done::Yes(format!("{} open again at {source}", stores.join(", "))),
-        // The operator there reads that the claim was given up, and opens them too.
-        false => Done::not_yet("NotLifted", first_error(&failed, &source), None),
-    }
+    let lifted = lifted.await;
+    outcome::lifted(&means.of(&source), lifted, status)
 }
