@@ -219,6 +219,11 @@ pub fn promoted(own: &AuthoritySpec, epoch: i64) -> AuthoritySpec {
     AuthoritySpec { promoted: Some(epoch.max(own.promoted.unwrap_or(0))), ..own.clone() }
 }
 
+/// The same, once it is committed, of a group that has no stores: there is nothing to open, and users are not sent away first.
+pub fn without_stores(committed: AuthoritySpec) -> AuthoritySpec {
+    AuthoritySpec { promoted: Some(committed.epoch), ..committed }
+}
+
 /// Whether a ballot was given up, by what anybody shows of it.
 pub fn is_withdrawn<'a>(shown: impl IntoIterator<Item = &'a AuthoritySpec>, ballot: i64) -> bool {
     let over = |of: &AuthoritySpec| {

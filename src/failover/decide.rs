@@ -50,7 +50,9 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         return Next::End(Phase::Aborted, "it was given up before anything was changed".to_owned());
     }
     let planned = journal.is_planned();
-    if own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
+    // Where several sites have authority, a Failover takes it from the others.
+    let alone = planned || own.holders.len() == 1;
+    if alone && own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
         let closed = |(_, shown): &(String, Known<StoreShows>)| shown.read().is_some_and(|shows| !shows.open);
         if planned || !view.known.stores.iter().any(closed) {
             let message = format!("{} has authority already: there is nothing to move", view.site);
@@ -263,7 +265,8 @@ fn before_the_commit(view: &View<'_>, journal: &Journal) -> Next {
 
 /// This site has authority.
 fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
-    if own.promoted == Some(own.epoch) {
+    // Where there is nothing to open, the commit says that this site serves; when it did is noted all the same.
+    if own.promoted == Some(own.epoch) && (journal.served || !view.known.stores.is_empty()) {
         return serving(view, journal);
     }
     if let Some(claim) = greater(own, view.site, own.epoch) {

@@ -479,3 +479,20 @@ fn commits_wait_for_a_standby_until_somebody_opens_the_source_anew() {
     world.known.stores[0].1 = Known::Read(StoreShows { primary: true, ..never });
     assert!(!waits(&world.known), "it is no standby");
 }
+
+#[test]
+fn where_several_serve_a_failover_takes_authority_from_the_others() {
+    let mut world = World::new(MoveAction::Failover);
+    world.known.stores.clear();
+    let holders = vec!["a".to_owned(), "b".to_owned()];
+    world.known.own = Some(AuthoritySpec { holders, ..held("b", 16) });
+    assert!(matches!(world.next(), Next::Do(Step::Claim, Act::Claim { .. })));
+    world.journal.action = MoveAction::Switchover;
+    assert!(matches!(world.next(), Next::End(Phase::Refused, _)), "there is nothing to add");
+    // It serves from its commit on, since there is nothing to open, and takes down when that was.
+    world.journal = Journal { claim: Some((33, 16)), ..Journal::default() };
+    world.known.own = Some(held("b", 33));
+    assert_eq!(world.next(), Next::Do(Step::Open, Act::Serve));
+    world.journal.served = true;
+    assert!(matches!(world.next(), Next::End(Phase::Done, _)));
+}

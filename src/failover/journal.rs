@@ -61,6 +61,8 @@ pub struct Journal {
     pub grown: Option<bool>,
     /// Whether requests through the own gateway were good.
     pub tried: bool,
+    /// Whether it was said, and noted, that this site serves.
+    pub served: bool,
 }
 
 impl Journal {
@@ -99,6 +101,7 @@ impl Journal {
             approvals: status.approvals.len(),
             grown: status.grown,
             tried: is(status.tried),
+            served: status.took.is_some(),
         }
     }
 

@@ -127,6 +127,7 @@ impl Move {
             grown: None,
             // Requests through the own gateway change nothing between the sites.
             tried: true,
+            served: false,
         }
     }
 }

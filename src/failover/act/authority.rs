@@ -182,6 +182,14 @@ fn holding(means: &Means<'_>) -> Vec<String> {
     holders(&own(means), &means.context.site, everywhere, means.planned)
 }
 
+/// What is committed of a group without stores serves at once.
+fn serving(means: &Means<'_>, committed: AuthoritySpec) -> AuthoritySpec {
+    match means.seen.group.knowledge.stores.is_empty() {
+        true => claims::without_stores(committed),
+        false => committed,
+    }
+}
+
 pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
@@ -190,7 +198,7 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
     let change = claims::commit(&own(means), site, means.ballot(), holding(means), since());
     changed(
         means,
-        change,
+        change.map(|next| serving(means, next)),
         format!("this site has authority in epoch {}", means.ballot()),
     )
     .await
@@ -221,7 +229,7 @@ pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result
     };
     let won = stands.epoch == ballot;
     let next = match won {
-        true => claims::decided(&own(means), ballot, stands.holders, since()),
+        true => serving(means, claims::decided(&own(means), ballot, stands.holders, since())),
         false => claims::lose(&own(means), &means.context.site, ballot),
     };
     let words = match won {
