@@ -1,22 +1,26 @@
-//! `banyan simulate`: a whole rollout in virtual time.
+//! `banyan simulate`: a whole rollout, or a move between sites, in virtual time.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::canary::simulate::{Story, StoryError, run};
+use crate::failover::simulate as moves;
 use crate::terminal::output::Output;
 
 /// Which story is told, and how.
 #[derive(Clone, Debug, Args)]
 pub struct SimulateOptions {
-    /// The story: a CanaryRollout's spec and what happens, as YAML (see docs/canary.md)
+    /// The story, as YAML: a CanaryRollout's spec and what happens (docs/canary.md), or a group and what happens to its sites
+    /// (docs/failover.md)
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// How it is printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Begin chance elsewhere than the story says
+    /// Begin chance elsewhere than the story of a rollout says
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 }
@@ -40,6 +44,14 @@ pub enum SimulateError {
         /// What is wrong.
         source: StoryError,
     },
+    /// It is no story of a move.
+    #[error("{}: {source}", path.display())]
+    Move {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: moves::StoryError,
+    },
     /// It has no JSON form.
     #[error("cannot write the report as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -58,12 +70,26 @@ fn tell(options: &SimulateOptions) -> Result<String, SimulateError> {
     let path = options.file.clone();
     let text = std::fs::read_to_string(&path)
         .map_err(|source| SimulateError::File { path: path.clone(), source })?;
+    if is_move(&text) {
+        let story = moves::Story::parse(&text)
+            .map_err(|source| SimulateError::Move { path: path.clone(), source })?;
+        return shown(&moves::run(story), options.output);
+    }
     let mut story = Story::parse(&text).map_err(|source| SimulateError::Story { path, source })?;
     story.seed = options.seed.unwrap_or(story.seed);
-    let report = run(story);
-    Ok(match options.output {
+    shown(&run(story), options.output)
+}
+
+/// Whether it is a story of a group, rather than of a rollout.
+fn is_move(text: &str) -> bool {
+    let story: Option<serde_json::Value> = serde_norway::from_str(text).ok();
+    story.is_some_and(|story| story.get("group").is_some())
+}
+
+fn shown(report: &(impl Display + Serialize), output: Output) -> Result<String, SimulateError> {
+    Ok(match output {
         Output::Table => report.to_string(),
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(report)?),
     })
 }
 
@@ -90,6 +116,21 @@ events: [{at: 0s, deploy: '1.1'}]
         let json: serde_json::Value = serde_json::from_str(&told(STORY, Output::Json).unwrap()).unwrap();
         assert!(text.contains("end: Analysing, 1.0 serves, the canary has 10 %"), "{text}");
         assert_eq!((json["phase"].as_str(), json["weight"].as_i64()), (Some("Analysing"), Some(10)));
+    }
+
+    #[test]
+    fn a_story_of_a_group_is_told_too() {
+        let story = "
+group: {sites: [aws, gcp], stores: [ledger]}
+lasts: 1m
+events: [{at: 1s, order: {to: gcp, action: Switchover}}]
+";
+        let text = told(story, Output::Table).unwrap();
+        assert!(text.contains("end: gcp has authority in epoch 17"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&told(story, Output::Json).unwrap()).unwrap();
+        assert_eq!((json["epoch"].as_i64(), json["writes"]["lost"].as_i64()), (Some(17), Some(0)));
+        let error = told(&story.replace("to: gcp", "to: here"), Output::Table).unwrap_err().to_string();
+        assert!(error.contains("events[0].order.to: here is none of group.sites: aws, gcp"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`explain`] | why a site stands as it does, and what opens a store; pure |
 //! | [`back`] | whether the way back leads to this site; pure |
 //! | [`table`] | Failovers as people read them; pure |
+//! | [`simulate`] | whole moves in virtual time, for `banyan simulate` |
 //! | [`worker`] | takes one move as far as it goes |
 //! | [`on_record`] | puts on record what a move does |
 //! | [`controller`] | runs it all |
@@ -40,6 +41,7 @@ mod on_record;
 pub(crate) mod outcome;
 pub mod record;
 pub(crate) mod rehearse;
+pub mod simulate;
 pub mod source;
 pub(crate) mod status;
 pub(crate) mod table;

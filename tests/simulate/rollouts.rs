@@ -1,7 +1,4 @@
-//! Rollouts in virtual time: every story of `tests/goldens/canary/` is told and compared with what it was, and
-//! what must hold of all of them is checked at every decision.
-//!
-//! `UPDATE_EXPECT=1 cargo test --test simulate` writes the goldens anew; read the difference in review.
+//! Rollouts: every story of `tests/goldens/canary/`, and what must hold at every decision.
 
 use std::path::PathBuf;
 
@@ -17,19 +14,11 @@ use proptest::prelude::*;
 
 /// The stories, by name.
 fn stories() -> Vec<(String, PathBuf, Story)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/canary");
-    let mut stories = Vec::new();
-    for entry in std::fs::read_dir(&folder).expect("the goldens") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(&path).expect("a story");
-            let story = Story::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            stories.push((name, path, story));
-        }
-    }
-    stories.sort_by(|one, other| one.0.cmp(&other.0));
-    stories
+    let parsed = |(name, path, text): (String, PathBuf, String)| {
+        let story = Story::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, path, story)
+    };
+    crate::stories("canary").into_iter().map(parsed).collect()
 }
 
 fn story(name: &str) -> Story {
