@@ -210,7 +210,8 @@ pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
     {
         for (column, weight) in [0.01, 0.1, 0.5].into_iter().enumerate() {
             let stream = 1_000_000 * (300 + 10 * index + column) as u64;
-            let planned = Policy::new(increase, ALPHA, 4).requests_to_pass(base, weight).unwrap_or(u64::MAX);
+            let planned =
+                Policy::new(increase, ALPHA, 4).requests_to_pass(base, weight, 1.0).unwrap_or(u64::MAX);
             let horizon = planned.saturating_mul(3).min((3e6 * size.horizon) as u64);
             let passes = |canary: f64, stream: u64, runs: u64| -> Vec<f64> {
                 (0..runs)

@@ -8,6 +8,7 @@ use crate::evidence::{
 };
 
 mod delays;
+mod harm;
 mod independent;
 mod peers;
 mod random;
@@ -57,6 +58,8 @@ pub fn everything(size: Size) -> (String, Vec<String>) {
     step("false alarms, real errors");
     let promotions = independent::promotions(size, &mut targets);
     step("wrong promotions");
+    let harm = harm::harm(size, &mut targets);
+    step("going on to a small step");
     let delays = delays::delays(size, &mut targets);
     step("requests to detect");
     let (peers_delays, power) = rollouts::detections(size, &mut targets);
@@ -75,6 +78,7 @@ pub fn everything(size: Size) -> (String, Vec<String>) {
     out += &alarms;
     out += &real;
     out += &promotions;
+    out += &harm;
     out += &delays;
     out += "## 5. The same streams through other rules\n\n\
         Simulated as rules; none of these programs was run. Thresholds and intervals are those of the projects' documentation: Flagger's Istio tutorial \

@@ -146,6 +146,9 @@ pub struct Rollout {
     /// The weight at which the evidence last said Pass.
     #[serde(default)]
     pub passed: i32,
+    /// The weight that this Pass lets it go on to: a Pass before a smaller one has refuted less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed_for: Option<i32>,
     /// Since when the source of the evidence has been silent at this weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent_since: Option<Time>,
@@ -231,6 +234,7 @@ impl Rollout {
             weight: 0,
             entered_at: None,
             passed: 0,
+            passed_for: None,
             silent_since: None,
             silent_seconds: 0,
             preparing: 0,

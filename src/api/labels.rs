@@ -13,6 +13,8 @@ pub const MANAGER: &str = "banyan";
 /// Its field manager for what it patches and never applies: replicas, and notes on what others made.
 pub const SCALER: &str = "banyan-scale";
 
+/// Annotation of a FinService whose release must not wait while its group moves to another site: `"true"`.
+pub const HOTFIX_ANNOTATION: &str = "banyan.dev/hotfix";
 /// Annotation by which a team stops writes to an object: `"true"`.
 pub const PAUSE_ANNOTATION: &str = "banyan.dev/pause";
 /// Annotation by which the owner of an existing object hands it over to a FinService, by that one's name.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::authority::AuthorityState;
+use super::claims::is_alive;
+use crate::api::authority::{AuthoritySpec, AuthorityState, Claim};
 use crate::api::failovergroup::Services;
 
 /// How this site stands for one group.
@@ -21,6 +22,8 @@ pub struct GroupView {
     pub epoch: i64,
     /// Whether this site claims it: it is made as large as it must be to serve.
     pub claimed: bool,
+    /// The site that it is moving to, as far as that concerns this site.
+    pub moves_to: Option<String>,
 }
 
 /// Every group of this site.
@@ -38,6 +41,8 @@ pub struct Standing {
     pub holders: Arc<[String]>,
     /// Whether this site is taking over.
     pub claimed: bool,
+    /// The site that the group is moving to, as far as that concerns this site.
+    pub moves_to: Option<String>,
 }
 
 impl Standing {
@@ -56,6 +61,17 @@ impl Standing {
     pub fn is_whole(&self) -> bool {
         self.is_held() || self.claimed
     }
+}
+
+/// The site that a group is moving to, by what the Authority of `site` says: this one, from its claim on until its stores are
+/// open; another one, as soon as it has this site close its stores. `None` once that is over.
+pub fn moves_to(own: &AuthoritySpec, site: &str) -> Option<String> {
+    let moves = |claim: &&Claim| match claim.site == site {
+        true => claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch)),
+        false => claim.ballot > own.epoch && claim.follows == own.epoch && claim.fence == Some(true),
+    };
+    let moving = own.claims.iter().filter(|claim| is_alive(claim)).filter(moves);
+    moving.max_by_key(|claim| claim.ballot).map(|claim| claim.site.clone())
 }
 
 impl Authorities {
@@ -79,6 +95,7 @@ impl Authorities {
             state: group.state,
             holders: group.holders.clone().into(),
             claimed: group.claimed,
+            moves_to: group.moves_to.clone(),
         })
     }
 
@@ -88,5 +105,39 @@ impl Authorities {
         let new = self.0.iter().filter(|group| !before.0.contains(group));
         let old = before.0.iter().filter(|group| !self.0.contains(group));
         new.chain(old.filter(|group| self.0.iter().any(|now| now.name == group.name))).chain(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::authority::ClaimState;
+
+    #[test]
+    fn a_group_moves_from_its_claim_until_it_serves_and_from_its_source_once_that_is_closed() {
+        let claim = |ballot: i64, fence: bool, state: ClaimState| Claim {
+            site: "b".to_owned(),
+            ballot,
+            follows: 16,
+            fence: fence.then_some(true),
+            state,
+            failover: None,
+        };
+        let own = |epoch: i64, promoted: Option<i64>, claim: Claim| AuthoritySpec {
+            epoch,
+            promoted,
+            claims: vec![claim],
+            ..AuthoritySpec::default()
+        };
+        let open = own(16, Some(16), claim(17, false, ClaimState::Open));
+        assert_eq!((moves_to(&open, "b").as_deref(), moves_to(&open, "a")), (Some("b"), None));
+        let closing = own(16, Some(16), claim(17, true, ClaimState::Open));
+        assert_eq!(moves_to(&closing, "a").as_deref(), Some("b"));
+        let given_up = own(16, Some(16), claim(17, true, ClaimState::Withdrawn));
+        assert_eq!((moves_to(&given_up, "a"), moves_to(&given_up, "b")), (None, None));
+        let committed = own(17, None, claim(17, true, ClaimState::Open));
+        assert_eq!((moves_to(&committed, "b").as_deref(), moves_to(&committed, "a")), (Some("b"), None));
+        let serves = own(17, Some(17), claim(17, true, ClaimState::Open));
+        assert_eq!(moves_to(&serves, "b"), None);
     }
 }

@@ -255,9 +255,11 @@ fn take_back(draft: &mut Draft<'_>) {
 /// What of a verdict outlasts it: that it was a Pass, and how long the source was silent.
 fn remember(draft: &mut Draft<'_>, verdict: Verdict) {
     let now = draft.time();
+    let policy = draft.facts.policy;
     let Some(rollout) = draft.memory.rollout.as_mut() else { return };
     if verdict == Verdict::Pass {
         rollout.passed = rollout.weight;
+        rollout.passed_for = Some(policy.after_weight(rollout.weight));
     }
     if verdict == Verdict::ProviderDown {
         rollout.silent_since.get_or_insert(now);

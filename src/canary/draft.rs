@@ -366,7 +366,9 @@ impl<'a> Draft<'a> {
         let evidence = self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt);
         let mut said = match evidence {
             Some(evidence) => {
-                let fresh = evidence.weight == weight;
+                // What is to be refuted depends on the weight that comes next.
+                let next = self.facts.policy.after_weight(weight);
+                let fresh = evidence.weight == weight && evidence.next == next;
                 let share = if fresh { evidence.share } else { Share::Unknown };
                 Said { share, ..steps::together(&evidence.judgements, fresh) }
             }

@@ -361,6 +361,8 @@ pub struct Sampling {
     pub attempt: i64,
     /// The weight: a new one begins a new step of the evidence.
     pub weight: i32,
+    /// The weight that a Pass lets it go on to.
+    pub next: i32,
     /// The arm that the canary is compared with.
     pub stable: Destination,
     /// The canary.
@@ -379,7 +381,8 @@ impl Sampling {
             Destination::Legacy => "the legacy backend".to_owned(),
         };
         let others = self.stable == Destination::Legacy;
-        Comparison { attempt: self.attempt, weight: self.weight, beside, share: self.share, others }
+        let (attempt, weight, next, share) = (self.attempt, self.weight, self.next, self.share);
+        Comparison { attempt, weight, next, beside, share, others }
     }
 }
 

@@ -322,6 +322,11 @@ impl Policy {
         usize::try_from(number).ok()?.checked_sub(1).and_then(|index| self.steps.get(index))
     }
 
+    /// The weight that comes after one; 100 after the last.
+    pub fn after_weight(&self, weight: i32) -> i32 {
+        self.steps.iter().map(|step| step.weight).find(|next| *next > weight).unwrap_or(100)
+    }
+
     /// Number of the last step.
     pub fn last(&self) -> i32 {
         self.steps.len() as i32

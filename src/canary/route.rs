@@ -77,7 +77,7 @@ fn settled(draft: &Draft<'_>, decision: &mut Decision) {
         // The plain Service selects the new one: nobody has another way to the old one.
         let share = Some(Asked { canary: 100, beside: 0, bypass: Bypass::None });
         decision.sampling =
-            Some(Sampling { attempt: draft.memory.attempt, weight: 100, stable, canary, share });
+            Some(Sampling { attempt: draft.memory.attempt, weight: 100, next: 100, stable, canary, share });
     }
 }
 
@@ -104,6 +104,7 @@ fn leaving(draft: &Draft<'_>, stable: &str, failed: &Failed, decision: &mut Deci
     decision.sampling = Some(Sampling {
         attempt: draft.memory.attempt,
         weight: 0,
+        next: 100,
         stable: beside,
         canary: to(&failed.revision),
         share: Some(Asked { canary: 0, beside: 100, bypass: Bypass::None }),
@@ -145,12 +146,12 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
         extras(draft, &canary, decision);
     }
     if weight > 0 {
-        let attempt = draft.memory.attempt;
+        let (attempt, next) = (draft.memory.attempt, policy.after_weight(weight));
         // Who is kept by a cookie does not follow the weight, and connections that stay do not follow numbers of pods.
         let follows = facts.sharing != Sharing::Pods && policy.affinity.is_none();
         let bypass = if facts.sharing == Sharing::Mesh { Bypass::Some } else { Bypass::Any };
         let share = follows.then_some(Asked { canary: weight, beside, bypass });
-        decision.sampling = Some(Sampling { attempt, weight, stable: compared, canary, share });
+        decision.sampling = Some(Sampling { attempt, weight, next, stable: compared, canary, share });
     }
 }
 
@@ -178,11 +179,11 @@ fn from_legacy(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut
         decision.route.matches = matches.map(|matched| (matched.clone(), canary.clone())).collect();
     }
     if weight > 0 {
-        let attempt = draft.memory.attempt;
+        let (attempt, next) = (draft.memory.attempt, draft.facts.policy.after_weight(weight));
         // The old backend serves other paths and other callers too, and proxies count it as a whole: what it has says
         // nothing of the weight.
         decision.sampling =
-            Some(Sampling { attempt, weight, stable: Destination::Legacy, canary, share: None });
+            Some(Sampling { attempt, weight, next, stable: Destination::Legacy, canary, share: None });
     }
 }
 
@@ -201,8 +202,9 @@ fn by_flag(draft: &Draft<'_>, rollout: Option<&Rollout>, decision: &mut Decision
     if rollout.weight > 0 {
         let canary = to(&rollout.canary);
         let (attempt, weight) = (draft.memory.attempt, rollout.weight);
+        let next = draft.facts.policy.after_weight(weight);
         let share = Some(Asked { canary: weight, beside: 100 - weight, bypass: Bypass::Some });
-        decision.sampling = Some(Sampling { attempt, weight, stable: canary.clone(), canary, share });
+        decision.sampling = Some(Sampling { attempt, weight, next, stable: canary.clone(), canary, share });
     }
 }
 

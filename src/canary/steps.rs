@@ -204,8 +204,10 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
     }
     // A Pass is valid at the moment at which it is found, however often one looks; what is seen afterwards, while
     // pods or gates are waited for, takes it back only if it speaks against the canary.
-    let passed = said.verdict == Verdict::Pass
-        || (rollout.passed == weight && said.verdict == Verdict::Insufficient && said.harmless);
+    let next = policy.after_weight(weight);
+    let stays = rollout.passed == weight && rollout.passed_for.is_none_or(|passed| passed >= next);
+    let passed =
+        said.verdict == Verdict::Pass || (stays && said.verdict == Verdict::Insufficient && said.harmless);
     if weight == 100 && said.share.differs() {
         return Hold::Stay { phase, reason: said.words.clone(), again_at: None };
     }

@@ -9,12 +9,13 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 
+use super::canary_plan::{self, PlanArgs};
 use super::canary_table;
 use super::cluster::ClusterArgs;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, Target as ActionTarget, TargetKind, Verb};
 use crate::api::units;
-use crate::api::{Action, CanaryRollout};
+use crate::api::{Action, CanaryRollout, FinService};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
@@ -47,6 +48,8 @@ enum Command {
         /// Its name; not needed where there is only one
         name: Option<String>,
     },
+    /// Says how long a rollout will take, and what a bad release will cost, at so many requests
+    Plan(PlanArgs),
     /// Skips what is left of holds, verdicts and gates; never missing pods, other clusters, or a Fail
     Promote(Say),
     /// Goes back to stable at once; wins over everything else that is said
@@ -130,6 +133,9 @@ pub enum CanaryError {
         /// How long was waited.
         within: String,
     },
+    /// Nothing can be planned.
+    #[error(transparent)]
+    Plan(#[from] canary_plan::PlanError),
     /// It has no JSON form.
     #[error("cannot write it as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -138,7 +144,7 @@ pub enum CanaryError {
 impl CanaryError {
     /// What the program ends with: 2 if the call itself is wrong, else 1.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
+        if matches!(self, Self::Usage(_) | Self::Plan(_)) { 2 } else { 1 }
     }
 }
 
@@ -151,6 +157,14 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> CanaryError {
 /// # Errors
 /// If it cannot be shown, or is not done.
 pub async fn main(options: CanaryOptions) -> Result<(), CanaryError> {
+    // A file needs no cluster.
+    if let Command::Plan(args) = &options.command
+        && let Some(spec) = args.of_file()?
+    {
+        let forecast = args.forecast(&spec, None)?;
+        print!("{}", printed(options.output, &forecast, || canary_plan::table(&forecast))?);
+        return Ok(());
+    }
     let client = client::connect(&options.cluster.target(), Metrics::new()).await?;
     print!("{}", run(options, client).await?);
     Ok(())
@@ -169,6 +183,7 @@ pub async fn run(options: CanaryOptions, client: Client) -> Result<String, Canar
             let rollout = here.rollout(name.as_deref()).await?;
             here.printed(&rollout, || canary_table::status(&rollout))
         }
+        Command::Plan(args) => here.plan(&args).await,
         Command::Promote(say) => here.say(Verb::Promote, say, None).await,
         Command::Abort(say) => here.say(Verb::Abort, say, None).await,
         Command::Pause(say) => here.say(Verb::Pause, say, None).await,
@@ -178,6 +193,17 @@ pub async fn run(options: CanaryOptions, client: Client) -> Result<String, Canar
         Command::SkipAfter(say) => here.say(Verb::SkipAfter, say, None).await,
         Command::Approve { say, gate } => here.say(Verb::Approve, say, gate).await,
     }
+}
+
+fn printed(
+    output: Output,
+    object: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<String, CanaryError> {
+    Ok(match output {
+        Output::Table => table(),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(object)?),
+    })
 }
 
 /// A namespace in a cluster.
@@ -193,10 +219,16 @@ impl Here {
         object: &impl Serialize,
         table: impl FnOnce() -> String,
     ) -> Result<String, CanaryError> {
-        Ok(match self.output {
-            Output::Table => table(),
-            Output::Json => format!("{}\n", serde_json::to_string_pretty(object)?),
-        })
+        printed(self.output, object, table)
+    }
+
+    async fn plan(&self, args: &PlanArgs) -> Result<String, CanaryError> {
+        let rollout = self.rollout(args.name.as_deref()).await?;
+        let service = &rollout.spec.service;
+        let api: Api<FinService> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = api.get_opt(service).await.map_err(failed(format!("reading FinService {service}")))?;
+        let forecast = args.forecast(&rollout.spec, found.as_ref())?;
+        self.printed(&forecast, || canary_plan::table(&forecast))
     }
 
     async fn list(&self, all_namespaces: bool) -> Result<String, CanaryError> {

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub mod authority;
 pub(crate) mod canary;
+pub(crate) mod canary_plan;
 pub(crate) mod canary_table;
 pub mod clouds;
 pub mod cluster;
@@ -41,7 +42,7 @@ enum Command {
     Authority(authority::AuthorityOptions),
     /// Shows where rollouts stand, and speaks to them in mid-course
     Canary(canary::CanaryOptions),
-    /// Shows whether the platform could fail over to this site now
+    /// Moves groups between sites, and shows whether they could move to this one now
     Failover(failover::FailoverOptions),
     /// Prints the record of what moves did, and says whether one is whole
     Audit(audit::AuditOptions),
@@ -54,7 +55,7 @@ enum Command {
     /// Passes connections into the sandbox's network namespace; the sandbox calls it
     #[command(hide = true)]
     Relay(relay::RelayArgs),
-    /// Tells how a rollout would go, in virtual time, without a cluster
+    /// Tells how a rollout, or a move between sites, would go, in virtual time, without a cluster
     Simulate(simulate::SimulateOptions),
     /// Prints the version
     Version,

@@ -73,6 +73,8 @@ pub struct Detector {
     limit: AbsoluteLimit,
     /// Whether nothing runs beside the canary.
     alone: bool,
+    /// The canary's share of the requests once it has passed, from 0 to 1.
+    next: f64,
     /// What has been seen but is not yet enough for a look.
     pending: Tally,
     pending_pods: Vec<PodCounts>,
@@ -99,6 +101,7 @@ impl Detector {
             before: None,
             limit: AbsoluteLimit::new(policy.absolute_window),
             alone: false,
+            next: 1.0,
             pending: Tally::default(),
             pending_pods: Vec::new(),
             pending_seconds: 0.0,
@@ -163,6 +166,18 @@ impl Detector {
     pub fn begin(&mut self, alone: bool) {
         self.begin_step();
         self.alone = alone;
+    }
+
+    /// Says which share of all requests the canary will have once it has passed in this step, from 0 to 1: what a Pass
+    /// must refute is in proportion to the harm that it could do there. With nothing said it is all of them.
+    pub fn moves_on_to(&mut self, share: f64) {
+        self.next = if share.is_finite() { share.clamp(0.01, 1.0) } else { 1.0 };
+    }
+
+    /// The increase that a Pass must refute: at its next share the canary then adds at most `maxIncrease` to the bad rate of
+    /// all requests together.
+    fn margin(&self) -> f64 {
+        (self.policy.max_increase / self.next).min(1.0)
     }
 
     /// The limit on the canary's own bad rate that is in force, if there is one.
@@ -359,11 +374,14 @@ impl Detector {
             (_, 0) => return hold(Reason::NoRequests(Arm::Stable)),
             _ => {}
         }
-        let passes = self.step.under(self.policy.max_increase);
+        let passes = self.step.under(self.margin());
         let leans = |share: f64| over && self.rollout.evidence() >= self.rollout.limit().powf(share);
         match passes {
             // Halfway to its limit, on the logarithmic scale, and by more than is let pass: not the moment to go on.
             true if leans(0.5) => hold(Reason::TurningWorse),
+            true if self.next < 1.0 => {
+                (Verdict::Pass, Reason::WithinHarm { margin: self.margin(), next: self.next })
+            }
             true => (Verdict::Pass, Reason::WithinLimit),
             // Nothing speaks for it yet, so that less against it is enough.
             false if leans(LEANING) => hold(Reason::LeaningWorse),
@@ -427,14 +445,14 @@ impl Detector {
         let (canary, stable) = (tally.canary_rate()?, tally.stable_rate()?);
         let ratio = tally.canary_requests as f64 / tally.stable_requests as f64;
         let (phi, whole) = (self.dispersion.phi(), self.dispersion.phi_with_bursts());
-        let (toward, requests) = if canary - stable > self.policy.max_increase {
-            let requests = self.rollout.requests_until_limit(canary, stable, ratio, phi);
-            (Verdict::Fail, requests)
-        } else {
-            let limit = self.policy.max_increase;
-            let requests = self.step.requests_until_under(limit, canary, stable, ratio, whole);
-            (Verdict::Pass, requests)
-        };
+        let increase = canary - stable;
+        let fails = || self.rollout.requests_until_limit(canary, stable, ratio, phi);
+        let passes = || self.step.requests_until_under(self.margin(), canary, stable, ratio, whole);
+        let fail = (increase > self.policy.max_increase).then(|| (Verdict::Fail, fails()));
+        let pass = (increase <= self.margin()).then(|| (Verdict::Pass, passes()));
+        // Between both, whichever comes first.
+        let of = |(_, requests): &(Verdict, Option<u64>)| requests.unwrap_or(u64::MAX);
+        let (toward, requests) = fail.into_iter().chain(pass).min_by_key(of)?;
         let requests = (requests? as f64 * (1.0 + 1.0 / ratio)).ceil();
         let rate = self.seen.requests() as f64 / self.seconds;
         let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);

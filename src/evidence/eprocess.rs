@@ -310,6 +310,8 @@ impl EProcess {
             let old = self.mass[index];
             let part = each / (old + each);
             self.mass[index] = old + each;
+            // It was there before the look that follows, so that this one alone decides no more than any other.
+            self.before[index] += each;
             let toward = |origin: &mut f64, present: f64| *origin += (present - *origin) * part;
             toward(&mut self.origin_canary_requests[index], now[0]);
             toward(&mut self.origin_canary_bad[index], now[1]);

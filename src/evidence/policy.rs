@@ -100,12 +100,13 @@ impl Policy {
         }
     }
 
-    /// How many requests of both arms a Pass needs in a step of so much weight (a share of requests, in (0, 1)), if both arms
-    /// fail at `base_rate`. For warnings before a rollout; `None` if no number up to 10^12 is enough.
-    pub fn requests_to_pass(&self, base_rate: f64, weight: f64) -> Option<u64> {
+    /// How many requests of both arms a Pass needs in a step of so much weight (a share of requests, in (0, 1)) before one of
+    /// weight `next`, if both arms fail at `base_rate`. `None` if no number up to 10^12 is enough.
+    pub fn requests_to_pass(&self, base_rate: f64, weight: f64, next: f64) -> Option<u64> {
         let weight = weight.clamp(1e-6, 1.0 - 1e-6);
+        let margin = (self.max_increase / next.clamp(0.01, 1.0)).min(1.0);
         ConfidenceSequence::new(self.false_alarm)
-            .requests_until_under(self.max_increase, base_rate, base_rate, weight / (1.0 - weight), 1.0)
+            .requests_until_under(margin, base_rate, base_rate, weight / (1.0 - weight), 1.0)
             .map(|canary| (canary as f64 / weight).ceil() as u64)
     }
 }

@@ -8,7 +8,8 @@ use super::percent::Percent;
 /// What the evidence says of a canary. No evidence is not good evidence: the last two neither promote nor roll back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// The canary is worse by less than the policy's `maxIncrease`, with the confidence asked for.
+    /// With the canary's next share of the requests the service as a whole is worse by less than the policy's `maxIncrease`,
+    /// with the confidence asked for: at the last step, the canary itself is.
     Pass,
     /// Neither yet.
     Insufficient,
@@ -73,6 +74,14 @@ pub enum Missing {
 pub enum Reason {
     /// Pass: the interval lies under `maxIncrease`.
     WithinLimit,
+    /// Pass, before a step with less than all requests: the interval lies under an increase by which the whole service is
+    /// worse by no more than `maxIncrease` there.
+    WithinHarm {
+        /// That increase.
+        margin: f64,
+        /// The canary's share of all requests at the next step.
+        next: f64,
+    },
     /// Fail: the evidence reached its limit, and the estimate is over `maxIncrease`.
     Worse,
     /// Fail: the canary breaks an absolute limit that stable keeps.
@@ -125,6 +134,13 @@ impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::WithinLimit => out.write_str("the increase is under maxIncrease"),
+            Reason::WithinHarm { margin, next } => write!(
+                out,
+                "the increase is under {}, so that at {} of all requests the service as a whole is worse by less than \
+                 maxIncrease",
+                Percent(*margin),
+                Percent(*next)
+            ),
             Reason::Worse => out.write_str("the canary is worse than stable by more than maxIncrease"),
             Reason::OverAbsoluteLimit { limit, alone: false } => {
                 write!(out, "the canary's bad rate is over its absolute limit of {limit} while stable keeps it")

@@ -89,6 +89,7 @@ fn sizes(ground: &Ground, seen: &Observed, site: &str) -> (Vec<Held>, Option<Hel
         state: crate::api::authority::AuthorityState::Standby,
         holders: Vec::new().into(),
         claimed,
+        moves_to: None,
     };
     let [whole, standby] = [true, false].map(standing);
     let index = lock(&ground.services);

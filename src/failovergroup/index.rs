@@ -16,7 +16,7 @@ use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
 use crate::authority::claims::{is_alive, slot};
 use crate::authority::known::Known;
-use crate::authority::view::{Authorities, GroupView};
+use crate::authority::view::{Authorities, GroupView, moves_to};
 use crate::dns::Finding;
 use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::stores::kafka::MirrorReading;
@@ -291,7 +291,8 @@ impl Index {
         let groups = self.specs().into_iter().map(|(name, spec)| {
             let (state, holders, epoch) = self.standing(&name);
             let claimed = self.is_claimed(&name) || self.rehearsed.contains_key(&name);
-            GroupView { name, services: spec.services, state, holders, epoch, claimed }
+            let moves_to = self.own_spec(&name).and_then(|own| moves_to(own, &self.site));
+            GroupView { name, services: spec.services, state, holders, epoch, claimed, moves_to }
         });
         Some(Authorities::new(groups.collect()))
     }

@@ -32,6 +32,7 @@ impl Watched {
 pub struct Analysis {
     attempt: i64,
     weight: i32,
+    next: i32,
     stable: String,
     canary: String,
     warmup: f64,
@@ -91,6 +92,7 @@ impl Analysis {
                 ..DetectorPolicy::new(metric.max_increase, alpha, standard.steps.max(1))
             })?;
             detector.begin(comparison.weight == ALL);
+            detector.moves_on_to(f64::from(comparison.next) / 100.0);
             let counters = Counters::new(stable, canary, warmup, interval, now);
             let counters = if metric.sums { counters.of_sums() } else { counters };
             metrics.push(Watched {
@@ -113,6 +115,7 @@ impl Analysis {
         Ok(Self {
             attempt,
             weight,
+            next: comparison.next,
             stable,
             canary,
             warmup,
@@ -150,6 +153,10 @@ impl Analysis {
     /// two weights. Returns whether it is another. At the same one, after a promotion, another share may be asked for.
     pub fn follow(&mut self, comparison: &Comparison, now: f64) -> bool {
         self.share = comparison.share;
+        self.next = comparison.next;
+        for metric in &mut self.metrics {
+            metric.detector.moves_on_to(f64::from(self.next) / 100.0);
+        }
         if comparison.weight == self.weight {
             return false;
         }
@@ -295,6 +302,7 @@ impl Analysis {
         Evidence {
             attempt: self.attempt,
             weight: self.weight,
+            next: self.next,
             judgements: judgements.collect(),
             share: self.share(),
         }

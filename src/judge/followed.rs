@@ -259,7 +259,7 @@ fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
             && std::mem::discriminant(&one.reason) == std::mem::discriminant(&other.reason)
     };
     one.attempt == other.attempt
-        && one.weight == other.weight
+        && (one.weight, one.next) == (other.weight, other.next)
         && one.share.differs() == other.share.differs()
         && one.judgements.len() == other.judgements.len()
         && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))

@@ -165,7 +165,14 @@ pub(in crate::judge) fn follow(service: &str, attempt: i64, weight: i32) -> Foll
     };
     let arm = |revision: &str| Arm { revision: revision.into(), service: revision.into(), ..Arm::default() };
     Follow {
-        comparison: Some(Comparison { attempt, weight, beside: "old".into(), share: None, others: false }),
+        comparison: Some(Comparison {
+            attempt,
+            weight,
+            next: 100,
+            beside: "old".into(),
+            share: None,
+            others: false,
+        }),
         standard,
         source: SourceKey::BuiltIn,
         subject: Subject {

@@ -57,6 +57,8 @@ pub struct Comparison {
     pub attempt: i64,
     /// The weight in percent: a new one begins a new step of the evidence.
     pub weight: i32,
+    /// The weight that a Pass lets it go on to, in percent.
+    pub next: i32,
     /// What it is compared with: another one begins anew.
     pub beside: String,
     /// How the requests of both are to be shared, where anybody can say.
@@ -81,6 +83,8 @@ pub struct Evidence {
     pub attempt: i64,
     /// The weight that it speaks of: a Pass counts for this weight alone.
     pub weight: i32,
+    /// The weight that a Pass lets it go on to, in percent.
+    pub next: i32,
     /// The judgement on each metric.
     pub judgements: Vec<(String, Judgement)>,
     /// The canary's share of the requests, as they were counted.

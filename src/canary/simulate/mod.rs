@@ -5,13 +5,16 @@
 //! is remembered goes through the status, as JSON, at every look.
 
 mod cluster;
+mod forecast;
 mod happen;
+mod others;
 mod random;
 mod report;
 mod story;
 mod world;
 
 pub use cluster::Users;
+pub use forecast::{Fate, Forecast, Meets, Spread, forecast};
 pub use report::{Line, Report};
 pub use story::{Story, StoryError};
 pub use world::{Crash, run, run_with};

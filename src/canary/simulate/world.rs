@@ -1,6 +1,8 @@
 //! The loop of a simulation: something happens, users are served, the source answers, the operator decides.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,14 +18,12 @@ use crate::api::network::MeshProvider;
 use crate::api::operations::Slo;
 use crate::api::units::{display, duration, percent};
 use crate::api::{CanaryRolloutStatus, Problem, Severity};
-use crate::canary::facts::{Decision, Destination, Facts, Fares, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Destination, Facts, RevisionFacts, Role, Scale, Sharing};
 use crate::canary::mark::Mark;
 use crate::canary::status::{self, Seen};
 use crate::canary::{Policy, decide};
 use crate::evidence::Sample;
 use crate::judge::Analysis;
-use crate::judge::GateAnswer;
-use crate::signals::GateReply;
 
 /// When a simulated operator is killed beside what its story says: at a look, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +92,30 @@ pub fn run(story: Story) -> Report {
 
 /// Tells a story to its end, with one crash more, and shows every decision with its time in seconds.
 pub fn run_with(story: Story, crash: Option<Crash>, mut watch: impl FnMut(f64, &Decision)) -> Report {
+    tell(story, crash, |now, decision| {
+        watch(now, decision);
+        ControlFlow::Continue(())
+    })
+}
+
+/// Tells a story until that says that it has seen enough of its decisions, each with its time in seconds.
+pub fn run_until(story: Story, watch: impl FnMut(f64, &Decision) -> ControlFlow<()>) -> Report {
+    tell(story, None, watch)
+}
+
+fn tell(
+    story: Story,
+    crash: Option<Crash>,
+    mut watch: impl FnMut(f64, &Decision) -> ControlFlow<()>,
+) -> Report {
     let tick = seconds(&story.tick);
     let looks = (seconds(&story.lasts) / tick).floor() as u64;
     let mut world = World::new(story);
     let mut next = 0;
+    let enough = Cell::new(false);
+    let mut watch = |now: f64, decision: &Decision| {
+        enough.set(enough.get() || watch(now, decision).is_break());
+    };
     for look in 0..=looks {
         let now = look as f64 * tick;
         let mut killed = None;
@@ -120,6 +140,9 @@ pub fn run_with(story: Story, crash: Option<Crash>, mut watch: impl FnMut(f64, &
                 break;
             }
             world.look(now, false, true, &mut watch);
+        }
+        if enough.get() {
+            break;
         }
     }
     world.finish()
@@ -360,32 +383,6 @@ impl World {
         self.status = status;
         let answered = &self.decision.answered;
         self.said.retain(|said| !answered.iter().any(|answered| answered.id == said.id));
-    }
-
-    fn answers(&self) -> Vec<GateAnswer> {
-        let asked = self.policy.gates.iter().enumerate();
-        let answers = asked.filter_map(|(gate, policy)| {
-            let answer = match self.gates.get(&policy.at)? {
-                GateState::Open => GateReply::Yes,
-                GateState::Closed => GateReply::No("no".to_owned()),
-                GateState::Silent => GateReply::Nobody("connection refused".to_owned()),
-            };
-            Some(GateAnswer { gate, answer })
-        });
-        answers.collect()
-    }
-
-    fn fares(&self) -> Vec<Peer> {
-        let peers = self.peers.iter().map(|(cluster, (state, since))| Peer {
-            cluster: cluster.clone(),
-            fares: match state {
-                PeerState::Promoted => Fares::Promoted(at(*since)),
-                PeerState::RolledBack => Fares::RolledBack("error-rate: the canary is worse".to_owned()),
-                PeerState::Running => Fares::Running,
-                PeerState::Unreachable => Fares::Unreachable("timed out after 5s".to_owned()),
-            },
-        });
-        peers.collect()
     }
 
     /// Puts down what changed.

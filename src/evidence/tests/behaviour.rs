@@ -36,6 +36,39 @@ fn a_bad_canary_fails_within_a_few_looks_but_never_in_one() {
 }
 
 #[test]
+fn before_a_small_step_a_pass_refutes_what_would_harm_the_whole_there() {
+    let told = |next: f64, looks: usize, canary: (u64, u64)| {
+        let mut detector = detector(Policy::new(0.005, ALPHA, 4));
+        detector.moves_on_to(next);
+        run(&mut detector, looks, canary, (9_900, 10))
+    };
+    // 5 points at a tenth of all requests are half a point of the whole.
+    let early = told(0.1, 4, (100, 0));
+    let Reason::WithinHarm { margin, next } = early.reason else { panic!("{early}") };
+    assert!(early.verdict == Verdict::Pass && (margin - 0.05).abs() < 1e-9 && next == 0.1, "{early}");
+    assert_eq!(told(1.0, 4, (100, 0)).reason, Reason::TooFewRequests);
+    // What is worse by more than that does not pass, and what the evidence speaks against fails as at any other step.
+    let bad = told(0.1, 40, (100, 8));
+    assert_eq!((bad.verdict, bad.reason), (Verdict::Fail, Reason::Worse));
+    let mut detector = detector(Policy::new(0.005, ALPHA, 4));
+    detector.moves_on_to(0.1);
+    let needed = run(&mut detector, 1, (100, 0), (9_900, 10)).numbers.needed.expect("it needs more");
+    assert!(needed.toward == Verdict::Pass && needed.requests < 40_000, "{needed:?}");
+}
+
+/// faults.md 2.8
+#[test]
+fn the_first_look_of_all_decides_no_more_than_any_other() {
+    let mut process = EProcess::new(ALPHA, Starts::StepsAndWithin(4));
+    process.begin_step();
+    let all_bad = tally((1_000, 1_000), (9_000, 9));
+    process.look(all_bad, 0.1, Temper { phi: 1.0, cap: f64::INFINITY });
+    assert!(!process.crossed() && process.asks_for_another(), "{}", process.evidence());
+    process.look(all_bad, 0.1, Temper { phi: 1.0, cap: f64::INFINITY });
+    assert!(process.crossed());
+}
+
+#[test]
 fn after_the_promotion_there_is_a_limit_from_what_stable_did() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
     run(&mut detector, 40, (100, 0), (900, 9));
@@ -233,7 +266,7 @@ fn impossible_policies_name_the_field() {
 #[test]
 fn a_low_traffic_service_is_told_what_a_pass_takes() {
     let policy = Policy::new(0.005, ALPHA, 4);
-    let (small, large) = (policy.requests_to_pass(0.01, 0.01), policy.requests_to_pass(0.01, 0.5));
+    let (small, large) = (policy.requests_to_pass(0.01, 0.01, 1.0), policy.requests_to_pass(0.01, 0.5, 1.0));
     assert!(small.unwrap() > 10 * large.unwrap(), "weight is what it takes: {small:?} {large:?}");
-    assert!(policy.requests_to_pass(0.05, 0.1) > policy.requests_to_pass(0.001, 0.1));
+    assert!(policy.requests_to_pass(0.05, 0.1, 1.0) > policy.requests_to_pass(0.001, 0.1, 1.0));
 }

@@ -310,7 +310,8 @@ impl World {
             }
         }
         let users = &mut self.users;
-        users.both += u64::from(taken.len() > 1 && !self.story.group.everywhere);
+        // Where nothing is kept, nothing is torn apart.
+        users.both += u64::from(taken.len() > 1 && !self.story.group.stores.is_empty());
         if taken.is_empty() {
             let since = *users.since.get_or_insert(self.now);
             users.without += 1;

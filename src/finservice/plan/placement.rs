@@ -144,7 +144,13 @@ mod tests {
     fn authority_decides_about_the_size_and_about_consumers() {
         let standing = |held: bool| {
             let state = if held { AuthorityState::Held } else { AuthorityState::Standby };
-            Standing { group: "pay".into(), state, holders: Vec::new().into(), claimed: false }
+            Standing {
+                group: "pay".into(),
+                state,
+                holders: Vec::new().into(),
+                claimed: false,
+                moves_to: None,
+            }
         };
         let pods = |spec: &FinServiceSpec, standing: Option<&Standing>| {
             effective(spec, "b", standing).scale.map(|scale| (scale.replicas, scale.min))

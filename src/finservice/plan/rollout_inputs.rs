@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::actions::hear;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
+use crate::api::labels::HOTFIX_ANNOTATION;
 use crate::api::network::MeshProvider;
 use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
@@ -45,6 +46,8 @@ pub struct Gathered {
     mark: Option<Mark>,
     pub(crate) unreadable: Option<String>,
     held: Option<Stopped>,
+    /// Why rollouts wait for a move of the group.
+    frozen: Option<String>,
     made_by: Option<String>,
     changed: Option<String>,
     policy_by: Option<String>,
@@ -130,6 +133,7 @@ impl Gathered {
             problems,
             unreadable: rollout.unreadable.as_ref().map(ToString::to_string),
             held: planning.stopped.clone(),
+            frozen: moving(seen),
             service: seen.service.metadata.uid.clone().unwrap_or_default(),
             made_by: changed_by(seen.service.metadata.annotations.as_ref()),
             changed: only_what_it_reads(planning),
@@ -178,12 +182,21 @@ impl Gathered {
             actions: &rollout.actions,
             peers: &self.peers,
             role: self.role,
-            // No Failover is carried out yet.
-            frozen: None,
+            frozen: self.frozen.as_deref(),
             mark: self.mark.as_ref(),
             memory: &rollout.memory,
         }
     }
+}
+
+/// Why no release of the service rolls out: its group is on its way to another site, and what moves must not change
+/// meanwhile. A hotfix is not held up.
+fn moving(seen: &Observed) -> Option<String> {
+    let standing = seen.authority.as_ref()?;
+    let site = standing.moves_to.as_ref()?;
+    let notes = seen.service.metadata.annotations.as_ref();
+    let is_hotfix = notes.and_then(|notes| notes.get(HOTFIX_ANNOTATION)).is_some_and(|value| value == "true");
+    (!is_hotfix).then(|| format!("FailoverGroup {} moves to {site}", standing.group))
 }
 
 /// Who changed an object last, as admission wrote it.

@@ -151,7 +151,7 @@ impl Fake {
         let judgement = Judgement { verdict: Verdict::Fail, reason: Reason::Worse, numbers };
         let judgements = vec![("error-rate".to_owned(), judgement)];
         let attempt = self.rollout_status().memory.expect("it is remembered").attempt;
-        self.evidence = Some(Evidence { attempt, weight, judgements, share: Share::Unknown });
+        self.evidence = Some(Evidence { attempt, weight, next: 100, judgements, share: Share::Unknown });
     }
 
     /// Creates, changes or (with `None`) deletes its CanaryRollout.

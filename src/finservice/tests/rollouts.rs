@@ -4,6 +4,11 @@
 use expect_test::expect_file;
 use serde_json::{Value, json};
 
+use crate::api::authority::AuthorityState;
+use crate::api::failovergroup::Services;
+use crate::api::labels::HOTFIX_ANNOTATION;
+use crate::authority::view::{Authorities, GroupView};
+use crate::canary::facts::Phase;
 use crate::evidence::Sample;
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::{ChildState, Facts};
@@ -399,4 +404,45 @@ fn a_prometheus_that_needs_no_secret_is_one_source_for_all_namespaces() {
         let SourceKey::Prometheus { namespace: found, .. } = source else { panic!("{source:?}") };
         assert_eq!(found, namespace);
     }
+}
+
+/// How the group of the service stands: whether it moves to another site.
+fn moves(fake: &mut Fake, moves_to: Option<&str>) {
+    let group = GroupView {
+        name: "payments".to_owned(),
+        services: Services { namespaces: vec!["pay".to_owned()], selector: None },
+        state: AuthorityState::Held,
+        holders: vec!["here".to_owned()],
+        epoch: 16,
+        claimed: false,
+        moves_to: moves_to.map(str::to_owned),
+    };
+    fake.index.set_authorities(Authorities::new(vec![group]));
+}
+
+#[test]
+fn while_the_group_moves_all_weight_is_with_stable_and_afterwards_it_starts_over() {
+    let mut fake = started(spec("Istio"), policy());
+    to_first_weight(&mut fake);
+    assert_eq!(share(&fake, 1), Some(10));
+    moves(&mut fake, Some("there"));
+    let decision = fake.settle().rollout.expect("a rollout").decision;
+    assert_eq!((share(&fake, 1), decision.phase), (Some(0), Phase::Frozen), "{}", fake.story());
+    let why = decision.reasons.join("; ");
+    assert!(why.contains("FailoverGroup payments moves to there"), "{why}");
+    // What must not wait goes on all the same.
+    let hotfix = [(HOTFIX_ANNOTATION.to_owned(), "true".to_owned())];
+    fake.change("a hotfix", |service| service.metadata.annotations = Some(hotfix.into()));
+    fake.settle();
+    ready(&mut fake);
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(10), "{}", fake.story());
+    fake.change("no hotfix", |service| service.metadata.annotations = None);
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(0));
+    moves(&mut fake, None);
+    fake.settle();
+    ready(&mut fake);
+    fake.settle();
+    assert_eq!(share(&fake, 1), Some(10), "{}", fake.story());
 }
