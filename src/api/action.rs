@@ -37,7 +37,8 @@ use super::step::Step;
 #[x_kube(validation = Rule::new("self.target.kind != 'CanaryRollout' || !has(self.target.uid)").message("target.uid is for target.kind Failover"))]
 #[x_kube(validation = Rule::new("self.target.kind != 'Failover' || (has(self.target.uid) && !has(self.release))")
     .message("target.kind Failover needs target.uid, so that what is meant for one order is not carried out on another, and takes no release"))]
-#[x_kube(validation = Rule::new("has(self.step) == (self.verb == 'skip')").message("verb skip needs step, and no other verb takes one"))]
+#[x_kube(validation = Rule::new("(has(self.step) != has(self.store)) == (self.verb == 'skip') && !(has(self.step) && has(self.store))")
+    .message("verb skip needs either step or store, and no other verb takes one"))]
 #[x_kube(validation = Rule::new("has(self.evidence) == (self.verb == 'assert-fenced')")
     .message("verb assert-fenced needs evidence, and no other verb takes it"))]
 #[x_kube(validation = Rule::new("has(self.position) == (self.verb == 'accept-data-loss')")
@@ -63,6 +64,10 @@ pub struct ActionSpec {
     /// The step of a Failover that is skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<SkippedStep>,
+    /// The store that a Failover goes on without, once it cannot be promoted or opened: one with `required: false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub store: Option<String>,
     /// How a person knows that the source of a Failover writes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<FenceEvidence>,

@@ -323,6 +323,9 @@ pub struct StoreRecord {
     /// Whether it was opened here for applications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opened: Option<bool>,
+    /// Whether a person has had the move go on without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<bool>,
     /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

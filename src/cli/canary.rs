@@ -280,6 +280,7 @@ impl Here {
             target: ActionTarget { kind: TargetKind::CanaryRollout, name: name.clone(), uid: None },
             release: Some(release.clone()),
             step: None,
+            store: None,
             evidence: None,
             position: None,
             verb,

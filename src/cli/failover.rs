@@ -65,11 +65,14 @@ enum Command {
     Approve(Say),
     /// Turns a Switchover into a Failover: goes on without the source
     Force(Say),
-    /// Leaves out a step
+    /// Leaves out a step, or a store that cannot be promoted
     Skip {
         /// The step
-        #[arg(long, value_enum)]
-        step: SkippedStep,
+        #[arg(long, value_enum, required_unless_present = "store")]
+        step: Option<SkippedStep>,
+        /// A store with required: false, which cannot be promoted or opened after the commit
+        #[arg(long, value_name = "NAME", conflicts_with = "step")]
+        store: Option<String>,
         #[command(flatten)]
         say: Say,
     },
@@ -117,8 +120,8 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
         Command::Abort(say) => moves.say(Verb::Abort, say, nothing()).await,
         Command::Approve(say) => moves.say(Verb::Approve, say, nothing()).await,
         Command::Force(say) => moves.say(Verb::Force, say, nothing()).await,
-        Command::Skip { step, say } => {
-            moves.say(Verb::Skip, say, Said { step: Some(step), ..nothing() }).await
+        Command::Skip { step, store, say } => {
+            moves.say(Verb::Skip, say, Said { step, store, ..nothing() }).await
         }
         Command::AssertFenced { evidence, say } => {
             let said = Said { evidence: Some(evidence), ..nothing() };

@@ -96,6 +96,8 @@ pub struct Say {
 pub struct Said {
     /// With `skip`.
     pub step: Option<SkippedStep>,
+    /// The store that is skipped.
+    pub store: Option<String>,
     /// With `assert-fenced`.
     pub evidence: Option<FenceEvidence>,
     /// With `accept-data-loss`.
@@ -351,6 +353,7 @@ impl Moves {
             verb,
             gate: None,
             step: said.step,
+            store: said.store,
             evidence: said.evidence,
             position: said.position,
             words,

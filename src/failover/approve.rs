@@ -54,6 +54,7 @@ mod tests {
             release: None,
             gate: None,
             step: None,
+            store: None,
             evidence: None,
             position: None,
             words: None,

@@ -53,8 +53,11 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     // Where several sites have authority, a Failover takes it from the others.
     let alone = planned || own.holders.len() == 1;
     if alone && own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
-        let closed = |(_, shown): &(String, Known<StoreShows>)| shown.read().is_some_and(|shows| !shows.open);
-        if planned || !view.known.stores.iter().any(closed) {
+        // One that a move went on without.
+        let left = |(_, shown): &(String, Known<StoreShows>)| {
+            shown.read().is_some_and(|shows| !shows.open || !shows.primary)
+        };
+        if planned || !view.known.stores.iter().any(left) {
             let message = format!("{} has authority already: there is nothing to move", view.site);
             return Next::End(Phase::Refused, message);
         }
@@ -287,11 +290,11 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
                        one. Make sure that nobody there writes, and say so";
         return Next::Wait(Step::Promote, view.wait("NotRead", message, Some(ASSERT)));
     }
-    let standby = view.stores(journal, |_, of| !of.promoted);
+    let standby = view.stores(journal, |_, of| !of.promoted && !of.skipped);
     if !standby.is_empty() {
         return Next::Do(Step::Promote, Act::Promote(standby));
     }
-    let closed = view.stores(journal, |_, of| !of.opened);
+    let closed = view.stores(journal, |_, of| !of.opened && !of.skipped);
     if !closed.is_empty() {
         return Next::Do(Step::Open, Act::Open(closed));
     }

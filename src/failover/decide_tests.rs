@@ -376,13 +376,16 @@ fn after_the_commit_a_greater_claim_or_an_unread_peer_stops_the_promotion() {
 fn a_site_that_has_authority_has_nothing_to_move_unless_a_store_of_it_is_closed() {
     let mut world = World::new(MoveAction::Failover);
     world.known.own = Some(held("b", 17));
+    let row = |open| StoreShows { open, opened_at: Some(17), ballot: Some(32), ..StoreShows::default() };
+    let shows = |primary, open| Known::Read(StoreShows { primary, ..row(open) });
+    world.known.stores[0].1 = shows(true, true);
     assert_eq!(world.goes(), "Refused\n");
-    let closed =
-        StoreShows { primary: true, open: false, opened_at: Some(17), ballot: Some(32), frozen: false };
-    world.known.stores[0].1 = Known::Read(closed);
+    // A move went on without it.
+    world.known.stores[0].1 = shows(false, true);
+    assert!(matches!(world.next(), Next::Do(Step::Claim, _)));
+    world.known.stores[0].1 = shows(true, false);
     *world.there() = AuthoritySpec { promoted: Some(0), ..held("b", 17) };
-    // The other one was found to be a standby.
-    world.store().complete = Some(true);
+    world.store().complete = Some(true); // The other one was found to be a standby.
     assert!(world.goes().ends_with(COMMITTED));
     assert_eq!(world.own().epoch, 33);
 }
@@ -489,9 +492,8 @@ fn where_several_serve_a_failover_takes_authority_from_the_others() {
     assert!(matches!(world.next(), Next::Do(Step::Claim, Act::Claim { .. })));
     world.journal.action = MoveAction::Switchover;
     assert!(matches!(world.next(), Next::End(Phase::Refused, _)), "there is nothing to add");
-    // It serves from its commit on, since there is nothing to open, and takes down when that was.
-    world.journal = Journal { claim: Some((33, 16)), ..Journal::default() };
-    world.known.own = Some(held("b", 33));
+    // There is nothing to open: it serves from its commit on, and takes down when that was.
+    (world.journal.claim, world.known.own) = (Some((33, 16)), Some(held("b", 33)));
     assert_eq!(world.next(), Next::Do(Step::Open, Act::Serve));
     world.journal.served = true;
     assert!(matches!(world.next(), Next::End(Phase::Done, _)));

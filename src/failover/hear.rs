@@ -22,6 +22,8 @@ pub struct Stands {
     pub presses: bool,
     /// How many people must agree; `None` where the group asks for nobody.
     pub people: Option<usize>,
+    /// Those of them that a move may go on without.
+    pub optional: Vec<String>,
     /// Whether another site has a greater claim: nothing is promoted as long as that is alive.
     pub outbid: bool,
 }
@@ -98,6 +100,9 @@ fn carry_out(
             status.forced = Some(true);
             Ok("it goes on as a Failover, without the source".to_owned())
         }
+        Verb::Skip if spec.store.is_some() => {
+            skip_store(status, spec.store.as_deref().unwrap_or_default(), committed, stands)
+        }
         Verb::Skip => {
             let step = spec.step.map_or("", |step| step.as_str()).to_owned();
             let words = format!("{step} is skipped");
@@ -111,6 +116,35 @@ fn carry_out(
         Verb::AcceptDataLoss => accept_loss(status, action, now),
         other => Err(format!("{} is for a CanaryRollout, not for a Failover", other.as_str())),
     }
+}
+
+/// A store is left closed that cannot be promoted or opened.
+fn skip_store(
+    status: &mut FailoverStatus,
+    name: &str,
+    committed: bool,
+    stands: &Stands,
+) -> Result<String, String> {
+    if !stands.stores.iter().any(|store| store == name) {
+        return Err(format!("the group has no store {name}: it has {}", stands.stores.join(", ")));
+    }
+    if !stands.optional.iter().any(|store| store == name) {
+        return Err(format!(
+            "store {name} is required: a move goes on only without one with required: false in the FailoverGroup"
+        ));
+    }
+    if !committed {
+        return Err(format!(
+            "until the commit store {name} is closed and caught up like any other: say it when its promotion, or its \
+             opening, fails"
+        ));
+    }
+    let record = super::status::store(status, name);
+    if record.opened == Some(true) {
+        return Err(format!("store {name} is open here already"));
+    }
+    record.skipped = Some(true);
+    Ok(format!("it goes on without store {name}; once that is well, order a Failover here to open it"))
 }
 
 fn statement(action: &Action, words: String, now: Timestamp) -> Statement {

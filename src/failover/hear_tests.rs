@@ -12,6 +12,7 @@ fn says(verb: Verb, status: &mut FailoverStatus, stands: &Stands) -> Result<Stri
         release: None,
         gate: None,
         step: None,
+        store: None,
         evidence: Some(FenceEvidence::NodesStopped),
         position: None,
         words: None,
@@ -38,4 +39,22 @@ fn after_the_commit_only_a_greater_claim_lets_it_be_given_up() {
     assert!(says(Verb::Abort, &mut status, &Stands::default()).is_err());
     says(Verb::Abort, &mut status, &Stands { outbid: true, ..Stands::default() }).unwrap();
     assert_eq!(status.aborted, Some(true));
+}
+
+#[test]
+fn a_store_is_left_out_after_the_commit_and_only_where_the_group_says_that_it_may() {
+    let named = ["cards", "ledger"].map(str::to_owned).to_vec();
+    let stands = Stands { stores: named, optional: vec!["cards".to_owned()], ..Stands::default() };
+    let mut status = FailoverStatus::default();
+    let mut skip = |committed: bool, store: &str| {
+        status.committed_at = committed.then_some(Time(Timestamp::UNIX_EPOCH));
+        skip_store(&mut status, store, committed, &stands)
+    };
+    assert!(skip(false, "cards").unwrap_err().contains("until the commit"));
+    assert!(skip(true, "ledger").unwrap_err().contains("required: false"));
+    assert!(skip(true, "gone").unwrap_err().contains("it has cards, ledger"));
+    assert!(skip(true, "cards").is_ok_and(|words| words.contains("order a Failover here")));
+    assert_eq!(status.stores[0].skipped, Some(true));
+    status.stores[0].opened = Some(true);
+    assert!(skip_store(&mut status, "cards", true, &stands).unwrap_err().contains("open here already"));
 }

@@ -23,6 +23,8 @@ pub struct StoreJournal {
     pub promoted: bool,
     /// Whether it was verified and opened here.
     pub opened: bool,
+    /// Whether the move goes on without it.
+    pub skipped: bool,
 }
 
 impl StoreJournal {
@@ -84,6 +86,7 @@ impl Journal {
                 replayed: store.replayed_millis.is_some(),
                 promoted: is(store.promoted),
                 opened: is(store.verified) && is(store.opened),
+                skipped: is(store.skipped),
             };
             (store.name.clone(), journal)
         });

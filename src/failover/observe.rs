@@ -162,6 +162,12 @@ impl Seen {
         required.map(|store| store.name.as_str()).collect()
     }
 
+    /// The stores that a move may go on without.
+    pub fn optional(&self) -> Vec<&str> {
+        let optional = self.spec.stores().iter().filter(|store| !store.required());
+        optional.map(|store| store.name.as_str()).collect()
+    }
+
     /// The names of the stores with a single writer.
     pub fn stores(&self) -> Vec<String> {
         self.group.knowledge.stores.iter().map(|(name, _)| name.clone()).collect()

@@ -49,6 +49,8 @@ pub struct Of<'a> {
     pub known: &'a Knowledge,
     /// Stores of which no commit may be acknowledged that is not at both sites.
     pub required: &'a [&'a str],
+    /// Stores that a move may go on without, once it is committed.
+    pub optional: &'a [&'a str],
 }
 
 impl Of<'_> {
@@ -296,8 +298,13 @@ fn taken(
     let failed = each(found, status, |record, ()| done(record));
     match failed.is_empty() {
         true => Done::Yes(format!("{all} {what} here")),
-        // It goes on by itself; nothing is open before all are.
-        false => Done::not_yet(reason, errors(&failed, of.site), None),
+        // It goes on by itself; nothing is open before all are. One that is not required may be left out.
+        false => {
+            let required = failed.iter().any(|(name, _)| !of.optional.contains(name));
+            let next = failed.first().filter(|_| !required);
+            let next = next.and_then(|(name, _)| of.command(&format!("skip --store {name}")));
+            Done::not_yet(reason, errors(&failed, of.site), next)
+        }
     }
 }
 

@@ -316,6 +316,7 @@ impl Move<'_> {
             planned: journal.is_planned(),
             silent,
             required: seen.required(),
+            optional: seen.optional(),
         };
         let mut mute = BTreeSet::new();
         let done = carry_out(&means, &act, &mut self.status, &mut mute).await?;
@@ -435,6 +436,7 @@ impl Move<'_> {
             presses: seen.presses(ballot),
             outbid: seen.is_outbid(),
             stores: seen.stores(),
+            optional: seen.optional().into_iter().map(str::to_owned).collect(),
             people: seen.spec.approval.as_ref().map(Approval::people),
         });
         let stands = stands.unwrap_or_default();

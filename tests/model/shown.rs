@@ -111,6 +111,7 @@ impl Move {
             replayed: false,
             promoted: self.promoted,
             opened: self.opened,
+            skipped: false,
         };
         Journal {
             action: self.action,

@@ -40,6 +40,8 @@ pub struct Means<'a> {
     pub silent: &'a [String],
     /// Stores of which no commit may be acknowledged that is not at both sites.
     pub required: Vec<&'a str>,
+    /// Stores that a move may go on without.
+    pub optional: Vec<&'a str>,
 }
 
 impl Means<'_> {
@@ -61,6 +63,7 @@ impl Means<'_> {
             ballot: self.ballot(),
             known: &self.seen.group.knowledge,
             required: &self.required,
+            optional: &self.optional,
         }
     }
 

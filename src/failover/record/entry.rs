@@ -72,6 +72,8 @@ pub enum Event {
         verb: &'static str,
         /// Of which step.
         step: Option<&'static str>,
+        /// Of which store.
+        store: Option<String>,
         /// How they know.
         evidence: Option<&'static str>,
         /// Which position.
@@ -281,6 +283,7 @@ pub fn heard(action: &Action, answer: &Result<String, String>) -> Event {
         by: said_by(action).map(str::to_owned),
         verb: spec.verb.as_str(),
         step: spec.step.map(SkippedStep::as_str),
+        store: spec.store.clone(),
         evidence: spec.evidence.map(FenceEvidence::as_str),
         position: spec.position.clone(),
         words: spec.words.clone(),

@@ -247,7 +247,7 @@ fn an_action_tells_who_said_what_and_what_came_of_it() {
     .unwrap();
     let said = serde_json::to_string(&heard(&action, &Err("say it again".to_owned()))).unwrap();
     let expected = concat!(
-        r#"{"event":"Heard","action":"move-assert-fenced-x","id":"a-1","by":"sam","verb":"assert-fenced","step":null,"#,
+        r#"{"event":"Heard","action":"move-assert-fenced-x","id":"a-1","by":"sam","verb":"assert-fenced","step":null,"store":null,"#,
         r#""evidence":"NodesStopped","position":null,"words":"seen in the console","carriedOut":false,"#,
         r#""answer":"say it again"}"#
     );

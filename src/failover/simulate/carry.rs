@@ -123,6 +123,7 @@ impl Hand<'_> {
         let group = &self.world.story.group;
         let required = group.stores.iter().filter(|_| group.synchronous).map(String::as_str);
         let required: Vec<&str> = required.collect();
+        let optional: Vec<&str> = group.optional.iter().map(String::as_str).collect();
         let of = Of {
             site: &self.world.sites[self.site].name,
             source,
@@ -131,6 +132,7 @@ impl Hand<'_> {
             ballot: self.claim().0,
             known: self.known,
             required: &required,
+            optional: &optional,
         };
         with(&of, &mut self.order.status)
     }

@@ -50,6 +50,11 @@ impl World {
         self.health(&event.api, "the API server", |site, up| site.api = up);
         self.health(&event.databases, "the database", |site, up| site.databases = up);
         self.health(&event.application, "the application", |site, up| site.application = up);
+        for (name, health) in event.promotes.iter().flatten() {
+            let store = self.store(name);
+            self.sites.iter_mut().for_each(|site| site.servers[store].promotes = health.is_up());
+            self.tell(format!("promotions of {name} are {}", health.words()));
+        }
         let now = self.now;
         self.health(&event.operator, "the operator", |site, up| {
             site.operator = up;
@@ -184,6 +189,7 @@ impl World {
             verb: said.verb,
             gate: None,
             step: said.step,
+            store: said.store.clone(),
             evidence: said.evidence,
             position,
             words: Some("in a story".to_owned()),
@@ -205,6 +211,7 @@ impl World {
         let claim = crate::authority::claims::slot(&own, &site.name);
         Stands {
             stores: self.story.group.stores.clone(),
+            optional: self.story.group.optional.clone(),
             presses: claim.is_some_and(|claim| {
                 Some(claim.ballot) == ballot
                     && claim.fence == Some(true)

@@ -318,6 +318,6 @@ impl World {
     /// Whether each store of a site is followed.
     fn is_protected(&self, site: usize) -> bool {
         let followed = |store: usize| (0..self.sites.len()).any(|other| self.follows(site, other, store));
-        (0..self.story.group.stores.len()).all(followed)
+        self.needed().all(followed)
     }
 }

@@ -46,13 +46,15 @@ pub(super) struct Server {
     pub(super) log: Log,
     /// When the last sign of life was written that is here, in tenths of a second.
     pub(super) beat: u64,
+    /// Whether it can be promoted and opened.
+    pub(super) promotes: bool,
 }
 
 impl Server {
     /// One of the beginning: the primary, or one that follows the first.
     pub(super) fn new(primary: bool, waits: bool) -> Self {
         let (follows, frozen, row, lifted, log, beat) = (0, false, None, 0, Log::default(), 0);
-        Self { primary, follows, frozen, waits, row, lifted, log, beat }
+        Self { primary, follows, frozen, waits, row, lifted, log, beat, promotes: true }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -128,6 +130,9 @@ impl Server {
     /// Opens a primary for an epoch. No commit waits for anybody from then on.
     pub(super) fn open(&mut self, epoch: i64) -> Result<(), StoreError> {
         self.refuses(epoch)?;
+        if !self.promotes {
+            return Err(StoreError::Starting);
+        }
         if !self.primary {
             return Err(StoreError::IsStandby);
         }
@@ -140,6 +145,9 @@ impl Server {
         self.refuses(promotion.ballot)?;
         if self.primary {
             return Ok(());
+        }
+        if !self.promotes {
+            return Err(StoreError::Starting);
         }
         let found = self.row.map(|row| row.ballot);
         if found != promotion.row {

@@ -39,6 +39,9 @@ pub struct Group {
     /// Its databases: PostgreSQL, whose servers at the other sites follow that of the first. None, if there are none.
     #[serde(default)]
     pub stores: Vec<String>,
+    /// Those of them that a move may go on without (`required: false`).
+    #[serde(default)]
+    pub optional: Vec<String>,
     /// Whether no commit is acknowledged that the other site does not have (`synchronous: Required`).
     #[serde(default)]
     pub synchronous: bool,
@@ -92,6 +95,9 @@ pub struct Event {
     /// Whether the application of a site answers from now on.
     #[serde(default)]
     pub application: Option<BTreeMap<String, Health>>,
+    /// Whether a store can be promoted and opened, at any site: `{STORE: Up}` or `Down`.
+    #[serde(default)]
+    pub promotes: Option<BTreeMap<String, Health>>,
     /// The network between the sites. Users, and the witness, are on neither side of it.
     #[serde(default)]
     pub network: Option<Health>,
@@ -155,6 +161,9 @@ pub struct Saying {
     /// The step that is skipped.
     #[serde(default)]
     pub step: Option<SkippedStep>,
+    /// The store that is skipped.
+    #[serde(default)]
+    pub store: Option<String>,
     /// How it is known that the source is fenced.
     #[serde(default)]
     pub evidence: Option<FenceEvidence>,
@@ -224,6 +233,9 @@ impl Story {
         if group.sites.len() != sites.len() || !(2..=MOST_SITES).contains(&sites.len()) {
             return Err(wrong("group.sites", format!("name two to {MOST_SITES} sites, each once")));
         }
+        if let Some(unknown) = group.optional.iter().find(|name| !group.stores.contains(name)) {
+            return Err(wrong("group.optional", format!("{unknown} is none of group.stores")));
+        }
         if group.everywhere && !group.stores.is_empty() {
             return Err(wrong("group.stores", "leave them out: where every site serves there are none"));
         }
@@ -245,15 +257,22 @@ impl Story {
                     ));
                 }
             }
+            let stores = event.promotes.iter().flat_map(BTreeMap::keys);
+            if let Some(unknown) = stores.into_iter().find(|name| !group.stores.contains(name)) {
+                return Err(wrong(field("promotes"), format!("{unknown} is none of group.stores")));
+            }
             if event.order.as_ref().is_some_and(|order| !order.action.moves()) {
                 return Err(wrong(field("order.action"), "only a Switchover or a Failover can be simulated"));
             }
             if event.witness.is_some() && !group.witness {
                 return Err(wrong(field("witness"), "the group has none: set group.witness: true"));
             }
-            let skips = event.say.as_ref().is_some_and(|said| said.verb == Verb::Skip && said.step.is_none());
-            if skips {
-                return Err(wrong(field("say.step"), "skip needs the step that is skipped"));
+            let skips = event.say.as_ref().filter(|said| said.verb == Verb::Skip);
+            if skips.is_some_and(|said| said.step.is_some() == said.store.is_some()) {
+                return Err(wrong(
+                    field("say.step"),
+                    "skip needs either the step or the store that is skipped",
+                ));
             }
         }
         story.events.sort_by_key(|event| duration(&event.at));

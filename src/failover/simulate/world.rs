@@ -287,7 +287,14 @@ impl World {
             let mut others = (0..self.sites.len()).filter(|to| self.streams(place, *to, store));
             open && (!server.waits || others.next().is_some())
         };
-        (0..self.story.group.stores.len()).all(all)
+        self.needed().all(all)
+    }
+
+    /// The stores that a move does not go on without.
+    pub(super) fn needed(&self) -> impl Iterator<Item = usize> {
+        let group = &self.story.group;
+        let needed = group.stores.iter().enumerate().filter(|(_, name)| !group.optional.contains(name));
+        needed.map(|(store, _)| store)
     }
 
     /// Users write where they are sent.
@@ -298,7 +305,7 @@ impl World {
             .filter(|place| self.is_active(*place) && self.takes_writes(*place))
             .collect();
         for place in &taken {
-            for store in 0..self.story.group.stores.len() {
+            for store in self.needed().collect::<Vec<_>>() {
                 self.sites[*place].servers[store].log.push(write);
                 // What is waited for is there at once.
                 let server = self.sites[*place].servers[store].clone();
@@ -370,14 +377,14 @@ impl World {
     }
 
     fn end(self) -> Report {
-        let stores = 0..self.story.group.stores.len();
+        let stores: Vec<usize> = self.needed().collect();
         let best =
             self.sites.iter().filter_map(|site| site.held.authority.as_ref()).max_by_key(|own| own.epoch);
         let (epoch, holders) = best.map(|own| (own.epoch, own.holders.clone())).unwrap_or_default();
         let holder = self.sites.iter().find(|site| holders.contains(&site.name));
         let lacks = |write: &u64| {
             let has = |store: usize| holder.is_some_and(|site| site.servers[store].log.has(*write));
-            self.users.acked.has(*write) && !stores.clone().all(has)
+            self.users.acked.has(*write) && !stores.iter().copied().all(has)
         };
         let lost = (0..self.users.written).filter(lacks).count() as u64;
         let seconds = |ticks: u64| ticks as f64 / TICKS as f64;

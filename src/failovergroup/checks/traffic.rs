@@ -7,13 +7,34 @@ use jiff::SignedDuration;
 use super::found::{Found, Looked, Step, names};
 use crate::api::Severity;
 use crate::api::failovergroup::CheckFrom;
+use crate::api::traffic::{Residual, Traffic};
 
 /// Checks them.
 pub fn check(looked: &Looked<'_>) -> Vec<Found> {
     let mut found = provider(looked);
     found.extend(gateways(looked));
     found.extend(own(looked));
+    found.extend(looked.spec.traffic.as_ref().and_then(not_carried_out));
     found
+}
+
+/// What a group asks for that no operator of this version does: whoever wrote it must not find that out in a move.
+fn not_carried_out(traffic: &Traffic) -> Option<Found> {
+    let writes = traffic.probe.as_ref().is_some_and(|probe| probe.write.is_some());
+    let asked = [
+        (traffic.traffic_steps.is_some(), "traffic.trafficSteps: all traffic moves at once"),
+        (writes, "traffic.probe.write: the application is tried by reading alone"),
+        (
+            traffic.residual == Some(Residual::Forward),
+            "traffic.residual Forward: the old site answers 503 on /authority, and forwards nothing",
+        ),
+    ];
+    let asked: Vec<&str> = asked.into_iter().filter(|(is, _)| *is).map(|(_, words)| words).collect();
+    (!asked.is_empty()).then(|| {
+        let message = format!("this version does not carry out {}", asked.join("; "));
+        let remedy = "remove it from the FailoverGroup, or know it when you move";
+        Found::warning(Step::Traffic, "traffic not carried out", "NotCarriedOut", message, remedy)
+    })
 }
 
 fn provider(looked: &Looked<'_>) -> Vec<Found> {
@@ -129,4 +150,24 @@ fn own(looked: &Looked<'_>) -> Vec<Found> {
 /// Three rounds in which it was not made.
 fn stale(check: &crate::api::failovergroup::OwnCheck) -> SignedDuration {
     SignedDuration::try_from(check.every() * 3).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_no_operator_carries_out_is_said_before_a_move() {
+        let said = |more: serde_json::Value| {
+            let mut traffic = json!({"hosts": ["api.example"], "external": {}});
+            traffic.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            not_carried_out(&serde_json::from_value(traffic).unwrap()).map(|found| found.message)
+        };
+        assert_eq!(said(json!({"residual": "Refuse"})), None);
+        let steps = said(json!({"trafficSteps": [10, 100]})).unwrap();
+        assert!(steps.contains("all traffic moves at once"), "{steps}");
+        assert!(said(json!({"residual": "Forward"})).unwrap().contains("forwards nothing"));
+    }
 }

@@ -125,6 +125,7 @@ pub async fn who_ordered_a_move_cannot_agree_to_it(stage: &Stage) {
         verb: Verb::Approve,
         gate: None,
         step: None,
+        store: None,
         evidence: None,
         position: None,
         words: None,

@@ -24,6 +24,12 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// move.
 const PAUSED: Duration = Duration::from_secs(23);
 
+/// For how long: `BANYAN_PAUSE_SECONDS` instead, where that is set.
+fn paused_for() -> Duration {
+    let seconds = std::env::var("BANYAN_PAUSE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(PAUSED, Duration::from_secs)
+}
+
 fn opens(status: &FailoverStatus) -> Option<i64> {
     assert!(
         !matches!(status.phase, Some(Phase::Refused | Phase::Aborted | Phase::Superseded)),
@@ -290,7 +296,7 @@ pub async fn a_paused_primary_wakes_up(field: &Field, group: &Group) {
         field.types_next(place, &next).await;
     }
     field.comes_to(place, order, "it is open", opens).await;
-    tokio::time::sleep(PAUSED.saturating_sub(paused.elapsed())).await;
+    tokio::time::sleep(paused_for().saturating_sub(paused.elapsed())).await;
     processes.iter().for_each(|pid| signal(*pid, "CONT"));
     let woken = Instant::now();
     let (answer, at) =

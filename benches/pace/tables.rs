@@ -10,7 +10,7 @@ use banyan::api::CanaryRolloutSpec;
 use banyan::canary::simulate::{Fate, Meets, Spread, forecast};
 use serde_json::json;
 
-#[path = "evidence/random.rs"]
+#[path = "../evidence/random.rs"]
 #[allow(dead_code, reason = "the document of the evidence uses the rest")]
 mod random;
 
