@@ -118,7 +118,11 @@ fn words(judgement: &Judgement) -> String {
             let seconds = std::time::Duration::from_secs(seconds.ceil() as u64);
             text.push_str(&format!(", {} at the rate of now,", display(seconds)));
         }
-        text.push_str(&format!(" to {}", needed.toward));
+        // What came so far may look bad by chance: that is no foregone conclusion.
+        text.push_str(match needed.toward {
+            Verdict::Pass => " until it can pass",
+            _ => " until it is clear whether it is worse",
+        });
     }
     text
 }

@@ -65,10 +65,11 @@ pub fn begun(
 }
 
 /// Takes down that it is committed, by what this site's Authority shows; true the first time. Also where the witness had
-/// decided, and the reconciler of the group was first to write that down.
+/// decided, and the reconciler of the group was first to write that down; and where the epoch that followed was there before
+/// anybody looked.
 pub fn commits(status: &mut FailoverStatus, own: Option<&AuthoritySpec>, now: Timestamp) -> bool {
-    let epoch = own.map(|own| own.epoch);
-    let news = status.committed_at.is_none() && status.ballot.is_some() && epoch == status.ballot;
+    let was_epoch = |ballot: i64| own.is_some_and(|own| own.epoch == ballot || own.follows == ballot);
+    let news = status.committed_at.is_none() && status.ballot.is_some_and(was_epoch);
     if news {
         status.committed_at = Some(Time(now));
     }
@@ -317,6 +318,18 @@ mod tests {
             waited_for_people: Some(0),
         };
         assert_eq!(status.took, Some(took));
+    }
+
+    #[test]
+    fn an_order_that_was_overtaken_before_anybody_looked_was_committed_all_the_same() {
+        let own = |epoch, follows| AuthoritySpec { epoch, follows, ..AuthoritySpec::default() };
+        let noted = |own: AuthoritySpec| {
+            let mut status = FailoverStatus { ballot: Some(400), ..FailoverStatus::default() };
+            (commits(&mut status, Some(&own), at(1)), commits(&mut status, Some(&own), at(2)))
+        };
+        assert_eq!(noted(own(400, 385)), (true, false));
+        assert_eq!(noted(own(401, 400)), (true, false));
+        assert_eq!(noted(own(385, 384)), (false, false));
     }
 
     #[test]

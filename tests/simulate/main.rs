@@ -3,6 +3,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test --test simulate` writes the goldens anew; read the difference in review.
 
+mod messages;
 mod moves;
 mod rollouts;
 

@@ -8,6 +8,7 @@
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
 //! | [`releases`] | a cloud is dead: releases in the other one |
+//! | [`series`] | none: a group moves again and again under load |
 //! | [`silence`] | the source's API server, a partition, the witness, an Authority that is deleted, paused processes |
 //!
 //! [`field`] brings it up, [`users`] send requests, [`keeper`] keeps the operators, and [`gate`] sees each of their writes before it is taken.
@@ -20,6 +21,7 @@ mod keeper;
 mod kills;
 mod orders;
 mod releases;
+mod series;
 mod silence;
 mod users;
 
@@ -76,6 +78,7 @@ async fn each_failure_of_the_table_is_met() {
     part("back", kills::of_a_failover(&field, "alpha")).await;
     part("leader", silence::a_former_leader_wakes_up(&field, "bravo")).await;
     part("server", silence::the_api_server_of_the_source_is_down(&field, "alpha")).await;
+    part("series", series::of_switchovers(&field, "alpha")).await;
     part("each", kills::at_each_write(&field, "alpha")).await;
 
     let tally = twin.tally();
