@@ -33,7 +33,7 @@ use super::units::DURATION_PATTERN;
     printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.gates) || !has(self.strategy.canary) || self.gates.all(g, self.strategy.canary.steps.exists(s, s.weight == g.at))")
+#[x_kube(validation = Rule::new("!has(self.gates) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || self.gates.all(g, self.strategy.canary.steps.exists(s, s.weight == g.at))")
     .message("each gates[].at must be the weight of one of strategy.canary.steps: the gate stands before that step"))]
 #[x_kube(validation = Rule::new("!has(self.gates) || !has(self.strategy.blueGreen) || self.gates.all(g, g.at == 100)")
     .message("gates[].at must be 100 with strategy.blueGreen: it has only one step"))]
@@ -124,20 +124,29 @@ pub struct Strategy {
 /// Step by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.steps) || !has(self.pace)")
+    .message("set steps or pace, not both: with pace the steps are chosen when a rollout begins"))]
 pub struct CanaryStrategy {
-    /// The steps, of rising weight; the last has weight 100, and at least one has less.
+    /// The steps, of rising weight; the last has weight 100, and at least one has less. Left out, they are chosen when a
+    /// rollout begins, by what stable answers then: see `pace`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = Rule::new("self.map(s, s.weight).isSorted() && self.all(s, self.exists_one(o, o.weight == s.weight))")
         .message("the weights of steps must rise: each must be larger than the one before"))]
     #[x_kube(validation = Rule::new("self.exists(s, s.weight == 100)")
         .message("the last of steps must have weight 100: add {weight: 100}"))]
     pub steps: Vec<Step>,
+    /// How long a release that is as good as stable may take, where steps are left out: they are the least harmful ones that
+    /// are as fast, or the fastest. Defaults to 20m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
+    pub pace: Option<String>,
     /// How long each step lasts at the least, however good the evidence is. Defaults to 1m.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
     pub min_hold: Option<String>,
     /// How long a step waits for a verdict before `analysis.onInsufficient` says what then. Defaults to
-    /// 30m.
+    /// 30m; where the steps are chosen, to twice the time that they take, if that is more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION_PATTERN))]
     pub max_hold: Option<String>,

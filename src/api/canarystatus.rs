@@ -123,6 +123,24 @@ pub struct Memory {
     pub legacy_done: bool,
 }
 
+/// Steps that were chosen when a rollout began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ladder {
+    /// The weights, in percent.
+    #[schemars(length(max = 8))]
+    pub weights: Vec<i32>,
+    /// Requests a minute that stable answered then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_a_minute: Option<i64>,
+    /// How many of a million of them were bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad_of_a_million: Option<i64>,
+    /// How long a release that is as good as stable takes with them, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
+}
+
 /// A rollout that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +161,9 @@ pub struct Rollout {
     /// Since when it has that weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entered_at: Option<Time>,
+    /// The steps that were chosen for it, where the policy leaves them out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Ladder>,
     /// The weight at which the evidence last said Pass.
     #[serde(default)]
     pub passed: i32,
@@ -233,6 +254,7 @@ impl Rollout {
             started_at,
             weight: 0,
             entered_at: None,
+            ladder: None,
             passed: 0,
             passed_for: None,
             silent_since: None,

@@ -10,6 +10,7 @@
 //! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
 //! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
 //! | [`refusal`] | what people say that makes no sense as the rollout stands |
+//! | `measure`, `ladder` | the steps, where the policy leaves them out: by what stable answers |
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
 //! | [`gates`] | approvals, queries, web servers |
 //! | `approval` | who may approve |
@@ -29,8 +30,10 @@ pub mod facts;
 mod fields;
 pub(crate) mod gates;
 pub(crate) mod health;
+mod ladder;
 mod listen;
 pub(crate) mod mark;
+mod measure;
 pub(crate) mod peers;
 pub(crate) mod policy;
 mod proceed;

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::fields::Reader;
 use crate::api::analysis::{Baseline, OnInsufficient};
 use crate::api::canaryrollout::{From, Gate, Match, Via};
+use crate::api::canarystatus::Ladder;
 use crate::api::finservice::Traffic;
 use crate::api::operations::Slo;
 use crate::api::units::display;
@@ -16,6 +17,10 @@ use crate::judge::{Metric, Standard};
 const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(250);
 /// The longest look: a bad canary would have its traffic for two of them.
 const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+/// The most steps under 100 that are chosen where the policy names none.
+pub const MOST_CHOSEN: u32 = 3;
+/// How long a good release may take where the policy names no steps.
+const PACE: SignedDuration = SignedDuration::from_mins(20);
 /// How long a gate is waited at before it is called stalled.
 const GATE_TIMEOUT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The policy of a CanaryRollout.
@@ -23,6 +28,10 @@ const GATE_TIMEOUT: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub struct Policy {
     /// The steps; the last has weight 100.
     pub steps: Vec<PolicyStep>,
+    /// Where the policy leaves the steps out: how long a good release may take. They are chosen when a rollout begins.
+    pub pace: Option<SignedDuration>,
+    /// Whether steps that were chosen wait for a verdict for as long as it may take: nobody wrote how long.
+    pub waits_as_needed: bool,
     /// With blue-green: how the preview is done.
     pub preview: Option<Preview>,
     /// What carries the shares.
@@ -162,6 +171,10 @@ impl Reader {
         let min = self.duration(field, canary.min_hold.as_ref(), SignedDuration::from_mins(1));
         let field = "spec.strategy.canary.maxHold";
         let max = self.duration(field, canary.max_hold.as_ref(), SignedDuration::from_mins(30).max(min));
+        if canary.steps.is_empty() {
+            let step = |weight| PolicyStep { weight, min_hold: min, max_hold: max };
+            return [10, 50, 100].map(step).into();
+        }
         let mut steps = Vec::new();
         for (index, step) in canary.steps.iter().enumerate() {
             let field = format!("spec.strategy.canary.steps[{index}]");
@@ -250,6 +263,12 @@ impl Policy {
         }
         let policy = Self {
             steps: reader.steps(spec),
+            pace: spec
+                .strategy
+                .canary
+                .as_ref()
+                .filter(|canary| canary.steps.is_empty())
+                .map(|canary| reader.duration("spec.strategy.canary.pace", canary.pace.as_ref(), PACE)),
             preview: blue_green.map(|blue_green| Preview {
                 host: blue_green.preview_host.clone(),
                 at_least: reader.duration(
@@ -258,6 +277,7 @@ impl Policy {
                     SignedDuration::ZERO,
                 ),
             }),
+            waits_as_needed: spec.strategy.canary.as_ref().is_some_and(|canary| canary.max_hold.is_none()),
             via: spec.via.unwrap_or_default(),
             from: spec.from.unwrap_or_default(),
             window: reader.duration("spec.rollbackWindow.for", delay.or(window.r#for.as_ref()), mins(15)),
@@ -301,6 +321,19 @@ impl Policy {
         Reader { problems: Vec::new() }.gate(0, gate).map(|gate| gate.name())
     }
 
+    /// The same with the steps that were chosen for a rollout, where it leaves them out.
+    pub fn with_ladder(mut self, ladder: Option<&Ladder>) -> Self {
+        if let (Some(_), Some(ladder), Some(first)) = (self.pace, ladder, self.steps.first().cloned()) {
+            let step = |weight: &i32| PolicyStep { weight: *weight, ..first.clone() };
+            self.steps = ladder.weights.iter().map(step).collect();
+            let long = ladder.seconds.filter(|_| self.waits_as_needed).unwrap_or(0).saturating_mul(2);
+            for step in &mut self.steps {
+                step.max_hold = step.max_hold.max(SignedDuration::from_secs(long));
+            }
+        }
+        self
+    }
+
     /// By what the canary is judged.
     pub fn standard(&self) -> Standard {
         Standard {
@@ -308,7 +341,8 @@ impl Policy {
             warmup: self.warmup,
             interval: self.interval,
             false_alarm: self.false_alarm,
-            steps: self.comparing_steps().max(1),
+            // One more counts what stable answers, before the steps are chosen.
+            steps: self.pace.map_or(self.comparing_steps().max(1), |_| MOST_CHOSEN + 1),
         }
     }
 
@@ -424,12 +458,27 @@ mod tests {
 
     #[test]
     fn steps_that_came_by_without_the_schema_do_not_make_it_stumble() {
-        for steps in
-            [json!([]), json!([{"weight": 50}, {"weight": 10}]), json!([{"weight": 900}, {"weight": -3}])]
-        {
+        for steps in [json!([{"weight": 50}, {"weight": 10}]), json!([{"weight": 900}, {"weight": -3}])] {
             let (policy, problems) =
                 policy(json!({"service": "a", "strategy": {"canary": {"steps": steps}}}), None);
             assert_eq!((fields(&problems), policy.last()), (vec!["spec.strategy.canary.steps"], 1));
         }
+    }
+
+    #[test]
+    fn steps_that_were_chosen_wait_for_as_long_as_they_may_take_unless_somebody_wrote_how_long() {
+        let mins = SignedDuration::from_mins;
+        let ladder = Ladder { weights: vec![20, 100], seconds: Some(3000), ..Ladder::default() };
+        let chosen = |canary: serde_json::Value| {
+            let (policy, problems) = policy(json!({"service": "a", "strategy": {"canary": canary}}), None);
+            assert_eq!(problems, []);
+            let pace = policy.pace;
+            let policy = policy.with_ladder(Some(&ladder));
+            (pace, policy.steps.len(), policy.steps[0].weight, policy.steps[0].max_hold)
+        };
+        assert_eq!(chosen(json!({})), (Some(mins(20)), 2, 20, mins(100)));
+        assert_eq!(chosen(json!({"pace": "5m", "maxHold": "10m"})), (Some(mins(5)), 2, 20, mins(10)));
+        let written = json!({"steps": [{"weight": 5}, {"weight": 50}, {"weight": 100}]});
+        assert_eq!(chosen(written), (None, 3, 5, mins(30)));
     }
 }

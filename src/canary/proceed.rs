@@ -7,6 +7,7 @@ use super::approval;
 use super::draft::Draft;
 use super::facts::{Phase, Role};
 use super::gates;
+use super::measure;
 use super::peers::{self, Follow};
 use super::policy::GateKind;
 use super::shares;
@@ -63,6 +64,12 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
     if weight == 0 && !follows(draft) {
         return;
     }
+    if weight == 0 && !measure::has_steps(draft) {
+        // A first pod starts meanwhile: whatever the first step is, it needs one.
+        capacity(draft, 1);
+        return;
+    }
+    measure::warn(draft);
     let next = match leave(draft) {
         None => return,
         Some(Next::Promote) => {

@@ -152,7 +152,18 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
         let bypass = if facts.sharing == Sharing::Mesh { Bypass::Some } else { Bypass::Any };
         let share = follows.then_some(Asked { canary: weight, beside, bypass });
         decision.sampling = Some(Sampling { attempt, weight, next, stable: compared, canary, share });
+    } else if policy.pace.is_some() && rollout.ladder.is_none() && compares_with_stable(draft) {
+        // What stable answers says which steps are chosen.
+        let attempt = draft.memory.attempt;
+        decision.sampling =
+            Some(Sampling { attempt, weight: 0, next: 100, stable: compared, canary, share: None });
     }
+}
+
+/// Whether the canary is compared with the revision before it: neither with the legacy backend, nor with itself behind a
+/// flag.
+pub(super) fn compares_with_stable(draft: &Draft<'_>) -> bool {
+    !draft.by_flag() && draft.memory.rollout.as_ref().is_some_and(|rollout| rollout.stable.is_some())
 }
 
 /// What a route can do beside weights, while the canary has pods.

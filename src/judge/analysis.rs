@@ -263,6 +263,18 @@ impl Analysis {
                 // It is refused only if it is no later than the one before, and then it is there already.
                 let _ = metric.counters.sample(nobody);
             }
+            if self.weight == 0 {
+                // Nor does a canary without weight answer anything: what stable answers is counted all the same.
+                let nobody = Sample {
+                    revision: &self.canary,
+                    pod: NOBODY,
+                    time: now,
+                    ready_since: Some(f64::MIN),
+                    requests: 0.0,
+                    bad: 0.0,
+                };
+                let _ = metric.counters.sample(nobody);
+            }
             while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
                 metric.shared = metric.shared.plus(look.shared);
                 if let Some(watch) = &mut metric.watch {

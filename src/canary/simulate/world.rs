@@ -322,12 +322,14 @@ impl World {
         let evidence = self.analysis.as_ref().map(|analysis| analysis.evidence(now));
         let answers = self.answers();
         let peers = self.fares();
+        let ladder = self.memory.rollout.as_ref().and_then(|rollout| rollout.ladder.as_ref());
+        let policy = self.policy.clone().with_ladder(ladder);
         let mark = self.mark.as_deref().and_then(Mark::parse);
         let facts = Facts {
             namespace: "NAMESPACE",
             name: "NAME",
             service: &self.uid,
-            policy: &self.policy,
+            policy: &policy,
             unreadable: None,
             held: None,
             policy_broken: self.problems.iter().any(|problem| problem.severity == Severity::Error),

@@ -63,6 +63,8 @@ impl Gathered {
         let (before, current) = (*before, *asked);
         let spec = scope.spec;
         let (mut policy, mut problems) = Policy::of(&rollout.object.spec, spec.slo.as_ref(), spec.traffic());
+        let ladder = rollout.memory.rollout.as_ref().and_then(|rollout| rollout.ladder.as_ref());
+        policy = policy.with_ladder(ladder);
         // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
         policy.after.retain(|after| after.cluster != scope.site);
         skip_those_without_authority(&mut policy, seen.authority.as_ref(), &mut problems);
