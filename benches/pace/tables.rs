@@ -65,10 +65,21 @@ fn minutes(of: Option<Spread>) -> String {
     })
 }
 
-fn policy() -> CanaryRolloutSpec {
-    let steps = json!([{"weight": 1}, {"weight": 10}, {"weight": 50}, {"weight": 100}]);
-    serde_json::from_value(json!({"service": "app", "strategy": {"canary": {"steps": steps}}}))
-        .expect("a policy")
+/// The usual steps, or none.
+fn policy(steps: bool) -> CanaryRolloutSpec {
+    let usual = json!({"steps": [{"weight": 1}, {"weight": 10}, {"weight": 50}, {"weight": 100}]});
+    let canary = if steps { usual } else { json!({}) };
+    serde_json::from_value(json!({"service": "app", "strategy": {"canary": canary}})).expect("a policy")
+}
+
+fn failed(fate: &Fate) -> String {
+    fate.failed.map_or("–".to_owned(), |of| format!("{:.0} ({:.0} to {:.0})", of.median, of.least, of.most))
+}
+
+/// The weights that a rollout had.
+fn weights(fate: &Fate) -> String {
+    let weights = fate.steps.iter().map(|(weight, _)| *weight).filter(|weight| *weight > 0);
+    weights.map(|weight| weight.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A rollout that waits for a person at its first step: its weight, and since when.
@@ -83,7 +94,7 @@ fn main() -> ExitCode {
     let mut text = String::from(
         "# Pace: how long rollouts take, and what bad releases cost\n\nWritten in full by `cargo run --release --example pace`; \
          nothing in it is typed by hand. Whole rollouts are told in virtual time with the code that decides in a cluster: the usual \
-         policy (steps 1, 10, 50, 100 %, everything else left out), four pods, 0.1 % of stable's requests fail, pods start within 10 s. ",
+         policy (steps 1, 10, 50, 100 %, everything else left out), and one without steps, which are chosen; four pods, 0.1 % of stable's requests fail, pods start within 10 s. ",
     );
     let _ = writeln!(
         text,
@@ -91,48 +102,55 @@ fn main() -> ExitCode {
          of a policy of your own.\n"
     );
     let mut good = String::from(
-        "## A release that is as good as stable\n\n| requests a second | minutes from deploy to promoted | promoted | fixed \
-         thresholds: minutes | promoted |\n| --- | --- | --- | --- | --- |\n",
+        "## A release that is as good as stable\n\n| requests a second | usual steps: minutes from deploy to promoted | \
+         promoted | steps that were chosen | minutes | promoted | fixed thresholds: minutes | promoted |\n| --- | --- | --- | --- | --- \
+         | --- | --- | --- |\n",
     );
     let mut worse = String::from(
-        "\n## A release that is worse\n\nFailed requests are those beyond stable's own rate.\n\n| requests a second | worse by | taken \
-         back | minutes until then | failed requests | fixed thresholds: promoted | failed requests until then |\n| --- | --- | --- | \
-         --- | --- | --- | --- |\n",
+        "\n## A release that is worse\n\nFailed requests are those beyond stable's own rate.\n\n| requests a second | worse by | usual \
+         steps: taken back | minutes until then | failed requests | chosen steps: taken back | minutes until then | failed requests | fixed \
+         thresholds: promoted | failed requests until then |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for requests in RATES {
         eprintln!("{requests} requests a second");
         let meets = Meets { requests, errors: ERRORS, pods: 4, routed: true };
-        let told = match forecast(&policy(), meets, runs) {
-            Ok(told) => told,
-            Err(error) => {
+        let told = |steps: bool| forecast(&policy(steps), meets, runs);
+        let (told, chosen) = match (told(true), told(false)) {
+            (Ok(told), Ok(chosen)) => (told, chosen),
+            (Err(error), _) | (_, Err(error)) => {
                 eprintln!("{error}");
                 return ExitCode::FAILURE;
             }
         };
         let beside = fixed(requests, 0.0, runs * 40);
         let of = |part: usize, all: usize| format!("{:.0} %", 100.0 * part as f64 / all as f64);
-        let takes = if told.good.promoted > 0 { minutes(told.good.seconds) } else { waits(&told.good) };
+        let takes = |good: &Fate| if good.promoted > 0 { minutes(good.seconds) } else { waits(good) };
         let _ = writeln!(
             good,
-            "| {requests} | {takes} | {} | {:.0} | {} |",
+            "| {requests} | {} | {} | {} | {} | {} | {:.0} | {} |",
+            takes(&told.good),
             of(told.good.promoted, runs),
+            weights(&chosen.good),
+            takes(&chosen.good),
+            of(chosen.good.promoted, runs),
             beside.minutes,
             of(beside.promoted, runs * 40)
         );
-        for fate in &told.worse {
+        for (fate, chosen) in told.worse.iter().zip(&chosen.worse) {
             let beside = fixed(requests, fate.worse, runs * 40);
-            let failed = fate.failed.map_or("–".to_owned(), |of| {
-                format!("{:.0} ({:.0} to {:.0})", of.median, of.least, of.most)
-            });
             let _ = writeln!(
                 worse,
-                "| {requests} | {} | {} | {} | {failed} | {} | {:.0} |",
+                "| {requests} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
                 match fate.worse {
                     1.0 => "1 point".to_owned(),
                     points => format!("{points} points"),
                 },
                 of(fate.taken_back, runs),
                 minutes(fate.seconds),
+                failed(fate),
+                of(chosen.taken_back, runs),
+                minutes(chosen.seconds),
+                failed(chosen),
                 of(beside.promoted, runs * 40),
                 beside.failed
             );

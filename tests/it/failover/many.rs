@@ -12,13 +12,19 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::stage::{AWS, GCP, GROUP, Stage, is_ready, typed};
-use crate::peers::until;
+use crate::world::until_within;
 
 /// How many services; `BANYAN_MANY` instead, where that is set.
 const MANY: usize = 10;
 /// Writes under way at once in the bare loop, as many as the operator has.
 const AT_ONCE: usize = 32;
 const NAME: &str = "many";
+
+/// A second more for each service is waited than for a few.
+async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let patience = Duration::from_secs(240 + many() as u64);
+    until_within(patience, Duration::from_millis(200), what, ask).await
+}
 
 fn many() -> usize {
     std::env::var("BANYAN_MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(MANY)
