@@ -11,7 +11,7 @@ use crate::judge::{Comparison, Evidence, Standard};
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
 /// minutes, and a canary that burns so fast needs no more than one.
 const LIMIT_WINDOW: f64 = 60.0;
-/// The series of a stable that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
+/// The series of an arm that has no pods: no [`crate::evidence::pod_id`] of a name is likely to be this.
 const NOBODY: u64 = u64::MAX - 1;
 /// The weight beside which nothing runs.
 const ALL: i32 = 100;
@@ -249,30 +249,18 @@ impl Analysis {
     /// sooner than an interval: a look would have failed the canary, were it not one alone, and the next ends as soon as can be.
     pub fn close(&mut self, now: f64) -> Option<f64> {
         for metric in &mut self.metrics {
-            if self.weight == ALL {
-                // With all the weight on the canary stable answers nothing, and may have no pod that says so. The
-                // look must close all the same: absolute limits judge on.
-                let nobody = Sample {
-                    revision: &self.stable,
-                    pod: NOBODY,
-                    time: now,
-                    ready_since: Some(f64::MIN),
-                    requests: 0.0,
-                    bad: 0.0,
-                };
+            // Who has no weight answers nothing, and may have no pod that says so: stable beside a canary with all of it, a
+            // canary before its first step. The look must close all the same: limits judge on, and stable is counted.
+            let silent = match self.weight {
+                ALL => Some(&self.stable),
+                0 => Some(&self.canary),
+                _ => None,
+            };
+            if let Some(revision) = silent {
+                let ready_since = Some(f64::MIN);
+                let nobody =
+                    Sample { revision, pod: NOBODY, time: now, ready_since, requests: 0.0, bad: 0.0 };
                 // It is refused only if it is no later than the one before, and then it is there already.
-                let _ = metric.counters.sample(nobody);
-            }
-            if self.weight == 0 {
-                // Nor does a canary without weight answer anything: what stable answers is counted all the same.
-                let nobody = Sample {
-                    revision: &self.canary,
-                    pod: NOBODY,
-                    time: now,
-                    ready_since: Some(f64::MIN),
-                    requests: 0.0,
-                    bad: 0.0,
-                };
                 let _ = metric.counters.sample(nobody);
             }
             while let Some(look) = metric.counters.close(now, 2.0 * self.interval) {
