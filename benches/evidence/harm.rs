@@ -1,8 +1,8 @@
 //! What a Pass before a small step keeps: the whole service is not worse by more than m at the next weight.
 
-use crate::evidence::{Look, Policy, Tally, Verdict};
+use crate::evidence::{Look, Policy, Verdict};
 
-use super::independent::detector;
+use super::independent::{answers, detector};
 use super::random::Random;
 use super::report::{Target, percent, share, table, upper, words};
 use super::{ALPHA, Size};
@@ -30,14 +30,8 @@ pub fn harm(size: Size, targets: &mut Vec<Target>) -> String {
                     let step = (planned / 40).max(40) as f64;
                     let mut seen = 0;
                     while seen < planned.saturating_mul(3) {
-                        let canary_requests = random.poisson(step * weight);
-                        let stable_requests = random.poisson(step * (1.0 - weight));
-                        let tally = Tally {
-                            canary_requests,
-                            canary_bad: random.binomial(canary_requests, canary),
-                            stable_requests,
-                            stable_bad: random.binomial(stable_requests, base),
-                        };
+                        let requests = [weight, 1.0 - weight].map(|share| random.poisson(step * share));
+                        let tally = answers(&mut random, requests, [canary, base]);
                         seen += tally.requests();
                         detector.take(Look { tally, ..Look::default() });
                         match detector.decide().0 {

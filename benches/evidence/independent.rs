@@ -160,7 +160,7 @@ pub(super) fn detector(max_increase: f64) -> Detector {
 }
 
 /// What so many requests of canary and stable are answered, with these rates of bad answers.
-fn answers(random: &mut Random, requests: [u64; 2], rates: [f64; 2]) -> Tally {
+pub(super) fn answers(random: &mut Random, requests: [u64; 2], rates: [f64; 2]) -> Tally {
     let [canary_requests, stable_requests] = requests;
     Tally {
         canary_requests,
@@ -222,15 +222,8 @@ pub fn promotions(size: Size, targets: &mut Vec<Target>) -> String {
                         // Looks of about a fortieth of what a Pass takes: often enough to be tempted, few enough to count.
                         let step = (planned / 40).max(40) as f64;
                         while seen < horizon {
-                            let mut requests = |share: f64| random.poisson(step * share);
-                            let (canary_requests, stable_requests) =
-                                (requests(weight), requests(1.0 - weight));
-                            let tally = Tally {
-                                canary_requests,
-                                canary_bad: random.binomial(canary_requests, canary),
-                                stable_requests,
-                                stable_bad: random.binomial(stable_requests, base),
-                            };
+                            let requests = [weight, 1.0 - weight].map(|share| random.poisson(step * share));
+                            let tally = answers(&mut random, requests, [canary, base]);
                             seen += tally.requests();
                             detector.take(Look { tally, ..Look::default() });
                             match detector.decide().0 {

@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::policy::{MOST_CHOSEN as MOST, Policy};
+use super::policy::{MOST_CHOSEN as MOST, Policy, UNKNOWN};
 use crate::evidence::{EProcess, Policy as Asked, Starts, Tally, shared_alpha};
 
 /// The weights from which steps are chosen, beside the last.
 const WEIGHTS: [i32; 7] = [1, 2, 5, 10, 20, 25, 50];
 /// How many times as much the next step has at the most: what fails under load is not seen at a hundredth of it.
 const MOST_TIMES: i32 = 10;
-/// The steps where nobody knows what the service answers.
-const UNKNOWN: [i32; 3] = [10, 50, 100];
 /// How much worse the releases are whose harm is expected, as shares of requests.
 const WORSE: [f64; 4] = [0.01, 0.02, 0.05, 0.2];
 /// About how long pods take to start, in seconds.

@@ -17,6 +17,8 @@ use crate::judge::{Metric, Standard};
 const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(250);
 /// The longest look: a bad canary would have its traffic for two of them.
 const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+/// The steps where the policy names none, and nobody knows what the service answers.
+pub const UNKNOWN: [i32; 3] = [10, 50, 100];
 /// The most steps under 100 that are chosen where the policy names none.
 pub const MOST_CHOSEN: u32 = 3;
 /// How long a good release may take where the policy names no steps.
@@ -173,7 +175,7 @@ impl Reader {
         let max = self.duration(field, canary.max_hold.as_ref(), SignedDuration::from_mins(30).max(min));
         if canary.steps.is_empty() {
             let step = |weight| PolicyStep { weight, min_hold: min, max_hold: max };
-            return [10, 50, 100].map(step).into();
+            return UNKNOWN.map(step).into();
         }
         let mut steps = Vec::new();
         for (index, step) in canary.steps.iter().enumerate() {

@@ -174,10 +174,9 @@ impl Detector {
         self.next = if share.is_finite() { share.clamp(0.01, 1.0) } else { 1.0 };
     }
 
-    /// The increase that a Pass must refute: at its next share the canary then adds at most `maxIncrease` to the bad rate of
-    /// all requests together.
+    /// The increase that a Pass must refute in this step.
     fn margin(&self) -> f64 {
-        (self.policy.max_increase / self.next).min(1.0)
+        self.policy.margin(self.next)
     }
 
     /// The limit on the canary's own bad rate that is in force, if there is one.

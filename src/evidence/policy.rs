@@ -100,6 +100,12 @@ impl Policy {
         }
     }
 
+    /// The increase that a Pass must refute where the canary has that share of the requests next: it then adds at most
+    /// `max_increase` to the bad rate of all requests together.
+    pub fn margin(&self, next: f64) -> f64 {
+        (self.max_increase / next.clamp(0.01, 1.0)).min(1.0)
+    }
+
     /// How many requests of both arms a Pass needs in a step of so much weight (a share of requests, in (0, 1)) before one of
     /// weight `next`, if both arms fail at `base_rate`. `None` if no number up to 10^12 is enough.
     pub fn requests_to_pass(&self, base_rate: f64, weight: f64, next: f64) -> Option<u64> {
@@ -109,9 +115,8 @@ impl Policy {
     /// The same where the arms fail at the rates given, the canary's first; `None` also if such a canary does not pass.
     pub fn requests_until_pass(&self, [canary, stable]: [f64; 2], weight: f64, next: f64) -> Option<u64> {
         let weight = weight.clamp(1e-6, 1.0 - 1e-6);
-        let margin = (self.max_increase / next.clamp(0.01, 1.0)).min(1.0);
         ConfidenceSequence::new(self.false_alarm)
-            .requests_until_under(margin, canary, stable, weight / (1.0 - weight), 1.0)
+            .requests_until_under(self.margin(next), canary, stable, weight / (1.0 - weight), 1.0)
             .map(|canary| (canary as f64 / weight).ceil() as u64)
     }
 }
