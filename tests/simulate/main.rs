@@ -24,3 +24,8 @@ fn stories(folder: &str) -> Vec<(String, PathBuf, String)> {
     stories.sort_by(|one, other| one.0.cmp(&other.0));
     stories
 }
+
+/// How many random stories are told: `PROPTEST_CASES`, or few enough for every day.
+fn cases(usually: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usually)
+}

@@ -95,13 +95,8 @@ fn any_story() -> impl Strategy<Value = (String, Story)> {
     })
 }
 
-/// How many random stories are told: `PROPTEST_CASES`, or few enough for every day.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(64), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_nothing_is_lost_where_nobody_vouches((text, story) in any_story()) {

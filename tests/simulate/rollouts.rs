@@ -298,13 +298,8 @@ fn any_story() -> impl Strategy<Value = (String, Story)> {
     })
 }
 
-/// How many random stories are told: `PROPTEST_CASES`, or few enough for every day.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(96)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(96), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_story_keeps_the_invariants_and_is_the_same_twice((text, story) in any_story()) {

@@ -7,6 +7,7 @@ use banyan::api::FailoverStatus;
 use banyan::api::failover::{MoveAction, Phase};
 
 use super::field::{Field, Group, lost, timeline, writes};
+use super::number;
 use crate::peers::until;
 
 /// How many pairs; `BANYAN_DUELS` instead, where that is set.
@@ -32,10 +33,6 @@ impl Chance {
         self.0 ^= self.0 << 17;
         self.0 % end
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Takes an order to its end, as people do: what it asks for is typed after a while. Says what was typed.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use banyan::api::failover::MoveAction;
 
 use super::field::{APPLICATION, Field, host, lost, writes};
+use super::number;
 
 /// Requests a second.
 const REQUESTS: u32 = 200;
@@ -52,13 +53,13 @@ fn load(field: &Field, host: String) -> (Arc<Mutex<Answers>>, tokio::task::Abort
 }
 
 pub async fn of_switchovers(field: &Field, name: &str) {
-    let switchovers = std::env::var("BANYAN_SWITCHOVERS").ok().and_then(|many| many.parse().ok());
+    let switchovers = number("BANYAN_SWITCHOVERS").map_or(SWITCHOVERS, |many| many as usize);
     let group = field.group(name);
     let writer = group.postgres.client(130);
     writes(&writer, 20).await;
     let (seen, task) = load(field, host(group));
     let mut without = Vec::new();
-    for round in 0..switchovers.unwrap_or(SWITCHOVERS) {
+    for round in 0..switchovers {
         let (holder, _) = field.agreed(group).await;
         let place = 1 - holder;
         field.could_move(group, place).await;

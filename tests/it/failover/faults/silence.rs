@@ -14,6 +14,7 @@ use tokio_postgres::NoTls;
 
 use super::field::{Field, Group, asks, lost, timeline, undisturbed, writes};
 use super::gate::{commits, signal};
+use super::number;
 use super::releases;
 use super::users::Users;
 use crate::peers::until;
@@ -26,8 +27,7 @@ const PAUSED: Duration = Duration::from_secs(23);
 
 /// For how long: `BANYAN_PAUSE_SECONDS` instead, where that is set.
 fn paused_for() -> Duration {
-    let seconds = std::env::var("BANYAN_PAUSE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    seconds.map_or(PAUSED, Duration::from_secs)
+    number("BANYAN_PAUSE_SECONDS").map_or(PAUSED, Duration::from_secs)
 }
 
 fn opens(status: &FailoverStatus) -> Option<i64> {
