@@ -51,6 +51,12 @@ pub fn is_alive(claim: &Claim) -> bool {
     claim.state != ClaimState::Withdrawn
 }
 
+/// Whether the claim of that ballot stands, as an Authority shows it, and has whoever reads it close the stores of the source.
+pub fn presses(of: &AuthoritySpec, site: &str, ballot: Option<i64>) -> bool {
+    let claim = slot(of, site).filter(|claim| is_alive(claim) && claim.fence == Some(true));
+    claim.is_some_and(|claim| Some(claim.ballot) == ballot)
+}
+
 /// A claim of another site than this that is greater than `ballot`, and alive.
 pub fn greater<'a>(of: &'a AuthoritySpec, site: &str, ballot: i64) -> Option<&'a Claim> {
     of.claims.iter().find(|claim| claim.site != site && claim.ballot > ballot && is_alive(claim))
@@ -219,9 +225,10 @@ pub fn promoted(own: &AuthoritySpec, epoch: i64) -> AuthoritySpec {
     AuthoritySpec { promoted: Some(epoch.max(own.promoted.unwrap_or(0))), ..own.clone() }
 }
 
-/// The same, once it is committed, of a group that has no stores: there is nothing to open, and users are not sent away first.
-pub fn without_stores(committed: AuthoritySpec) -> AuthoritySpec {
-    AuthoritySpec { promoted: Some(committed.epoch), ..committed }
+/// The same as soon as it is committed, of a group that has no stores: there is nothing to open, and users are not sent away
+/// first.
+pub fn opened_if_empty(committed: AuthoritySpec, known: &Knowledge) -> AuthoritySpec {
+    if known.stores.is_empty() { promoted(&committed, committed.epoch) } else { committed }
 }
 
 /// Whether a ballot was given up, by what anybody shows of it.

@@ -5,10 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::approve::approve;
+use super::view::Wait;
 use crate::actions::hear::{id, said_by};
 use crate::api::action::{FenceEvidence, Verb};
+use crate::api::authority::AuthoritySpec;
 use crate::api::failover::{FenceLevel, MoveAction, Statement, StoreRecord};
 use crate::api::{Action, Failover, FailoverStatus};
+use crate::authority::claims::{greater, presses};
 
 /// The most Actions that are remembered: the oldest are over for long.
 const REMEMBERED: usize = 64;
@@ -26,6 +29,15 @@ pub struct Stands {
     pub optional: Vec<String>,
     /// Whether another site has a greater claim: nothing is promoted as long as that is alive.
     pub outbid: bool,
+}
+
+impl Stands {
+    /// How the claim of a site stands by what its Authority says, beside what the group has.
+    pub fn claimed(self, own: Option<&AuthoritySpec>, site: &str, ballot: Option<i64>) -> Self {
+        let presses = own.is_some_and(|own| presses(own, site, ballot));
+        let outbid = own.is_some_and(|own| greater(own, site, own.epoch).is_some());
+        Self { presses, outbid, ..self }
+    }
 }
 
 /// Takes in what an Action says to a Failover; answers what is done, or why it is refused.
@@ -181,6 +193,14 @@ fn assert_fenced(
         store.evidence = Some(format!("{evidence}: {said}"));
     }
     Ok("it goes on as if the source were closed".to_owned())
+}
+
+/// What is waited for, with the position that is to be repeated where writes would be lost: whoever repeats it has read it.
+pub fn with_position(mut wait: Wait, status: &FailoverStatus) -> Wait {
+    if wait.reason == "DataLoss" {
+        wait.next = wait.next.map(|next| format!("{next} --position {}", loses(status)));
+    }
+    wait
 }
 
 /// The positions behind which all would be thrown away: of each store that may lack something.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use crate::api::FailoverStatus;
 use crate::api::failover::{FenceLevel, MoveAction, Phase};
 use crate::api::step::Step;
@@ -106,6 +108,13 @@ impl Journal {
             tried: is(status.tried),
             served: status.took.is_some(),
         }
+    }
+
+    /// The same for a process that leads since then: what a person asserted before does not count for what may have happened
+    /// meanwhile.
+    pub fn asserted_since(self, status: &FailoverStatus, began: Timestamp) -> Self {
+        let asserted = status.assertion.as_ref().is_some_and(|assertion| assertion.at.0 >= began);
+        Self { asserted, ..self }
     }
 
     /// Whether both sites are to answer, and nothing is to be lost.

@@ -13,7 +13,6 @@ use crate::api::record::LastServed;
 use crate::api::step::Step;
 use crate::api::store::Synchronous;
 use crate::api::{FailoverGroupSpec, FailoverStatus, FinServiceSpec};
-use crate::authority::claims::{greater, is_alive, slot};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
 use crate::failovergroup::checks::found::{Found, Step as CheckedStep};
@@ -171,20 +170,6 @@ impl Seen {
     /// The names of the stores with a single writer.
     pub fn stores(&self) -> Vec<String> {
         self.group.knowledge.stores.iter().map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Whether the claim of that ballot stands here, and has whoever reads it close the stores of the source.
-    pub fn presses(&self, ballot: Option<i64>) -> bool {
-        let own = self.group.knowledge.own.as_ref();
-        let claim = own.and_then(|own| slot(own, &self.group.site));
-        claim
-            .is_some_and(|claim| Some(claim.ballot) == ballot && claim.fence == Some(true) && is_alive(claim))
-    }
-
-    /// Whether another site has a claim that is greater than the last epoch.
-    pub fn is_outbid(&self) -> bool {
-        let own = self.group.knowledge.own.as_ref();
-        own.is_some_and(|own| greater(own, &self.group.site, own.epoch).is_some())
     }
 
     /// The peers that do not answer, as far as is known.

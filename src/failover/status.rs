@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::view::Wait;
+use super::view::{Act, Wait};
 use crate::api::authority::AuthoritySpec;
 use crate::api::conditions::{Says, Standing, short};
 use crate::api::failover::{MoveAction, Phase, StepRecord, StoreRecord, Took};
@@ -98,8 +98,19 @@ pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     status.next = None;
 }
 
+/// An act is written down before it is carried out. What is tried once more while it waits for a person stands there already,
+/// and what that person is to type stays.
+pub fn begins(status: &mut FailoverStatus, step: Step, act: &Act, now: Timestamp) {
+    if !is_tried_again(status, step) {
+        begin(status, step, now);
+    }
+    if let Act::Claim { ballot, follows, .. } = act {
+        (status.ballot, status.follows) = (Some(*ballot), Some(*follows));
+    }
+}
+
 /// Whether it waits for a person, and a step that was begun before is only tried once more.
-pub fn is_tried_again(status: &FailoverStatus, step: Step) -> bool {
+fn is_tried_again(status: &FailoverStatus, step: Step) -> bool {
     let begun = status.steps.iter().any(|record| record.name == step.as_str());
     status.phase == Some(Phase::Waiting) && begun
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::act::{Means, carry_out};
 use super::decide::decide;
-use super::hear::{Stands, hear, loses};
+use super::hear::{Stands, hear, with_position};
 use super::index::{Index, Known, is_over};
 use super::journal::Journal;
 use super::observe::{Seen, observe};
@@ -223,11 +223,8 @@ impl Move<'_> {
         };
         match next {
             Next::End(phase, words) => self.over(phase, &words).await.map(Some),
-            Next::Wait(step, mut wait) => {
-                if wait.reason == "DataLoss" {
-                    // Whoever repeats the position has read it.
-                    wait.next = wait.next.map(|next| format!("{next} --position {}", loses(&self.status)));
-                }
+            Next::Wait(step, wait) => {
+                let wait = with_position(wait, &self.status);
                 self.waits(step, &wait).await.map(Some)
             }
             Next::Do(step, act) => self.act(&seen, &journal, &silent, step, act).await,
@@ -271,10 +268,8 @@ impl Move<'_> {
             let store = seen.spec.stores().iter().find(|store| store.name == name)?;
             i64::try_from(store.max_lag()?.as_millis()).ok()
         };
-        let mut journal = Journal::of(self.failover.spec.action, &self.status, most);
-        let at = self.status.assertion.as_ref().map(|assertion| assertion.at.0);
-        journal.asserted = at.is_some_and(|at| at >= self.worker.since);
-        journal
+        Journal::of(self.failover.spec.action, &self.status, most)
+            .asserted_since(&self.status, self.worker.since)
     }
 
     async fn act(
@@ -287,20 +282,16 @@ impl Move<'_> {
     ) -> Result<Option<Stop>, kube::Error> {
         // Written down before it is done: whoever goes on from here knows what may have been done. What is tried once more
         // while it waits for a person stands there already, and what that person is to type stays.
-        if !status::is_tried_again(&self.status, step) {
-            status::begin(&mut self.status, step, Timestamp::now());
-        }
+        let before = self.status.ballot;
+        status::begins(&mut self.status, step, &act, Timestamp::now());
         if !journal.is_planned() && self.status.committed_at.is_none() {
             // A Switchover that was forced had a source that served on after it began.
             let known = self.status.last_served.take();
             self.status.last_served =
                 known.into_iter().chain(seen.last_served()).max_by_key(|seen| seen.at.0);
         }
-        if let Act::Claim { ballot, follows, .. } = act {
-            if self.status.ballot != Some(ballot) {
-                self.told.push(entry::preflight(seen.checked(), &self.status));
-            }
-            (self.status.ballot, self.status.follows) = (Some(ballot), Some(follows));
+        if self.status.ballot != before {
+            self.told.push(entry::preflight(seen.checked(), &self.status));
         }
         if !self.write().await? {
             return Ok(Some(Stop::Later));
@@ -432,12 +423,14 @@ impl Move<'_> {
         }
         let seen = observe(&self.worker.shared.ground, &self.failover.spec.group);
         let ballot = self.status.ballot;
-        let stands = seen.map(|seen| Stands {
-            presses: seen.presses(ballot),
-            outbid: seen.is_outbid(),
-            stores: seen.stores(),
-            optional: seen.optional().into_iter().map(str::to_owned).collect(),
-            people: seen.spec.approval.as_ref().map(Approval::people),
+        let stands = seen.map(|seen| {
+            let group = Stands {
+                stores: seen.stores(),
+                optional: seen.optional().into_iter().map(str::to_owned).collect(),
+                people: seen.spec.approval.as_ref().map(Approval::people),
+                ..Stands::default()
+            };
+            group.claimed(seen.group.knowledge.own.as_ref(), &seen.group.site, ballot)
         });
         let stands = stands.unwrap_or_default();
         for action in said {

@@ -182,14 +182,6 @@ fn holding(means: &Means<'_>) -> Vec<String> {
     holders(&own(means), &means.context.site, everywhere, means.planned)
 }
 
-/// What is committed of a group without stores serves at once.
-fn serving(means: &Means<'_>, committed: AuthoritySpec) -> AuthoritySpec {
-    match means.seen.group.knowledge.stores.is_empty() {
-        true => claims::without_stores(committed),
-        false => committed,
-    }
-}
-
 pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
@@ -198,7 +190,7 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
     let change = claims::commit(&own(means), site, means.ballot(), holding(means), since());
     changed(
         means,
-        change.map(|next| serving(means, next)),
+        change.map(|next| claims::opened_if_empty(next, &means.seen.group.knowledge)),
         format!("this site has authority in epoch {}", means.ballot()),
     )
     .await
@@ -229,7 +221,10 @@ pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result
     };
     let won = stands.epoch == ballot;
     let next = match won {
-        true => serving(means, claims::decided(&own(means), ballot, stands.holders, since())),
+        true => claims::opened_if_empty(
+            claims::decided(&own(means), ballot, stands.holders, since()),
+            &means.seen.group.knowledge,
+        ),
         false => claims::lose(&own(means), &means.context.site, ballot),
     };
     let words = match won {

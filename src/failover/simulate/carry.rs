@@ -67,7 +67,7 @@ impl Hand<'_> {
             Act::Commit => self.confirmed().unwrap_or_else(|| {
                 let change = claims::commit(&self.own(), &name, ballot, self.holding(), self.since());
                 self.put(
-                    change.map(|next| self.serving(next)),
+                    change.map(|next| claims::opened_if_empty(next, self.known)),
                     format!("this site has authority in epoch {ballot}"),
                 )
             }),
@@ -101,14 +101,6 @@ impl Hand<'_> {
 
     fn holding(&self) -> Vec<String> {
         holders(&self.own(), &self.name(), self.world.spec.is_active_everywhere(), self.planned)
-    }
-
-    /// What is committed of a group without stores serves at once.
-    fn serving(&self, committed: AuthoritySpec) -> AuthoritySpec {
-        match self.world.story.group.stores.is_empty() {
-            true => claims::without_stores(committed),
-            false => committed,
-        }
     }
 
     /// The place of the site from which it moves.
@@ -297,7 +289,7 @@ impl Hand<'_> {
         let stands = self.world.create(wanted);
         if stands.epoch == ballot {
             let next = claims::decided(&own, ballot, stands.holders, self.since());
-            let next = self.serving(next);
+            let next = claims::opened_if_empty(next, self.known);
             return self.put(Ok(next), format!("this site has authority in epoch {ballot}"));
         }
         let next = claims::lose(&own, &self.name(), ballot);

@@ -10,6 +10,7 @@ use super::time::{at, clock};
 use super::world::{Mind, Ordered, Site, World, called};
 use crate::api::action::{ActionSpec, Target, TargetKind, Verb};
 use crate::api::failover::Phase;
+use crate::api::failovergroup::Approval;
 use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::{Action, Failover, FailoverSpec, FailoverStatus};
 use crate::failover::hear::{Stands, hear, loses};
@@ -206,19 +207,13 @@ impl World {
     /// What the group shows of the order of a site.
     fn stands(&self, place: usize) -> Stands {
         let site = &self.sites[place];
-        let own = site.held.authority.clone().unwrap_or_default();
         let ballot = site.order.as_ref().and_then(|order| order.status.ballot);
-        let claim = crate::authority::claims::slot(&own, &site.name);
-        Stands {
+        let group = Stands {
             stores: self.story.group.stores.clone(),
             optional: self.story.group.optional.clone(),
-            presses: claim.is_some_and(|claim| {
-                Some(claim.ballot) == ballot
-                    && claim.fence == Some(true)
-                    && crate::authority::claims::is_alive(claim)
-            }),
-            people: self.spec.approval.as_ref().map(crate::api::failovergroup::Approval::people),
-            outbid: crate::authority::claims::greater(&own, &site.name, own.epoch).is_some(),
-        }
+            people: self.spec.approval.as_ref().map(Approval::people),
+            ..Stands::default()
+        };
+        group.claimed(site.held.authority.as_ref(), &site.name, ballot)
     }
 }

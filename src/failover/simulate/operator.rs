@@ -1,6 +1,7 @@
 //! One turn of the operator of a site: what it reads, believes, owes and orders.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -9,17 +10,18 @@ use super::time::{SILENCE, TICKS, at};
 use super::world::{NO_ANSWER, Ordered, World};
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::failover::{MoveAction, Phase};
+use crate::api::step::Step;
 use crate::api::units::duration;
 use crate::authority::claims::{orphan, withdraw};
 use crate::authority::decide::{Decision, decide as decide_authority};
 use crate::authority::duty::{Duty, duties};
 use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
 use crate::failover::decide::decide;
-use crate::failover::hear::loses;
+use crate::failover::hear::with_position;
 use crate::failover::journal::Journal;
 use crate::failover::outcome::Done;
 use crate::failover::status;
-use crate::failover::view::{Act, Held, Next, View, Wait};
+use crate::failover::view::{Held, Next, View, Wait};
 use crate::stores::Fence;
 
 /// How soon an order that waits is looked at again, in ticks.
@@ -225,24 +227,17 @@ impl World {
         let silent = self.silent(site);
         match self.next(site, order, known, &journal, &silent) {
             Next::End(phase, words) => status::over(&mut order.status, phase, &words, now),
-            Next::Wait(step, mut wait) => {
-                if wait.reason == "DataLoss" {
-                    wait.next = wait.next.map(|next| format!("{next} --position {}", loses(&order.status)));
-                }
+            Next::Wait(step, wait) => {
+                let wait = with_position(wait, &order.status);
                 self.waits(site, order, step, &wait, now);
             }
             Next::Do(step, act) => {
-                if !status::is_tried_again(&order.status, step) {
-                    status::begin(&mut order.status, step, now);
-                }
-                if let Act::Claim { ballot, follows, .. } = act {
-                    (order.status.ballot, order.status.follows) = (Some(ballot), Some(follows));
-                }
+                status::begins(&mut order.status, step, &act, now);
                 let planned = journal.is_planned();
                 let mut hand = Hand { world: self, site, order, known, planned };
                 match hand.carry(&act) {
                     Done::Yes(words) => {
-                        status::did(&mut order.status, step, words, std::time::Duration::ZERO, now);
+                        status::did(&mut order.status, step, words, Duration::ZERO, now);
                     }
                     Done::Again => {}
                     Done::NotYet(wait) => self.waits(site, order, step, &wait, now),
@@ -251,14 +246,7 @@ impl World {
         }
     }
 
-    fn waits(
-        &mut self,
-        site: usize,
-        order: &mut Ordered,
-        step: crate::api::step::Step,
-        wait: &Wait,
-        now: Timestamp,
-    ) {
+    fn waits(&mut self, site: usize, order: &mut Ordered, step: Step, wait: &Wait, now: Timestamp) {
         status::waits(&mut order.status, step, wait, now);
         let mind = &mut self.sites[site].mind;
         mind.rests = mind.busy.max(self.now) + LOOK_AGAIN;
@@ -267,10 +255,8 @@ impl World {
     fn journal(&self, site: usize, order: &Ordered) -> Journal {
         let most = self.story.group.max_lag.as_deref().and_then(duration);
         let most = most.and_then(|most| i64::try_from(most.as_millis()).ok());
-        let mut journal = Journal::of(order.failover.spec.action, &order.status, |_| most);
-        let said = order.status.assertion.as_ref().map(|assertion| assertion.at.0);
-        journal.asserted = said.is_some_and(|said| said >= at(self.sites[site].mind.since));
-        journal
+        Journal::of(order.failover.spec.action, &order.status, |_| most)
+            .asserted_since(&order.status, at(self.sites[site].mind.since))
     }
 
     /// The sites of which it is known that they do not answer.
