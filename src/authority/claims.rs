@@ -57,6 +57,15 @@ pub fn presses(of: &AuthoritySpec, site: &str, ballot: Option<i64>) -> bool {
     claim.is_some_and(|claim| Some(claim.ballot) == ballot)
 }
 
+/// The claim of another site for which the holder of an Authority closes its stores.
+pub fn pressing<'a>(site: &str, own: &'a AuthoritySpec) -> Option<&'a Claim> {
+    let presses = |claim: &&Claim| {
+        let alive = is_alive(claim) && claim.ballot > own.epoch && claim.follows == own.epoch;
+        claim.site != site && alive && claim.fence == Some(true)
+    };
+    own.claims.iter().filter(presses).max_by_key(|claim| claim.ballot)
+}
+
 /// A claim of another site than this that is greater than `ballot`, and alive.
 pub fn greater<'a>(of: &'a AuthoritySpec, site: &str, ballot: i64) -> Option<&'a Claim> {
     of.claims.iter().find(|claim| claim.site != site && claim.ballot > ballot && is_alive(claim))

@@ -3,9 +3,9 @@
 //! A store is closed on positive knowledge of a greater claim or epoch, and opened on positive knowledge that what closed it
 //! is over; never by a restart, a time-out alone, or something missing.
 
-use super::claims::{is_alive, is_withdrawn, slot};
+use super::claims::{is_alive, is_withdrawn, pressing, slot};
 use super::known::{Knowledge, StoreShows};
-use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, Claim};
+use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM};
 
 /// Something that the operator of a site does to a store of its own site. Each may be done again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,15 +92,6 @@ fn serves_elsewhere(
 ) -> bool {
     let serves = |site: &str| there(store, site).is_some_and(|shows| shows.primary && shows.open);
     known.peers.iter().any(|(site, _)| serves(site))
-}
-
-/// The claim of another site for which the holder closes its stores.
-fn pressing<'a>(site: &str, own: &'a AuthoritySpec) -> Option<&'a Claim> {
-    let presses = |claim: &&Claim| {
-        let alive = is_alive(claim) && claim.ballot > own.epoch && claim.follows == own.epoch;
-        claim.site != site && alive && claim.fence == Some(true)
-    };
-    own.claims.iter().filter(presses).max_by_key(|claim| claim.ballot)
 }
 
 fn of_holder(

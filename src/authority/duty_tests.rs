@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::authority::ClaimState;
+use crate::api::authority::{Claim, ClaimState};
 use crate::authority::known::Known;
 
 fn held(by: &str, epoch: i64) -> AuthoritySpec {

@@ -11,7 +11,7 @@ use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
 use crate::api::failovergroup::ApprovedStep;
 use crate::api::step::Step;
-use crate::authority::claims::{greater, slot};
+use crate::authority::claims::{greater, pressing, slot};
 use crate::authority::known::{Known, StoreShows};
 
 /// Who has authority once an order of a site is committed over what stands.
@@ -53,11 +53,11 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     // Where several sites have authority, a Failover takes it from the others.
     let alone = planned || own.holders.len() == 1;
     if alone && own.is_held_by(view.site) && own.promoted == Some(own.epoch) {
-        // One that a move went on without.
+        // One that a move went on without; or another site's claim closes them, whatever was read of them before.
         let left = |(_, shown): &(String, Known<StoreShows>)| {
             shown.read().is_some_and(|shows| !shows.open || !shows.primary)
         };
-        if planned || !view.known.stores.iter().any(left) {
+        if planned || !(pressing(view.site, own).is_some() || view.known.stores.iter().any(left)) {
             let message = format!("{} has authority already: there is nothing to move", view.site);
             return Next::End(Phase::Refused, message);
         }

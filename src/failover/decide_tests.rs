@@ -10,7 +10,6 @@ use crate::api::failover::MoveAction;
 use crate::api::failovergroup::Approval;
 use crate::authority::claims;
 use crate::authority::known::{Decided, Knowledge};
-use crate::failover::source::commits_wait_for;
 
 /// Two sites, of which `b` is to take over; acts are carried out on it at once.
 struct World {
@@ -437,6 +436,22 @@ fn who_has_authority_opens_nothing_elsewhere_that_it_closed() {
 }
 
 #[test]
+fn where_authority_is_a_failover_opens_what_the_claim_of_another_site_closes() {
+    let mut world = World { silent: Vec::new(), ..former() };
+    // It has been closed since this was read.
+    let open = StoreShows { primary: true, open: true, opened_at: Some(16), ballot: Some(16), frozen: false };
+    (world.known.own, world.known.stores[0].1) = (Some(held("b", 16)), Known::Read(open));
+    assert_eq!(world.goes(), "Refused\n", "there is nothing to move");
+    let claim =
+        Claim { site: "a".to_owned(), ballot: 32, follows: 16, fence: Some(true), ..Claim::default() };
+    world.known.own = Some(AuthoritySpec { claims: vec![claim], ..held("b", 16) });
+    assert!(world.goes().starts_with("claim Claim\n"));
+    world.known.own = Some(held("b", 16));
+    world.journal = Journal { action: MoveAction::Failover, ..Journal::default() };
+    assert_eq!(world.goes(), "Refused\n");
+}
+
+#[test]
 fn nothing_is_claimed_over_an_open_primary_that_nobody_can_explain() {
     let mut world = World::new(MoveAction::Failover);
     world.known.stores[0].1 = Known::Read(StoreShows { primary: true, open: true, ..StoreShows::default() });
@@ -466,21 +481,6 @@ fn who_committed_gives_way_to_a_greater_claim_of_a_site_that_is_gone() {
     assert_eq!(world.goes(), "promote waits: GreaterClaim -> kubectl banyan failover abort move\n");
     world.journal.abort = true;
     assert_eq!(world.goes(), "Superseded\n");
-}
-
-#[test]
-fn commits_wait_for_a_standby_until_somebody_opens_the_source_anew() {
-    let waits = |known: &Knowledge| commits_wait_for(known, "b", "db");
-    let mut world = World::new(MoveAction::Failover);
-    let never = StoreShows { primary: false, open: true, ..StoreShows::default() };
-    assert!(!waits(&world.known), "it was opened for 16, and waits for nobody since");
-    world.known.stores[0].1 = Known::Read(never.clone());
-    assert!(waits(&world.known));
-    let opposing = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
-    let own = AuthoritySpec { claims: vec![opposing], ..world.own() };
-    assert!(!waits(&Knowledge { own: Some(own), ..world.known.clone() }), "it may be opened by that");
-    world.known.stores[0].1 = Known::Read(StoreShows { primary: true, ..never });
-    assert!(!waits(&world.known), "it is no standby");
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub fn last_served(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::authority::Claim;
+    use crate::authority::known::Known;
 
     #[test]
     fn what_a_source_showed_last_is_known_where_it_shows_nothing_any_more() {
@@ -84,5 +86,29 @@ mod tests {
         assert_eq!((seen.at, seen.by.as_str()), (Time(at(50)), "store db at a answered as a primary"));
         assert_eq!(served(&["b"]), None, "this site is no source");
         assert_eq!(last_served(&stores, &BTreeMap::new(), "b", &["a".to_owned()]), None);
+    }
+
+    #[test]
+    fn commits_wait_for_a_standby_until_somebody_opens_the_source_anew() {
+        let holders = vec!["a".to_owned()];
+        let own = AuthoritySpec { epoch: 16, holders, ..AuthoritySpec::default() };
+        let knows = |own: &AuthoritySpec, shows: &StoreShows| Knowledge {
+            own: Some(own.clone()),
+            peers: vec![("a".to_owned(), Known::Read(Some(own.clone())))],
+            witness: None,
+            stores: vec![("db".to_owned(), Known::Read(shows.clone()))],
+            record: None,
+            remembered: None,
+            differs: None,
+        };
+        let waits = |own: &AuthoritySpec, shows: &StoreShows| commits_wait_for(&knows(own, shows), "b", "db");
+        let never = StoreShows { open: true, ..StoreShows::default() };
+        let since = StoreShows { opened_at: Some(16), ballot: Some(16), ..never.clone() };
+        assert!(!waits(&own, &since), "it was opened for 16, and waits for nobody since");
+        assert!(waits(&own, &never));
+        let opposing = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
+        let claimed = AuthoritySpec { claims: vec![opposing], ..own.clone() };
+        assert!(!waits(&claimed, &never), "it may be opened by that");
+        assert!(!waits(&own, &StoreShows { primary: true, ..never }), "it is no standby");
     }
 }

@@ -483,3 +483,18 @@ fn another_groups_sites_and_what_cannot_be_read_are_told() {
     assert_eq!(decision.standing.stalled.state, State::True);
     assert!(decision.standing.stalled.message.contains("spec.active"));
 }
+
+#[test]
+fn an_answer_that_took_its_time_says_nothing_against_what_was_read_later() {
+    let second = |second| now() + jiff::SignedDuration::from_secs(second);
+    let read = |role, at| Ok(Arc::new(Reading { measured_at: second(at), ..reading(role) }));
+    let key = || ("ledger".into(), "aws".into());
+    let hear = |asked: &mut Asked, since, answer| asked.hear(key(), second(since), answer);
+    let mut asked = Asked::default();
+    hear(&mut asked, 5, read(Role::Primary, 5));
+    let known = asked.clone();
+    hear(&mut asked, 3, read(Role::Standby, 4));
+    assert_eq!(asked, known);
+    hear(&mut asked, 6, Err(crate::stores::StoreError::IsStandby));
+    assert!(asked.stores.values().all(Result::is_err) && asked.primaries == known.primaries);
+}

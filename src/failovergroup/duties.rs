@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use jiff::Timestamp;
 
 use super::observe::{Observed, shows};
 use super::sources::group::{OfGroup, Sources};
@@ -80,11 +81,10 @@ async fn one(of: &OfGroup, seen: &Observed, duty: &Duty) -> Result<(), StoreErro
         }
     }
     // What the next decision is made of.
+    let since = Timestamp::now();
     if let Ok(reading) = server.read().await {
         let key = (spec.name.clone(), site.to_string());
-        of.found(|asked| {
-            asked.stores.insert(key, Ok(Arc::new(reading)));
-        });
+        of.found(|asked| asked.hear(key, since, Ok(Arc::new(reading))));
     }
     Ok(())
 }

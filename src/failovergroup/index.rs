@@ -20,6 +20,7 @@ use crate::authority::view::{Authorities, GroupView, moves_to};
 use crate::dns::Finding;
 use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::stores::kafka::MirrorReading;
+use crate::stores::reading::Role;
 use crate::stores::{Reading, StoreError};
 use crate::witness::Decision;
 
@@ -123,6 +124,26 @@ pub struct Asked {
     pub traffic: Option<Traffic>,
     /// The group's own checks, by name: when the last one was made, and what came of it.
     pub own: BTreeMap<String, (Timestamp, Result<(), String>)>,
+}
+
+impl Asked {
+    /// Takes in what a store at a site answered that was asked at `since`. An answer that took its time says nothing against
+    /// what was read later: who has closed or opened the store meanwhile has read it again.
+    pub fn hear(
+        &mut self,
+        key: (String, String),
+        since: Timestamp,
+        answer: Result<Arc<Reading>, StoreError>,
+    ) {
+        let known = self.stores.get(&key).and_then(|known| known.as_ref().ok());
+        if known.is_some_and(|known| known.measured_at > since) {
+            return;
+        }
+        if let Some(primary) = answer.as_ref().ok().filter(|reading| reading.role == Role::Primary) {
+            self.primaries.insert(key.clone(), primary.measured_at);
+        }
+        self.stores.insert(key, answer);
+    }
 }
 
 /// What was found at the traffic provider.

@@ -1,6 +1,8 @@
 //! Groups that move together, in their order; and a group of many services: what the operator's own part of its move takes,
 //! beside the same writes in a bare loop.
 
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use banyan::api::{Failover, FinService};
@@ -9,6 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
 use super::stage::{AWS, GCP, GROUP, Stage, is_ready, typed};
@@ -40,15 +43,6 @@ fn service(stage: &Stage, number: usize) -> Value {
         "scale": {"replicas": 2}, "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
         "placement": [percent(AWS, 100), percent(GCP, 50)],
     }})
-}
-
-/// How many Deployments of a namespace there ask for two pods, and how many have two that are Ready.
-async fn sizes(stage: &Stage, namespace: &str) -> (usize, usize) {
-    let api: Api<Deployment> = Api::namespaced(stage.admin(GCP), namespace);
-    let all = api.list(&ListParams::default()).await.expect("Deployments").items;
-    let asked = all.iter().filter(|one| one.spec.as_ref().and_then(|spec| spec.replicas) == Some(2)).count();
-    let ready = |one: &&Deployment| one.status.as_ref().and_then(|status| status.ready_replicas) == Some(2);
-    (asked, all.iter().filter(ready).count())
 }
 
 /// The same writes in a bare loop, on Deployments that nobody else looks after.
@@ -131,28 +125,40 @@ pub async fn groups_move_together_in_their_order(stage: &Stage) {
     let own = scaled.duration_since(claim) + open.duration_since(ready);
     let floor = floor(stage, many).await;
     println!(
-        "{many} services: {:?} from its claim until it serves, of which {own:?} are the operator's own (the rest: pods become \
-         Ready); the same writes in a bare loop: {floor:?}",
-        open.duration_since(claim)
+        "{many} services: {:?} from its claim until it serves, of which {own:?} are the operator's own: {:?} until all asked \
+         for their full size, and {:?} once they had it (the rest: pods become Ready); the same writes in a bare loop: \
+         {floor:?}",
+        open.duration_since(claim),
+        scaled.duration_since(claim),
+        open.duration_since(ready),
     );
     let services: Api<FinService> = Api::namespaced(stage.admin(GCP), NAME);
     assert!(services.list(&ListParams::default()).await.is_ok_and(|all| all.items.len() == many));
 }
 
-/// When all Deployments asked for their full size, and when all of them had it.
+/// When all Deployments asked for their full size, and when all of them had it. They are watched: to list a thousand again
+/// and again would take the machine from whom is measured.
 async fn looks(stage: &Stage, many: usize) -> (jiff::Timestamp, jiff::Timestamp) {
-    let mut scaled = None;
-    loop {
-        let (asked, ready) = sizes(stage, NAME).await;
+    let api: Api<Deployment> = Api::namespaced(stage.admin(GCP), NAME);
+    let mut changes = pin!(watcher(api, watcher::Config::default()).applied_objects());
+    let (mut asking, mut whole, mut scaled) = (BTreeSet::new(), BTreeSet::new(), None);
+    while let Some(change) = changes.next().await {
+        let Ok(one) = change else { continue };
+        if one.spec.as_ref().and_then(|spec| spec.replicas) == Some(2) {
+            asking.insert(one.name_any());
+        }
+        if one.status.as_ref().and_then(|status| status.ready_replicas) == Some(2) {
+            whole.insert(one.name_any());
+        }
         let now = jiff::Timestamp::now();
-        if asked == many {
+        if asking.len() == many {
             scaled.get_or_insert(now);
         }
-        if let (Some(scaled), true) = (scaled, ready == many) {
+        if let (Some(scaled), true) = (scaled, whole.len() == many) {
             return (scaled, now);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    unreachable!("a watcher never ends")
 }
 
 /// The move of a group that is done.

@@ -31,7 +31,8 @@ pub async fn the_target_dies(field: &Field, name: &str, at: At) {
     let writer = group.postgres.client(if at == At::Fence { 110 } else { 120 });
     writes(&writer, 20).await;
     let order = format!("dies-{at:?}").to_lowercase();
-    let trap = field.gate.trap(place, field.keeper.pid(place).await, 1, commits(place));
+    let commits = commits(group.kind.name, place);
+    let trap = field.gate.trap(place, field.keeper.pid(place).await, 1, commits);
     field.order(group, place, MoveAction::Switchover, &order).await;
     let caught = tokio::time::timeout(Duration::from_secs(60), trap).await;
     let mut caught = caught.expect("it commits").expect("caught");

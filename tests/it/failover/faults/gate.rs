@@ -252,11 +252,12 @@ async fn stop(pid: u32) {
     panic!("process {pid} does not stop");
 }
 
-/// Whether the Authority of a cloud is being committed there.
-pub fn commits(place: usize) -> impl Fn(&Write) -> bool {
+/// Whether the Authority of a group is being committed in that cloud.
+pub fn commits(group: &'static str, place: usize) -> impl Fn(&Write) -> bool {
     let epoch = |object: &Value| object["spec"]["epoch"].as_i64();
     move |write| {
-        write.what == "authorities" && write.cloud == place && epoch(&write.object) > epoch(&write.before)
+        (write.what.as_str(), write.name.as_str(), write.cloud) == ("authorities", group, place)
+            && epoch(&write.object) > epoch(&write.before)
     }
 }
 

@@ -224,7 +224,7 @@ pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
     writes(&writer, 20).await;
     let order = "paused";
     let pid = field.keeper.pid(place).await;
-    let trap = field.gate.trap(place, pid, 1, commits(place));
+    let trap = field.gate.trap(place, pid, 1, commits(group.kind.name, place));
     field.order(group, place, MoveAction::Switchover, order).await;
     let mut caught =
         tokio::time::timeout(Duration::from_secs(60), trap).await.expect("it commits").expect("caught");
