@@ -1,6 +1,6 @@
 //! Real errors: rollouts in looks of a quarter of a second to 15 s, through counters, warm-up and skew, beside the peers.
 
-use crate::evidence::{Counters, Detector, Look, PodCounts, Policy, SECOND_LOOK, Sample, Verdict};
+use crate::evidence::{Counters, Detector, Look, PodCounts, Policy, SECOND_LOOK, Sample, Tally, Verdict};
 
 use super::peers::{PEERS, plain};
 use super::random::Random;
@@ -62,7 +62,12 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
                 requests: counts.0,
                 bad: counts.1,
             }));
-            detector.before(&pods, HISTORY_LOOK as f64);
+            let mut tally = Tally::default();
+            for pod in &pods {
+                tally.stable_requests += pod.requests;
+                tally.stable_bad += pod.bad;
+            }
+            detector.before(tally, &pods, HISTORY_LOOK as f64);
         }
     }
     detector.begin_step();

@@ -34,6 +34,10 @@ pub struct Analysis {
     /// `via: FeatureFlag`, which cannot tell them apart, nor where `traffic: Pulled` has metrics of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<ErrorRate>,
+    /// Requests that are refused with 4xx. In force with its defaults where it is left out, as `errorRate` is. More of them
+    /// may be what the release is for, so an increase takes nothing back: the rollout waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_errors: Option<ClientErrors>,
     /// Requests that are slow. Defaults to what the FinService's `slo.latency` promises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencyShare>,
@@ -149,6 +153,23 @@ pub struct ErrorRate {
     #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]
     #[x_kube(validation = Rule::new("double(self) > 0.0 && double(self) < 100.0").message("limit must be over 0 and under 100"))]
     pub limit: Option<String>,
+}
+
+/// Requests that are refused with 4xx; of gRPC, with a status that is the caller's fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.enabled) || self.enabled || !has(self.maxIncrease)")
+    .message("clientErrors.enabled is false, so maxIncrease would do nothing: remove it, or set enabled to true"))]
+pub struct ClientErrors {
+    /// Whether it is looked at. Defaults to true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Percentage points over the concurrent stable that are let pass. Defaults to 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = PERCENT_PATTERN))]
+    #[x_kube(validation = Rule::new("double(self) > 0.0")
+        .message("maxIncrease must be over 0: no number of requests shows that nothing at all is worse"))]
+    pub max_increase: Option<String>,
 }
 
 /// Requests that are slow.

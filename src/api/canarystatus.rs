@@ -22,7 +22,7 @@ pub struct Weight {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricStatus {
-    /// The metric: `error-rate`, `latency`, or a custom one's name.
+    /// The metric: `error-rate`, `client-errors`, `latency`, or a custom one's name.
     pub name: String,
     /// Pass, Fail, Insufficient or ProviderDown.
     pub verdict: String,
@@ -239,6 +239,9 @@ pub struct Rollout {
     /// somebody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alone_from: Option<i32>,
+    /// The step that was taken back since stable failed as well under it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stepped_back: Option<SteppedBack>,
     /// The wait that was announced last, so that it is announced once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announced: Option<Announced>,
@@ -277,9 +280,31 @@ impl Rollout {
             gates: Vec::new(),
             restarts_before: RestartCounts::default(),
             alone_from: None,
+            stepped_back: None,
             announced: None,
         }
     }
+}
+
+/// A step that was taken back, since stable began to fail as well under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SteppedBack {
+    /// The weight that the canary had, in percent.
+    pub from: i32,
+    /// When it was taken back.
+    pub at: Time,
+    /// When stable was seen not to fail any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// How often that has happened in this rollout.
+    pub times: i32,
+    /// Whether a person is to say how it goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
+    /// Whether it stands still: stable has only just begun to fail, which may be a moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspected: bool,
 }
 
 /// A wait that was announced.

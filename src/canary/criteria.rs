@@ -57,7 +57,26 @@ impl Reader {
                 limit,
                 counts_requests,
                 sums: false,
+                asks: false,
                 optional: false,
+            });
+        }
+        let refused = analysis.client_errors.as_ref();
+        if refused.map_or(!replaced, |refused| refused.enabled.unwrap_or(true)) {
+            let field = "spec.analysis.clientErrors.maxIncrease";
+            metrics.push(Metric {
+                name: "client-errors".to_owned(),
+                max_increase: self.share(
+                    field,
+                    refused.and_then(|refused| refused.max_increase.as_ref()),
+                    0.02,
+                ),
+                limit: None,
+                // How requests are shared is told by the others.
+                counts_requests: false,
+                sums: false,
+                asks: true,
+                optional: refused.is_none(),
             });
         }
         // What the service promises is judged, whoever writes it down.
@@ -76,6 +95,7 @@ impl Reader {
                 limit: if latency.is_some() { limit } else { of_slo() },
                 counts_requests,
                 sums: false,
+                asks: false,
                 optional: latency.is_none(),
             });
         }
@@ -89,6 +109,7 @@ impl Reader {
                 // What a flag shares is counted by metrics of the service's own; else these may count anything.
                 counts_requests: spec.via == Some(Via::FeatureFlag),
                 sums: true,
+                asks: false,
                 optional: false,
             });
         }
@@ -121,10 +142,18 @@ mod tests {
         let requests = |analysis| names(analysis, json!({}), Traffic::Requests);
         let latency = json!({"threshold": "200ms"});
         let custom = json!([{"name": "double", "bad": "a", "total": "b"}]);
-        assert_eq!(requests(json!({"latency": latency})), ["error-rate limited", "latency"]);
-        assert_eq!(requests(json!({"custom": custom})), ["error-rate limited", "double"]);
-        assert_eq!(requests(json!({"latency": latency, "errorRate": {"enabled": false}})), ["latency"]);
-        assert_eq!(requests(json!({"latency": latency, "errorRate": {}})), ["error-rate limited", "latency"]);
+        assert_eq!(requests(json!({"latency": latency})), ["error-rate limited", "client-errors", "latency"]);
+        assert_eq!(requests(json!({"custom": custom})), ["error-rate limited", "client-errors", "double"]);
+        assert_eq!(
+            requests(json!({"latency": latency, "errorRate": {"enabled": false}})),
+            ["client-errors", "latency"]
+        );
+        assert_eq!(
+            requests(json!({"latency": latency, "errorRate": {}})),
+            ["error-rate limited", "client-errors", "latency"]
+        );
+        let not_asked = json!({"clientErrors": {"enabled": false}});
+        assert_eq!(requests(not_asked), ["error-rate limited"]);
         let flag = json!({"via": "FeatureFlag"});
         assert_eq!(names(json!({"custom": custom}), flag, Traffic::Requests), ["double"]);
         // The pods of a flag answer both variants: what they count tells nothing of its percentage.
@@ -159,10 +188,10 @@ mod tests {
     #[test]
     fn a_promised_latency_is_judged_unless_something_else_is_asked_for() {
         let promised = of_slo(None, Some("99"), json!({}));
-        assert_eq!((promised[1].name.as_str(), promised[1].optional), ("latency", true));
-        assert!(promised[1].limit.is_some_and(|limit| (limit - 0.144).abs() < 1e-9));
+        assert_eq!((promised[2].name.as_str(), promised[2].optional), ("latency", true));
+        assert!(promised[2].limit.is_some_and(|limit| (limit - 0.144).abs() < 1e-9));
         let asked = of_slo(None, Some("99"), json!({"latency": {"threshold": "1s"}}));
-        assert_eq!((asked[1].optional, asked[1].limit), (false, None));
-        assert_eq!(of_slo(None, None, json!({})).len(), 1);
+        assert_eq!((asked[2].optional, asked[2].limit), (false, None));
+        assert_eq!(of_slo(None, None, json!({})).len(), 2);
     }
 }

@@ -237,6 +237,7 @@ fn take_back(draft: &mut Draft<'_>) {
                 nothing: false,
                 needed: None,
                 share: Share::Unknown,
+                asks: false,
             });
             take(draft, &why);
         }

@@ -11,7 +11,7 @@ use crate::actions::Answered;
 use crate::api::Problem;
 use crate::api::action::Verb;
 use crate::api::canaryrollout::{From, Via};
-use crate::api::canarystatus::{Failed, Memory, Outcome, Past, Rollout, Warm};
+use crate::api::canarystatus::{Announced, Failed, Memory, Outcome, Past, Rollout, Wait, Warm};
 use crate::api::conditions::cut;
 use crate::api::notice::Notice;
 use crate::api::notice::Reason;
@@ -359,6 +359,17 @@ impl<'a> Draft<'a> {
         !pods.any(|pod| pod.ready_since.is_some_and(counts))
     }
 
+    /// Says once for each weight that the rollout waits, and for what.
+    pub fn announce(&mut self, reason: Reason, r#for: Wait, weight: i32, why: &str) {
+        let announced = Some(Announced { r#for, weight });
+        if let Some(rollout) = &mut self.memory.rollout
+            && rollout.announced != announced
+        {
+            rollout.announced = announced;
+            self.notice(reason, why.to_owned());
+        }
+    }
+
     /// What the evidence says of the weight of now. Evidence of another attempt is void, a Pass of another
     /// weight too.
     pub fn judge(&self) -> Said {
@@ -370,7 +381,8 @@ impl<'a> Draft<'a> {
                 let next = self.facts.policy.after_weight(weight);
                 let fresh = evidence.weight == weight && evidence.next == next;
                 let share = if fresh { evidence.share } else { Share::Unknown };
-                Said { share, ..steps::together(&evidence.judgements, fresh) }
+                let said = Said { share, ..steps::together(&evidence.judgements, fresh) };
+                if weight < 100 { steps::doubt(said, &evidence.doubts) } else { said }
             }
             None => steps::together(&[], false),
         };

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::policy::{MOST_CHOSEN as MOST, Policy, UNKNOWN};
-use crate::evidence::{EProcess, Policy as Asked, Starts, Tally, shared_alpha};
+use crate::evidence::{EProcess, Policy as Asked, Starts, Tally};
+use crate::judge::alpha;
 
 /// The weights from which steps are chosen, beside the last.
 const WEIGHTS: [i32; 7] = [1, 2, 5, 10, 20, 25, 50];
@@ -94,7 +95,7 @@ struct Costs<'a> {
 
 impl<'a> Costs<'a> {
     fn new(policy: &'a Policy, answers: Answers) -> Self {
-        let alpha = shared_alpha(policy.false_alarm, policy.metrics.len());
+        let alpha = alpha(policy.false_alarm, &policy.metrics, false);
         let increase = policy.metrics.first().map_or(0.005, |metric| metric.max_increase);
         let asked = Asked::new(increase, alpha, MOST + 1);
         let answers = Answers { bad: answers.bad.max(LEAST_ERRORS), ..answers };

@@ -136,6 +136,9 @@ fn carry_out(draft: &mut Draft<'_>, said: &Said, accepted: Accepted) -> Result<S
         }
         Verb::SkipStep => {
             rollout.skip = weight;
+            if let Some(back) = &mut rollout.stepped_back {
+                back.asks = false;
+            }
             Ok(format!("does not wait any longer at {weight} %"))
         }
         Verb::SkipAfter => {

@@ -13,6 +13,7 @@
 //! | `measure`, `ladder` | the steps, where the policy leaves them out: by what stable answers |
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
 //! | [`gates`] | approvals, queries, web servers |
+//! | `outage` | a step that is taken back since stable fails under it as well |
 //! | `approval` | who may approve |
 //! | [`health`] | restarts and lost readiness |
 //! | `shares` | what is said while requests are not shared as the weights say |
@@ -34,6 +35,7 @@ mod ladder;
 mod listen;
 pub(crate) mod mark;
 mod measure;
+mod outage;
 pub(crate) mod peers;
 pub(crate) mod policy;
 mod proceed;

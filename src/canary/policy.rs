@@ -403,7 +403,7 @@ mod tests {
         let names: Vec<&str> = policy.metrics.iter().map(|metric| metric.name.as_str()).collect();
         assert_eq!(
             (names, policy.metrics[0].max_increase, policy.metrics[0].limit),
-            (vec!["error-rate"], 0.005, None)
+            (vec!["error-rate", "client-errors"], 0.005, None)
         );
     }
 

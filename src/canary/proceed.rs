@@ -8,6 +8,7 @@ use super::draft::Draft;
 use super::facts::{Phase, Role};
 use super::gates;
 use super::measure;
+use super::outage;
 use super::peers::{self, Follow};
 use super::policy::GateKind;
 use super::shares;
@@ -15,7 +16,7 @@ use super::steps::{self, Hold, Said};
 use crate::api::Problem;
 use crate::api::action::Verb;
 use crate::api::analysis::Baseline;
-use crate::api::canarystatus::{Announced, GateMemory, Wait};
+use crate::api::canarystatus::{GateMemory, Wait};
 use crate::api::notice::Reason;
 use crate::api::units::display;
 use crate::evidence::Verdict;
@@ -59,6 +60,9 @@ pub(super) fn proceed(draft: &mut Draft<'_>) {
         draft.reasons.push(format!("paused at {weight} % by {paused}"));
         // Pods are watched on: what is missing is told, and heals, also while nothing moves.
         capacity(draft, weight.max(draft.memory.rollout.as_ref().map_or(0, |rollout| rollout.preparing)));
+        return;
+    }
+    if outage::holds(draft) {
         return;
     }
     if weight == 0 && !follows(draft) {
@@ -138,7 +142,7 @@ fn follows(draft: &mut Draft<'_>) -> bool {
                 draft.facts.policy.after.iter().map(|after| after.cluster.as_str()).collect();
             let note =
                 format!("{release} waits at its start until it serves well in {}", clusters.join(", "));
-            announce(draft, Reason::RolloutHeld, Wait::OtherClusters, 0, &note);
+            draft.announce(Reason::RolloutHeld, Wait::OtherClusters, 0, &note);
             draft
                 .reasons
                 .push(format!("{why}; to go without it, run `{}`", draft.facts.command(Verb::SkipAfter)));
@@ -153,7 +157,7 @@ fn follows(draft: &mut Draft<'_>) -> bool {
             draft.phase = Phase::Waiting;
             let words = format!("{why}; to start anyway, run `{}`", draft.facts.command(Verb::SkipAfter));
             let note = format!("{release} does not begin: {words}");
-            announce(draft, Reason::Stalled, Wait::TakenBackElsewhere, 0, &note);
+            draft.announce(Reason::Stalled, Wait::TakenBackElsewhere, 0, &note);
             draft.reasons.push(words.clone());
             draft.stalled = Some(("PeerRolledBack", words));
             false
@@ -216,7 +220,7 @@ fn leave(draft: &mut Draft<'_>) -> Option<Next> {
                 let words =
                     format!("{reason}; run `{}`, or the same with {others}", draft.facts.command(verb));
                 draft.stalled = Some(("Inconclusive", words));
-                announce(draft, Reason::RolloutHeld, Wait::Hold, weight, &reason);
+                draft.announce(Reason::RolloutHeld, Wait::Hold, weight, &reason);
             }
             draft.reasons.push(reason);
             None
@@ -257,17 +261,6 @@ fn too_slow(draft: &mut Draft<'_>, said: &Said) {
         ),
         "Begin with more weight, raise maxHold or maxIncrease, or say in analysis.onInsufficient what happens then.",
     ));
-}
-
-/// Says once for each weight that the rollout waits, and for what.
-fn announce(draft: &mut Draft<'_>, reason: Reason, r#for: Wait, weight: i32, why: &str) {
-    let announced = Some(Announced { r#for, weight });
-    if let Some(rollout) = &mut draft.memory.rollout
-        && rollout.announced != announced
-    {
-        rollout.announced = announced;
-        draft.notice(reason, why.to_owned());
-    }
 }
 
 /// Asks the gates before a weight. Returns those that are closed, in words. Who says `promote` opens none that waits for a
@@ -320,7 +313,7 @@ fn gates_open(draft: &mut Draft<'_>, next: i32) -> bool {
         }
         draft.reasons.push(words);
     }
-    announce(draft, Reason::GateReached, Wait::Gate, next, &words);
+    draft.announce(Reason::GateReached, Wait::Gate, next, &words);
     false
 }
 
@@ -372,7 +365,7 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
         let words = format!("{words}, for longer than progressDeadline {length}; it goes on when they are");
         draft.stalled = Some(("ProgressDeadlineExceeded", words.clone()));
         if draft.phase != Phase::Paused {
-            announce(draft, Reason::RolloutHeld, Wait::Hold, next, &words);
+            draft.announce(Reason::RolloutHeld, Wait::Hold, next, &words);
         }
         draft.reasons.push(words);
     } else {

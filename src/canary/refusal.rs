@@ -81,7 +81,9 @@ fn of_rollout(standing: &Standing<'_>, rollout: &Rollout, asked: &Asked<'_>) -> 
     let words = match asked.verb {
         Verb::Pause if rollout.paused.is_some() => "it is paused already",
         Verb::Resume if rollout.paused.is_none() => "it is not paused",
-        Verb::SkipStep if rollout.weight == 0 => {
+        Verb::SkipStep
+            if rollout.weight == 0 && !rollout.stepped_back.as_ref().is_some_and(|back| back.asks) =>
+        {
             "it has no weight yet, so there is no step to skip; see what it waits for"
         }
         Verb::SkipAfter if rollout.weight > 0 => "it does not wait for other clusters any more",

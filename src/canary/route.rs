@@ -145,6 +145,8 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
     if seen && facts.sharing != Sharing::Pods {
         extras(draft, &canary, decision);
     }
+    let chooses = policy.pace.is_some() && rollout.ladder.is_none();
+    let outlasts = rollout.stepped_back.as_ref().is_some_and(|back| back.ended_at.is_none());
     if weight > 0 {
         let (attempt, next) = (draft.memory.attempt, policy.after_weight(weight));
         // Who is kept by a cookie does not follow the weight, and connections that stay do not follow numbers of pods.
@@ -152,8 +154,8 @@ fn shared(draft: &Draft<'_>, rollout: &Rollout, weight: i32, decision: &mut Deci
         let bypass = if facts.sharing == Sharing::Mesh { Bypass::Some } else { Bypass::Any };
         let share = follows.then_some(Asked { canary: weight, beside, bypass });
         decision.sampling = Some(Sampling { attempt, weight, next, stable: compared, canary, share });
-    } else if policy.pace.is_some() && rollout.ladder.is_none() && compares_with_stable(draft) {
-        // What stable answers says which steps are chosen.
+    } else if (chooses || outlasts || draft.phase == Phase::Preparing) && compares_with_stable(draft) {
+        // What stable answers says which steps are chosen, what is usual, and whether it fails still.
         let attempt = draft.memory.attempt;
         decision.sampling =
             Some(Sampling { attempt, weight: 0, next: 100, stable: compared, canary, share: None });

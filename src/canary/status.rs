@@ -168,7 +168,7 @@ fn shown(
         let evidence = evidence.filter(|evidence| evidence.weight > 0);
         return if evidence.is_some() { metrics(evidence, now) } else { old.metrics.clone() };
     }
-    let weight = decision.sampling.as_ref().map(|sampling| sampling.weight);
+    let weight = decision.sampling.as_ref().map(|sampling| sampling.weight).filter(|weight| *weight > 0);
     let mut shown = metrics(evidence.filter(|evidence| Some(evidence.weight) == weight), now);
     if weight == Some(100) {
         // Nothing runs beside it, so there is no comparison that could be insufficient.
@@ -178,8 +178,8 @@ fn shown(
 }
 
 fn metrics(evidence: Option<&Evidence>, now: Timestamp) -> Vec<MetricStatus> {
-    let judgements = evidence.map(|evidence| evidence.judgements.as_slice()).unwrap_or_default();
-    judgements.iter().map(|(name, judgement)| metric(name, judgement, now)).collect()
+    let said = evidence.into_iter().flat_map(|evidence| evidence.judgements.iter().chain(&evidence.doubts));
+    said.map(|(name, judgement)| metric(name, judgement, now)).collect()
 }
 
 fn metric(name: &str, judgement: &Judgement, now: Timestamp) -> MetricStatus {

@@ -62,6 +62,8 @@ pub struct Said {
     pub needed: Option<(String, u64, f64)>,
     /// The canary's share of the requests, as they were counted at this weight.
     pub share: Share,
+    /// Whether something was found that only a person can judge.
+    pub asks: bool,
 }
 
 /// The judgements of all metrics as one.
@@ -71,7 +73,7 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     else {
         let words = "nothing has been counted at this weight yet".to_owned();
         let (verdict, harmless, needed) = (Verdict::Insufficient, true, None);
-        return Said { verdict, words, harmless, nothing: false, needed, share: Share::Unknown };
+        return Said { verdict, words, harmless, nothing: false, needed, share: Share::Unknown, asks: false };
     };
     let harmless = judgements.iter().all(|(_, judgement)| match judgement.verdict {
         Verdict::Pass => true,
@@ -91,7 +93,22 @@ pub fn together(judgements: &[(String, Judgement)], fresh: bool) -> Said {
     let needed = needed.max_by(|one, other| one.2.total_cmp(&other.2));
     let words = format!("{name}: {}", words(judgement));
     let nothing = judgements.iter().all(|(_, judgement)| judgement.reason == Reason::NothingSeen);
-    Said { verdict: judgement.verdict, words, harmless, nothing, needed, share: Share::Unknown }
+    Said { verdict: judgement.verdict, words, harmless, nothing, needed, share: Share::Unknown, asks: false }
+}
+
+/// What a metric has found that only a person can judge: it keeps what is good or undecided where it is.
+pub fn doubt(said: Said, doubts: &[(String, Judgement)]) -> Said {
+    let Some((name, judgement)) = doubts.first().filter(|_| said.verdict <= Verdict::Insufficient) else {
+        return said;
+    };
+    let numbers = &judgement.numbers;
+    let words = format!(
+        "{name}: more of its requests are refused with 4xx than of stable's, by more than maxIncrease ({}; evidence {} of {:.0})",
+        counted(numbers, "refused", false),
+        Amount(numbers.evidence),
+        numbers.limit
+    );
+    Said { verdict: Verdict::Insufficient, words, harmless: false, needed: None, asks: true, ..said }
 }
 
 /// A judgement in words, with the numbers that a person asks for next.
@@ -101,11 +118,11 @@ fn words(judgement: &Judgement) -> String {
     match judgement.reason {
         Reason::Worse => {
             let evidence = format!("evidence {} of {:.0}", Amount(numbers.evidence), numbers.limit);
-            text.push_str(&format!(" ({}; {evidence})", counted(numbers, false)));
+            text.push_str(&format!(" ({}; {evidence})", counted(numbers, "bad", false)));
             return text;
         }
         Reason::OverAbsoluteLimit { alone, .. } => {
-            text.push_str(&format!(" ({})", counted(numbers, alone)));
+            text.push_str(&format!(" ({})", counted(numbers, "bad", alone)));
             return text;
         }
         _ => {}
@@ -128,12 +145,12 @@ fn words(judgement: &Judgement) -> String {
 }
 
 /// What was counted of late, to be found again on a dashboard.
-fn counted(numbers: &Numbers, alone: bool) -> String {
+fn counted(numbers: &Numbers, what: &str, alone: bool) -> String {
     let (seen, seconds) = &numbers.recent;
     let length = display(std::time::Duration::from_secs(seconds.clamp(1.0, 1e9).round() as u64));
     let arm = |bad: u64, requests: u64| {
         let rate = if requests > 0 { bad as f64 / requests as f64 } else { 0.0 };
-        format!("{bad} of {requests} bad, {}", Percent(rate))
+        format!("{bad} of {requests} {what}, {}", Percent(rate))
     };
     let canary = arm(seen.canary_bad, seen.canary_requests);
     match alone {
@@ -200,6 +217,12 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
         return Hold::Leave;
     }
     let (least, most) = (after(step.min_hold), limit(policy, rollout, said, now));
+    let goes_back = policy.on_insufficient == OnInsufficient::Rollback;
+    if said.asks && weight < 100 && !(goes_back && now >= most) {
+        let reason = format!("{weight} %: {}; whether that is meant is for a person to say", said.words);
+        let again_at = goes_back.then_some(most);
+        return Hold::Stay { phase: Phase::Inconclusive, reason, again_at };
+    }
     let phase = if weight == 100 { Phase::Promoting } else { Phase::Analysing };
     if now < least {
         let length = display(step.min_hold.unsigned_abs());

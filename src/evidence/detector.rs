@@ -140,9 +140,9 @@ impl Detector {
     }
 
     /// A look at stable alone, before the canary has traffic: it measures how stable's errors scatter.
-    pub fn before(&mut self, stable_pods: &[PodCounts], seconds: f64) {
-        let (requests, bad) = sum(stable_pods);
-        self.observe_stable(requests, bad, stable_pods, seconds);
+    /// Stable's pods are empty where only its sum is known.
+    pub fn before(&mut self, tally: Tally, stable_pods: &[PodCounts], seconds: f64) {
+        self.observe_stable(tally.stable_requests, tally.stable_bad, stable_pods, seconds);
     }
 
     /// A new step begins: Pass will be judged on what is seen from here on; the evidence against the canary goes on, with a
@@ -457,9 +457,4 @@ impl Detector {
         let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);
         Some(Needed { toward, requests: requests as u64, seconds })
     }
-}
-
-fn sum(pods: &[PodCounts]) -> (u64, u64) {
-    pods.iter()
-        .fold((0u64, 0u64), |sum, pod| (sum.0.saturating_add(pod.requests), sum.1.saturating_add(pod.bad)))
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::evidence::{
     Asked, Counters, Detector, Dispersion, Judgement, Look, Missing, Policy as DetectorPolicy, PolicyError,
-    Rejected, SECOND_LOOK, Sample, Share, ShareWatch, Tally, shared_alpha,
+    Rejected, SECOND_LOOK, Sample, Share, ShareWatch, Tally, Verdict,
 };
-use crate::judge::{Comparison, Evidence, Standard};
+use crate::judge::{Comparison, Evidence, Standard, alpha};
 
 /// The window of an absolute limit in seconds: the short window of the workbook's fastest alert is five
 /// minutes, and a canary that burns so fast needs no more than one.
@@ -60,6 +60,8 @@ struct Watched {
     watch: Option<ShareWatch>,
     differed: bool,
     sums: bool,
+    /// Whether it neither fails the canary nor is waited for.
+    asks: bool,
     optional: bool,
     /// Whether anything of it was ever counted.
     heard: bool,
@@ -80,7 +82,6 @@ impl Analysis {
         canary: &str,
         now: f64,
     ) -> Result<Self, PolicyError> {
-        let alpha = shared_alpha(standard.false_alarm, standard.metrics.len());
         let interval = standard.interval.as_secs_f64();
         let warmup = standard.warmup.as_secs_f64();
         let mut metrics = Vec::new();
@@ -89,7 +90,11 @@ impl Analysis {
                 look_seconds: interval,
                 absolute_limit: metric.limit,
                 absolute_window: LIMIT_WINDOW,
-                ..DetectorPolicy::new(metric.max_increase, alpha, standard.steps.max(1))
+                ..DetectorPolicy::new(
+                    metric.max_increase,
+                    alpha(standard.false_alarm, &standard.metrics, metric.asks),
+                    standard.steps.max(1),
+                )
             })?;
             detector.begin(comparison.weight == ALL);
             detector.moves_on_to(f64::from(comparison.next) / 100.0);
@@ -105,6 +110,7 @@ impl Analysis {
                 watch: metric.counts_requests.then(ShareWatch::default),
                 differed: false,
                 sums: metric.sums,
+                asks: metric.asks,
                 optional: metric.optional,
                 heard: false,
                 shared: Tally::default(),
@@ -268,6 +274,10 @@ impl Analysis {
                 if let Some(watch) = &mut metric.watch {
                     watch.look(look.shared, look.seconds);
                 }
+                // No look at stable alone is one at both; it shows what stable usually does.
+                if self.weight == 0 {
+                    metric.detector.before(look.tally, &look.stable_pods, look.seconds);
+                }
                 metric.detector.take(Look {
                     tally: look.tally,
                     stable_pods: &look.stable_pods,
@@ -292,18 +302,22 @@ impl Analysis {
 
     /// Whether a look would have failed the canary, were it not one alone.
     pub fn asks_for_another(&self) -> bool {
-        self.metrics.iter().any(|metric| metric.detector.asks_for_another())
+        self.metrics.iter().any(|metric| !metric.asks && metric.detector.asks_for_another())
     }
 
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
         let judged = self.metrics.iter().filter(|metric| !metric.is_left_out());
-        let judgements = judged.map(|metric| (metric.name.clone(), self.judge(metric, now)));
+        let said = judged.map(|metric| (metric.asks, (metric.name.clone(), self.judge(metric, now))));
+        let (asking, judging): (Vec<_>, Vec<_>) = said.partition(|(asks, _)| *asks);
+        let doubts =
+            asking.into_iter().map(|(_, said)| said).filter(|(_, said)| said.verdict == Verdict::Fail);
         Evidence {
             attempt: self.attempt,
             weight: self.weight,
             next: self.next,
-            judgements: judgements.collect(),
+            judgements: judging.into_iter().map(|(_, said)| said).collect(),
+            doubts: doubts.collect(),
             share: self.share(),
         }
     }
@@ -322,7 +336,7 @@ impl Analysis {
 
     fn judge(&self, metric: &Watched, now: f64) -> Judgement {
         let judgement = metric.detector.judge();
-        if judgement.verdict == crate::evidence::Verdict::Fail {
+        if judgement.verdict == Verdict::Fail {
             // What was seen stays seen, also while the source is silent.
             return judgement;
         }

@@ -263,6 +263,7 @@ fn same_verdicts(one: &Evidence, other: &Evidence) -> bool {
         && one.share.differs() == other.share.differs()
         && one.judgements.len() == other.judgements.len()
         && one.judgements.iter().zip(&other.judgements).all(|((_, one), (_, other))| same(one, other))
+        && one.doubts.iter().map(|(name, _)| name).eq(other.doubts.iter().map(|(name, _)| name))
 }
 
 #[cfg(test)]

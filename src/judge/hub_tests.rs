@@ -153,6 +153,7 @@ pub(in crate::judge) fn follow(service: &str, attempt: i64, weight: i32) -> Foll
         max_increase: 0.005,
         limit: None,
         counts_requests: true,
+        asks: false,
         sums: false,
         optional: false,
     };

@@ -15,7 +15,7 @@ pub use analysis::Analysis;
 
 use jiff::SignedDuration;
 
-use crate::evidence::{Asked, Judgement, Share, Verdict};
+use crate::evidence::{Asked, Judgement, Share, Verdict, shared_alpha};
 use crate::signals::GateReply;
 
 /// By what a canary is judged.
@@ -46,8 +46,16 @@ pub struct Metric {
     pub counts_requests: bool,
     /// Whether it may count sums over pods that come and go, as queries of a service's own do.
     pub sums: bool,
+    /// Whether more of it only asks for a person: it neither fails the canary nor is waited for.
+    pub asks: bool,
     /// Whether nobody asked for it by name, so that it holds up nothing where it cannot be counted at all.
     pub optional: bool,
+}
+
+/// The part of the chance of a false alarm that falls on each metric that judges, or on each that only `asks`: what takes
+/// nothing back takes no part of the chance that a good canary is rolled back.
+pub fn alpha(false_alarm: f64, metrics: &[Metric], asks: bool) -> f64 {
+    shared_alpha(false_alarm, metrics.iter().filter(|metric| metric.asks == asks).count())
 }
 
 /// Which two arms are compared, and at which weight.
@@ -87,6 +95,8 @@ pub struct Evidence {
     pub next: i32,
     /// The judgement on each metric.
     pub judgements: Vec<(String, Judgement)>,
+    /// Those of the metrics that ask for a person which found more of what they count.
+    pub doubts: Vec<(String, Judgement)>,
     /// The canary's share of the requests, as they were counted.
     pub share: Share,
 }

@@ -17,7 +17,7 @@ pub struct Live {
     pub namespace: String,
     /// Its name.
     pub service: String,
-    /// The metric: `error-rate`, `latency`, or a custom one's name.
+    /// The metric: `error-rate`, `client-errors`, `latency`, or a custom one's name.
     pub metric: String,
     /// The weight that is judged, in percent.
     pub weight: i32,

@@ -13,6 +13,9 @@ pub struct Counts {
     bad: f64,
     /// Failed calls of gRPC, where they are counted apart from the requests.
     grpc_bad: f64,
+    /// Requests that were refused, and calls of gRPC, as above.
+    refused: f64,
+    grpc_refused: f64,
     /// By bound, in order of appearance.
     bounds: Vec<Bound>,
     not_a_number: bool,
@@ -83,6 +86,16 @@ impl Counts {
         self.grpc_bad += self.number(requests);
     }
 
+    /// Adds requests that were refused for what was asked, which were added before.
+    pub fn add_refused(&mut self, requests: f64) {
+        self.refused += self.number(requests);
+    }
+
+    /// Adds calls of gRPC that were refused, as [`Self::add_grpc_bad`] does.
+    pub fn add_grpc_refused(&mut self, requests: f64) {
+        self.grpc_refused += self.number(requests);
+    }
+
     /// Notes that something of it says what was asked for, so that probes can be told from other requests.
     pub fn name(&mut self) {
         self.named = true;
@@ -98,6 +111,8 @@ impl Counts {
         self.requests += other.requests;
         self.bad += other.bad;
         self.grpc_bad += other.grpc_bad;
+        self.refused += other.refused;
+        self.grpc_refused += other.grpc_refused;
         self.not_a_number |= other.not_a_number;
         self.named |= other.named;
         for bound in &other.bounds {
@@ -135,6 +150,7 @@ impl Counts {
         }
         match what {
             What::Errors => Ok((self.requests, self.bad.max(self.grpc_bad))),
+            What::Refused => Ok((self.requests, self.refused.max(self.grpc_refused))),
             What::Slower(threshold) => self.slower(*threshold),
             What::Custom { .. } => Err(Untold::NotBuiltIn),
         }

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::counts::Counts;
 use super::grpc;
-use super::pods::bound;
+use super::pods::{bound, is_failure, is_refusal};
 use super::subject::Subject;
 use crate::runtime::exposition::{Malformed, visit};
 
@@ -108,7 +108,7 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
     let mut name = String::new();
     visit(text, &[CLASSES, GRPC, ISTIO, ISTIO_DURATIONS], |sample| {
         let grpc = sample.name.strip_prefix(GRPC);
-        if grpc.is_some_and(|status| !grpc::is_failure(status)) {
+        if grpc.is_some_and(|status| !(grpc::is_failure(status) || grpc::is_refusal(status))) {
             return;
         }
         let label = |name| sample.label(name).unwrap_or_default();
@@ -138,15 +138,19 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
         let kind = match sample.name {
             ISTIO => {
                 let status = label("response_code");
-                let grpc = grpc::is_failure(&label("grpc_response_status"));
+                let grpc = label("grpc_response_status");
                 // 0 stands for no response.
-                Kind::Requests(super::pods::is_failure(&status) || status == "0" || grpc)
+                let failed = is_failure(&status) || status == "0" || grpc::is_failure(&grpc);
+                Kind::Requests { failed, refused: is_refusal(&status) || grpc::is_refusal(&grpc) }
             }
+            _ if grpc.is_some_and(grpc::is_refusal) => Kind::RefusedCalls,
             _ if grpc.is_some() => Kind::FailedCalls,
             ISTIO_DURATIONS | DURATIONS => Kind::Bucket(bound(sample) / MILLIS),
             KNOWN => Kind::Known,
             _ => match class() {
-                Some(class) => Kind::Requests(class.starts_with('5')),
+                Some(class) => {
+                    Kind::Requests { failed: class.starts_with('5'), refused: class.starts_with('4') }
+                }
                 None => return,
             },
         };
@@ -156,7 +160,11 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             let counts = arms[*arm].get_or_insert_default();
             match kind {
                 Kind::Known => {}
-                Kind::Requests(failed) => counts.add(sample.value, failed),
+                Kind::Requests { failed, refused } => {
+                    counts.add(sample.value, failed);
+                    counts.add_refused(if refused { sample.value } else { 0.0 });
+                }
+                Kind::RefusedCalls => counts.add_grpc_refused(sample.value),
                 Kind::FailedCalls => counts.add_grpc_bad(sample.value),
                 Kind::Bucket(most) => counts.add_bucket(most, sample.value),
             }
@@ -171,10 +179,12 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
 enum Kind {
     /// That the proxy knows it.
     Known,
-    /// Requests, failed ones or others.
-    Requests(bool),
+    /// Requests, all of which ended so.
+    Requests { failed: bool, refused: bool },
     /// Calls of gRPC that failed, which are among its requests.
     FailedCalls,
+    /// The same of those that were refused.
+    RefusedCalls,
     /// Requests that took at most so many seconds.
     Bucket(f64),
 }
@@ -240,6 +250,7 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         let [old, new] = &seen[&0];
         let old = old.as_ref().unwrap();
         assert_eq!(old.of(&What::Errors), Ok((100.0, 5.0)));
+        assert_eq!(old.of(&What::Refused), Ok((100.0, 5.0)));
         assert_eq!(old.of(&What::Slower(0.25)), Ok((100.0, 8.0)));
         assert!(old.of(&What::Slower(0.2)).unwrap_err().to_string().contains("0.0005, 0.25"));
         assert_eq!(new, &Some(Counts::default()), "it is known, and was sent nothing yet");
@@ -270,6 +281,7 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         );
         let seen = read(&envoy, &Services::of(&[subject()])).unwrap();
         assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Errors), Ok((100.0, 30.0)));
+        assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Refused), Ok((100.0, 10.0)));
         let to = "reporter=\"source\",destination_service_name=\"transaction-new\",destination_service_namespace=\"payments\"";
         let istio = format!(
             "istio_requests_total{{{to},response_code=\"200\",grpc_response_status=\"0\"}} 90\n\
@@ -279,6 +291,7 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         );
         let seen = read(&istio, &Services::of(&[subject()])).unwrap();
         assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Errors), Ok((100.0, 7.0)));
+        assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Refused), Ok((100.0, 3.0)));
     }
 
     #[test]

@@ -13,6 +13,20 @@ const FAULTS: [(&str, &str); 6] = [
     ("14", "UNAVAILABLE"),
     ("15", "DATA_LOSS"),
 ];
+/// Statuses that are the caller's fault: those that stand for a 4xx of HTTP
+/// ([google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto)), but for CANCELLED, which
+/// says that nobody waited.
+const REFUSALS: [(&str, &str); 9] = [
+    ("3", "INVALID_ARGUMENT"),
+    ("5", "NOT_FOUND"),
+    ("6", "ALREADY_EXISTS"),
+    ("7", "PERMISSION_DENIED"),
+    ("8", "RESOURCE_EXHAUSTED"),
+    ("9", "FAILED_PRECONDITION"),
+    ("10", "ABORTED"),
+    ("11", "OUT_OF_RANGE"),
+    ("16", "UNAUTHENTICATED"),
+];
 /// The service that probes ask ([health checking](https://github.com/grpc/grpc/blob/master/doc/health-checking.md)).
 const HEALTH: &str = "grpc.health.v1.Health";
 
@@ -87,6 +101,11 @@ pub fn is_failure(status: &str) -> bool {
     FAULTS.iter().any(|(number, name)| *number == status || *name == status)
 }
 
+/// Whether a status, by number or by name, is the caller's fault.
+pub fn is_refusal(status: &str) -> bool {
+    REFUSALS.iter().any(|(number, name)| *number == status || *name == status)
+}
+
 /// Whether a value of [`Family::called`] is that of probes.
 pub fn is_probe(called: &str) -> bool {
     called.strip_prefix(HEALTH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -95,6 +114,11 @@ pub fn is_probe(called: &str) -> bool {
 /// The statuses that are the server's fault, as a regular expression of their numbers.
 pub fn faults() -> String {
     FAULTS.map(|(number, _)| number).join("|")
+}
+
+/// Those that are the caller's fault.
+pub fn refusals() -> String {
+    REFUSALS.map(|(number, _)| number).join("|")
 }
 
 /// What `query` says of the first family that there is, as PromQL.
@@ -111,8 +135,17 @@ impl Family {
 
     /// The selector of those of them that failed.
     pub fn failures(&self, labels: &str) -> String {
-        let statuses = FAULTS.map(|(number, name)| format!("{number}|{name}")).join("|");
-        self.calls("_count", &format!(r#"{labels},{}=~"{statuses}""#, self.status))
+        self.ended(labels, &FAULTS)
+    }
+
+    /// The selector of those of them that were refused.
+    pub fn refused(&self, labels: &str) -> String {
+        self.ended(labels, &REFUSALS)
+    }
+
+    fn ended(&self, labels: &str, how: &[(&str, &str)]) -> String {
+        let statuses: Vec<String> = how.iter().map(|(number, name)| format!("{number}|{name}")).collect();
+        self.calls("_count", &format!(r#"{labels},{}=~"{}""#, self.status, statuses.join("|")))
     }
 }
 
@@ -127,6 +160,12 @@ mod tests {
         }
         for status in ["", "0", "OK", "5", "NOT_FOUND", "16", "UNAUTHENTICATED", "1", "4x"] {
             assert!(!is_failure(status), "{status}");
+        }
+        for status in ["5", "NOT_FOUND", "16"] {
+            assert!(is_refusal(status), "{status}");
+        }
+        for status in ["", "0", "OK", "1", "CANCELLED", "14", "UNAVAILABLE"] {
+            assert!(!is_refusal(status), "{status}");
         }
     }
 

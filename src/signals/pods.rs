@@ -40,26 +40,31 @@ pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option
     visit(text, &names, |sample| {
         let label = |name| sample.label(name).unwrap_or_default();
         let of = |name| sample.name.strip_prefix(name).filter(|kind| matches!(*kind, "_count" | "_bucket"));
-        let add = |counts: &mut Option<Counts>, kind, left_out, failed, to_a_second| {
+        let add = |counts: &mut Option<Counts>, kind, left_out, (failed, refused), to_a_second| {
             let counts = counts.get_or_insert_with(Counts::default);
             match (left_out, kind) {
                 (true, _) => {}
-                (false, "_count") => counts.add(sample.value, failed),
+                (false, "_count") => {
+                    counts.add(sample.value, failed);
+                    counts.add_refused(if refused { sample.value } else { 0.0 });
+                }
                 (false, _) => counts.add_bucket(bound(sample) / to_a_second, sample.value),
             }
         };
         if let Some(kind) = of(FAMILY) {
             let paths = PATHS.map(label);
             let left_out = paths.iter().any(|path| not_counted.iter().any(|known| known == path));
-            add(&mut http, kind, left_out, is_failure(&label(STATUS)), 1.0);
+            let status = label(STATUS);
+            add(&mut http, kind, left_out, (is_failure(&status), is_refusal(&status)), 1.0);
             if let Some(counts) = http.as_mut().filter(|_| paths.iter().any(|path| !path.is_empty())) {
                 counts.name();
             }
         }
         for (family, counts) in families.iter().zip(&mut calls) {
             if let Some(kind) = of(family.name) {
-                let failed = grpc::is_failure(&label(family.status));
-                add(counts, kind, grpc::is_probe(&label(family.called)), failed, family.to_a_second);
+                let status = label(family.status);
+                let ended = (grpc::is_failure(&status), grpc::is_refusal(&status));
+                add(counts, kind, grpc::is_probe(&label(family.called)), ended, family.to_a_second);
             }
         }
     })?;
@@ -81,6 +86,11 @@ pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option
 /// Whether a status is the server's failure: 5xx, or none at all.
 pub fn is_failure(status: &str) -> bool {
     status.is_empty() || status.starts_with('5')
+}
+
+/// Whether a status says that something is wrong with what was asked: 4xx.
+pub fn is_refusal(status: &str) -> bool {
+    status.starts_with('4')
 }
 
 /// The bound of a bucket; NaN, which [`Counts`] refuses, if it has none.
@@ -179,6 +189,7 @@ mod tests {
     fn requests_are_counted_without_probes_and_scrapes() {
         let counts = read(SDK, &probes(), Speaks::Http).unwrap().unwrap();
         assert_eq!(counts.of(&What::Errors), Ok((112.0, 6.0)));
+        assert_eq!(counts.of(&What::Refused).map(|(all, _)| all), Ok(112.0));
         assert_eq!(counts.of(&What::Slower(0.25)), Ok((112.0, 7.0)));
         let counts = read(SDK, &[], Speaks::Http).unwrap().unwrap();
         assert_eq!(counts.of(&What::Errors), Ok((4612.0, 6.0)));

@@ -251,7 +251,7 @@ fn own_queries(subjects: &[Subject]) -> BTreeSet<&str> {
     let metrics = subjects.iter().flat_map(|subject| &subject.metrics);
     let queries = metrics.filter_map(|metric| match &metric.what {
         What::Custom { bad, total } => Some([bad.as_str(), total.as_str()]),
-        What::Errors | What::Slower(_) => None,
+        What::Errors | What::Refused | What::Slower(_) => None,
     });
     queries.flatten().collect()
 }

@@ -49,6 +49,8 @@ pub enum Kind {
     Requests,
     /// Requests that failed.
     Bad,
+    /// Requests that were refused.
+    Refused,
     /// Requests up to a bound, which is in the label `le`.
     Bucket,
     /// Calls of gRPC up to a bound: histograms of their own, whose bounds may be others.
@@ -60,11 +62,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 8] = [
+    const ALL: [(Kind, &'static str); 9] = [
         (Kind::Seen, "seen"),
         (Kind::Up, "up"),
         (Kind::Requests, "requests"),
         (Kind::Bad, "bad"),
+        (Kind::Refused, "refused"),
         (Kind::Bucket, "bucket"),
         (Kind::Calls, "calls"),
         (Kind::CallsMillis, "callsmillis"),
@@ -179,6 +182,11 @@ impl Select {
         self.http("_count", &format!(",{STATUS}=~\"5..|\""))
     }
 
+    /// Those that were refused.
+    fn refused(&self) -> String {
+        self.http("_count", &format!(",{STATUS}=~\"4..\""))
+    }
+
     /// Terms of services that speak HTTP.
     fn requests(&self, asked: &Asked) -> Vec<(Kind, String)> {
         let mut terms = vec![
@@ -187,6 +195,9 @@ impl Select {
         ];
         if asked.errors {
             terms.push((Kind::Bad, format!("sum by ({POD}) ({})", self.failed())));
+        }
+        if asked.refused {
+            terms.push((Kind::Refused, format!("sum by ({POD}) ({})", self.refused())));
         }
         if let Some(bounds) = asked.bounds(1.0) {
             let buckets = self.http("_bucket", &format!(",le=~{bounds}"));
@@ -232,6 +243,10 @@ impl Select {
         if asked.errors {
             terms.push((Kind::Bad, with_http(&by_pod(|family| family.failures(&self.own)), self.failed())));
         }
+        if asked.refused {
+            let calls = by_pod(|family| family.refused(&self.own));
+            terms.push((Kind::Refused, with_http(&calls, self.refused())));
+        }
         let (Some(seconds), Some(millis)) = (asked.bounds(1.0), asked.bounds(1000.0)) else { return terms };
         let by_bound = |family: &Family, bounds: &str| {
             let labels = format!("{},le=~{bounds}", self.own);
@@ -273,10 +288,10 @@ fn istio(subjects: &[Subject], terms: &mut Vec<String>) {
     add(Kind::Seen, format!("max by ({PROXY}) (timestamp(istio_requests_total{{{to}}}))"));
     add(Kind::Requests, format!("sum by ({PROXY}) (istio_requests_total{{{to}}})"));
     if asked.errors {
-        // A call of gRPC that fails mostly has the HTTP status 200.
-        let http = format!("istio_requests_total{{{to},response_code=~\"5..|0|\"}}");
-        let grpc = format!("istio_requests_total{{{to},grpc_response_status=~\"{}\"}}", grpc::faults());
-        add(Kind::Bad, format!("sum by ({PROXY}) ({http} or {grpc})"));
+        add(Kind::Bad, of_istio(&to, "5..|0|", &grpc::faults()));
+    }
+    if asked.refused {
+        add(Kind::Refused, of_istio(&to, "4..", &grpc::refusals()));
     }
     if let Some(bounds) = asked.bounds(1000.0) {
         let durations = format!("istio_request_duration_milliseconds_bucket{{{to},le=~{bounds}}}");
@@ -284,23 +299,33 @@ fn istio(subjects: &[Subject], terms: &mut Vec<String>) {
     }
 }
 
+/// Istio's requests with one of these codes, and its calls of gRPC with one of these statuses, which mostly have the HTTP
+/// status 200.
+fn of_istio(to: &str, codes: &str, statuses: &str) -> String {
+    let http = format!("istio_requests_total{{{to},response_code=~\"{codes}\"}}");
+    let grpc = format!("istio_requests_total{{{to},grpc_response_status=~\"{statuses}\"}}");
+    format!("sum by ({PROXY}) ({http} or {grpc})")
+}
+
 /// What is asked of some subjects.
 struct Asked<'s> {
     /// Those that ask for a built-in metric.
     subjects: Vec<&'s Subject>,
     errors: bool,
+    refused: bool,
     /// In seconds.
     thresholds: Vec<f64>,
 }
 
 impl<'s> Asked<'s> {
     fn of(subjects: impl IntoIterator<Item = &'s Subject>) -> Self {
-        let mut asked = Asked { subjects: Vec::new(), errors: false, thresholds: Vec::new() };
+        let mut asked = Asked { subjects: Vec::new(), errors: false, refused: false, thresholds: Vec::new() };
         for subject in subjects {
             let mut any = false;
             for metric in &subject.metrics {
                 match metric.what {
                     What::Errors => asked.errors = true,
+                    What::Refused => asked.refused = true,
                     What::Slower(threshold) => asked.thresholds.push(threshold),
                     What::Custom { .. } => continue,
                 }

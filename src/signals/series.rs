@@ -52,6 +52,7 @@ impl Scraped {
             Kind::Up => self.up = newest(self.up),
             Kind::Requests => self.counts.add_requests(row.value),
             Kind::Bad => self.counts.add_bad(row.value),
+            Kind::Refused => self.counts.add_refused(row.value),
             Kind::Named => self.counts.name(),
             Kind::Bucket | Kind::Calls | Kind::CallsMillis => {
                 let bound: f64 = row.label("le").parse().unwrap_or(f64::NAN);

@@ -77,7 +77,7 @@ pub struct Endpoint {
 /// A metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counted {
-    /// `error-rate`, `latency`, or the name of a custom one.
+    /// `error-rate`, `client-errors`, `latency`, or the name of a custom one.
     pub name: String,
     /// What is bad about a request.
     pub what: What,
@@ -88,6 +88,8 @@ pub struct Counted {
 pub enum What {
     /// It failed: a status of 5xx, or none; of gRPC, one that is the server's fault.
     Errors,
+    /// It was refused for what was asked: a status of 4xx; of gRPC, one that is the caller's fault.
+    Refused,
     /// It took longer than that many seconds.
     Slower(f64),
     /// What two queries say: counters, one series for each revision.

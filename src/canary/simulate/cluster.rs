@@ -19,7 +19,7 @@ pub struct Pod {
     pub ready_since: Option<f64>,
     pub restarts: u32,
     /// Counters: requests, failed ones, slow ones, and those that a custom metric calls bad.
-    pub counters: [u64; 4],
+    pub counters: [u64; 5],
 }
 
 /// A revision, or the fresh copy of one, or the old backend.
@@ -36,9 +36,11 @@ pub struct Arm {
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
     /// Failed, slow, and custom, by release.
-    pub by_release: [BTreeMap<String, f64>; 3],
+    pub by_release: [BTreeMap<String, f64>; 4],
     /// Until when every release fails, and how much.
     pub outage: Option<(f64, f64)>,
+    /// The release that makes every release fail, from which weight on, and how much.
+    pub breaks: Option<(String, i32, f64)>,
     /// The release of which one pod fails, until when, and how much.
     pub blip: Option<(String, f64, f64)>,
 }
@@ -131,7 +133,7 @@ impl Cluster {
             while arm.pods.len() < wanted {
                 self.next_pod += 1;
                 let id = self.next_pod;
-                arm.pods.push(Pod { id, started: now, ready_since: None, restarts: 0, counters: [0; 4] });
+                arm.pods.push(Pod { id, started: now, ready_since: None, restarts: 0, counters: [0; 5] });
             }
             for pod in arm.pods.drain(wanted..) {
                 self.gone.push(pod.id);
@@ -165,12 +167,13 @@ impl Cluster {
             // The same pods answer; the flag says which variant.
             shares = self.by_flag(decision, flag);
         }
+        let broken = self.broken(&shares);
         for (to, percent) in shares {
             let part = f64::from(percent) / f64::from(percent_left.max(1));
             let sent = random.binomial(left, part);
             left -= sent;
             percent_left -= percent;
-            self.answer(decision, &to, sent, now, random);
+            self.answer(decision, &to, (sent, broken), now, random);
         }
     }
 
@@ -192,7 +195,7 @@ impl Cluster {
         let old = flag_off();
         let arm = self.arm(&old, "flag-off");
         if arm.pods.is_empty() {
-            let counters = [0; 4];
+            let counters = [0; 5];
             arm.pods.push(Pod {
                 id: u64::MAX,
                 started: -1e6,
@@ -205,7 +208,22 @@ impl Cluster {
         vec![(old, 100 - percent), (Destination::Revision(stable), percent)]
     }
 
-    fn answer(&mut self, decision: &Decision, to: &Destination, sent: u64, now: f64, random: &mut Random) {
+    /// The share of all requests that fail for what a release does with these shares.
+    fn broken(&self, shares: &[(Destination, i32)]) -> f64 {
+        let Some((release, from, rate)) = &self.rates.breaks else { return 0.0 };
+        let has = |to: &Destination| self.arms.get(to).is_some_and(|arm| arm.release == *release);
+        let weight: i32 = shares.iter().filter(|(to, _)| has(to)).map(|(_, percent)| percent).sum();
+        if weight >= *from { *rate } else { 0.0 }
+    }
+
+    fn answer(
+        &mut self,
+        decision: &Decision,
+        to: &Destination,
+        (sent, broken): (u64, f64),
+        now: f64,
+        random: &mut Random,
+    ) {
         let canary = decision.canary.clone().map(Destination::Revision);
         let Some(arm) = self.arms.get_mut(to) else {
             self.users.unanswered += sent;
@@ -213,8 +231,9 @@ impl Cluster {
             return;
         };
         let outage = self.rates.outage.filter(|(until, _)| now < *until).map_or(0.0, |(_, rate)| rate);
+        let outage = outage.max(broken);
         let rate = |kind: usize| self.rates.by_release[kind].get(&arm.release).copied().unwrap_or(0.0);
-        let (errors, slow, bad) = (rate(0).max(outage), rate(1), rate(2));
+        let (errors, slow, bad, refused) = (rate(0).max(outage), rate(1), rate(2), rate(3));
         let blip =
             self.rates.blip.clone().filter(|(release, until, _)| *release == arm.release && now < *until);
         let ready = arm.pods.iter().filter(|pod| pod.ready_since.is_some()).count() as u64;
@@ -231,7 +250,8 @@ impl Cluster {
             let own = blip.as_ref().filter(|_| first).map_or(errors, |(_, _, rate)| rate.max(errors));
             first = false;
             let failed = random.binomial(part, own);
-            let counts = [part, failed, random.binomial(part, slow), random.binomial(part, bad)];
+            let more = [slow, bad, refused].map(|rate| random.binomial(part, rate));
+            let counts = [part, failed, more[0], more[1], more[2]];
             for (counter, count) in pod.counters.iter_mut().zip(counts) {
                 *counter += count;
             }

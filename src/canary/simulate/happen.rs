@@ -1,7 +1,7 @@
 //! What a story does to the world.
 
 use super::report::Line;
-use super::story::{Event, Killed};
+use super::story::{Breaks, Event, Killed};
 use super::world::{World, at, seconds, share};
 use crate::actions::Said;
 use crate::canary::facts::Destination;
@@ -28,10 +28,14 @@ impl World {
             words.push(format!("{requests} requests/s"));
             self.requests = requests;
         }
-        for (kind, (name, rates)) in
-            [("fail", &event.errors), ("are slow", &event.slow), ("are bad", &event.bad)]
-                .into_iter()
-                .enumerate()
+        for (kind, (name, rates)) in [
+            ("fail", &event.errors),
+            ("are slow", &event.slow),
+            ("are bad", &event.bad),
+            ("are refused", &event.refused),
+        ]
+        .into_iter()
+        .enumerate()
         {
             for (release, rate) in rates.iter().flatten() {
                 words.push(format!("{rate} % of the requests to {release} {name}"));
@@ -45,6 +49,11 @@ impl World {
         if let Some(outage) = &event.outage {
             words.push(format!("{} % of all requests fail for {}", outage.errors, outage.r#for));
             self.cluster.rates.outage = Some((now + seconds(&outage.r#for), share(&outage.errors)));
+        }
+        if let Some(breaks) = &event.breaks {
+            let Breaks { release, from, errors } = breaks;
+            words.push(format!("from {from} % on {release} makes {errors} % of all requests fail"));
+            self.cluster.rates.breaks = Some((release.clone(), *from, share(errors)));
         }
         if let Some(blip) = &event.blip {
             words.push(format!("one pod of {} fails {} % for {}", blip.release, blip.errors, blip.r#for));

@@ -147,9 +147,15 @@ pub struct Event {
     /// Share of what a custom metric calls bad, in percent, by release.
     #[serde(default)]
     pub bad: Option<BTreeMap<String, String>>,
+    /// Share of requests that are refused with 4xx, in percent, by release.
+    #[serde(default)]
+    pub refused: Option<BTreeMap<String, String>>,
     /// Something that fails behind every release alike.
     #[serde(default)]
     pub outage: Option<Outage>,
+    /// A release that makes every release fail while it has enough weight.
+    #[serde(default)]
+    pub breaks: Option<Breaks>,
     /// Errors that come only from one pod of a release, for some time.
     #[serde(default)]
     pub blip: Option<Blip>,
@@ -205,6 +211,18 @@ pub struct Outage {
     pub errors: String,
     /// For how long.
     pub r#for: String,
+}
+
+/// A release that breaks what stands behind every release.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Breaks {
+    /// Which.
+    pub release: String,
+    /// With how many percent of the requests, and more.
+    pub from: i32,
+    /// Share of all requests that fail then, in percent.
+    pub errors: String,
 }
 
 /// Errors of one pod.
@@ -350,13 +368,16 @@ impl Story {
         for (index, event) in story.events.iter().enumerate() {
             let field = format!("events[{index}]");
             time(&format!("{field}.at"), &event.at)?;
-            let shares = [&event.errors, &event.slow, &event.bad];
+            let shares = [&event.errors, &event.slow, &event.bad, &event.refused];
             for text in shares.into_iter().flatten().flat_map(BTreeMap::values) {
                 share(&field, text)?;
             }
             if let Some(outage) = &event.outage {
                 share(&format!("{field}.outage.errors"), &outage.errors)?;
                 time(&format!("{field}.outage.for"), &outage.r#for)?;
+            }
+            if let Some(breaks) = &event.breaks {
+                share(&format!("{field}.breaks.errors"), &breaks.errors)?;
             }
             if let Some(blip) = &event.blip {
                 share(&format!("{field}.blip.errors"), &blip.errors)?;

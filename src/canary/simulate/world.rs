@@ -276,11 +276,12 @@ impl World {
             let counts = arm.is_some_and(|arm| self.cluster.uncounted.as_ref() != Some(&arm.release));
             let pods = arm.map(|arm| arm.pods.as_slice()).unwrap_or_default();
             for pod in pods {
-                let counters = if counts { pod.counters } else { [0; 4] };
+                let counters = if counts { pod.counters } else { [0; 5] };
                 for (place, metric) in self.policy.metrics.iter().enumerate() {
                     let kind = match metric.name.as_str() {
                         "error-rate" => 1,
                         "latency" => 2,
+                        "client-errors" => 4,
                         _ => 3,
                     };
                     let requests =

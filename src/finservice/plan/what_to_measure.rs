@@ -114,7 +114,7 @@ fn question(kind: &GateKind) -> Option<Question> {
 pub fn live(all: Vec<(Key, Evidence)>) -> Vec<Live> {
     let of = |(key, evidence): (Key, Evidence)| {
         let weight = evidence.weight;
-        evidence.judgements.into_iter().map(move |(metric, judgement)| Live {
+        evidence.judgements.into_iter().chain(evidence.doubts).map(move |(metric, judgement)| Live {
             namespace: key.namespace.to_string(),
             service: key.name.to_string(),
             metric,
@@ -145,6 +145,7 @@ fn metrics(scope: &Scope<'_>, gathered: &Gathered, rollout: &ObservedRollout) ->
     let analysis = rollout.object.spec.analysis.as_ref().unwrap_or(&none);
     let what = |name: &str| match name {
         "error-rate" => What::Errors,
+        "client-errors" => What::Refused,
         "latency" => {
             let promised = scope.spec.slo.as_ref().and_then(|slo| slo.latency.as_ref());
             let asked = analysis.latency.as_ref().map(|latency| &latency.threshold);

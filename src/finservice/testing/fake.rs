@@ -151,7 +151,8 @@ impl Fake {
         let judgement = Judgement { verdict: Verdict::Fail, reason: Reason::Worse, numbers };
         let judgements = vec![("error-rate".to_owned(), judgement)];
         let attempt = self.rollout_status().memory.expect("it is remembered").attempt;
-        self.evidence = Some(Evidence { attempt, weight, next: 100, judgements, share: Share::Unknown });
+        let (doubts, share) = (Vec::new(), Share::Unknown);
+        self.evidence = Some(Evidence { attempt, weight, next: 100, judgements, doubts, share });
     }
 
     /// Creates, changes or (with `None`) deletes its CanaryRollout.
