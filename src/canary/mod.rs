@@ -39,7 +39,7 @@ mod outage;
 pub(crate) mod peers;
 pub(crate) mod policy;
 mod proceed;
-pub(crate) mod refusal;
+pub mod refusal;
 mod route;
 mod shares;
 pub mod simulate;

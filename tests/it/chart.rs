@@ -85,6 +85,7 @@ const EVERYTHING: &[&str] = &[
     "networkPolicy.enabled=true",
     "metrics.serviceMonitor.enabled=true",
     "tracing.otlpEndpoint=https://collector.example",
+    "argocd.enabled=true",
 ];
 
 /// The sandbox gives the operator the rights of this file.
@@ -259,6 +260,7 @@ async fn wrong_values_are_refused_by_name() {
         ("admission.verbs.promote.groups[0]=a b", "/admission/verbs/promote/groups/0"),
         ("admission.verbs.dance.groups[0]=a", "dance"),
         ("admission.stampAuthors=perhaps", "/admission/stampAuthors"),
+        ("argocd.enabled=perhaps", "/argocd/enabled"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
         ("networkPolicy.apiServerPorts[0]=0", "/networkPolicy/apiServerPorts/0"),
         ("replica=2", "replica"),
@@ -285,6 +287,17 @@ async fn two_replicas_are_guarded_and_one_never_blocks_a_drain() {
     }
     let one = self::objects(&[SITE, "crds.install=false", "replicas=1"]).await;
     assert!(find(&one, "PodDisruptionBudget", "banyan").is_none());
+}
+
+/// The keys are those of the example, whose scripts `tests/argocd` runs.
+#[tokio::test]
+async fn argocd_gets_health_and_actions_of_every_kind_if_it_is_asked_for() {
+    let example = std::fs::read_to_string(format!("{CHART}/../../examples/argocd/argocd-cm.yaml")).unwrap();
+    let example = documents("the example", &example).unwrap().remove(0);
+    let objects = objects(&[SITE, "crds.install=false", "argocd.enabled=true"]).await;
+    assert_eq!(find(&objects, "ConfigMap", "banyan-argocd").unwrap()["data"], example["data"]);
+    let without = self::objects(&[SITE, "crds.install=false"]).await;
+    assert!(find(&without, "ConfigMap", "banyan-argocd").is_none());
 }
 
 /// The arguments and variables of the container are those that the program knows.

@@ -17,4 +17,4 @@ pub use cluster::Users;
 pub use forecast::{Fate, Forecast, Meets, Spread, forecast};
 pub use report::{Line, Report};
 pub use story::{Story, StoryError};
-pub use world::{Crash, run, run_with};
+pub use world::{Crash, run, run_with, statuses};

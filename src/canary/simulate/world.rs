@@ -46,6 +46,8 @@ pub(super) struct World {
     /// What the next reconcile reads in the status that the API server holds.
     pub(super) memory: Memory,
     pub(super) status: CanaryRolloutStatus,
+    /// Each that was written, where somebody wants to know.
+    written: Option<Vec<CanaryRolloutStatus>>,
     pub(super) mark: Option<String>,
     pub(super) selector: Option<String>,
     pub(super) current: Option<String>,
@@ -92,25 +94,31 @@ pub fn run(story: Story) -> Report {
 
 /// Tells a story to its end, with one crash more, and shows every decision with its time in seconds.
 pub fn run_with(story: Story, crash: Option<Crash>, mut watch: impl FnMut(f64, &Decision)) -> Report {
-    tell(story, crash, |now, decision| {
+    let world = tell(World::new(story), crash, |now, decision| {
         watch(now, decision);
         ControlFlow::Continue(())
-    })
+    });
+    world.finish()
 }
 
 /// Tells a story until that says that it has seen enough of its decisions, each with its time in seconds.
 pub fn run_until(story: Story, watch: impl FnMut(f64, &Decision) -> ControlFlow<()>) -> Report {
-    tell(story, None, watch)
+    tell(World::new(story), None, watch).finish()
+}
+
+/// Tells a story to its end, and returns every status that was written in it.
+pub fn statuses(story: Story) -> Vec<CanaryRolloutStatus> {
+    let world = World { written: Some(Vec::new()), ..World::new(story) };
+    tell(world, None, |_, _| ControlFlow::Continue(())).written.unwrap_or_default()
 }
 
 fn tell(
-    story: Story,
+    mut world: World,
     crash: Option<Crash>,
     mut watch: impl FnMut(f64, &Decision) -> ControlFlow<()>,
-) -> Report {
-    let tick = seconds(&story.tick);
-    let looks = (seconds(&story.lasts) / tick).floor() as u64;
-    let mut world = World::new(story);
+) -> World {
+    let tick = seconds(&world.story.tick);
+    let looks = (seconds(&world.story.lasts) / tick).floor() as u64;
     let mut next = 0;
     let enough = Cell::new(false);
     let mut watch = |now: f64, decision: &Decision| {
@@ -145,7 +153,7 @@ fn tell(
             break;
         }
     }
-    world.finish()
+    world
 }
 
 impl World {
@@ -157,6 +165,7 @@ impl World {
             random: Random::new(story.seed),
             memory: Memory::default(),
             status: CanaryRolloutStatus::default(),
+            written: None,
             mark: None,
             selector: story.release.clone(),
             current: story.release.clone(),
@@ -382,6 +391,9 @@ impl World {
         }
         if status.memory.as_ref() != Some(&self.memory) {
             self.memory = read_back(&status);
+        }
+        if let Some(written) = self.written.as_mut().filter(|_| !status::same(&self.status, &status)) {
+            written.push(status.clone());
         }
         self.status = status;
         let answered = &self.decision.answered;

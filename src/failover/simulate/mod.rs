@@ -26,4 +26,4 @@ mod world;
 
 pub use report::{Ended, Line, Report, Writes};
 pub use story::{Story, StoryError};
-pub use world::run;
+pub use world::{run, run_with};

@@ -108,6 +108,20 @@ struct Users {
 
 /// Tells a story to its end.
 pub fn run(story: Story) -> Report {
+    tell(story, |_| ()).end()
+}
+
+/// Tells a story to its end, and shows each order and what is said of each site's authority, at every moment.
+pub fn run_with(story: Story, mut order: impl FnMut(&Failover), mut authority: impl FnMut(&AuthorityStatus)) {
+    tell(story, |world| {
+        for site in &world.sites {
+            site.order.iter().for_each(|ordered| order(&ordered.failover));
+            site.held.stands.iter().for_each(&mut authority);
+        }
+    });
+}
+
+fn tell(story: Story, mut watch: impl FnMut(&World)) -> World {
     let mut world = World::new(story);
     let last = ticks(&world.story.lasts);
     let mut next = 0;
@@ -125,8 +139,9 @@ pub fn run(story: Story) -> Report {
         world.answer();
         world.write();
         world.look();
+        watch(&world);
     }
-    world.end()
+    world
 }
 
 impl World {

@@ -1,0 +1,18 @@
+-- Operators alone write it, so it is in no Application; this is for the tree of resources.
+local status = obj.status or {}
+if status.state == nil or status.observedGeneration ~= obj.metadata.generation then
+  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+end
+for _, problem in ipairs(status.problems or {}) do
+  if problem.severity == "Error" then
+    return {status = "Degraded", message = problem.message .. ". " .. problem.remedy}
+  end
+end
+if status.state == "Held" or status.state == "Standby" then
+  return {status = "Healthy", message = status.message}
+end
+-- This site claims nothing and sends traffic elsewhere until it has read who may write.
+if status.state == "Lost" then
+  return {status = "Degraded", message = status.message}
+end
+return {status = "Progressing", message = status.message}

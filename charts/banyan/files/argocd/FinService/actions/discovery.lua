@@ -1,0 +1,5 @@
+local paused = (obj.metadata.annotations or {})["banyan.dev/pause"] == "true"
+return {
+  pause = {disabled = paused},
+  resume = {disabled = not paused},
+}
