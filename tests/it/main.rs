@@ -10,6 +10,7 @@ mod cnpg;
 mod crd;
 mod failover;
 mod finservice;
+mod in_sync;
 mod lease;
 mod moto;
 mod ownership;

@@ -1,5 +1,6 @@
 //! Rollouts on a real API server, with a real operator: pods are played, and so is the Prometheus that counts.
 
+use banyan::actions::hear;
 use banyan::signals::{Answer, Arm, Counted, Prometheus, Subject, What};
 
 use std::time::Duration;
@@ -7,11 +8,13 @@ use std::time::Duration;
 use banyan::api::canarystatus::Outcome;
 use banyan::api::{CanaryRollout, FinService};
 use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::in_sync::{differences, is_in_sync};
 use crate::played_prometheus::{Flow, Mood, Played};
-use crate::stage::{Stage, policy, staying};
+use crate::stage::{Stage, policy, service, staying};
 use crate::world::{aws, condition, until};
 
 /// The played Prometheus must answer as a real one does, or what is shown with it is not shown.
@@ -90,7 +93,10 @@ async fn the_played_prometheus_understands_what_it_is_asked() {
 #[tokio::test]
 async fn a_good_release_is_promoted_step_by_step_and_leaves_nothing_to_do() {
     let stage = Stage::new("good", policy).await;
-    let new = stage.deploy("2", 0.1).await;
+    let mut spec = service("Istio");
+    (spec["version"], spec["image"]) = (json!("2"), json!("registry.example/app:2"));
+    stage.world.apply("app", spec.clone()).await.expect("a change that is valid");
+    let new = stage.begins("2", 0.1).await;
     stage.phase("Warm").await;
     let settled = stage.phase("Settled").await;
     let names = [(stage.first.as_str(), "R1"), (new.as_str(), "R2")];
@@ -126,6 +132,7 @@ async fn a_good_release_is_promoted_step_by_step_and_leaves_nothing_to_do() {
     );
     assert_eq!(stage.selected().await.as_deref(), Some(&*new));
     stage.world.ready("app").await;
+    git_and_the_cluster_say_the_same(&stage, spec).await;
 
     // At rest it costs nothing: no request about it to the API server, and no question to Prometheus.
     tokio::time::sleep(Duration::from_secs(3)).await; // the last Events are on their way
@@ -136,6 +143,23 @@ async fn a_good_release_is_promoted_step_by_step_and_leaves_nothing_to_do() {
         audit.not_idle().into_iter().filter(|request| request.namespace == stage.world.namespace).collect();
     assert!(own.is_empty(), "{own:?}");
     assert_eq!(stage.played.asked(), asked);
+}
+
+/// After a whole rollout nothing is OutOfSync, though admission has written a name that git does not have.
+async fn git_and_the_cluster_say_the_same(stage: &Stage, spec: Value) {
+    let (client, service) = (&stage.world.client, stage.manifest("FinService", spec));
+    let live = stage.world.api::<FinService>().get("app").await.expect("a FinService");
+    assert!(hear::changed_by(live.annotations()).is_some(), "{:?}", live.metadata);
+    for git in [&service, &stage.manifest("CanaryRollout", policy(&stage.played))] {
+        is_in_sync(client, "team", git).await;
+    }
+    // Each of the ways finds what does differ.
+    let mut other = service.clone();
+    other["spec"]["owner"] = json!("another-team");
+    other["spec"].as_object_mut().expect("a spec").remove("version");
+    let found = differences(client, "team", &other).await;
+    let has = |words: &str| found.iter().any(|found| found.contains(words));
+    assert!(has(".spec.owner: git has") && has("applied again") && has("f:version is owned"), "{found:#?}");
 }
 
 #[tokio::test]

@@ -118,12 +118,18 @@ impl Stage {
         stage
     }
 
+    /// An object of ours as it would lie in git.
+    pub fn manifest(&self, kind: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "banyan.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "app", "namespace": self.world.namespace}, "spec": spec,
+        })
+    }
+
     /// Applies a CanaryRollout.
     pub async fn put_policy(&self, name: &str, spec: Value) {
-        let object = json!({
-            "apiVersion": "banyan.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": name, "namespace": self.world.namespace}, "spec": spec,
-        });
+        let mut object = self.manifest("CanaryRollout", spec);
+        object["metadata"]["name"] = json!(name);
         let parameters = PatchParams::apply("team").force();
         let api = self.world.api::<CanaryRollout>();
         until(&format!("CanaryRollout {name} is taken"), async || {
@@ -151,6 +157,11 @@ impl Stage {
     pub async fn deploy(&self, version: &str, failing: f64) -> String {
         let image = format!("registry.example/app:{version}");
         self.change(json!({"version": version, "image": image})).await;
+        self.begins(version, failing).await
+    }
+
+    /// Waits until a version that was deployed begins to roll out. Its requests fail at that rate, in percent.
+    pub async fn begins(&self, version: &str, failing: f64) -> String {
         let status = self
             .status(&format!("{version} begins"), |status| {
                 status.release.as_deref() == Some(version) && status.canary.is_some()

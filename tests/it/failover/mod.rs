@@ -20,6 +20,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, command, is_ready, service, state};
+use crate::in_sync::is_in_sync;
 use crate::peers::until;
 
 fn job(name: &str, scheduled: Option<&str>) -> Job {
@@ -108,6 +109,7 @@ async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it
     orders::who_ordered_a_move_cannot_agree_to_it(&stage).await;
     moves::what_was_closed_is_open_again_once_a_move_is_given_up(&stage).await;
     moves::a_switchover_loses_nothing_and_goes_on_where_its_operator_was_killed(&mut stage).await;
+    nothing_that_was_moved_differs_from_git(&stage).await;
     nothing_that_anybody_can_read_says_a_secret(&stage).await;
     moves::a_cloud_that_is_lost_is_taken_over(&mut stage).await;
     moves::what_stands_is_explained(&stage).await;
@@ -214,6 +216,15 @@ async fn what_breaks_is_told_and_told_again_when_it_is_well(stage: &Stage) {
         .await;
     services.delete("extra", &DeleteParams::default()).await.unwrap();
     stage.told(GCP, "both sites have the same again", is_ready).await;
+}
+
+/// The group has moved there and back: neither it nor its services are OutOfSync.
+async fn nothing_that_was_moved_differs_from_git(stage: &Stage) {
+    for place in [AWS, GCP] {
+        for git in stage.services().into_iter().chain([stage.group(true)]) {
+            is_in_sync(&stage.admin(place), install::FIELD_MANAGER, &git).await;
+        }
+    }
 }
 
 /// After all that went wrong before.

@@ -80,13 +80,6 @@ impl Stage {
         let stage =
             Self { two, postgres, agents, witness, cloudflare, answers, partner, names, pool, _fixed: fixed };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-        let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
-        let placement = json!({"placement": [percent(&stage.names[0], 100), percent(&stage.names[1], 50)]});
-        let mut consumer = placement.clone();
-        consumer
-            .as_object_mut()
-            .unwrap()
-            .extend(json!({"traffic": "Pulled", "ports": []}).as_object().unwrap().clone());
         let secret = |name: &str, data: Value| {
             json!({"apiVersion": "v1", "kind": "Secret",
                 "metadata": {"name": name, "namespace": "banyan-system"}, "stringData": data})
@@ -97,9 +90,8 @@ impl Stage {
             secret("ledger-agent", stage.agents.secret()),
             secret("cloudflare", json!({"token": CLOUDFLARE_TOKEN})),
             secret("witness", json!({"AWS_ACCESS_KEY_ID": "banyan", "AWS_SECRET_ACCESS_KEY": WITNESS_KEY})),
-            service("ledger", placement),
-            service("consumer", consumer),
         ];
+        let objects = [&objects[..], &stage.services()].concat();
         for place in [AWS, GCP] {
             install::apply(&stage.admin(place), &objects).await.expect("objects are taken");
         }
@@ -133,6 +125,14 @@ impl Stage {
     pub fn secrets(&self) -> Vec<String> {
         let own = [self.postgres.password(), WITNESS_KEY, CLOUDFLARE_TOKEN].map(str::to_owned);
         self.two.planted.iter().cloned().chain(own).collect()
+    }
+
+    /// What runs at both sites: one that is called, and one that fetches its work.
+    pub fn services(&self) -> [Value; 2] {
+        let percent = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
+        let placement = json!([percent(&self.names[0], 100), percent(&self.names[1], 50)]);
+        let consumer = json!({"placement": placement, "traffic": "Pulled", "ports": []});
+        [service("ledger", json!({"placement": placement})), service("consumer", consumer)]
     }
 
     /// The group, the same at both sites.
