@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use banyan::api::action::{TargetKind, Verb};
 use banyan::api::{Action, CanaryRolloutStatus};
 use banyan::canary::refusal::{Asked, Standing, accept};
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 use serde_json::{Value, json};
 
 use crate::lua::{folder, run, script};
@@ -127,9 +127,17 @@ fn is_taken(status: &CanaryRolloutStatus, verb: Verb, release: Option<&str>) -> 
     accept(&standing, &Asked { verb, release, gate: None }).is_ok()
 }
 
+/// One Action of each name, which an API server is given in `tests/it/actions.rs`.
+fn are_kept(kind: &str, made: BTreeMap<String, Value>) {
+    assert_eq!(made.keys().cloned().collect::<BTreeSet<_>>(), scripts(kind), "each is offered in some story");
+    let path = format!("{}/tests/goldens/argocd/said-to-{kind}.json", env!("CARGO_MANIFEST_DIR"));
+    let all: Vec<Value> = made.into_values().collect();
+    expect_file![path].assert_eq(&format!("{:#}\n", json!(all)));
+}
+
 #[test]
 fn what_is_offered_of_a_rollout_is_what_it_takes() {
-    let (mut offers, mut made) = (Offers::default(), BTreeSet::new());
+    let (mut offers, mut made) = (Offers::default(), BTreeMap::new());
     for told::Rollout { name, policy, statuses } in told::rollouts() {
         for status in statuses {
             let object = object("CanaryRollout", told::spec(policy), json!(status));
@@ -144,13 +152,13 @@ fn what_is_offered_of_a_rollout_is_what_it_takes() {
                     assert_eq!(said.spec.target.kind, TargetKind::CanaryRollout);
                     assert_eq!(said.spec.release.is_none(), verb == Verb::Abort);
                     assert!(is_taken(status, verb, said.spec.release.as_deref()), "{action} in {name}");
-                    made.insert(action.to_owned());
+                    made.entry(action.to_owned()).or_insert(json!(said));
                 }
             }
             offers.add(status.phase.as_deref().unwrap_or_default(), &offered);
         }
     }
-    assert_eq!(made, scripts("CanaryRollout"), "each is offered in some story");
+    are_kept("CanaryRollout", made);
     expect![[r#"
         Analysing    [abort pause promote skip-step]
         Blocked      [abort pause promote skip-step]
@@ -170,7 +178,7 @@ fn what_is_offered_of_a_rollout_is_what_it_takes() {
 
 #[test]
 fn what_is_offered_of_a_move_is_what_the_api_takes() {
-    let mut offers = Offers::default();
+    let (mut offers, mut made) = (Offers::default(), BTreeMap::new());
     for order in &told::moves().orders {
         let Some(status) = &order.status else { continue };
         let object = object("Failover", json!(order.spec), json!(status));
@@ -179,9 +187,11 @@ fn what_is_offered_of_a_move_is_what_the_api_takes() {
             let said = said(&object, action);
             assert_eq!(said.spec.target.kind, TargetKind::Failover);
             assert_eq!(said.spec.target.uid.as_deref(), Some("u-1"));
+            made.entry(action.clone()).or_insert(json!(said));
         }
         offers.add(status.phase.expect("a phase").as_str(), &offered);
     }
+    are_kept("Failover", made);
     expect![[r#"
         Aborted      []
         Done         []

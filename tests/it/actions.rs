@@ -66,6 +66,33 @@ fn said_by(action: &Action) -> Option<String> {
     hear::said_by(action).map(str::to_owned)
 }
 
+/// What the scripts for ArgoCD made in `tests/argocd`, from whoever has the right that the chart gives it.
+#[tokio::test]
+async fn what_is_said_in_argocd_is_taken() {
+    let cloud = aws().await;
+    let world = World::on(cloud, "argocd").await;
+    let mut said = Vec::new();
+    for golden in [
+        include_str!("../goldens/argocd/said-to-CanaryRollout.json"),
+        include_str!("../goldens/argocd/said-to-Failover.json"),
+    ] {
+        let text = golden.replace("NAMESPACE", &world.namespace).replace("NAME", "app");
+        said.extend(serde_json::from_str::<Vec<Action>>(&text).expect("Actions"));
+    }
+    assert_eq!(said.len(), 10);
+    let name = "system:serviceaccount:argocd:argocd-server";
+    let api: Api<Action> =
+        Api::namespaced(person(cloud, &world.namespace, name, &[]).await, &world.namespace);
+    for action in said {
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let made = until("the Action is taken", async || match api.create(&dry, &action).await {
+            Err(kube::Error::Api(status)) if status.code == 503 => None,
+            answered => Some(answered.unwrap_or_else(|error| panic!("{error}: {action:#?}"))),
+        });
+        assert_eq!(said_by(&made.await).as_deref(), Some(name));
+    }
+}
+
 #[tokio::test]
 async fn the_api_server_writes_who_said_it_whatever_is_claimed() {
     let cloud = aws().await;
