@@ -5,14 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::approval;
 use super::draft::Draft;
-use super::facts::{Phase, Role};
+use super::facts::{Phase, Role, Sharing};
 use super::gates;
 use super::measure;
 use super::outage;
 use super::peers::{self, Follow};
 use super::policy::GateKind;
 use super::shares;
-use super::steps::{self, Hold, Said};
+use super::steps::{self, Hold, Pods, Said};
 use crate::api::Problem;
 use crate::api::action::Verb;
 use crate::api::analysis::Baseline;
@@ -412,7 +412,16 @@ fn enter(draft: &mut Draft<'_>, next: i32) {
     rollout.silent_since = None;
     rollout.silent_seconds = 0;
     let jumped = rollout.promote || role == Role::Standby;
-    draft.notice(Reason::WeightShifted, format!("{release} goes from {before} % to {next} %"));
+    let note = format!("{release} goes from {before} % to {next} %");
+    // Where numbers of pods are the weight, it is as close as they allow.
+    let note = match draft.facts.sharing {
+        Sharing::Pods => {
+            let Pods { stable, canary } = steps::pods(draft.facts.scale, Sharing::Pods, next, 0);
+            format!("{note}: {canary} of {} pods", stable + canary)
+        }
+        Sharing::Mesh | Sharing::Ingress => note,
+    };
+    draft.notice(Reason::WeightShifted, note);
     if next == 100 && jumped {
         // A person, or the lack of traffic, leaves nothing to wait for.
         draft.phase = Phase::Promoting;

@@ -7,7 +7,7 @@ use super::policy::Policy;
 use crate::api::analysis::OnInsufficient;
 use crate::api::canarystatus::Rollout;
 use crate::api::units::display;
-use crate::evidence::{Amount, Judgement, Numbers, Percent, Reason, Share, Verdict};
+use crate::evidence::{Amount, Judgement, Numbers, Percent, QUIET, Reason, Share, Verdict};
 
 /// Pods of both arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,11 @@ fn words(judgement: &Judgement) -> String {
         && needed.requests > 0
     {
         text.push_str(&format!("; about {} more requests", needed.requests));
+        if numbers.quiet >= QUIET {
+            let quiet = std::time::Duration::from_secs(numbers.quiet.clamp(0.0, 1e9) as u64);
+            text.push_str(&format!(" are needed, and for {} there has been none", display(quiet)));
+            return text;
+        }
         if let Some(seconds) = needed.seconds.filter(|seconds| seconds.is_finite() && *seconds < 1e9) {
             let seconds = std::time::Duration::from_secs(seconds.ceil() as u64);
             text.push_str(&format!(", {} at the rate of now,", display(seconds)));

@@ -30,6 +30,9 @@ pub const SECOND_LOOK: f64 = 0.25;
 /// twice that time long, only the last two of stable's can be concerned.
 const OUTAGE_END: usize = 2;
 
+/// After so many seconds without a request there is no rate of now.
+pub const QUIET: f64 = 60.0;
+
 /// How many times stable's rate the canary must fail at to be failed while stable itself is in an outage.
 const OUTAGE_TIMES: f64 = 3.0;
 
@@ -84,6 +87,8 @@ pub struct Detector {
     /// The tally of this step, with what is pending and what an outage left out of the comparison.
     seen: Tally,
     seconds: f64,
+    /// How long there has been no request of either arm, in seconds.
+    quiet: f64,
 }
 
 impl Detector {
@@ -108,6 +113,7 @@ impl Detector {
             hastened: None,
             seen: Tally::default(),
             seconds: 0.0,
+            quiet: 0.0,
             policy,
         })
     }
@@ -241,6 +247,7 @@ impl Detector {
         }
         self.seen = self.seen.plus(tally);
         self.seconds += look.seconds;
+        self.quiet = if tally.requests() > 0 { 0.0 } else { self.quiet + look.seconds };
         self.limit.look(tally, look.seconds);
         if let Some(share) = routed {
             let temper = self.temper(look.seconds);
@@ -433,6 +440,7 @@ impl Detector {
             evidence: self.rollout.peak(),
             limit: self.rollout.limit(),
             dispersion: self.dispersion.phi(),
+            quiet: self.quiet,
             needed: matches!(verdict, Verdict::Insufficient | Verdict::ProviderDown)
                 .then(|| self.needed())
                 .flatten(),
@@ -454,7 +462,9 @@ impl Detector {
         let (toward, requests) = fail.into_iter().chain(pass).min_by_key(of)?;
         let requests = (requests? as f64 * (1.0 + 1.0 / ratio)).ceil();
         let rate = self.seen.requests() as f64 / self.seconds;
-        let seconds = (rate > 0.0 && rate.is_finite()).then(|| requests / rate);
+        // What came long ago is no rate of now.
+        let known = rate > 0.0 && rate.is_finite() && self.quiet < QUIET;
+        let seconds = known.then(|| requests / rate);
         Some(Needed { toward, requests: requests as u64, seconds })
     }
 }

@@ -46,7 +46,7 @@ mod tests;
 pub use budget::{Budget, Impossible, OverBudget};
 pub use confseq::ConfidenceSequence;
 pub use counters::{ClosedLook, Counters, Rejected, Sample};
-pub use detector::{Detector, Look, SECOND_LOOK};
+pub use detector::{Detector, Look, QUIET, SECOND_LOOK};
 pub use dispersion::{Dispersion, PodCounts, Temper, pod_id};
 pub use eprocess::{EProcess, Starts};
 pub use limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};

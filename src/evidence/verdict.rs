@@ -229,6 +229,8 @@ pub struct Numbers {
     pub limit: f64,
     /// φ: how much more stable's errors scatter than independent ones; at least 1.
     pub dispersion: f64,
+    /// How long there has been no request of either arm, in seconds.
+    pub quiet: f64,
     /// What a verdict still needs; `None` if there is one, or if none is in sight.
     pub needed: Option<Needed>,
 }

@@ -160,7 +160,7 @@ fn what_is_offered_of_a_rollout_is_what_it_takes() {
     }
     are_kept("CanaryRollout", made);
     expect![[r#"
-        Analysing    [abort pause promote skip-step]
+        Analysing    [abort pause promote] [abort pause promote skip-step]
         Blocked      [abort pause promote skip-step]
         Frozen       [abort pause promote]
         Gated        [abort pause promote] [abort pause promote skip-step]

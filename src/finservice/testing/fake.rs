@@ -145,6 +145,7 @@ impl Fake {
             absolute: None,
             evidence: 1000.0,
             limit: 100.0,
+            quiet: 0.0,
             dispersion: 1.0,
             needed: None,
         };

@@ -5,6 +5,8 @@ local rollout, warm = memory.rollout, memory.warm
 local rolling = rollout ~= nil
 local weight = rolling and rollout.weight or 0
 local paused = rolling and rollout.paused ~= nil
+-- A step under which stable failed as well was taken back, and a person says whether it is tried again.
+local asked = rolling and rollout.steppedBack ~= nil and rollout.steppedBack.asks
 local function only(when)
   return {disabled = not when}
 end
@@ -14,6 +16,6 @@ return {
   ["resume"] = only(paused),
   ["promote"] = only(rolling),
   ["retry"] = only(not rolling and status.phase == "RolledBack"),
-  ["skip-step"] = only(rolling and weight > 0 or not rolling and warm ~= nil),
+  ["skip-step"] = only(rolling and (weight > 0 or asked) or not rolling and warm ~= nil),
   ["skip-after"] = only(rolling and weight == 0 and obj.spec.after ~= nil),
 }
