@@ -94,6 +94,7 @@ fn run(stream: &Stream, skew: usize, setting: Setting) -> Outcome {
                 ready_since: Some(f64::from(ready)),
                 requests: f64::from(requests),
                 bad: f64::from(bad),
+                unanswered: 0.0,
             };
             counters.sample(sample).expect("the stream's samples are in order");
         }

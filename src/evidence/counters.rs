@@ -25,6 +25,9 @@ pub struct Sample<'a> {
     pub requests: f64,
     /// The counter of bad requests.
     pub bad: f64,
+    /// Requests that were given up before there was an answer, beside all these; they are bad. It may waver: only what is
+    /// more than ever before counts.
+    pub unanswered: f64,
 }
 
 /// Why a sample was not taken.
@@ -77,6 +80,8 @@ struct Series {
     time: f64,
     requests: f64,
     bad: f64,
+    /// The most that were ever unanswered.
+    unanswered: f64,
     /// Within the open look.
     now: [f64; 2],
     /// Past its end.
@@ -136,7 +141,8 @@ impl Counters {
             return Err(Rejected::OtherRevision);
         }
         let count = |value: f64| value.is_finite() && value >= 0.0;
-        if !count(sample.requests) || !count(sample.bad) || !sample.time.is_finite() {
+        let counted = [sample.requests, sample.bad, sample.unanswered];
+        if !counted.into_iter().all(count) || !sample.time.is_finite() {
             return Err(Rejected::NotANumber);
         }
         if sample.bad > sample.requests {
@@ -152,6 +158,7 @@ impl Counters {
                 time: sample.time,
                 requests: sample.requests,
                 bad: sample.bad,
+                unanswered: sample.unanswered,
                 now: [0.0; 2],
                 next: [0.0; 2],
                 all: 0.0,
@@ -173,6 +180,12 @@ impl Counters {
         } else {
             (sample.requests - series.requests, sample.bad - series.bad)
         };
+        if reset {
+            series.unanswered = 0.0;
+        }
+        let unanswered = (sample.unanswered - series.unanswered).max(0.0);
+        let delta = if reset && self.sums { delta } else { (delta.0 + unanswered, delta.1 + unanswered) };
+        series.unanswered += unanswered;
         series.all += delta.0;
         // Both sides of the difference must be out of warm-up.
         if warm && series.counts {
@@ -284,7 +297,7 @@ mod tests {
     use super::*;
 
     fn at(revision: &str, pod: u64, time: f64, requests: f64, bad: f64) -> Sample<'_> {
-        Sample { revision, pod, time, ready_since: Some(0.0), requests, bad }
+        Sample { revision, pod, time, ready_since: Some(0.0), requests, bad, unanswered: 0.0 }
     }
 
     fn counters() -> Counters {
@@ -305,6 +318,21 @@ mod tests {
         let expected = Tally { canary_requests: 10, canary_bad: 3, stable_requests: 150, stable_bad: 1 };
         assert_eq!((look.tally, look.stable_pods.len()), (expected, 2));
         assert_eq!(counters.close(5.8, 10.0), None, "the next look is open");
+    }
+
+    #[test]
+    fn what_is_unanswered_is_bad_and_its_wavering_is_nothing() {
+        let mut counters = counters();
+        let mut taken = |time: f64, requests: f64, unanswered: f64| {
+            counters.sample(at("old", 1, time, 10.0 * requests, 0.0)).unwrap();
+            counters.sample(Sample { unanswered, ..at("new", 2, time, requests, 0.0) }).unwrap();
+            counters.close(time, 10.0).map(|look| (look.tally.canary_requests, look.tally.canary_bad))
+        };
+        assert_eq!(taken(0.0, 100.0, 3.0), None, "the first is a mark");
+        assert_eq!(taken(5.0, 200.0, 23.0), Some((120, 20)));
+        assert_eq!(taken(10.0, 300.0, 19.0), Some((100, 0)), "some of them were only under way");
+        assert_eq!(taken(15.0, 400.0, 24.0), Some((101, 1)));
+        assert_eq!(taken(20.0, 50.0, 2.0), Some((52, 2)), "the proxy began anew");
     }
 
     #[test]

@@ -264,8 +264,15 @@ impl Analysis {
             };
             if let Some(revision) = silent {
                 let ready_since = Some(f64::MIN);
-                let nobody =
-                    Sample { revision, pod: NOBODY, time: now, ready_since, requests: 0.0, bad: 0.0 };
+                let nobody = Sample {
+                    revision,
+                    pod: NOBODY,
+                    time: now,
+                    ready_since,
+                    requests: 0.0,
+                    bad: 0.0,
+                    unanswered: 0.0,
+                };
                 // It is refused only if it is no later than the one before, and then it is there already.
                 let _ = metric.counters.sample(nobody);
             }

@@ -240,6 +240,7 @@ fn sample(reading: &Reading) -> Sample<'static> {
         ready_since: reading.ready_since,
         requests: reading.requests,
         bad: reading.bad,
+        unanswered: reading.unanswered,
     }
 }
 

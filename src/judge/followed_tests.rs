@@ -42,6 +42,7 @@ impl ByHand {
             ready_since: Some(-1000.0),
             requests: (400.0 * self.time).floor(),
             bad,
+            unanswered: 0.0,
         };
         let readings = vec![reading(0, (0.4 * self.time).floor()), reading(1, self.failed.floor())];
         let answer = Answer::Readings { readings, comparable: true, exact: true, missing: Vec::new() };
@@ -151,6 +152,7 @@ fn ready_pods_of_the_canary_that_tell_nothing_for_several_looks_are_no_good_evid
                 ready_since: Some(-1000.0),
                 requests: 400.0 * time,
                 bad: 0.0,
+                unanswered: 0.0,
             };
             let names: Vec<(u64, String, f64)> =
                 (1..=10).map(|pod| (pod, format!("new-{pod}"), -1000.0)).collect();

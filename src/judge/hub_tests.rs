@@ -78,6 +78,7 @@ impl Ask for Played {
                     ready_since: Some(0.0),
                     requests,
                     bad: (requests * failing).floor(),
+                    unanswered: 0.0,
                 });
             Answer::Readings {
                 readings: readings.collect(),

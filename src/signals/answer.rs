@@ -148,7 +148,9 @@ fn by_proxies(subject: &Subject, what: &What, proxies: &[Proxy]) -> Result<Vec<R
     // A proxy that knows neither arm says nothing.
     for proxy in proxies.iter().filter(|proxy| proxy.arms.iter().any(Option::is_some)) {
         for (place, arm) in subject.arms.iter().enumerate() {
-            let (requests, bad) = proxy.arms[place].as_ref().map_or(Ok((0.0, 0.0)), |c| c.of(what))?;
+            let counts = proxy.arms[place].as_ref();
+            let (requests, bad) = counts.map_or(Ok((0.0, 0.0)), |counts| counts.of(what))?;
+            let unanswered = counts.map_or(0.0, |counts| counts.unanswered(what));
             let series = pod_id(&format!("{} {}/{}:{}", proxy.id, arm.namespace, arm.service, arm.port));
             let ready_since = ready_since(arm);
             readings.push(Reading {
@@ -159,6 +161,7 @@ fn by_proxies(subject: &Subject, what: &What, proxies: &[Proxy]) -> Result<Vec<R
                 ready_since,
                 requests,
                 bad,
+                unanswered,
             });
         }
     }
@@ -179,6 +182,7 @@ fn by_pods(subject: &Subject, what: &What, pods: &[View]) -> Result<Vec<Reading>
                 ready_since: view.ready_since,
                 requests,
                 bad,
+                unanswered: view.counts.unanswered(what),
             }),
             Err(why @ Untold::NotANumber) => spoilt = Some((view.arm, why)),
             Err(why) => return Err(format!("as pods of {} count, {why}", subject.arm_name(view.arm))),
@@ -343,8 +347,16 @@ mod tests {
     fn metrics_of_the_services_own_are_asked_for_by_their_place() {
         let own = What::Custom { bad: "b".into(), total: "t".into() };
         let subject = subject(vec![What::Errors, own]);
-        let reading =
-            Reading { metric: 9, arm: 1, series: 3, time: 1.0, ready_since: None, requests: 5.0, bad: 2.0 };
+        let reading = Reading {
+            metric: 9,
+            arm: 1,
+            series: 3,
+            time: 1.0,
+            ready_since: None,
+            requests: 5.0,
+            bad: 2.0,
+            unanswered: 0.0,
+        };
         let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
         let answered = answer(&subject, &[], &pods, |place| {
             assert_eq!(place, 1);

@@ -16,6 +16,8 @@ pub struct Counts {
     /// Requests that were refused, and calls of gRPC, as above.
     refused: f64,
     grpc_refused: f64,
+    /// Requests that were sent and given up before there was an answer, which are not among the requests.
+    unanswered: f64,
     /// By bound, in order of appearance.
     bounds: Vec<Bound>,
     not_a_number: bool,
@@ -96,6 +98,17 @@ impl Counts {
         self.grpc_refused += self.number(requests);
     }
 
+    /// Adds requests that were sent and given up before there was an answer, and were not added before.
+    pub fn add_unanswered(&mut self, requests: f64) {
+        self.unanswered += self.number(requests);
+    }
+
+    /// Requests that were given up before there was an answer, among what is asked for. How long they would have taken
+    /// nobody knows, so they are no slower requests.
+    pub fn unanswered(&self, what: &What) -> f64 {
+        if *what == What::Errors { self.unanswered } else { 0.0 }
+    }
+
     /// Notes that something of it says what was asked for, so that probes can be told from other requests.
     pub fn name(&mut self) {
         self.named = true;
@@ -113,6 +126,7 @@ impl Counts {
         self.grpc_bad += other.grpc_bad;
         self.refused += other.refused;
         self.grpc_refused += other.grpc_refused;
+        self.unanswered += other.unanswered;
         self.not_a_number |= other.not_a_number;
         self.named |= other.named;
         for bound in &other.bounds {

@@ -16,6 +16,11 @@
 //!
 //! A request that the proxy answers itself (nobody there, refused, timed out) is counted as the 503 or 504 that it
 //! answers with, which is what makes these counters better than the pods' own.
+//!
+//! A request that a caller gives up before there is an answer is bad: a release that hangs shows in nothing else. Istio
+//! counts it with the status 0. Envoy has no counter of these, but one of the requests that it has sent. What of them is
+//! neither answered nor under way nor sent once more was given up. These counters are read one after the other, so that
+//! the difference wavers by what comes and goes meanwhile; who uses it takes only what is more than ever before.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,6 +35,20 @@ const CLASSES: &str = "envoy_cluster_upstream_rq";
 /// Envoy's counter of requests, which stands there at zero as soon as the proxy knows the cluster; the others
 /// may come with the first request.
 const KNOWN: &str = "envoy_cluster_upstream_rq_total";
+/// Envoy's counters of requests that it answered itself without having sent them, which are among its responses, but
+/// not among the requests. Those of connections begin otherwise.
+const NOT_SENT: [&str; 4] = [
+    NONE_READY,
+    "envoy_cluster_upstream_rq_pending_overflow",
+    "envoy_cluster_upstream_rq_pending_failure_eject",
+    "envoy_cluster_upstream_rq_maintenance_mode",
+];
+/// The one of these for a Service without a Ready pod.
+const NONE_READY: &str = "envoy_cluster_upstream_cx_none_healthy";
+/// Envoy's counter of requests that it sent once more.
+const RETRIED: &str = "envoy_cluster_upstream_rq_retry";
+/// How many requests are under way.
+const UNDER_WAY: &str = "envoy_cluster_upstream_rq_active";
 /// Envoy's histogram of durations, in milliseconds.
 const DURATIONS: &str = "envoy_cluster_upstream_rq_time_bucket";
 /// How Envoy's counters of gRPC calls by status begin.
@@ -93,7 +112,23 @@ fn istio_cluster(cluster: &str) -> Option<(&str, &str, &str)> {
 #[derive(Default)]
 struct Both {
     envoy: [Option<Counts>; 2],
+    sent: [Sent; 2],
     istio: [Option<Counts>; 2],
+}
+
+/// What Envoy says of the requests that it has for an arm, answered or not.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    all: f64,
+    answered: f64,
+    under_way: Option<f64>,
+}
+
+impl Sent {
+    /// How many were given up before there was an answer; none where it is not known how many are under way.
+    fn given_up(self) -> f64 {
+        self.under_way.map_or(0.0, |under_way| (self.all - self.answered - under_way).max(0.0))
+    }
 }
 
 /// Reads what a proxy counted for all subjects.
@@ -106,7 +141,7 @@ struct Both {
 pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
     let mut found: BTreeMap<usize, Both> = BTreeMap::new();
     let mut name = String::new();
-    visit(text, &[CLASSES, GRPC, ISTIO, ISTIO_DURATIONS], |sample| {
+    visit(text, &[CLASSES, NONE_READY, GRPC, ISTIO, ISTIO_DURATIONS], |sample| {
         let grpc = sample.name.strip_prefix(GRPC);
         if grpc.is_some_and(|status| !(grpc::is_failure(status) || grpc::is_refusal(status))) {
             return;
@@ -146,7 +181,10 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             _ if grpc.is_some_and(grpc::is_refusal) => Kind::RefusedCalls,
             _ if grpc.is_some() => Kind::FailedCalls,
             ISTIO_DURATIONS | DURATIONS => Kind::Bucket(bound(sample) / MILLIS),
-            KNOWN => Kind::Known,
+            KNOWN => Kind::Sent,
+            RETRIED => Kind::Retried,
+            UNDER_WAY => Kind::UnderWay,
+            name if NOT_SENT.contains(&name) => Kind::Sent,
             _ => match class() {
                 Some(class) => {
                     Kind::Requests { failed: class.starts_with('5'), refused: class.starts_with('4') }
@@ -158,11 +196,15 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             let both = found.entry(*subject).or_default();
             let arms = if istio { &mut both.istio } else { &mut both.envoy };
             let counts = arms[*arm].get_or_insert_default();
+            let sent = &mut both.sent[*arm];
             match kind {
-                Kind::Known => {}
+                Kind::Sent => sent.all += sample.value,
+                Kind::Retried => sent.answered += sample.value,
+                Kind::UnderWay => *sent.under_way.get_or_insert_default() += sample.value,
                 Kind::Requests { failed, refused } => {
                     counts.add(sample.value, failed);
                     counts.add_refused(if refused { sample.value } else { 0.0 });
+                    sent.answered += sample.value;
                 }
                 Kind::RefusedCalls => counts.add_grpc_refused(sample.value),
                 Kind::FailedCalls => counts.add_grpc_bad(sample.value),
@@ -170,15 +212,27 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             }
         }
     })?;
-    let believed = |both: Both| if both.istio.iter().any(Option::is_some) { both.istio } else { both.envoy };
+    let believed = |mut both: Both| {
+        if both.istio.iter().any(Option::is_some) {
+            return both.istio;
+        }
+        for (counts, sent) in both.envoy.iter_mut().zip(both.sent) {
+            counts.iter_mut().for_each(|counts| counts.add_unanswered(sent.given_up()));
+        }
+        both.envoy
+    };
     Ok(found.into_iter().map(|(subject, both)| (subject, believed(both))).collect())
 }
 
 /// What a line says of a Service.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// That the proxy knows it.
-    Known,
+    /// Requests that the proxy has for it, as soon as it knows it.
+    Sent,
+    /// Those that it sent once more.
+    Retried,
+    /// Those without an answer as yet.
+    UnderWay,
     /// Requests, all of which ended so.
     Requests { failed: bool, refused: bool },
     /// Calls of gRPC that failed, which are among its requests.
@@ -292,6 +346,36 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         let seen = read(&istio, &Services::of(&[subject()])).unwrap();
         assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Errors), Ok((100.0, 7.0)));
         assert_eq!(seen[&0][1].as_ref().unwrap().of(&What::Refused), Ok((100.0, 3.0)));
+    }
+
+    #[test]
+    fn what_envoy_sent_and_had_no_answer_to_was_given_up() {
+        let cluster = "envoy_cluster_name=\"payments_transaction-new_8080\"";
+        let envoy = |under_way: &str| {
+            let lines = [
+                "upstream_cx_none_healthy 60",
+                "upstream_rq_pending_failure_eject 7",
+                "upstream_rq_retry 5",
+                "upstream_rq_total 1000",
+                "upstream_rq_xx 800",
+                under_way,
+            ];
+            let lines = lines.into_iter().filter_map(|line| line.split_once(' '));
+            lines
+                .map(|(name, value)| {
+                    format!("envoy_cluster_{name}{{envoy_response_code_class=\"2\",{cluster}}} {value}\n")
+                })
+                .collect::<String>()
+        };
+        let of = |text: &str| {
+            let seen = read(text, &Services::of(&[subject()])).unwrap();
+            let new = seen[&0][1].clone().unwrap();
+            (new.of(&What::Errors), new.unanswered(&What::Errors), new.unanswered(&What::Slower(0.25)))
+        };
+        // Of 1067, 60 and 7 of which Envoy did not send, 800 were answered, 5 sent once more, and 20 are under way.
+        assert_eq!(of(&envoy("upstream_rq_active 20")), (Ok((800.0, 0.0)), 242.0, 0.0));
+        assert_eq!(of(&envoy("upstream_rq_active 900")).1, 0.0, "streams are answered and under way");
+        assert_eq!(of(&envoy("")).1, 0.0, "it is not known how many are under way");
     }
 
     #[test]

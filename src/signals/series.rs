@@ -307,6 +307,7 @@ pub fn custom(
                 ready_since: pod.map_or_else(|| ready_since(&subject.arms[arm]), |pod| pod.ready_since),
                 requests: value(total),
                 bad: value(bad),
+                unanswered: 0.0,
             }
         };
         let pairs = pairs(subject, arm, bad, total)?;

@@ -118,6 +118,8 @@ pub struct Reading {
     pub requests: f64,
     /// Bad requests, since the series began.
     pub bad: f64,
+    /// Requests that were given up before there was an answer, beside those, since the series began: [`crate::evidence::Sample`].
+    pub unanswered: f64,
 }
 
 /// What a source answers about one subject.

@@ -8,7 +8,7 @@ use banyan::sandbox::traffic::{Behaviour, Load};
 use serde_json::json;
 
 use crate::runner::{Scenario, scenarios};
-use crate::stage::{Source, Stage, lost};
+use crate::stage::{Source, Stage, lost, words};
 use crate::world::{World, until};
 
 /// All of this file.
@@ -16,38 +16,50 @@ pub fn scenarios() -> Vec<Scenario> {
     scenarios![Alone: a_gateway_whose_controller_is_dead_is_not_gone_on_from]
 }
 
-/// Weights are written and not followed: forwards, nothing is gone on from; backwards, what was taken back keeps its pods.
+/// Weights are written and not followed. Forwards, at each step, nothing is gone on from and no pod of stable goes; backwards,
+/// what was taken back keeps its pods.
 async fn a_gateway_whose_controller_is_dead_is_not_gone_on_from(world: &World) {
-    let (forwards, backwards) = tokio::join!(
+    let to_the_last = json!({"strategy": {"canary": {"steps": [{"weight": 50}, {"weight": 100}]}}});
+    let (first, middle, last, backwards) = tokio::join!(
+        Stage::start(world, "first-step", Source::BuiltIn, json!({})),
         Stage::start(world, "forwards", Source::BuiltIn, json!({})),
+        Stage::start(world, "last-step", Source::BuiltIn, to_the_last),
         Stage::start(world, "backwards", Source::BuiltIn, json!({})),
     );
-    let stages = [&forwards, &backwards];
+    let stages = [&first, &middle, &last, &backwards];
     let loads = stages.map(|stage| Load::start(stage.space.load().at(200.0)).expect("a load"));
     let contour = |signal| world.gateway.signal(Program::Contour, signal).expect("a signal");
 
-    for stage in stages {
+    // The first of them begins only when nobody hears of it any more.
+    let begun = [(&middle, &loads[1], 10), (&last, &loads[2], 50), (&backwards, &loads[3], 10)];
+    futures::future::join_all(begun.map(async |(stage, load, weight)| {
         stage.release("app:2").await;
-    }
-    for (stage, load) in stages.into_iter().zip(&loads) {
-        stage.weight("app:2", 10).await;
+        stage.weight("app:2", weight).await;
         let new = stage.space.release("app:2");
         until("requests go to it", async || (load.tally().of(&new).total() > 20).then_some(())).await;
-    }
+    }))
+    .await;
     contour(Signal::Stop);
+    first.release("app:2").await;
     let bad = backwards.space.release("app:2");
     world.pods.behave(&bad, Some(Behaviour::failing(20.0)));
     backwards.phase_of("app:2", "it is rolled back", &["RolledBack"]).await;
-    let reached = loads[1].tally().of(&bad).total();
+    let reached = loads[3].tally().of(&bad).total();
     // Longer than pods without requests are kept.
     let kept = tokio::time::sleep(Duration::from_secs(35));
-    let status = forwards.stalled("WeightNotFollowed").await;
-    let weight = status.weight.clone().expect("a weight");
-    let observed = weight.observed.expect("it is counted");
-    assert!(weight.asked == 50 && (5..=20).contains(&observed), "{status:#?}");
-    println!("{}", status.problems.first().map(|problem| problem.message.clone()).unwrap_or_default());
+    let mut said = Vec::new();
+    for (stage, asked, observed) in [(&first, 10, 0..=2), (&middle, 50, 5..=20), (&last, 100, 40..=60)] {
+        let status = stage.stalled("WeightNotFollowed").await;
+        let weight = status.weight.clone().expect("a weight");
+        let counted = weight.observed.expect("it is counted");
+        assert!(weight.asked == asked && observed.contains(&counted), "{status:#?}");
+        said.push(words(&status));
+    }
     kept.await;
-    assert!(loads[1].tally().of(&bad).total() > reached + 200, "requests still come, and are answered");
+    for stage in [&first, &middle, &last] {
+        assert_eq!(stage.space.pods("app:1").len(), 4, "stable keeps its pods");
+    }
+    assert!(loads[3].tally().of(&bad).total() > reached + 200, "requests still come, and are answered");
 
     contour(Signal::Cont);
     backwards.alone("app:1").await;
@@ -55,11 +67,17 @@ async fn a_gateway_whose_controller_is_dead_is_not_gone_on_from(world: &World) {
         backwards.space.pods("app:2").is_empty().then_some(())
     })
     .await;
-    forwards.phase_of("app:2", "it goes on by itself", &["Warm", "Settled"]).await;
-    forwards.alone("app:2").await;
-    for ((load, stage), bad) in loads.into_iter().zip(stages).zip([&[][..], &["app:2"]]) {
+    said.push(words(&backwards.rollout().await.status.expect("a status")));
+    for stage in [&first, &middle, &last] {
+        stage.phase_of("app:2", "it goes on by itself", &["Warm", "Settled"]).await;
+        stage.alone("app:2").await;
+    }
+    for (((load, stage), said), bad) in
+        loads.into_iter().zip(stages).zip(said).zip([&[][..], &[], &[], &["app:2"]])
+    {
         let tally = load.stop().await.expect("answers");
-        println!("{tally}");
-        assert_eq!(lost(&tally, &stage.space, bad), 0, "{tally}");
+        let lost = lost(&tally, &stage.space, bad);
+        println!("{}: {} requests, {lost} lost: {said}", stage.space.namespace, tally.sent);
+        assert_eq!(lost, 0, "{tally}");
     }
 }

@@ -162,3 +162,10 @@ pub fn lost(tally: &Tally, space: &Space<'_>, bad: &[&str]) -> u64 {
     let of_bad: u64 = bad.iter().map(|release| tally.of(&space.release(release)).failed()).sum();
     tally.failed() - of_bad
 }
+
+/// What a rollout says of itself: why it is stalled, or else its message.
+pub fn words(status: &CanaryRolloutStatus) -> String {
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == "Stalled");
+    let stalled = stalled.filter(|condition| condition.status == "True");
+    stalled.map(|stalled| stalled.message.clone()).or_else(|| status.message.clone()).unwrap_or_default()
+}

@@ -302,6 +302,7 @@ impl World {
                         ready_since: pod.ready_since,
                         requests,
                         bad: counters[kind] as f64,
+                        unanswered: 0.0,
                     };
                     let taken = analysis.sample(&self.policy.metrics[place].name, sample);
                     refused = refused.or(taken.err());

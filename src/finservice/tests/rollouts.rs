@@ -70,7 +70,8 @@ fn counted(fake: &mut Fake, what: &str, bad: [f64; 2]) {
         for (arm, (pod, rate)) in [(1_u64, bad[0]), (2, bad[1])].into_iter().enumerate() {
             let requests = f64::from(look) * f64::from(2000 * shares[arm]) / 100.0;
             let (revision, bad) = (["stable", "canary"][arm], (requests * rate).floor());
-            let sample = Sample { revision, pod, time, ready_since: Some(-1e6), requests, bad };
+            let sample =
+                Sample { revision, pod, time, ready_since: Some(-1e6), requests, bad, unanswered: 0.0 };
             analysis.sample("error-rate", sample).expect("a sample");
         }
         analysis.close(time);
