@@ -24,6 +24,17 @@ const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
 /// The longest name of a user that is kept, in characters.
 const LONGEST_NAME: usize = 512;
 
+/// What is known of the routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// They name the revision that the FinService asks for, be it at zero; or there are none.
+    Yes,
+    /// They do not name it yet.
+    NotNamed,
+    /// A gateway says that it has yet to read them as they are.
+    NotRead,
+}
+
 /// All that a decision is made from.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -63,10 +74,8 @@ pub struct Facts<'a> {
     pub revisions: &'a [RevisionFacts],
     /// The fresh copy of stable, with `baseline: Fresh`.
     pub baseline: Option<&'a RevisionFacts>,
-    /// Whether the routes name the revision that the FinService asks for, be it at zero: only then do proxies
-    /// know where to send its first request. And no gateway says that it has yet to read them. True where there are no
-    /// routes.
-    pub routed: bool,
+    /// Whether proxies know where to send the first request of the revision that the FinService asks for.
+    pub routed: Routed,
     /// What the evidence says.
     pub evidence: Option<&'a Evidence>,
     /// What the gates that were asked answer.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::approval;
 use super::draft::Draft;
-use super::facts::{Phase, Role, Sharing};
+use super::facts::{Phase, Role, Routed, Sharing};
 use super::gates;
 use super::measure;
 use super::outage;
@@ -345,10 +345,17 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
         (true, format!("{ready} of {wanted} pods of revision {canary} are Ready, which {next} % needs"))
     } else if fresh && copies < wanted {
         (true, format!("{copies} of {wanted} pods of the fresh copy of stable are Ready"))
-    } else if !facts.routed {
-        (true, format!("the routes do not name revision {canary} yet, or the gateway has not read them"))
     } else {
-        (false, String::new())
+        match facts.routed {
+            Routed::Yes => (false, String::new()),
+            Routed::NotNamed => (true, format!("the routes do not name revision {canary} yet")),
+            Routed::NotRead => {
+                let (who, look_at) = shares::who_follows(facts, by_flag);
+                let words =
+                    format!("{who} has not read the route since it was changed, which {next} % needs");
+                (true, format!("{words} (look at {look_at})"))
+            }
+        }
     };
     if !short {
         rollout.unready_since = None;
@@ -362,7 +369,9 @@ fn capacity(draft: &mut Draft<'_>, next: i32) -> bool {
     }
     if now >= deadline {
         let length = display(facts.policy.progress_deadline.unsigned_abs());
-        let words = format!("{words}, for longer than progressDeadline {length}; it goes on when they are");
+        let words = format!(
+            "{words}, for longer than progressDeadline {length}; it goes on by itself when that changes"
+        );
         draft.stalled = Some(("ProgressDeadlineExceeded", words.clone()));
         if draft.phase != Phase::Paused {
             draft.announce(Reason::RolloutHeld, Wait::Hold, next, &words);

@@ -1,7 +1,7 @@
 //! From what was decided to where requests go and how many pods there are.
 
 use super::draft::Draft;
-use super::facts::{Decision, Destination, Phase, Role, Route, Sampling, Sharing};
+use super::facts::{Decision, Destination, Phase, Role, Route, Routed, Sampling, Sharing};
 use super::{shares, steps};
 use crate::api::analysis::Baseline;
 use crate::api::canarystatus::{Failed, Rollout};
@@ -224,7 +224,7 @@ fn by_flag(draft: &Draft<'_>, rollout: Option<&Rollout>, decision: &mut Decision
 /// The revision takes the place of the one before once all its pods are Ready.
 fn out(draft: &Draft<'_>, hash: &str, demand: i32, decision: &mut Decision) {
     let ready = draft.revision(hash).map_or(0, |revision| revision.heard_of(draft.now).0);
-    if (ready >= demand && draft.facts.routed) || draft.stable.is_none() {
+    if (ready >= demand && draft.facts.routed == Routed::Yes) || draft.stable.is_none() {
         decision.stable = Some(hash.to_owned());
     } else if let Some(stable) = draft.stable.clone().filter(|stable| stable != hash) {
         decision.pods.push((stable, demand));

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::draft::Draft;
-use super::facts::Sharing;
+use super::facts::{Facts, Sharing};
 use crate::api::Problem;
 use crate::api::action::Verb;
 use crate::evidence::{Percent, Share};
@@ -38,6 +38,25 @@ pub(super) fn observed(draft: &Draft<'_>) -> Share {
         .unwrap_or_default()
 }
 
+/// Who carries the weights out, and where to look if it does not.
+pub(super) fn who_follows(facts: &Facts<'_>, by_flag: bool) -> (&'static str, String) {
+    match facts.sharing {
+        _ if by_flag => {
+            ("the feature flag", "the flag in LaunchDarkly, and at what the pods count by variant".to_owned())
+        }
+        Sharing::Mesh => {
+            ("the mesh", "Istio's control plane (`kubectl -n istio-system get pods`)".to_owned())
+        }
+        Sharing::Ingress | Sharing::Pods => (
+            "the gateway",
+            format!(
+                "the logs of the gateway's controller, at `status.parents` in `kubectl -n {} get httproute -o yaml`",
+                facts.namespace
+            ),
+        ),
+    }
+}
+
 /// Says that requests are not shared as the weight says, once they should be.
 pub(super) fn tell(draft: &mut Draft<'_>) {
     let (Share::Differs(observed), Some((weight, since))) = (observed(draft), asked(draft)) else { return };
@@ -46,24 +65,13 @@ pub(super) fn tell(draft: &mut Draft<'_>) {
         draft.look_again(Some(heard));
         return;
     }
-    let (who, remedy) = match draft.facts.sharing {
-        _ if draft.by_flag() => {
-            ("the feature flag", "Look at the flag in LaunchDarkly, and at what the pods count by variant.".to_owned())
+    let (who, look_at) = who_follows(draft.facts, draft.by_flag());
+    let remedy = match draft.facts.sharing {
+        _ if draft.by_flag() => format!("Look at {look_at}."),
+        Sharing::Mesh => format!("Look at {look_at}, and for another VirtualService of the same host."),
+        Sharing::Ingress | Sharing::Pods => {
+            format!("Look at {look_at}, and for another route of the same host.")
         }
-        Sharing::Mesh => (
-            "the mesh",
-            "Look at Istio's control plane (`kubectl -n istio-system get pods`), and for another VirtualService of the \
-             same host."
-                .to_owned(),
-        ),
-        Sharing::Ingress | Sharing::Pods => (
-            "the gateway",
-            format!(
-                "Look at the logs of the gateway's controller, at `status.parents` in `kubectl -n {} get httproute -o \
-                 yaml`, and for another route of the same host.",
-                draft.facts.namespace
-            ),
-        ),
     };
     let words = format!(
         "{who} does not follow the weight: {} of the requests reach the canary, {weight} % were asked for",

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::api::canarystatus::Memory;
     use crate::canary::Policy;
-    use crate::canary::facts::{Role, Scale};
+    use crate::canary::facts::{Role, Routed, Scale};
 
     /// The status after a decision, over an old one.
     fn after(decision: &Decision, old: Option<&CanaryRolloutStatus>, second: i64) -> CanaryRolloutStatus {
@@ -254,7 +254,7 @@ mod tests {
             stable: Some("a"),
             revisions: &[],
             baseline: None,
-            routed: true,
+            routed: Routed::Yes,
             evidence: None,
             answers: &[],
             actions: &[],

@@ -48,7 +48,12 @@ async fn a_gateway_whose_controller_is_dead_is_not_gone_on_from(world: &World) {
     // Longer than pods without requests are kept.
     let kept = tokio::time::sleep(Duration::from_secs(35));
     let mut said = Vec::new();
-    for (stage, asked, observed) in [(&first, 10, 0..=2), (&middle, 50, 5..=20), (&last, 100, 40..=60)] {
+    let reads_nothing = async || {
+        let said = words(&first.rollout().await.status?);
+        said.contains("the gateway has not read the route").then_some(said)
+    };
+    said.push(until("no step begins that the gateway does not know of", reads_nothing).await);
+    for (stage, asked, observed) in [(&middle, 50, 5..=20), (&last, 100, 40..=60)] {
         let status = stage.stalled("WeightNotFollowed").await;
         let weight = status.weight.clone().expect("a weight");
         let counted = weight.observed.expect("it is counted");
@@ -59,6 +64,7 @@ async fn a_gateway_whose_controller_is_dead_is_not_gone_on_from(world: &World) {
     for stage in [&first, &middle, &last] {
         assert_eq!(stage.space.pods("app:1").len(), 4, "stable keeps its pods");
     }
+    assert_eq!(loads[0].tally().of(&first.space.release("app:2")).total(), 0);
     assert!(loads[3].tally().of(&bad).total() > reached + 200, "requests still come, and are answered");
 
     contour(Signal::Cont);

@@ -18,7 +18,7 @@ use crate::api::network::MeshProvider;
 use crate::api::operations::Slo;
 use crate::api::units::{display, duration, percent};
 use crate::api::{CanaryRolloutStatus, Problem, Severity};
-use crate::canary::facts::{Decision, Destination, Facts, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Destination, Facts, RevisionFacts, Role, Routed, Scale, Sharing};
 use crate::canary::mark::Mark;
 use crate::canary::status::{self, Seen};
 use crate::canary::{Policy, decide};
@@ -234,6 +234,16 @@ impl World {
         }
     }
 
+    /// A gateway says how far it has read its route; Istio, as it mostly is, does not.
+    fn routed(&self) -> Routed {
+        let (read, written) = (&self.in_force, &self.decision);
+        let is_behind = read.canary != written.canary || read.route != written.route;
+        match self.sharing() {
+            Sharing::Ingress if self.control == ControlState::Down && is_behind => Routed::NotRead,
+            _ => Routed::Yes,
+        }
+    }
+
     fn serve(&mut self, now: f64, tick: f64) {
         let startup = seconds(&self.story.service.startup);
         self.cluster.pods(now, startup);
@@ -354,7 +364,7 @@ impl World {
             stable: self.selector.as_deref(),
             revisions: &revisions,
             baseline: baseline.as_ref(),
-            routed: true,
+            routed: self.routed(),
             evidence: evidence.as_ref(),
             answers: &answers,
             actions: &self.said,

@@ -11,7 +11,7 @@ use crate::api::units;
 use crate::api::{CanaryRolloutStatus, FinServiceSpec, Problem, Severity};
 use crate::authority::view::Standing;
 use crate::canary::Policy;
-use crate::canary::facts::{Decision, Facts, Fares, Held, Peer, RevisionFacts, Role, Scale, Sharing};
+use crate::canary::facts::{Decision, Facts, Fares, Held, Peer, RevisionFacts, Role, Routed, Scale, Sharing};
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
@@ -38,7 +38,7 @@ pub struct Gathered {
     stable: Option<String>,
     pub(crate) revisions: Vec<RevisionFacts>,
     baseline: Option<RevisionFacts>,
-    routed: bool,
+    routed: Routed,
     peers: Vec<Peer>,
     role: Role,
     /// What a route calls the old backend: the name of its Service, or its host outside of the cluster.
@@ -124,8 +124,11 @@ impl Gathered {
             stable: before.map(str::to_owned),
             revisions: all,
             baseline: baseline.filter(|copy| !copy.pods.is_empty()),
-            routed: route_behind(seen).is_none()
-                && current.is_none_or(|asked| is_named(seen, &scope.revision_name(asked.hash))),
+            routed: match current {
+                _ if route_behind(seen).is_some() => Routed::NotRead,
+                Some(asked) if !is_named(seen, &scope.revision_name(asked.hash)) => Routed::NotNamed,
+                _ => Routed::Yes,
+            },
             role: role(spec, scope.site, seen.authority.as_ref()),
             legacy: legacy_backend(scope).map(|backend| match backend {
                 LegacyBackend::Service(_, name) | LegacyBackend::Host(name) => name,
