@@ -4,7 +4,7 @@ use super::confseq::ConfidenceSequence;
 use super::counters::Counters;
 use super::dispersion::{Dispersion, PodCounts, Temper, add_to};
 use super::eprocess::{EProcess, Starts};
-use super::limit::{Absolute, AbsoluteLimit, LimitFrom, LimitState};
+use super::limit::{Absolute, AbsoluteLimit, LimitState};
 use super::outage::{OutageWatch, Phase};
 use super::policy::{Policy, PolicyError};
 use super::tally::Tally;
@@ -187,9 +187,11 @@ impl Detector {
 
     /// The limit on the canary's own bad rate that is in force, if there is one.
     fn absolute(&self) -> Option<Absolute> {
-        let set = self.policy.absolute_limit.map(|rate| Absolute { rate, from: LimitFrom::Set });
-        let alone = || Absolute::alone(self.dispersion.usual_rate(), self.policy.max_increase);
-        set.or_else(|| self.alone.then(alone))
+        let (usual, most) = (self.dispersion.usual_rate(), self.policy.max_increase);
+        match self.policy.absolute_limit {
+            Some(set) => Absolute::of(set, usual, most, self.alone),
+            None => self.alone.then(|| Absolute::alone(usual, most)),
+        }
     }
 
     /// What a Pass is judged on begins anew, in the same step: what was seen before was not of its weight. The evidence

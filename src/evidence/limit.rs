@@ -46,6 +46,13 @@ pub enum LimitFrom {
         /// The rate.
         f64,
     ),
+    /// From stable's bad rate before, since stable itself does not keep the one that is set.
+    NotKept {
+        /// The rate.
+        usual: f64,
+        /// The limit that is set.
+        set: f64,
+    },
     /// From nothing: none is set, and stable was not compared with.
     Nothing,
 }
@@ -63,6 +70,20 @@ impl Absolute {
     }
 }
 
+impl Absolute {
+    /// The one that is in force where `set` is set: a limit that stable itself does not keep as a rule says nothing of a
+    /// release. Beside stable the comparison judges then, and where nothing runs beside the canary (`alone`), stable's own rate.
+    pub fn of(set: f64, usual: Option<f64>, max_increase: f64, alone: bool) -> Option<Absolute> {
+        match usual.filter(|usual| *usual >= set) {
+            None => Some(Absolute { rate: set, from: LimitFrom::Set }),
+            Some(usual) => alone.then(|| Absolute {
+                from: LimitFrom::NotKept { usual, set },
+                ..Absolute::alone(Some(usual), max_increase)
+            }),
+        }
+    }
+}
+
 impl fmt::Display for Absolute {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", Percent(self.rate))?;
@@ -71,6 +92,12 @@ impl fmt::Display for Absolute {
             LimitFrom::Before(usual) => {
                 write!(out, " (none is set; {} of stable's were bad before, and a margin)", Percent(usual))
             }
+            LimitFrom::NotKept { usual, set } => write!(
+                out,
+                " (stable did not keep the limit of {} that is set: {} of its requests were bad before, and a margin)",
+                Percent(set),
+                Percent(usual)
+            ),
             LimitFrom::Nothing => out.write_str(" (none is set, and stable was not compared with)"),
         }
     }

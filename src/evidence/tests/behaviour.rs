@@ -209,6 +209,22 @@ fn a_canary_far_worse_than_a_failing_stable_still_fails() {
 }
 
 #[test]
+fn a_limit_that_stable_does_not_keep_is_none_for_a_release() {
+    let policy = Policy { absolute_limit: Some(0.02), ..Policy::new(0.005, ALPHA, 4) };
+    let mut detector = detector(policy);
+    // Callers of a mobile application give up three requests in a hundred, whichever release answers.
+    let judgement = run(&mut detector, 200, (100, 3), (900, 27));
+    assert_eq!((judgement.verdict, judgement.numbers.absolute), (Verdict::Pass, None), "{judgement}");
+    detector.begin(true);
+    let judgement = run(&mut detector, 12, (1000, 30), (0, 0));
+    assert_ne!(judgement.verdict, Verdict::Fail, "{judgement}");
+    assert!(judgement.numbers.absolute.is_some_and(|limit| limit.rate > 0.08 && limit.rate < 0.1));
+    let judgement = run(&mut detector, 12, (1000, 300), (0, 0));
+    assert_eq!(judgement.verdict, Verdict::Fail);
+    assert!(judgement.to_string().contains("stable did not keep the limit of 2.00 %"), "{judgement}");
+}
+
+#[test]
 fn an_absolute_limit_stands_beside_the_comparison() {
     let policy = Policy { absolute_limit: Some(0.02), ..Policy::new(0.5, ALPHA, 4) };
     let mut alone = detector(policy);
@@ -216,6 +232,7 @@ fn an_absolute_limit_stands_beside_the_comparison() {
     let limit = Absolute { rate: 0.02, from: LimitFrom::Set };
     assert_eq!(judgement.reason, Reason::OverAbsoluteLimit { limit, alone: false });
     let mut both = detector(policy);
+    run(&mut both, 10, (100, 0), (900, 4));
     let judgement = run(&mut both, 3, (100, 30), (900, 270));
     assert_eq!(judgement.reason, Reason::BothOverAbsoluteLimit(0.02));
     assert_eq!(judgement.verdict, Verdict::Insufficient);
