@@ -83,8 +83,7 @@ async fn one(of: &OfGroup, seen: &Observed, duty: &Duty) -> Result<(), StoreErro
     // What the next decision is made of.
     let since = Timestamp::now();
     if let Ok(reading) = server.read().await {
-        let key = (spec.name.clone(), site.to_string());
-        of.found(|asked| asked.hear(key, since, Ok(Arc::new(reading))));
+        of.heard(&spec.name, &site, since, Ok(reading));
     }
     Ok(())
 }

@@ -128,21 +128,28 @@ pub struct Asked {
 
 impl Asked {
     /// Takes in what a store at a site answered that was asked at `since`. An answer that took its time says nothing against
-    /// what was read later: who has closed or opened the store meanwhile has read it again.
+    /// what was read later: who has closed or opened the store meanwhile has read it again. Returns whether the store is
+    /// in another state than before: positions and times move with every answer.
     pub fn hear(
         &mut self,
         key: (String, String),
         since: Timestamp,
         answer: Result<Arc<Reading>, StoreError>,
-    ) {
-        let known = self.stores.get(&key).and_then(|known| known.as_ref().ok());
-        if known.is_some_and(|known| known.measured_at > since) {
-            return;
+    ) -> bool {
+        let known = self.stores.get(&key);
+        if known.and_then(|known| known.as_ref().ok()).is_some_and(|known| known.measured_at > since) {
+            return false;
         }
+        let changed = match (known, &answer) {
+            (Some(Ok(known)), Ok(answer)) => !known.is_in_the_state_of(answer),
+            (Some(Err(known)), Err(answer)) => known != answer,
+            _ => true,
+        };
         if let Some(primary) = answer.as_ref().ok().filter(|reading| reading.role == Role::Primary) {
             self.primaries.insert(key.clone(), primary.measured_at);
         }
         self.stores.insert(key, answer);
+        changed
     }
 }
 

@@ -125,6 +125,23 @@ pub struct Reading {
     pub problems: Vec<Problem>,
 }
 
+impl Reading {
+    /// Whether all is the same but what moves with every look: times, positions, and what follows from them.
+    pub fn is_in_the_state_of(&self, other: &Self) -> bool {
+        let still = |reading: &Self| Self {
+            measured_at: Timestamp::UNIX_EPOCH,
+            server_time: Timestamp::UNIX_EPOCH,
+            position: None,
+            replayed: None,
+            upstream: reading.upstream.clone().map(|link| Upstream { heard: None, sender_end: None, ..link }),
+            downstream: Vec::new(),
+            heartbeat: None,
+            ..reading.clone()
+        };
+        still(self) == still(other)
+    }
+}
+
 /// How far a standby is behind. Each is `None` where it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -20,6 +21,7 @@ use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::remote::{DEADLINE, within};
+use crate::stores::{Reading, StoreError};
 
 /// After so many rounds a Secret is read anew, if the credentials that it held were not refused before.
 pub(super) const SECRETS_EVERY: u32 = 60;
@@ -84,6 +86,24 @@ impl OfGroup {
         let news = *asked != before;
         drop(index);
         if news {
+            self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
+        }
+    }
+
+    /// Takes in what a store answered that was asked at `since`. Positions and times move with every answer: the group is looked
+    /// at once a round for these, and at once only where the store is in another state than before.
+    pub(crate) fn heard(
+        &self,
+        store: &str,
+        site: &str,
+        since: Timestamp,
+        answer: Result<Reading, StoreError>,
+    ) {
+        let mut index = lock(&self.all.index);
+        let Some(asked) = index.asked(&self.name) else { return };
+        let changed = asked.hear((store.to_owned(), site.to_owned()), since, answer.map(Arc::new));
+        drop(index);
+        if changed || site == &*self.all.context.site {
             self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
         }
     }

@@ -1,7 +1,6 @@
 //! Asks the stores of a group: what they are at each site, how far they are, and who may write. Where this site has
 //! authority it also tells the standbys what time it is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -63,8 +62,7 @@ async fn read_database(of: &OfGroup, store: &Spec, site: &str) {
         // Credentials that are refused may have been renewed.
         let refused = matches!(answer, Err(StoreError::Remote(RemoteError::Unauthorized)));
         made = server.filter(|_| !refused);
-        let key = (store.name.clone(), site.to_owned());
-        of.found(|asked| asked.hear(key, since, answer.map(Arc::new)));
+        of.heard(&store.name, site, since, answer);
     }
 }
 
