@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub const CHART: &str = include_str!("../goldens/chart/rendered.yaml");
 
 /// How long a test waits for anything. Nothing depends on being fast; this only ends what hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 static AWS: OnceCell<()> = OnceCell::const_new();
 

@@ -33,7 +33,7 @@ const SYSTEM: &str = "banyan-system";
 /// The path of the application, which answers with the name of its site.
 pub const APPLICATION: &str = "/pay";
 /// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Prefix of the names under which Secrets are kept.
 const TOKEN: &str = "planted-at-cloudflare";
 
