@@ -96,7 +96,8 @@ struct Costs<'a> {
 impl<'a> Costs<'a> {
     fn new(policy: &'a Policy, answers: Answers) -> Self {
         let alpha = alpha(policy.false_alarm, &policy.metrics, false);
-        let increase = policy.metrics.first().map_or(0.005, |metric| metric.max_increase);
+        let increase =
+            policy.metrics.iter().find(|metric| !metric.asks).map_or(0.005, |metric| metric.max_increase);
         let asked = Asked::new(increase, alpha, MOST + 1);
         let answers = Answers { bad: answers.bad.max(LEAST_ERRORS), ..answers };
         Self { policy, asked, answers, passes: BTreeMap::new(), found: BTreeMap::new() }
@@ -195,6 +196,17 @@ mod tests {
         assert!(slow.seconds.is_some_and(|seconds| seconds > 300.0), "{slow:?}");
         let all = [chosen(1.0, 0.01, 1e9), slow.clone()].map(|chosen| chosen.seconds.unwrap_or(0.0));
         assert!(all[1] <= all[0], "{all:?}");
+    }
+
+    #[test]
+    fn steps_are_reckoned_by_what_judges_and_not_by_what_only_asks_for_a_person() {
+        let spec = json!({"service": "a", "strategy": {"canary": {}}, "analysis": {
+            "errorRate": {"enabled": false}, "latency": {"threshold": "200ms", "maxIncrease": "1"}}});
+        let spec: CanaryRolloutSpec = serde_json::from_value(spec).expect("a spec");
+        let policy = Policy::of(&spec, None, Default::default()).0;
+        assert!(policy.metrics[0].asks);
+        let costs = Costs::new(&policy, Answers { requests: 50.0, bad: 0.001 });
+        assert_eq!((costs.asked.max_increase, costs.asked.false_alarm), (0.01, 0.01));
     }
 
     #[test]
