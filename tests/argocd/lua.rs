@@ -35,10 +35,12 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("charts/banyan/files/argocd")
 }
 
-/// A script of that folder.
+/// A script of that folder, behind what all of its name begin with, as the chart renders it.
 pub fn script(path: &str) -> String {
     let path = folder().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let shared = folder().with_file_name("argocd-shared").join(path.file_name().expect("a name"));
+    std::fs::read_to_string(shared).unwrap_or_default() + &text
 }
 
 /// What a script returns for an object.

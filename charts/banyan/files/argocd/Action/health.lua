@@ -1,10 +1,3 @@
-local status = obj.status or {}
-local stalled
-for _, condition in ipairs(status.conditions or {}) do
-  if condition.type == "Stalled" then
-    stalled = condition
-  end
-end
 if status.state == "Done" then
   return {status = "Healthy", message = status.message}
 end
@@ -12,4 +5,4 @@ end
 if stalled ~= nil and stalled.status == "True" then
   return {status = "Degraded", message = stalled.message}
 end
-return {status = "Progressing", message = status.message or "Banyan has not looked at it yet"}
+return {status = "Progressing", message = status.message or unseen.message}

@@ -1,7 +1,6 @@
 -- Operators alone write it, so it is in no Application; this is for the tree of resources.
-local status = obj.status or {}
-if status.state == nil or status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+if status.state == nil or outdated then
+  return unseen
 end
 for _, problem in ipairs(status.problems or {}) do
   if problem.severity == "Error" then

@@ -1,13 +1,5 @@
--- By the rules of kstatus: Stalled says that a person must act, and what was said of an older spec says nothing of this
--- one.
-local status = obj.status or {}
-local conditions = {}
-for _, condition in ipairs(status.conditions or {}) do
-  conditions[condition.type] = condition
-end
-local ready, reconciling, stalled = conditions["Ready"], conditions["Reconciling"], conditions["Stalled"]
-if ready == nil or status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+if ready == nil or outdated then
+  return unseen
 end
 if stalled ~= nil and stalled.status == "True" then
   return {status = "Degraded", message = stalled.message}

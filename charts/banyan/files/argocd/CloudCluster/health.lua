@@ -1,19 +1,13 @@
--- By the rules of kstatus: Stalled says that a person must act. A peer that is silent is Progressing and not Degraded: it
--- is asked again, and a cloud that is gone must not fail the syncs of the one that is left.
-local status = obj.status or {}
-local conditions = {}
-for _, condition in ipairs(status.conditions or {}) do
-  conditions[condition.type] = condition
-end
-local ready, stalled = conditions["Ready"], conditions["Stalled"]
-local outdated = ready == nil or status.observedGeneration ~= obj.metadata.generation
+-- A peer that is silent is Progressing and not Degraded: it is asked again, and a cloud that is gone must not fail the
+-- syncs of the one that is left.
+local waits = ready == nil or outdated
 local spec = obj.spec or {}
 -- Of a peer to which no way leads nothing is ever said.
-if outdated and spec.access == nil and spec.kubeconfig == nil and (ready == nil or ready.reason ~= "OwnSite") then
+if waits and spec.access == nil and spec.kubeconfig == nil and (ready == nil or ready.reason ~= "OwnSite") then
   return {status = "Healthy", message = "spec.access names no way to it, so nothing is asked of it"}
 end
-if outdated then
-  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+if waits then
+  return unseen
 end
 if stalled ~= nil and stalled.status == "True" then
   return {status = "Degraded", message = stalled.message}

@@ -1,6 +1,5 @@
-local status = obj.status or {}
-if status.phase == nil or status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+if status.phase == nil or outdated then
+  return unseen
 end
 local message = status.message or status.phase
 if status.phase == "Done" then

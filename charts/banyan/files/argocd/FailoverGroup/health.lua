@@ -1,12 +1,6 @@
 -- Whether the group could move now. Unknown is no good news, and is being looked into.
-local status = obj.status or {}
-local conditions = {}
-for _, condition in ipairs(status.conditions or {}) do
-  conditions[condition.type] = condition
-end
-local ready, stalled = conditions["Ready"], conditions["Stalled"]
-if ready == nil or status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "Banyan has not looked at it yet"}
+if ready == nil or outdated then
+  return unseen
 end
 if stalled ~= nil and stalled.status == "True" then
   return {status = "Degraded", message = stalled.message}

@@ -1,17 +1,2 @@
 -- Stays at this weight; a Fail still goes back.
--- It bears no label of the Application: what was said is no part of git, makes nothing OutOfSync, and is not pruned.
-local action = {
-  apiVersion = "banyan.dev/v1alpha1",
-  kind = "Action",
-  metadata = {
-    generateName = obj.metadata.name .. "-pause-",
-    namespace = obj.metadata.namespace,
-  },
-  spec = {
-    target = {kind = "CanaryRollout", name = obj.metadata.name},
-    verb = "pause",
-    release = obj.status.memory.rollout.release,
-    words = "said in ArgoCD",
-  },
-}
-return {{operation = "create", resource = action}}
+return say("pause", {kind = "CanaryRollout", name = obj.metadata.name}, obj.status.memory.rollout.release)

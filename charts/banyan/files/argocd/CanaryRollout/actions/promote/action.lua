@@ -1,18 +1,3 @@
 -- Skips what is left of holds, verdicts and gates; never a gate that waits for a person, missing pods, other clusters, or a
 -- Fail.
--- It bears no label of the Application: what was said is no part of git, makes nothing OutOfSync, and is not pruned.
-local action = {
-  apiVersion = "banyan.dev/v1alpha1",
-  kind = "Action",
-  metadata = {
-    generateName = obj.metadata.name .. "-promote-",
-    namespace = obj.metadata.namespace,
-  },
-  spec = {
-    target = {kind = "CanaryRollout", name = obj.metadata.name},
-    verb = "promote",
-    release = obj.status.memory.rollout.release,
-    words = "said in ArgoCD",
-  },
-}
-return {{operation = "create", resource = action}}
+return say("promote", {kind = "CanaryRollout", name = obj.metadata.name}, obj.status.memory.rollout.release)

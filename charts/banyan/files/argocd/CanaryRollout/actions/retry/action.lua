@@ -1,17 +1,2 @@
 -- Tries the revision that failed again.
--- It bears no label of the Application: what was said is no part of git, makes nothing OutOfSync, and is not pruned.
-local action = {
-  apiVersion = "banyan.dev/v1alpha1",
-  kind = "Action",
-  metadata = {
-    generateName = obj.metadata.name .. "-retry-",
-    namespace = obj.metadata.namespace,
-  },
-  spec = {
-    target = {kind = "CanaryRollout", name = obj.metadata.name},
-    verb = "retry",
-    release = obj.status.release,
-    words = "said in ArgoCD",
-  },
-}
-return {{operation = "create", resource = action}}
+return say("retry", {kind = "CanaryRollout", name = obj.metadata.name}, obj.status.release)
