@@ -199,6 +199,22 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Each of them.
+    pub const ALL: [Self; 12] = [
+        Self::Promote,
+        Self::Abort,
+        Self::Pause,
+        Self::Resume,
+        Self::Retry,
+        Self::SkipStep,
+        Self::SkipAfter,
+        Self::Approve,
+        Self::Force,
+        Self::Skip,
+        Self::AssertFenced,
+        Self::AcceptDataLoss,
+    ];
+
     /// The word in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -115,21 +115,6 @@ mod tests {
 
     use super::*;
 
-    const VERBS: [Verb; 12] = [
-        Verb::Promote,
-        Verb::Abort,
-        Verb::Pause,
-        Verb::Resume,
-        Verb::Retry,
-        Verb::SkipStep,
-        Verb::SkipAfter,
-        Verb::Approve,
-        Verb::Force,
-        Verb::Skip,
-        Verb::AssertFenced,
-        Verb::AcceptDataLoss,
-    ];
-
     fn rollout(weight: i32, paused: Option<&str>, open: bool) -> Memory {
         let mut rollout = json!({
             "canary": "b", "stable": "a", "release": "app:2", "attempt": 1, "startedAt": "2026-01-01T00:00:00Z",
@@ -151,7 +136,7 @@ mod tests {
     #[test]
     fn while_nothing_rolls_out_only_what_failed_is_tried_again() {
         let none = Memory::default();
-        for verb in VERBS {
+        for verb in Verb::ALL {
             assert!(say(&none, None, verb, None).is_err(), "{verb:?}");
             let after_a_failure = say(&none, Some("app:2"), verb, None);
             assert_eq!(after_a_failure.is_ok(), verb == Verb::Retry, "{verb:?}: {after_a_failure:?}");
@@ -163,7 +148,7 @@ mod tests {
     #[test]
     fn what_has_no_weight_has_no_step_to_skip_and_what_has_one_waits_for_nobody() {
         let refuses = |memory: &Memory| {
-            let refused = VERBS.into_iter().filter(|verb| say(memory, None, *verb, None).is_err());
+            let refused = Verb::ALL.into_iter().filter(|verb| say(memory, None, *verb, None).is_err());
             refused.map(Verb::as_str).collect::<Vec<_>>()
         };
         let failover = ["force", "skip", "assert-fenced", "accept-data-loss"];

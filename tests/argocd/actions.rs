@@ -11,22 +11,6 @@ use serde_json::{Value, json};
 use crate::lua::{folder, run, script};
 use crate::{object, told};
 
-/// All that can be said; [`is_offered`] fails to compile without one of them.
-const VERBS: [Verb; 12] = [
-    Verb::Promote,
-    Verb::Abort,
-    Verb::Pause,
-    Verb::Resume,
-    Verb::Retry,
-    Verb::SkipStep,
-    Verb::SkipAfter,
-    Verb::Approve,
-    Verb::Force,
-    Verb::Skip,
-    Verb::AssertFenced,
-    Verb::AcceptDataLoss,
-];
-
 /// The kinds to which something can be said.
 const KINDS: [&str; 3] = ["CanaryRollout", "Failover", "FinService"];
 
@@ -97,7 +81,7 @@ fn is_offered(kind: TargetKind, verb: Verb) -> bool {
 fn what_a_person_vouches_for_is_not_offered() {
     for (name, kind) in [("CanaryRollout", TargetKind::CanaryRollout), ("Failover", TargetKind::Failover)] {
         let expected =
-            VERBS.into_iter().filter(|verb| is_offered(kind, *verb)).map(|verb| verb.as_str().to_owned());
+            Verb::ALL.into_iter().filter(|verb| is_offered(kind, *verb)).map(|verb| verb.as_str().to_owned());
         assert_eq!(scripts(name), expected.collect(), "{name}");
     }
 }
@@ -142,7 +126,7 @@ fn what_is_offered_of_a_rollout_is_what_it_takes() {
         for status in statuses {
             let object = object("CanaryRollout", told::spec(policy), json!(status));
             let offered = offered(&object);
-            for verb in VERBS.into_iter().filter(|verb| is_offered(TargetKind::CanaryRollout, *verb)) {
+            for verb in Verb::ALL.into_iter().filter(|verb| is_offered(TargetKind::CanaryRollout, *verb)) {
                 let (action, taken) = (verb.as_str(), is_taken(status, verb, None));
                 // Who waits for nobody need not be told to go on without them.
                 let expected = taken && (verb != Verb::SkipAfter || policy.after.is_some());

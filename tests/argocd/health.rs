@@ -81,63 +81,14 @@ fn met_by_moves(met: &mut Met) {
     }
 }
 
-/// A phase that is new must be named here, and met.
-fn phases() -> Vec<Phase> {
-    use Phase::{
-        Analysing, Blocked, Frozen, Gated, Inconclusive, Paused, Preparing, Promoting, RolledBack, Settled,
-        Starting, Unreadable, Waiting, Warm,
-    };
-    let all = vec![
-        Starting,
-        Settled,
-        Waiting,
-        Preparing,
-        Analysing,
-        Gated,
-        Inconclusive,
-        Paused,
-        Promoting,
-        Warm,
-        RolledBack,
-        Frozen,
-        Blocked,
-        Unreadable,
-    ];
-    for phase in &all {
-        match phase {
-            Starting | Settled | Waiting | Preparing | Analysing | Gated | Inconclusive | Paused
-            | Promoting | Warm | RolledBack | Frozen | Blocked | Unreadable => {}
-        }
-    }
-    all
-}
-
-/// The same of moves.
-fn move_phases() -> Vec<MovePhase> {
-    use MovePhase::{
-        Aborted, Done, Fencing, Opening, Preparing, Refused, Reprotecting, Superseded, Undoing, Waiting,
-    };
-    let all =
-        vec![Preparing, Fencing, Opening, Undoing, Reprotecting, Waiting, Done, Aborted, Superseded, Refused];
-    for phase in &all {
-        match phase {
-            Preparing | Fencing | Opening | Undoing | Reprotecting | Waiting | Done | Aborted
-            | Superseded | Refused => {}
-        }
-    }
-    all
-}
-
-/// The same of Authorities.
-fn states() -> Vec<AuthorityState> {
-    use AuthorityState::{Held, Lost, Standby, Unclaimed};
-    let all = vec![Unclaimed, Held, Standby, Lost];
-    for state in &all {
-        match state {
-            Unclaimed | Held | Standby | Lost => {}
-        }
-    }
-    all
+/// All variants of an enum; one that is new does not compile until it is named here, and must be met.
+macro_rules! all {
+    ($of:ident: $($variant:ident),+) => {{
+        let named = |one: $of| match one {
+            $($of::$variant)|+ => one,
+        };
+        [$($of::$variant),+].map(named)
+    }};
 }
 
 #[test]
@@ -146,16 +97,19 @@ fn every_state_of_every_kind_has_its_word() {
     met_by_rollouts(&mut met);
     met_by_moves(&mut met);
     cases::add(&mut met);
-    for phase in phases() {
+    let phases = all!(Phase: Starting, Settled, Waiting, Preparing, Analysing, Gated, Inconclusive, Paused, Promoting, Warm,
+        RolledBack, Frozen, Blocked, Unreadable);
+    for phase in phases {
         assert!(
             met.states("CanaryRollout").contains(phase.as_str()),
             "no case has a rollout that is {phase:?}"
         );
     }
-    for phase in move_phases() {
+    let phases = all!(MovePhase: Preparing, Fencing, Opening, Undoing, Reprotecting, Waiting, Done, Aborted, Superseded, Refused);
+    for phase in phases {
         assert!(met.states("Failover").contains(phase.as_str()), "no case has a move that is {phase:?}");
     }
-    for state in states() {
+    for state in all!(AuthorityState: Unclaimed, Held, Standby, Lost) {
         assert!(
             met.states("Authority").contains(state.as_str()),
             "no case has an Authority that is {state:?}"

@@ -8,6 +8,8 @@ mod cases;
 mod config_map;
 mod health;
 mod lua;
+#[path = "../support/stories.rs"]
+mod stories;
 mod told;
 
 use serde_json::{Value, json};

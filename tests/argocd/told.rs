@@ -1,13 +1,15 @@
 //! The stories of `tests/goldens/`, told once for all tests: what differs in what ArgoCD looks at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use banyan::api::{AuthorityStatus, CanaryRolloutSpec, CanaryRolloutStatus, Failover};
 use banyan::canary::simulate::{self as rollouts, statuses};
 use banyan::failover::simulate as moves;
 use serde_json::{Value, json};
+
+use crate::stories::stories;
 
 /// A story of a rollout.
 pub struct Rollout {
@@ -28,21 +30,6 @@ pub struct Moves {
     pub authorities: BTreeMap<&'static str, AuthorityStatus>,
 }
 
-/// The texts of the stories of a folder, by name.
-fn stories(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(folder);
-    let mut stories = Vec::new();
-    for entry in std::fs::read_dir(&folder).expect("the goldens") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            stories.push((name, std::fs::read_to_string(&path).expect("a story")));
-        }
-    }
-    stories.sort();
-    stories
-}
-
 /// What the scripts look at, without words and numbers.
 fn looked_at(status: &CanaryRolloutStatus) -> String {
     let memory = json!(status.memory);
@@ -57,7 +44,7 @@ fn looked_at(status: &CanaryRolloutStatus) -> String {
 pub fn rollouts() -> &'static [Rollout] {
     static TOLD: OnceLock<Vec<Rollout>> = OnceLock::new();
     TOLD.get_or_init(|| {
-        let tell = |(name, text): (String, String)| {
+        let tell = |(name, _, text): (String, PathBuf, String)| {
             let story = rollouts::Story::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
             let mut policy = story.rollout.clone();
             let later = story.events.iter().filter_map(|event| event.policy.as_ref());
@@ -79,7 +66,7 @@ pub fn moves() -> &'static Moves {
     static TOLD: OnceLock<Moves> = OnceLock::new();
     TOLD.get_or_init(|| {
         let mut told = Moves::default();
-        for (name, text) in stories("failover") {
+        for (name, _, text) in stories("failover") {
             let story = moves::Story::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
             let mut seen = BTreeSet::new();
             let order = |order: &Failover| {

@@ -38,7 +38,7 @@ pub async fn the_authority_deployment_answers_alone(stage: &mut Stage) {
     // Users send requests through the load balancer, which asks both sites all the while.
     stage.two.operators[AWS].signal(Signal::Stop).unwrap();
     stage.two.pair.aws.signal(Part::ApiServer, Signal::Stop).unwrap();
-    let seconds = std::env::var("BANYAN_AWAY_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let seconds = super::number("BANYAN_AWAY_SECONDS");
     let (until, before) =
         (Instant::now() + seconds.map_or(AWAY, Duration::from_secs), stage.cloudflare.counts());
     let mut sent = 0u32;

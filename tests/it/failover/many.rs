@@ -30,7 +30,7 @@ async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 fn many() -> usize {
-    std::env::var("BANYAN_MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(MANY)
+    super::number("BANYAN_MANY").map_or(MANY, |many| many as usize)
 }
 
 fn service(stage: &Stage, number: usize) -> Value {

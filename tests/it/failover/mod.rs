@@ -23,6 +23,11 @@ use self::stage::{AWS, GCP, GROUP, NAMESPACE, Stage, check, command, is_ready, s
 use crate::in_sync::is_in_sync;
 use crate::peers::until;
 
+/// What a variable of the environment says.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 fn job(name: &str, scheduled: Option<&str>) -> Job {
     let mut job = json!({"metadata": {"name": name}, "spec": {"template": {"spec": {"restartPolicy": "Never",
         "containers": [{"name": "a", "image": "registry.example/a:1"}]}}}});

@@ -27,17 +27,13 @@ mod users;
 
 use std::time::Instant;
 
+use super::number;
 use super::stage::AWS;
 use deaths::At;
 use field::{Field, Kind, lost};
 
 /// What is played where `BANYAN_FAULTS` names no other parts: what takes no longer than it must. `all` plays the rest too.
 const USUALLY: &str = "broken,git,witness,residency,duels,partition,authority,fence,kills,server";
-
-/// What a variable of the environment says.
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
 
 /// Plays a part, if it is one that is to be played.
 async fn part(name: &str, play: impl Future<Output = ()>) {
