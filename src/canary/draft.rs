@@ -17,6 +17,7 @@ use crate::api::notice::Notice;
 use crate::api::notice::Reason;
 use crate::api::units::{display, whole_seconds};
 use crate::evidence::{Share, Verdict};
+use crate::judge::Evidence;
 
 use super::facts::Sharing;
 
@@ -370,11 +371,16 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The evidence of this attempt: of another one it is void.
+    pub fn evidence(&self) -> Option<&'a Evidence> {
+        self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt)
+    }
+
     /// What the evidence says of the weight of now. Evidence of another attempt is void, a Pass of another
     /// weight too.
     pub fn judge(&self) -> Said {
         let weight = self.memory.rollout.as_ref().map_or(100, |rollout| rollout.weight);
-        let evidence = self.facts.evidence.filter(|evidence| evidence.attempt == self.memory.attempt);
+        let evidence = self.evidence();
         let mut said = match evidence {
             Some(evidence) => {
                 // What is to be refuted depends on the weight that comes next.

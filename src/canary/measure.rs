@@ -33,10 +33,7 @@ pub(super) fn has_steps(draft: &mut Draft<'_>) -> bool {
     }
     let begun = rollout.started_at.0;
     let until = begun.saturating_add(AT_MOST).unwrap_or(draft.now);
-    let counted = draft
-        .facts
-        .evidence
-        .filter(|evidence| evidence.attempt == draft.memory.attempt && evidence.weight == 0);
+    let counted = draft.evidence().filter(|evidence| evidence.weight == 0);
     let recent = counted.and_then(|counted| Some(counted.judgements.first()?.1.numbers.recent));
     let enough = recent.filter(|(_, seconds)| *seconds >= COUNTS);
     let in_vain = draft.now >= until || !compares_with_stable(draft);

@@ -30,8 +30,7 @@ enum Seen {
 }
 
 fn seen(draft: &Draft<'_>, weight: i32) -> Seen {
-    let evidence = draft.facts.evidence.filter(|evidence| evidence.attempt == draft.memory.attempt);
-    let judgements = evidence.filter(|evidence| evidence.weight == weight);
+    let judgements = draft.evidence().filter(|evidence| evidence.weight == weight);
     let judgements = judgements.map(|evidence| evidence.judgements.as_slice()).unwrap_or_default();
     let is = |of: fn(&Why) -> bool| judgements.iter().any(|(_, Judgement { reason, .. })| of(reason));
     if is(|reason| matches!(reason, Why::SharedOutage | Why::BothOverAbsoluteLimit(_))) {

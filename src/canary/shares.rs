@@ -31,11 +31,8 @@ pub(super) fn observed(draft: &Draft<'_>) -> Share {
         return Share::Unknown;
     }
     let weight = asked(draft).map(|(weight, _)| weight);
-    let evidence = draft.facts.evidence.filter(|evidence| evidence.attempt == draft.memory.attempt);
-    evidence
-        .filter(|evidence| Some(evidence.weight) == weight)
-        .map(|evidence| evidence.share)
-        .unwrap_or_default()
+    let evidence = draft.evidence().filter(|evidence| Some(evidence.weight) == weight);
+    evidence.map(|evidence| evidence.share).unwrap_or_default()
 }
 
 /// Who carries the weights out, and where to look if it does not.
@@ -66,13 +63,12 @@ pub(super) fn tell(draft: &mut Draft<'_>) {
         return;
     }
     let (who, look_at) = who_follows(draft.facts, draft.by_flag());
-    let remedy = match draft.facts.sharing {
-        _ if draft.by_flag() => format!("Look at {look_at}."),
-        Sharing::Mesh => format!("Look at {look_at}, and for another VirtualService of the same host."),
-        Sharing::Ingress | Sharing::Pods => {
-            format!("Look at {look_at}, and for another route of the same host.")
-        }
+    let another = match draft.facts.sharing {
+        _ if draft.by_flag() => "",
+        Sharing::Mesh => ", and for another VirtualService of the same host",
+        Sharing::Ingress | Sharing::Pods => ", and for another route of the same host",
     };
+    let remedy = format!("Look at {look_at}{another}.");
     let words = format!(
         "{who} does not follow the weight: {} of the requests reach the canary, {weight} % were asked for",
         Percent(observed)

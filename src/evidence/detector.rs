@@ -145,8 +145,8 @@ impl Detector {
         &self.step
     }
 
-    /// A look at stable alone, before the canary has traffic: it measures how stable's errors scatter.
-    /// Stable's pods are empty where only its sum is known.
+    /// A look at stable alone, before the canary has traffic: it measures how stable's errors scatter. Stable's pods are empty where
+    /// only its sum is known.
     pub fn before(&mut self, tally: Tally, stable_pods: &[PodCounts], seconds: f64) {
         self.observe_stable(tally.stable_requests, tally.stable_bad, stable_pods, seconds);
     }
@@ -187,11 +187,8 @@ impl Detector {
 
     /// The limit on the canary's own bad rate that is in force, if there is one.
     fn absolute(&self) -> Option<Absolute> {
-        let (usual, most) = (self.dispersion.usual_rate(), self.policy.max_increase);
-        match self.policy.absolute_limit {
-            Some(set) => Absolute::of(set, usual, most, self.alone),
-            None => self.alone.then(|| Absolute::alone(usual, most)),
-        }
+        let Policy { absolute_limit, max_increase, .. } = self.policy;
+        Absolute::in_force(absolute_limit, self.dispersion.usual_rate(), max_increase, self.alone)
     }
 
     /// What a Pass is judged on begins anew, in the same step: what was seen before was not of its weight. The evidence

@@ -58,6 +58,25 @@ pub enum LimitFrom {
 }
 
 impl Absolute {
+    /// The one that is in force. A limit that is `set` and that stable itself does not keep as a rule says nothing of a release.
+    /// Beside stable the comparison judges then; where nothing runs beside the canary (`alone`), there always is a limit.
+    /// `usual` is stable's bad rate before, if known.
+    pub fn in_force(
+        set: Option<f64>,
+        usual: Option<f64>,
+        max_increase: f64,
+        alone: bool,
+    ) -> Option<Absolute> {
+        match (set, usual) {
+            (Some(set), Some(usual)) if usual >= set => alone.then(|| Absolute {
+                from: LimitFrom::NotKept { usual, set },
+                ..Absolute::alone(Some(usual), max_increase)
+            }),
+            (Some(rate), _) => Some(Absolute { rate, from: LimitFrom::Set }),
+            (None, _) => alone.then(|| Absolute::alone(usual, max_increase)),
+        }
+    }
+
     /// The limit where nothing runs beside the canary and none is set. `usual` is stable's bad rate before, if known.
     pub fn alone(usual: Option<f64>, max_increase: f64) -> Absolute {
         match usual {
@@ -66,20 +85,6 @@ impl Absolute {
                 Absolute { rate, from: LimitFrom::Before(usual) }
             }
             None => Absolute { rate: UNKNOWN, from: LimitFrom::Nothing },
-        }
-    }
-}
-
-impl Absolute {
-    /// The one that is in force where `set` is set: a limit that stable itself does not keep as a rule says nothing of a
-    /// release. Beside stable the comparison judges then, and where nothing runs beside the canary (`alone`), stable's own rate.
-    pub fn of(set: f64, usual: Option<f64>, max_increase: f64, alone: bool) -> Option<Absolute> {
-        match usual.filter(|usual| *usual >= set) {
-            None => Some(Absolute { rate: set, from: LimitFrom::Set }),
-            Some(usual) => alone.then(|| Absolute {
-                from: LimitFrom::NotKept { usual, set },
-                ..Absolute::alone(Some(usual), max_increase)
-            }),
         }
     }
 }

@@ -314,17 +314,16 @@ impl Analysis {
 
     /// What it says now.
     pub fn evidence(&self, now: f64) -> Evidence {
-        let judged = self.metrics.iter().filter(|metric| !metric.is_left_out());
-        let said = judged.map(|metric| (metric.asks, (metric.name.clone(), self.judge(metric, now))));
-        let (asking, judging): (Vec<_>, Vec<_>) = said.partition(|(asks, _)| *asks);
-        let doubts =
-            asking.into_iter().map(|(_, said)| said).filter(|(_, said)| said.verdict == Verdict::Fail);
+        let judging = self.metrics.iter().filter(|metric| !metric.asks && !metric.is_left_out());
+        // Of these only a Fail says anything.
+        let asking = self.metrics.iter().filter(|metric| metric.asks);
+        let doubts = asking.filter(|metric| metric.detector.decide().0 == Verdict::Fail);
         Evidence {
             attempt: self.attempt,
             weight: self.weight,
             next: self.next,
-            judgements: judging.into_iter().map(|(_, said)| said).collect(),
-            doubts: doubts.collect(),
+            judgements: judging.map(|metric| (metric.name.clone(), self.judge(metric, now))).collect(),
+            doubts: doubts.map(|metric| (metric.name.clone(), metric.detector.judge())).collect(),
             share: self.share(),
         }
     }

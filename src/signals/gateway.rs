@@ -203,7 +203,9 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
                 Kind::UnderWay => *sent.under_way.get_or_insert_default() += sample.value,
                 Kind::Requests { failed, refused } => {
                     counts.add(sample.value, failed);
-                    counts.add_refused(if refused { sample.value } else { 0.0 });
+                    if refused {
+                        counts.add_refused(sample.value);
+                    }
                     sent.answered += sample.value;
                 }
                 Kind::RefusedCalls => counts.add_grpc_refused(sample.value),

@@ -46,7 +46,9 @@ pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option
                 (true, _) => {}
                 (false, "_count") => {
                     counts.add(sample.value, failed);
-                    counts.add_refused(if refused { sample.value } else { 0.0 });
+                    if refused {
+                        counts.add_refused(sample.value);
+                    }
                 }
                 (false, _) => counts.add_bucket(bound(sample) / to_a_second, sample.value),
             }

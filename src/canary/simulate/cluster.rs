@@ -18,7 +18,7 @@ pub struct Pod {
     pub started: f64,
     pub ready_since: Option<f64>,
     pub restarts: u32,
-    /// Counters: requests, failed ones, slow ones, and those that a custom metric calls bad.
+    /// Counters: requests, failed ones, slow ones, those that a custom metric calls bad, and refused ones.
     pub counters: [u64; 5],
 }
 
@@ -35,7 +35,7 @@ pub struct Arm {
 /// Shares of requests that go wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
-    /// Failed, slow, and custom, by release.
+    /// Failed, slow, custom, and refused, by release.
     pub by_release: [BTreeMap<String, f64>; 4],
     /// Until when every release fails, and how much.
     pub outage: Option<(f64, f64)>,
@@ -167,13 +167,13 @@ impl Cluster {
             // The same pods answer; the flag says which variant.
             shares = self.by_flag(decision, flag);
         }
-        let broken = self.broken(&shares);
+        let outage = self.outage(&shares, now);
         for (to, percent) in shares {
             let part = f64::from(percent) / f64::from(percent_left.max(1));
             let sent = random.binomial(left, part);
             left -= sent;
             percent_left -= percent;
-            self.answer(decision, &to, (sent, broken), now, random);
+            self.answer(decision, &to, (sent, outage), now, random);
         }
     }
 
@@ -208,19 +208,20 @@ impl Cluster {
         vec![(old, 100 - percent), (Destination::Revision(stable), percent)]
     }
 
-    /// The share of all requests that fail for what a release does with these shares.
-    fn broken(&self, shares: &[(Destination, i32)]) -> f64 {
-        let Some((release, from, rate)) = &self.rates.breaks else { return 0.0 };
+    /// The share of all requests that fail behind every release, be it for what one of them does with these shares.
+    fn outage(&self, shares: &[(Destination, i32)], now: f64) -> f64 {
+        let outage = self.rates.outage.filter(|(until, _)| now < *until).map_or(0.0, |(_, rate)| rate);
+        let Some((release, from, rate)) = &self.rates.breaks else { return outage };
         let has = |to: &Destination| self.arms.get(to).is_some_and(|arm| arm.release == *release);
         let weight: i32 = shares.iter().filter(|(to, _)| has(to)).map(|(_, percent)| percent).sum();
-        if weight >= *from { *rate } else { 0.0 }
+        if weight >= *from { outage.max(*rate) } else { outage }
     }
 
     fn answer(
         &mut self,
         decision: &Decision,
         to: &Destination,
-        (sent, broken): (u64, f64),
+        (sent, outage): (u64, f64),
         now: f64,
         random: &mut Random,
     ) {
@@ -230,8 +231,6 @@ impl Cluster {
             self.users.failed += sent;
             return;
         };
-        let outage = self.rates.outage.filter(|(until, _)| now < *until).map_or(0.0, |(_, rate)| rate);
-        let outage = outage.max(broken);
         let rate = |kind: usize| self.rates.by_release[kind].get(&arm.release).copied().unwrap_or(0.0);
         let (errors, slow, bad, refused) = (rate(0).max(outage), rate(1), rate(2), rate(3));
         let blip =

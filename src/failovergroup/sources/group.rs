@@ -79,12 +79,17 @@ impl OfGroup {
 
     /// Takes in what was found, and wakes the group if that is news.
     pub(crate) fn found(&self, take: impl FnOnce(&mut Asked)) {
-        let mut index = lock(&self.all.index);
-        let Some(asked) = index.asked(&self.name) else { return };
-        let before = asked.clone();
-        take(asked);
-        let news = *asked != before;
-        drop(index);
+        self.take_in(|asked| {
+            let before = asked.clone();
+            take(asked);
+            *asked != before
+        });
+    }
+
+    /// Takes something in, and wakes the group if `take` says that it is news.
+    fn take_in(&self, take: impl FnOnce(&mut Asked) -> bool) {
+        // The index is free again before the queue is asked.
+        let news = lock(&self.all.index).asked(&self.name).is_some_and(take);
         if news {
             self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
         }
@@ -99,13 +104,8 @@ impl OfGroup {
         since: Timestamp,
         answer: Result<Reading, StoreError>,
     ) {
-        let mut index = lock(&self.all.index);
-        let Some(asked) = index.asked(&self.name) else { return };
-        let changed = asked.hear((store.to_owned(), site.to_owned()), since, answer.map(Arc::new));
-        drop(index);
-        if changed || site == &*self.all.context.site {
-            self.all.queue.add(Key::new(&self.all.context.namespace, &self.name), Lane::Normal);
-        }
+        let key = (store.to_owned(), site.to_owned());
+        self.take_in(|asked| asked.hear(key, since, answer.map(Arc::new)) || site == &*self.all.context.site);
     }
 
     /// What this site's Authority says, once anybody ever had authority.
