@@ -182,6 +182,9 @@ pub struct Rollout {
     /// Since when pods are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Time>,
+    /// Since when what follows the route has read that it names the canary, be it at zero; kept before the first weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routed_since: Option<Time>,
     /// Since when the preview stands, with blueGreen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previewed_since: Option<Time>,
@@ -264,6 +267,7 @@ impl Rollout {
             silent_seconds: 0,
             preparing: 0,
             unready_since: None,
+            routed_since: None,
             previewed_since: None,
             paused: None,
             promote: false,

@@ -19,7 +19,8 @@ use super::policy::Affinity;
 /// How long a pod must be Ready before requests are moved to it: EndpointSlices, and what proxies are told of them,
 /// come after its readiness by a fraction of a second, on a busy control plane by more.
 pub const HEARD_SECONDS: i64 = 2;
-const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
+/// The same.
+pub(super) const HEARD: SignedDuration = SignedDuration::from_secs(HEARD_SECONDS);
 
 /// The longest name of a user that is kept, in characters.
 const LONGEST_NAME: usize = 512;
@@ -31,6 +32,8 @@ pub enum Routed {
     Yes,
     /// They do not name it yet.
     NotNamed,
+    /// They name it, and a mesh may not have told its proxies of its Service until then.
+    Until(Timestamp),
     /// A gateway says that it has yet to read them as they are.
     NotRead,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::actions::hear;
 use crate::api::canaryrollout::From;
 use crate::api::finservice::Traffic;
@@ -24,6 +26,9 @@ use crate::finservice::plan::planning::{Asked, Planning, Stopped};
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::watch::unreadable;
+
+/// How long Istio puts changes together before it tells proxies of them, at the longest (`PILOT_DEBOUNCE_MAX`).
+const DEBOUNCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// What decisions are made from, beside what [`ObservedRollout`] holds already.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +132,8 @@ impl Gathered {
             routed: match current {
                 _ if route_behind(seen).is_some() => Routed::NotRead,
                 Some(asked) if !is_named(seen, &scope.revision_name(asked.hash)) => Routed::NotNamed,
-                _ => Routed::Yes,
+                Some(asked) => pushed_by(planning, asked.hash).map_or(Routed::Yes, Routed::Until),
+                None => Routed::Yes,
             },
             role: role(spec, scope.site, seen.authority.as_ref()),
             legacy: legacy_backend(scope).map(|backend| match backend {
@@ -356,6 +362,17 @@ pub fn is_named(seen: &Observed, service: &str) -> bool {
         _ => None,
     });
     routes.all(|route| route.names(service))
+}
+
+/// Until when the proxies of a mesh may not have heard of a revision's Service, if they may not yet: Istio leaves
+/// destinations without weight out of routes, so that naming it at zero names nothing there.
+pub fn pushed_by(planning: &Planning<'_>, hash: &str) -> Option<Timestamp> {
+    let Planning { scope, seen, now, .. } = planning;
+    let name = scope.revision_name(hash);
+    let service = seen.children.iter().find(|child| child.kind == Kind::Service && *child.name == *name)?;
+    let ChildFacts::Service(facts) = &service.facts else { return None };
+    let at = facts.since?.saturating_add(DEBOUNCE).ok()?;
+    (scope.spec.provider() == MeshProvider::Istio && at > *now).then_some(at)
 }
 
 /// The route whose newest state its gateway has not read, if there is one: requests may go where an older one says.

@@ -1,27 +1,20 @@
 //! Who gets which share of the requests, and how many pods: by the FinService's CanaryRollout, or without one by
 //! the simplest policy, in which a new revision takes over once it is Ready. Pure.
 
-use jiff::{SignedDuration, Timestamp};
-
 use crate::api::Problem;
 use crate::api::action::{self, Verb};
 use crate::api::canaryrollout::From;
-use crate::api::network::MeshProvider;
 use crate::api::notice::Notice;
 use crate::api::notice::Reason;
 use crate::canary::decide;
 use crate::canary::facts::{Decision, Destination, Phase, Route};
 use crate::canary::mark::{End, Mark};
-use crate::finservice::children::{Kind, Scope};
-use crate::finservice::index::child::Facts as ChildFacts;
+use crate::finservice::children::Scope;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::plan::Plan;
 use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revisions;
-use crate::finservice::plan::rollout_inputs::{Gathered, is_named, mark_of};
-
-/// How long Istio puts changes together before it tells proxies of them, at the longest (`PILOT_DEBOUNCE_MAX`).
-const DEBOUNCE: SignedDuration = SignedDuration::from_secs(10);
+use crate::finservice::plan::rollout_inputs::{Gathered, is_named, mark_of, pushed_by, route_behind};
 
 /// Who gets what.
 #[derive(Debug, Default)]
@@ -229,17 +222,6 @@ fn held(planning: &Planning<'_>, mark: Mark) -> Option<Mark> {
     }
 }
 
-/// Until when the proxies of a mesh may not have heard of a revision's Service, if they may not yet: Istio leaves
-/// destinations without weight out of routes, so that naming it at zero names nothing there.
-fn pushed_by(planning: &Planning<'_>, hash: &str) -> Option<Timestamp> {
-    let Planning { scope, seen, now, .. } = planning;
-    let name = scope.revision_name(hash);
-    let service = seen.children.iter().find(|child| child.kind == Kind::Service && *child.name == *name)?;
-    let ChildFacts::Service(facts) = &service.facts else { return None };
-    let at = facts.since?.saturating_add(DEBOUNCE).ok()?;
-    (scope.spec.provider() == MeshProvider::Istio && at > *now).then_some(at)
-}
-
 /// Who serves and who is on its way in. A new revision takes over once it is Ready.
 fn takeover(planning: &Planning<'_>, plan: &mut Plan) -> (Option<String>, Option<String>) {
     let Planning { scope, seen, revisions, before, .. } = planning;
@@ -257,7 +239,8 @@ fn takeover(planning: &Planning<'_>, plan: &mut Plan) -> (Option<String>, Option
     let wanted = if down { wanted.min(1) } else { wanted };
     let facts = revisions.get(current).and_then(|revision| revision.deployment);
     let is_ready = facts.is_some_and(|facts| facts.replicas >= wanted && revisions::is_ready(facts, wanted));
-    if is_ready && !is_named(seen, &scope.revision_name(current)) {
+    let unread = route_behind(seen).is_some() && !down;
+    if is_ready && (unread || !is_named(seen, &scope.revision_name(current))) {
         plan.reasons.push(format!("revision {current} is Ready; proxies must hear of it before it serves"));
         return (owned(stable), owned(current));
     }

@@ -145,6 +145,39 @@ fn pods_stay_while_the_gateway_has_not_read_that_they_have_no_requests() {
     assert_eq!((replicas(&fake, 0), plan.problems), (0, Vec::new()), "{}", fake.log);
 }
 
+/// Row 8.10: once it goes on, it hears of the revision and of all its requests at once, and answers 503.
+#[test]
+fn a_gateway_that_has_not_read_of_a_revision_does_not_send_everybody_there() {
+    let mut fake = serving(spec("GatewayAPI", 2), None);
+    version_2(&mut fake);
+    gateway_has_read(&mut fake, false);
+    ready(&mut fake);
+    let plan = fake.settle();
+    assert_eq!(plan.stable, Some(fake.hashes()[0].clone()), "{}", fake.log);
+    gateway_has_read(&mut fake, true);
+    let plan = fake.settle();
+    assert_eq!(plan.stable, Some(fake.hashes()[1].clone()), "{}", fake.log);
+}
+
+/// Row 8.10, with a rollout: Istio leaves what has no weight out of routes.
+#[test]
+fn a_service_that_a_mesh_has_not_heard_of_gets_no_first_step() {
+    let mut fake = serving(spec("Istio", 2), Some(policy()));
+    version_2(&mut fake);
+    let (name, now) = (format!("app-{}", fake.hashes()[1]), fake.now);
+    fake.touch("its Service is new", Kind::Service, &name, |state| {
+        if let Facts::Service(facts) = &mut state.facts {
+            facts.since = Some(now);
+        }
+    });
+    let asked = |fake: &Fake| fake.rollout_status().weight.map(|weight| weight.asked);
+    ready(&mut fake);
+    assert_eq!(asked(&fake), Some(0), "{}", fake.log);
+    fake.pass(10);
+    fake.settle();
+    assert_eq!(asked(&fake), Some(10), "{}", fake.log);
+}
+
 #[test]
 fn a_handed_over_deployment_keeps_its_pods_as_well() {
     use crate::finservice::index::child::Stranger;
