@@ -8,12 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Problem;
-use super::network::{Access, Ingress, Legacy, Mesh, MeshProvider};
+use super::mounts::{Files, Volume};
+use super::network::{Access, Ingress, Legacy, Mesh, MeshProvider, ServiceSettings};
 use super::operations::{Data, Observability, Placement, SiteOverride, Slo};
 use super::patterns;
+use super::probes::Probes;
 use super::workload::{
-    EnvFrom, EnvVar, Files, Identity, InitContainer, Port, PreStop, Probes, Resources, Scale, Scheduling,
-    Volume,
+    EnvFrom, EnvVar, Identity, InitContainer, Port, PreStop, Resources, Scale, Scheduling, Security,
 };
 
 /// A service of the platform: what runs, who may call it, what it promises, and where it may be.
@@ -80,6 +81,8 @@ use super::workload::{
     .message("each of legacy.paths must lie under one of ingress.paths: other paths do not come this way"))]
 #[x_kube(validation = Rule::new("!has(self.slo) || !has(self.slo.latency) || (has(self.observability) && has(self.observability.metrics)) || (has(self.mesh) && has(self.mesh.provider) && self.mesh.provider == 'Istio')")
     .message("slo.latency needs observability.metrics or mesh.provider Istio: without either it is not measured"))]
+#[x_kube(validation = Rule::new("!has(self.ports) || !self.ports.exists(p, has(p.nodePort)) || (has(self.service) && has(self.service.type) && self.service.type != 'ClusterIP')")
+    .message("ports[].nodePort needs service.type NodePort or LoadBalancer: no other Service has a port at each node"))]
 pub struct FinServiceSpec {
     /// The team that answers for the service.
     #[schemars(length(min = 1, max = 63))]
@@ -93,6 +96,8 @@ pub struct FinServiceSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.port == a.port))")
         .message("each port number may stand only once in ports"))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, (has(b.servicePort) ? b.servicePort : b.port) == (has(a.servicePort) ? a.servicePort : a.port)))")
+        .message("each port of the Service may stand only once in ports: servicePort, and port where that is left out"))]
     pub ports: Vec<Port>,
     /// Names the release, the same in every cluster. Defaults to the image reference without its
     /// registry.
@@ -146,6 +151,28 @@ pub struct FinServiceSpec {
     #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub image_pull_secrets: Option<Vec<String>>,
+    /// Who the processes of a pod are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
+    /// Labels of the pods beside Banyan's own, such as a cost centre.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new(patterns::LABELS_RULE)
+        .message("each must be a label: a key such as finflow.example/cost-centre, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('banyan.dev/') && !(k in ['app.kubernetes.io/name', 'app.kubernetes.io/version', 'pod-template-hash']))")
+        .message("banyan.dev/..., app.kubernetes.io/name, app.kubernetes.io/version and pod-template-hash are written by the operator: leave them out"))]
+    pub pod_labels: Option<BTreeMap<String, String>>,
+    /// Annotations of the pods, such as those that tell an injector what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new(patterns::ANNOTATIONS_RULE)
+        .message("each must be an annotation: a key such as vault.hashicorp.com/role, and a value of at most 8192 characters"))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('banyan.dev/'))")
+        .message("banyan.dev/... is written by the operator: leave it out"))]
+    pub pod_annotations: Option<BTreeMap<String, String>>,
+    /// What the Service that callers use is, beside its ports. In force at once, without a new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceSettings>,
     /// What the pods are to the cloud that they run in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,

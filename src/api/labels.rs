@@ -21,6 +21,10 @@ pub const PAUSE_ANNOTATION: &str = "banyan.dev/pause";
 pub const ADOPT_ANNOTATION: &str = "banyan.dev/adopt";
 /// Annotation that the operator puts on what lost its traffic: since when.
 pub const RETIRED_ANNOTATION: &str = "banyan.dev/retired-at";
+/// Annotation that the operator puts on a Service that it takes over: what that one selected, and its ports, before; JSON.
+pub const ADOPTED_FROM_ANNOTATION: &str = "banyan.dev/adopted-from";
+/// Annotation that the operator puts on a handed-over Deployment: how many pods it had.
+pub const REPLICAS_BEFORE_ANNOTATION: &str = "banyan.dev/replicas-before";
 /// Annotation that the operator puts on a handed-over Deployment once it has been scaled to zero.
 pub const HANDED_OVER_ANNOTATION: &str = "banyan.dev/handed-over";
 /// Annotation on a pod template: digests of the Secrets that its pods have read.

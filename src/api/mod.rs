@@ -14,10 +14,12 @@ pub mod failover;
 pub mod failovergroup;
 pub(crate) mod finservice;
 pub mod labels;
+pub mod mounts;
 pub(crate) mod network;
 pub mod notice;
 pub mod operations;
 pub(crate) mod patterns;
+pub mod probes;
 pub(crate) mod quantity;
 pub mod record;
 #[cfg(test)]

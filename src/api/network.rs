@@ -1,5 +1,7 @@
 //! How the service is reached and what it may reach. In force at once, without a new revision.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +135,61 @@ pub struct CircuitBreaker {
     pub max_ejection_percent: Option<i32>,
 }
 
+/// What the Service that callers use is, beside its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(!has(self.loadBalancerClass) && !has(self.loadBalancerSourceRanges)) || (has(self.type) && self.type == 'LoadBalancer')")
+    .message("loadBalancerClass and loadBalancerSourceRanges need type LoadBalancer"))]
+#[x_kube(validation = Rule::new("!has(self.externalTrafficPolicy) || (has(self.type) && self.type != 'ClusterIP')")
+    .message("externalTrafficPolicy needs type NodePort or LoadBalancer: nothing else is reached from outside"))]
+pub struct ServiceSettings {
+    /// ClusterIP, NodePort or LoadBalancer. Where it is left out, a new Service is a ClusterIP, and one that was handed over
+    /// stays what it is. Who calls from outside must be named in `access.inbound` too, by `cidr`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ServiceType>,
+    /// Annotations of the Service, such as those that tell a cloud what load balancer to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new(patterns::ANNOTATIONS_RULE)
+        .message("each must be an annotation: a key such as networking.gke.io/load-balancer-type, and a value of at most 8192 characters"))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('banyan.dev/'))")
+        .message("banyan.dev/... is written by the operator: leave it out"))]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// Who makes the load balancer. Defaults to the cloud's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
+    /// Addresses that the load balancer lets in. All where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each must be a range of addresses, such as 203.0.113.0/24"))]
+    pub load_balancer_source_ranges: Option<Vec<String>>,
+    /// Whether requests from outside may go on to another node, which hides who calls. Defaults to Cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+}
+
+/// The type of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// An address inside of the cluster.
+    ClusterIP,
+    /// And a port at each node.
+    NodePort,
+    /// And a load balancer of the cloud.
+    LoadBalancer,
+}
+
+/// Whether requests from outside may go on to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExternalTrafficPolicy {
+    /// They may; the caller's address is lost.
+    Cluster,
+    /// They stay at the node that they came to.
+    Local,
+}
+
 /// Who may call, and who may be called. What is not named is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -150,13 +207,15 @@ pub struct Access {
 }
 
 // `namespace` is a reserved word of CEL, which rules write as `__namespace__`.
-/// A caller: a FinService, a whole namespace, a service account, or an address range.
+/// A caller: a FinService, pods with labels, a whole namespace, a service account, or an address range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.cidr) ? !has(self.service) && !has(self.__namespace__) && !has(self.serviceAccount) : has(self.service) || has(self.__namespace__)")
     .message("set service (with namespace if it is another), or namespace (with serviceAccount), or cidr alone"))]
 #[x_kube(validation = Rule::new("!(has(self.service) && has(self.serviceAccount))")
     .message("set service or serviceAccount, not both"))]
+#[x_kube(validation = Rule::new("!has(self.podLabels) || (has(self.__namespace__) && !has(self.service) && !has(self.serviceAccount))")
+    .message("podLabels needs namespace beside it, and neither service nor serviceAccount"))]
 pub struct Peer {
     /// Name of a FinService.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,6 +225,13 @@ pub struct Peer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub namespace: Option<String>,
+    /// Labels of the pods in `namespace` that may call, where they are no FinService. A mesh lets in the namespace: it knows
+    /// no labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8))]
+    #[x_kube(validation = Rule::new(patterns::LABELS_RULE)
+        .message("each must be a label of pods: a key such as app, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
+    pub pod_labels: Option<BTreeMap<String, String>>,
     /// A service account in `namespace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
@@ -185,6 +251,10 @@ pub struct Outbound {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub services: Option<Vec<ServiceRef>>,
+    /// Pods that are no FinService, such as a database next door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pods: Option<Vec<PodPeer>>,
     /// Hosts outside of the mesh, called with TLS on port 443. Istio holds to them where it is
     /// there; a NetworkPolicy knows no names, and a problem in status says so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +269,27 @@ pub struct Outbound {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each must be a range of addresses, such as 10.0.0.0/8"))]
     pub cidrs: Option<Vec<String>>,
+}
+
+/// Pods that are no FinService.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodPeer {
+    /// Their namespace. Defaults to the service's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
+    pub namespace: Option<String>,
+    /// Their labels. All pods of the namespace where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = Rule::new(patterns::LABELS_RULE)
+        .message("each must be a label of pods: a key such as app, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Ports at the pods. All where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(range(min = 1, max = 65535)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub ports: Option<Vec<u16>>,
 }
 
 /// A FinService.

@@ -22,6 +22,9 @@ pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 pub const KEY: &str = "^[-._a-zA-Z0-9]+$";
 /// Where something is mounted.
 pub const MOUNT_PATH: &str = "^/[^:]+$";
+/// A path below a folder.
+pub const RELATIVE_PATH: &str =
+    "^([-._A-Za-z0-9]*[-_A-Za-z0-9][-._A-Za-z0-9]*)(/[-._A-Za-z0-9]*[-_A-Za-z0-9][-._A-Za-z0-9]*)*$";
 /// A probability.
 pub const PROBABILITY: &str = r"^0\.[0-9]{1,6}$";
 /// The name of a metric of the service's own.
@@ -91,6 +94,11 @@ pub const GCP_LOCATION: &str = "^[a-z]+-[a-z]+[0-9]+(-[a-z])?$";
 /// The name of a GKE cluster.
 pub const GKE_NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 
+/// A rule of CEL: all entries of a map are labels.
+pub const LABELS_RULE: &str = "self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+/// A rule of CEL: all entries of a map are annotations.
+pub const ANNOTATIONS_RULE: &str = "self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[k].size() <= 8192)";
+
 /// What is said of a string that does not match; the API server puts the field's path before it.
 pub fn sentence(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
@@ -114,6 +122,9 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         }
         KEY => "must be a key of letters, digits, underscores, dots and dashes, such as password",
         MOUNT_PATH => "must be an absolute path without a colon, such as /etc/transaction",
+        RELATIVE_PATH => {
+            "must be a path below the folder, without a slash first and without .., such as keys/public.pem"
+        }
         PROBABILITY => r#"must be a probability with at most six decimals, such as "0.01""#,
         METRIC => {
             "must be lower-case letters, digits and dashes, with a letter first, such as double-postings"

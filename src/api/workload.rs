@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::patterns;
+use super::probes::{Exec, Probes};
 
 /// A port that the service listens on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Name of the port, a DNS label of at most 15 characters; routes and monitors refer to it.
@@ -23,12 +23,27 @@ pub struct Port {
     /// What is spoken there. Defaults to HTTP. TCP connections are not moved by weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// Number of the port of the Service that callers use, where it is another than `port`: with `port: 8080` and
+    /// `servicePort: 80`, callers need not name one. In force at once, without a new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub service_port: Option<u16>,
+    /// Number of the port at each node, with `service.type` NodePort or LoadBalancer. Kubernetes chooses one where left
+    /// out. In force at once, without a new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub node_port: Option<u16>,
 }
 
 impl Port {
     /// The protocol, HTTP where none is given.
     pub fn protocol(&self) -> Protocol {
         self.protocol.unwrap_or_default()
+    }
+
+    /// Number of the port of the Service that callers use.
+    pub fn service_port(&self) -> u16 {
+        self.service_port.unwrap_or(self.port)
     }
 }
 
@@ -148,66 +163,12 @@ pub struct ObjectName {
     pub optional: Option<bool>,
 }
 
-/// A ConfigMap or Secret as a folder of files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.configMap) != has(self.secret)")
-    .message("set exactly one of configMap, secret"))]
-pub struct Files {
-    /// Absolute path of the folder.
-    #[schemars(length(min = 2, max = 512), regex(pattern = patterns::MOUNT_PATH))]
-    pub mount_path: String,
-    /// Name of the ConfigMap.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
-    pub config_map: Option<String>,
-    /// Name of the Secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
-    pub secret: Option<String>,
-}
-
-/// A volume and where it is mounted.
+/// A container that runs to its end before the service starts, or with `restartPolicy: Always` beside it, as a sidecar does.
+/// It sees the same files and volumes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.emptyDir) != has(self.persistentVolumeClaim)")
-    .message("set exactly one of emptyDir, persistentVolumeClaim"))]
-pub struct Volume {
-    /// Name of the volume, a DNS label.
-    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
-    pub name: String,
-    /// Absolute path where it is mounted.
-    #[schemars(length(min = 2, max = 512), regex(pattern = patterns::MOUNT_PATH))]
-    pub mount_path: String,
-    /// Whether it is mounted read-only. Defaults to false.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_only: Option<bool>,
-    /// Scratch space that lives as long as the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub empty_dir: Option<EmptyDir>,
-    /// Name of a PersistentVolumeClaim in the same namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
-    pub persistent_volume_claim: Option<String>,
-}
-
-/// Scratch space.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EmptyDir {
-    /// How large it may grow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) > 0")
-        .message("must be a quantity greater than zero, such as 512Mi"))]
-    pub size_limit: Option<Quantity>,
-    /// In memory instead of on the node's disk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<bool>,
-}
-
-/// A container that runs to its end before the service starts; it sees the same files and volumes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.probes) || (has(self.restartPolicy) && self.restartPolicy == 'Always')")
+    .message("probes need restartPolicy: Always: a container that runs to its end has none"))]
 pub struct InitContainer {
     /// Name of the container, a DNS label.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
@@ -228,9 +189,61 @@ pub struct InitContainer {
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Option<Vec<EnvVar>>,
+    /// ConfigMaps and Secrets as its variables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub env_from: Option<Vec<EnvFrom>>,
+    /// `Always` makes it a sidecar: it starts before the service, is started again whenever it ends, and stops after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// When a sidecar has started, and when it is to be restarted. The pod is Ready only while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
     /// Requests and limits; the service's where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+}
+
+/// When a container is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestartPolicy {
+    /// Whenever it ends.
+    Always,
+}
+
+/// Who the processes of a pod are. What is left out here is as the `restricted` Pod Security Standard wants it, and can be no
+/// other: no root, no privileges, no capabilities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Security {
+    /// User id of all containers. Defaults to that of the image, which must be a number other than 0: where an image names
+    /// its user by a word, or none, the kubelet refuses to start it until this is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2147483647))]
+    pub run_as_user: Option<i64>,
+    /// Group id of all containers. Defaults to that of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub run_as_group: Option<i64>,
+    /// Group that owns the volumes. Defaults to 65532 where there is a PersistentVolumeClaim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub fs_group: Option<i64>,
+    /// Whether the root file system cannot be written to. Defaults to true; `/tmp` can be written to either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only_root_filesystem: Option<bool>,
+    /// Capabilities that are kept. The standard allows one: `NET_BIND_SERVICE`, to listen on ports below 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1))]
+    pub capabilities: Option<Vec<Capability>>,
+}
+
+/// A capability of Linux that a container may keep.
+#[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Capability {
+    /// To listen on ports below 1024.
+    NET_BIND_SERVICE,
 }
 
 /// Requests and limits of a container, as in a Pod.
@@ -255,107 +268,6 @@ pub struct Resources {
     #[x_kube(validation = Rule::new("self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/'))")
         .message("each name must be cpu, memory, ephemeral-storage, hugepages-<size>, or a resource with a domain such as nvidia.com/gpu"))]
     pub limits: Option<BTreeMap<String, Quantity>>,
-}
-
-/// When a pod may serve, when it is to be restarted, and how long it may take to start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.liveness) || !has(self.liveness.successThreshold) || self.liveness.successThreshold == 1")
-    .message("liveness.successThreshold must be 1 or left out: Kubernetes takes no other"))]
-#[x_kube(validation = Rule::new("!has(self.startup) || !has(self.startup.successThreshold) || self.startup.successThreshold == 1")
-    .message("startup.successThreshold must be 1 or left out: Kubernetes takes no other"))]
-pub struct Probes {
-    /// Whether the pod may serve. Without one, a TCP connection to the first port is tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub readiness: Option<Probe>,
-    /// Whether the pod is to be restarted. None unless asked: a wrong one restarts what is merely slow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub liveness: Option<Probe>,
-    /// Whether the pod has started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub startup: Option<Probe>,
-}
-
-/// A probe, as in a Pod; exactly one of httpGet, tcpSocket, grpc, exec.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec)].filter(x, x).size() == 1")
-    .message("set exactly one of httpGet, tcpSocket, grpc, exec"))]
-pub struct Probe {
-    /// An HTTP request that must answer 200 to 399.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http_get: Option<HttpGet>,
-    /// A TCP connection that must open.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp_socket: Option<TcpSocket>,
-    /// A gRPC health check.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grpc: Option<GrpcCheck>,
-    /// A command that must exit 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exec: Option<Exec>,
-    /// Seconds before the first try.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 3600))]
-    pub initial_delay_seconds: Option<i32>,
-    /// Seconds between two tries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub period_seconds: Option<i32>,
-    /// Seconds to wait for an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub timeout_seconds: Option<i32>,
-    /// Failures in a row that count as failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub failure_threshold: Option<i32>,
-    /// Successes in a row that count as well again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub success_threshold: Option<i32>,
-}
-
-/// An HTTP request of a probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpGet {
-    /// Path of the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), regex(pattern = patterns::PATH))]
-    pub path: Option<String>,
-    /// Name or number of the port.
-    pub port: IntOrString,
-}
-
-/// A TCP connection of a probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpSocket {
-    /// Name or number of the port.
-    pub port: IntOrString,
-}
-
-/// A gRPC health check of a probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GrpcCheck {
-    /// Number of the port.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    /// Service that is asked about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub service: Option<String>,
-}
-
-/// A command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Exec {
-    /// The command and its arguments; no shell is involved.
-    #[schemars(length(min = 1, max = 64))]
-    pub command: Vec<String>,
 }
 
 /// What runs before a pod is told to stop.
@@ -386,11 +298,13 @@ pub struct Identity {
     pub gcp_service_account: Option<String>,
 }
 
-/// How many pods: `replicas`, or `min` to `max` by CPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+/// How many pods: `replicas`, or `min` to `max` by what they use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.replicas) ? !has(self.min) && !has(self.max) && !has(self.cpuPercent) : has(self.min) && has(self.max)")
     .message("set replicas, or min and max (and cpuPercent with them), not both"))]
+#[x_kube(validation = Rule::new("(!has(self.memoryPercent) && !has(self.external)) || has(self.max)")
+    .message("memoryPercent and external need min and max: a fixed number of pods follows nothing"))]
 #[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
     .message("min must not be greater than max"))]
 pub struct Scale {
@@ -406,10 +320,47 @@ pub struct Scale {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub max: Option<i32>,
-    /// Average CPU, in percent of the request, that the autoscaler aims at. Defaults to 70.
+    /// Average CPU, in percent of the request, that the autoscaler aims at. Defaults to 70, unless memoryPercent or external
+    /// says what is aimed at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub cpu_percent: Option<i32>,
+    /// Average memory, in percent of the request, that the autoscaler aims at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub memory_percent: Option<i32>,
+    /// Metrics of the cluster's external metrics API, such as the length of a queue, that the autoscaler follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub external: Option<Vec<ExternalMetric>>,
+}
+
+/// A metric that is not measured at the pods, such as the length of a queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.value) != has(self.averageValue)")
+    .message("set exactly one of value, averageValue"))]
+pub struct ExternalMetric {
+    /// Its name at the external metrics API.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Labels that tell it from others of that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new(patterns::LABELS_RULE)
+        .message("each must be a label: a key such as queue, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// What it is to be, whatever the number of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) > 0")
+        .message("must be a quantity greater than zero, such as 30"))]
+    pub value: Option<Quantity>,
+    /// What it is to be for each pod: the number of pods is the metric through this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) > 0")
+        .message("must be a quantity greater than zero, such as 30"))]
+    pub average_value: Option<Quantity>,
 }
 
 /// Where pods may run.
@@ -419,7 +370,7 @@ pub struct Scheduling {
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
-    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))")
+    #[x_kube(validation = Rule::new(patterns::LABELS_RULE)
         .message("each must be a label of a node: a key such as topology.kubernetes.io/zone, and a value of at most 63 letters, digits, dashes, underscores and dots"))]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints of nodes that are tolerated.

@@ -1,8 +1,13 @@
 //! The HorizontalPodAutoscaler of a revision.
 
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde_json::{Value, json};
 
+use super::json::{filled, object, text};
 use super::{Child, Kind, Scope};
+use crate::api::network::MeshProvider;
+use crate::api::quantity;
+use crate::api::workload::Scale;
 
 /// Average CPU, in percent of the request, that is aimed at unless the spec says otherwise.
 const CPU_PERCENT: i32 = 70;
@@ -24,16 +29,7 @@ pub fn build(scope: &Scope, hash: &str, least: Option<i32>) -> Option<Child> {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": scope.revision_name(hash)},
             "minReplicas": min,
             "maxReplicas": max,
-            "metrics": [{
-                "type": "Resource",
-                "resource": {
-                    "name": "cpu",
-                    "target": {
-                        "type": "Utilization",
-                        "averageUtilization": scale.cpu_percent.unwrap_or(CPU_PERCENT),
-                    },
-                },
-            }],
+            "metrics": metrics(scope, scale),
             "behavior": {
                 // Up at once, as fast as Kubernetes does by default.
                 "scaleUp": {
@@ -56,11 +52,46 @@ pub fn build(scope: &Scope, hash: &str, least: Option<i32>) -> Option<Child> {
     ))
 }
 
+/// What the number of pods follows: the greatest need counts.
+fn metrics(scope: &Scope, scale: &Scale) -> Value {
+    let aims_elsewhere =
+        scale.memory_percent.is_some() || scale.external.as_ref().is_some_and(|m| !m.is_empty());
+    let cpu = scale.cpu_percent.or((!aims_elsewhere).then_some(CPU_PERCENT));
+    let resource = |name: &str, percent: i32| {
+        let target = json!({"type": "Utilization", "averageUtilization": percent});
+        match scope.spec.provider() {
+            // The proxy beside it has requests and use of its own, which say nothing of the service.
+            MeshProvider::Istio => json!({
+                "type": "ContainerResource",
+                "containerResource": {"name": name, "container": scope.name, "target": target},
+            }),
+            MeshProvider::GatewayAPI | MeshProvider::None => {
+                json!({"type": "Resource", "resource": {"name": name, "target": target}})
+            }
+        }
+    };
+    let external = scale.external.iter().flatten().map(|metric| {
+        let value =
+            |value: &Option<Quantity>| value.as_ref().and_then(|value| text(&quantity::canonical(&value.0)));
+        let labels = metric.labels.as_ref().and_then(|labels| filled(json!(labels)));
+        let target = object([
+            ("type", text(if metric.value.is_some() { "Value" } else { "AverageValue" })),
+            ("value", value(&metric.value)),
+            ("averageValue", value(&metric.average_value)),
+        ]);
+        let selector = labels.map(|labels| json!({"matchLabels": labels}));
+        let metric = object([("name", text(&metric.name)), ("selector", selector)]);
+        json!({"type": "External", "external": {"metric": metric, "target": target}})
+    });
+    let of_pods =
+        [cpu.map(|percent| resource("cpu", percent)), scale.memory_percent.map(|p| resource("memory", p))];
+    of_pods.into_iter().flatten().chain(external).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::operations::Placement;
-    use crate::api::workload::Scale;
     use crate::finservice::testing;
 
     #[test]
@@ -69,6 +100,39 @@ mod tests {
         assert_eq!(build(&testing::scope(&spec), "bcdfghjklm", None), None);
         spec.scale = Some(Scale { replicas: Some(3), ..Scale::default() });
         assert_eq!(build(&testing::scope(&spec), "bcdfghjklm", None), None);
+    }
+
+    /// Row 6.7: a proxy's own use of its own request says nothing of the service.
+    #[test]
+    fn beside_a_proxy_the_services_own_container_counts() {
+        let spec = testing::rich();
+        let child = build(&testing::scope(&spec), "bcdfghjklm", None).expect("an autoscaler");
+        let metrics = &child.body["spec"]["metrics"];
+        let of_container = &metrics[0]["containerResource"];
+        assert_eq!(
+            (&of_container["name"], &of_container["container"]),
+            (&json!("cpu"), &json!(testing::NAME))
+        );
+        assert_eq!(metrics[1]["containerResource"]["target"]["averageUtilization"], 80);
+        assert_eq!(
+            metrics[2]["external"],
+            json!({"metric": {"name": "queue_length", "selector": {"matchLabels": {"queue": "payments"}}},
+                "target": {"type": "AverageValue", "averageValue": "30"}})
+        );
+    }
+
+    #[test]
+    fn cpu_is_followed_unless_something_else_is() {
+        let mut spec = testing::minimal();
+        let kinds = |spec: &crate::api::FinServiceSpec| {
+            let child = build(&testing::scope(spec), "bcdfghjklm", None).expect("an autoscaler");
+            let metrics = child.body["spec"]["metrics"].as_array().cloned().unwrap_or_default();
+            metrics.iter().map(|metric| metric["resource"]["name"].clone()).collect::<Vec<_>>()
+        };
+        spec.scale = Some(Scale { min: Some(1), max: Some(3), ..Scale::default() });
+        assert_eq!(kinds(&spec), ["cpu"]);
+        spec.scale = Some(Scale { min: Some(1), max: Some(3), memory_percent: Some(80), ..Scale::default() });
+        assert_eq!(kinds(&spec), ["memory"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Scope;
 use super::json::{object, text};
-use crate::api::workload::EnvVar;
+use crate::api::workload::{EnvFrom, EnvVar};
 use crate::finservice::plan::revision::{RevisionInput, copy_name};
 
 /// Share of traces kept, in percent, unless the spec says otherwise.
@@ -58,14 +58,12 @@ fn source(scope: &Scope, hash: &str, variable: &EnvVar) -> Option<Value> {
 }
 
 /// ConfigMaps, through the revision's copies, and Secrets as variables.
-pub fn folders(scope: &Scope, input: &RevisionInput, hash: &str) -> Vec<Value> {
+pub fn folders(scope: &Scope, hash: &str, env_from: &[EnvFrom]) -> Vec<Value> {
     let reference = |name: String, optional: Option<bool>| {
         object([("name", text(&name)), ("optional", optional.map(Value::from))])
     };
-    input
-        .env_from
+    env_from
         .iter()
-        .flatten()
         .map(|from| {
             object([
                 ("prefix", from.prefix.as_deref().and_then(text)),

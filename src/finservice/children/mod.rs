@@ -20,6 +20,7 @@ pub(crate) mod kafka;
 pub(crate) mod kind;
 pub(crate) mod limits;
 pub(crate) mod metric_source;
+mod mounts;
 pub(crate) mod network_policy;
 pub mod observed;
 pub(crate) mod peer_authentication;
@@ -118,6 +119,12 @@ impl Scope<'_> {
             Some(name) => ports.iter().find(|port| port.name == *name),
             None => ports.first(),
         }
+    }
+
+    /// Number of the port of the plain Service for a port of stable: the spec says it, whatever stable was made from.
+    pub fn service_port(&self, port: &Port) -> u16 {
+        let seen = self.spec.ports.iter().find(|seen| seen.name == port.name);
+        seen.and_then(|seen| seen.service_port).unwrap_or(port.port)
     }
 
     /// The port that metrics are scraped at.

@@ -2,6 +2,7 @@
 //! also where a spec has no `access` at all.
 
 use crate::api::labels::SERVICE_LABEL;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -85,6 +86,10 @@ fn egress(scope: &Scope) -> Vec<Value> {
         peers.extend(outbound.cidrs.iter().flatten().map(|cidr| json!({"ipBlock": {"cidr": cidr}})));
         // On all their ports: which of them are open is for the other side to say.
         rules.extend(list(peers).map(|to| json!({"to": to})));
+        rules.extend(outbound.pods.iter().flatten().map(|peer| {
+            let to = labelled(peer.namespace.as_deref().unwrap_or(scope.namespace), peer.labels.as_ref());
+            object([("to", Some(json!([to]))), ("ports", peer.ports.as_ref().map(|ports| tcp(ports)))])
+        }));
     }
     let hosts = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
     let identity = scope.spec.identity.as_ref();
@@ -121,7 +126,19 @@ fn caller(scope: &Scope, peer: &Peer) -> Value {
         return json!({"ipBlock": {"cidr": cidr}});
     }
     let from = peer.namespace.as_deref().unwrap_or(scope.namespace);
-    peer.service.as_ref().map_or_else(|| namespace(from), |service| pods(from, service))
+    match &peer.service {
+        Some(service) => pods(from, service),
+        None => labelled(from, peer.pod_labels.as_ref()),
+    }
+}
+
+/// Pods in a namespace: those with the labels, or all.
+fn labelled(of: &str, labels: Option<&BTreeMap<String, String>>) -> Value {
+    let mut peer = namespace(of);
+    if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
+        peer["podSelector"] = json!({"matchLabels": labels});
+    }
+    peer
 }
 
 /// Everything in a namespace.
@@ -212,6 +229,34 @@ mod tests {
         assert_eq!(
             policy(&spec)["ingress"],
             json!([{"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 8080}]}])
+        );
+    }
+
+    /// Row 6.2: a database next door could only be opened by its address, and a caller that is no FinService not at all.
+    #[test]
+    fn pods_that_are_no_finservice_are_told_by_their_labels() {
+        let spec = testing::rich();
+        let policy = policy(&spec);
+        let to = |policy: &Value, labels: Value| {
+            let rules = policy["egress"].as_array().cloned().unwrap_or_default();
+            rules
+                .into_iter()
+                .find(|rule| rule["to"][0]["podSelector"]["matchLabels"] == labels)
+                .expect("a rule")
+        };
+        let database = to(&policy, json!({"app": "ledger-db"}));
+        assert_eq!(
+            database["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+            "data"
+        );
+        assert_eq!(database["ports"], json!([{"protocol": "TCP", "port": 5432}]));
+        let cache = to(&policy, json!({"app": "redis"}));
+        assert_eq!(cache["to"][0]["namespaceSelector"], namespace(testing::NAMESPACE)["namespaceSelector"]);
+        assert_eq!(cache.get("ports"), None);
+        let callers = policy["ingress"][0]["from"].as_array().cloned().unwrap_or_default();
+        assert!(
+            callers
+                .contains(&labelled("monitoring", Some(&[("app".to_owned(), "prober".to_owned())].into())))
         );
     }
 

@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn only_a_metrics_port_of_its_own_is_left_out() {
         let mut spec = testing::minimal();
-        let port = |name: &str, port| Port { name: name.to_owned(), port, protocol: None };
+        let port = |name: &str, port| Port { name: name.to_owned(), port, protocol: None, ..Port::default() };
         spec.ports = vec![port("http", 8080), port("metrics", 9090)];
         let metrics = |port: &str| {
             let metrics = Metrics { port: port.to_owned(), ..Metrics::default() };

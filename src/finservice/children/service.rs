@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::json::{filled, object, text};
 use super::{Child, Kind, Routing, Scope};
 use crate::api::network::MeshProvider;
 use crate::api::workload::{Port, Protocol};
@@ -18,7 +19,7 @@ pub fn revision(scope: &Scope, hash: &str, ports: &[Port]) -> Option<Child> {
             Kind::Service,
             scope.revision_name(hash),
             Some(hash),
-            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports)}}),
+            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports, false)}}),
         )
     })
 }
@@ -34,7 +35,7 @@ pub fn direct(scope: &Scope, hash: &str, ports: &[Port]) -> Option<Child> {
             Kind::Service,
             scope.direct_name(hash),
             None,
-            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports)}}),
+            json!({"spec": {"selector": scope.revision_labels(hash), "ports": service_ports(scope, ports, false)}}),
         )
     })
 }
@@ -52,28 +53,47 @@ pub fn plain(scope: &Scope, routing: &Routing) -> Child {
     let ports = if ports.is_empty() {
         json!([{"name": "discard", "port": DISCARD, "protocol": "TCP", "targetPort": DISCARD}])
     } else {
-        service_ports(scope, ports)
+        service_ports(scope, ports, true)
     };
     let mut spec = json!({"ports": ports});
+    let settings = scope.spec.service.clone().unwrap_or_default();
+    for (field, value) in [
+        ("type", json!(settings.kind)),
+        ("loadBalancerClass", json!(settings.load_balancer_class)),
+        ("loadBalancerSourceRanges", json!(settings.load_balancer_source_ranges)),
+        ("externalTrafficPolicy", json!(settings.external_traffic_policy)),
+    ] {
+        // What is not said is left as it is: a Service that was handed over may be a load balancer.
+        if !value.is_null() && value != json!([]) {
+            spec[field] = value;
+        }
+    }
     if let Some(stable) = routing.stable {
         spec["selector"] =
             if routing.weights.by_pods { scope.service_labels() } else { scope.revision_labels(stable) };
     }
-    scope.child(Kind::Service, scope.name.to_owned(), None, json!({"spec": spec}))
+    let mut child = scope.child(Kind::Service, scope.name.to_owned(), None, json!({"spec": spec}));
+    if let Some(annotations) = settings.annotations.and_then(|annotations| filled(json!(annotations))) {
+        child.body["metadata"]["annotations"] = annotations;
+    }
+    child
 }
 
-fn service_ports(scope: &Scope, ports: &[Port]) -> Value {
+/// The ports of a Service: of the plain one as callers know them, of a revision's own as its pods have them.
+fn service_ports(scope: &Scope, ports: &[Port], plain: bool) -> Value {
     ports
         .iter()
         .map(|port| {
-            json!({
-                "name": port.name,
-                "port": port.port,
-                "protocol": "TCP",
+            let seen = scope.spec.ports.iter().find(|seen| plain && seen.name == port.name);
+            object([
+                ("name", text(&port.name)),
+                ("port", Some(if plain { scope.service_port(port) } else { port.port }.into())),
+                ("nodePort", seen.and_then(|seen| seen.node_port).map(Value::from)),
+                ("protocol", text("TCP")),
                 // By name, so that a pod's own number counts.
-                "targetPort": port.name,
-                "appProtocol": app_protocol(scope.spec.provider(), port.protocol()),
-            })
+                ("targetPort", text(&port.name)),
+                ("appProtocol", text(app_protocol(scope.spec.provider(), port.protocol()))),
+            ])
         })
         .collect()
 }
@@ -135,10 +155,46 @@ mod tests {
         let spec = testing::minimal();
         let scope = testing::scope(&spec);
         let weights = Weights::default();
-        let old = [Port { name: "http".to_owned(), port: 9999, protocol: None }];
+        let old = [Port { name: "http".to_owned(), port: 9999, protocol: None, ..Port::default() }];
         let mut routing = Routing::new(Some("bcdfghjklm"), &weights);
         routing.ports.insert("bcdfghjklm", &old);
         assert_eq!(plain(&scope, &routing).body["spec"]["ports"][0]["port"], 9999);
+    }
+
+    /// Row 6.5: `frontend:80` was dead, and a load balancer lost its ports.
+    #[test]
+    fn callers_see_the_ports_and_the_type_that_are_asked_for() {
+        let spec = testing::rich();
+        let scope = testing::scope(&spec);
+        let weights = Weights::default();
+        let mut routing = Routing::new(Some("bcdfghjklm"), &weights);
+        let of_pods: Vec<Port> = testing::input(&spec).ports;
+        routing.ports.insert("bcdfghjklm", &of_pods);
+        let child = plain(&scope, &routing);
+        let port = &child.body["spec"]["ports"][0];
+        assert_eq!(
+            (&port["port"], &port["targetPort"], &port["nodePort"]),
+            (&json!(80), &json!("http"), &json!(30080))
+        );
+        assert_eq!(child.body["spec"]["type"], "LoadBalancer");
+        assert_eq!(child.body["spec"]["externalTrafficPolicy"], "Local");
+        assert_eq!(child.body["metadata"]["annotations"]["networking.gke.io/load-balancer-type"], "Internal");
+        let own = revision(&scope, "bcdfghjklm", &of_pods).expect("a Service");
+        assert_eq!(
+            (&own.body["spec"]["ports"][0]["port"], own.body["spec"].get("type")),
+            (&json!(8080), None)
+        );
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_service_is_left_as_it_is() {
+        let spec = testing::minimal();
+        let weights = Weights::default();
+        let child = plain(&testing::scope(&spec), &Routing::new(None, &weights));
+        assert_eq!(
+            child.body["spec"].as_object().map(|spec| spec.keys().cloned().collect::<Vec<_>>()),
+            Some(vec!["ports".to_owned()])
+        );
     }
 
     #[test]

@@ -1,43 +1,52 @@
 //! The pod template of a revision.
 
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
-use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::json::{filled, list, number, object, strings, text};
-use super::{Scope, environment};
+use super::{Scope, environment, mounts};
 use crate::api::finservice::Tier;
+use crate::api::probes::{Probe, Probes};
 use crate::api::quantity;
 use crate::api::units;
-use crate::api::workload::{Port, Probe, Resources, Scheduling, Spread, Toleration, Volume};
-use crate::finservice::plan::revision::{RevisionInput, copy_name};
+use crate::api::workload::{Port, Resources, Scheduling, Security, Spread, Toleration};
+use crate::finservice::plan::revision::RevisionInput;
 
 /// Pause before a pod is told to stop, in seconds, unless the spec says otherwise: the time in which
 /// routes forget the pod.
-const PRE_STOP_SECONDS: u64 = 5;
+pub const PRE_STOP_SECONDS: u64 = 5;
 /// Kubernetes' own default for the time to stop, in seconds.
 const GRACE_SECONDS: u64 = 30;
 /// Group that owns claimed volumes: `nonroot` of the distroless images. Without one a fresh volume
 /// belongs to root, and a pod that must not be root cannot write to it.
-const VOLUME_GROUP: u32 = 65_532;
+const VOLUME_GROUP: i64 = 65_532;
 
 /// The PodTemplateSpec of a revision.
 pub fn render(scope: &Scope, input: &RevisionInput, hash: &str) -> Value {
-    let volumes = volumes(scope, input, hash);
+    let volumes = mounts::volumes(scope, input, hash);
     let mounts: Vec<Value> = volumes.iter().map(|(_, mount)| mount.clone()).collect();
     let claimed = input.volumes.iter().flatten().any(|volume| volume.persistent_volume_claim.is_some());
     let grace = input.termination_grace_period.as_deref().map(seconds);
+    let security = input.security.clone().unwrap_or_default();
     let mut containers = input.init_containers.iter().flatten().map(|init| {
         object([
             ("name", text(&init.name)),
             ("image", text(&init.image)),
             ("command", strings(init.command.as_ref())),
             ("args", strings(init.args.as_ref())),
+            ("restartPolicy", init.restart_policy.map(|_| "Always".into())),
             ("env", list(environment::variables(scope, hash, init.env.as_deref().unwrap_or_default()))),
+            (
+                "envFrom",
+                list(environment::folders(scope, hash, init.env_from.as_deref().unwrap_or_default())),
+            ),
             ("resources", init.resources.as_ref().or(input.resources.as_ref()).and_then(resources)),
             ("volumeMounts", list(mounts.clone())),
-            ("securityContext", Some(restricted())),
+            ("readinessProbe", asked(init.probes.as_ref(), |probes| probes.readiness.as_ref())),
+            ("livenessProbe", asked(init.probes.as_ref(), |probes| probes.liveness.as_ref())),
+            ("startupProbe", asked(init.probes.as_ref(), |probes| probes.startup.as_ref())),
+            ("securityContext", Some(restricted(&security))),
         ])
     });
     let init: Vec<Value> = containers.by_ref().collect();
@@ -49,26 +58,26 @@ pub fn render(scope: &Scope, input: &RevisionInput, hash: &str) -> Value {
         ("args", strings(input.args.as_ref())),
         ("ports", list(input.ports.iter().map(port).collect())),
         ("env", list(environment::of_service(scope, input, hash))),
-        ("envFrom", list(environment::folders(scope, input, hash))),
+        ("envFrom", list(environment::folders(scope, hash, input.env_from.as_deref().unwrap_or_default()))),
         ("resources", input.resources.as_ref().and_then(resources)),
         ("volumeMounts", list(mounts)),
         (
             "readinessProbe",
-            probes.and_then(|p| p.readiness.as_ref()).map(probe).or_else(|| first_port_opens(input)),
+            asked(probes, |probes| probes.readiness.as_ref()).or_else(|| first_port_opens(input)),
         ),
-        ("livenessProbe", probes.and_then(|p| p.liveness.as_ref()).map(probe)),
-        ("startupProbe", probes.and_then(|p| p.startup.as_ref()).map(probe)),
+        ("livenessProbe", asked(probes, |probes| probes.liveness.as_ref())),
+        ("startupProbe", asked(probes, |probes| probes.startup.as_ref())),
         ("lifecycle", pre_stop(input, grace.unwrap_or(GRACE_SECONDS))),
         // The last lines of the log say why a container stopped, where it wrote no message itself.
         ("terminationMessagePolicy", text("FallbackToLogsOnError")),
-        ("securityContext", Some(restricted())),
+        ("securityContext", Some(restricted(&security))),
     ]);
     let scheduling = input.scheduling.clone().unwrap_or_default();
     let spec = object([
         ("serviceAccountName", text(scope.name)),
         // Clouds and mesh inject the tokens that they need themselves; see the ServiceAccount.
         ("automountServiceAccountToken", Some(false.into())),
-        ("securityContext", Some(pod_security(claimed))),
+        ("securityContext", Some(pod_security(claimed, &security))),
         ("priorityClassName", text(priority_class(input.tier.unwrap_or_default()))),
         ("terminationGracePeriodSeconds", grace.map(Value::from)),
         (
@@ -82,13 +91,19 @@ pub fn render(scope: &Scope, input: &RevisionInput, hash: &str) -> Value {
         ("containers", Some(json!([main]))),
         ("volumes", list(volumes.into_iter().map(|(volume, _)| volume).collect())),
     ]);
+    let mut labels = json!(input.pod_labels.clone().unwrap_or_default());
+    let ours = object([
+        ("app.kubernetes.io/name", text(scope.name)),
+        ("app.kubernetes.io/version", text(&label_value(&input.release))),
+        (SERVICE_LABEL, text(scope.name)),
+        (REVISION_LABEL, text(hash)),
+    ]);
+    for (key, value) in ours.as_object().into_iter().flatten() {
+        labels[key] = value.clone();
+    }
+    let annotations = input.pod_annotations.as_ref().and_then(|annotations| filled(json!(annotations)));
     json!({
-        "metadata": {"labels": object([
-            ("app.kubernetes.io/name", text(scope.name)),
-            ("app.kubernetes.io/version", text(&label_value(&input.release))),
-            (SERVICE_LABEL, text(scope.name)),
-            (REVISION_LABEL, text(hash)),
-        ])},
+        "metadata": object([("labels", Some(labels)), ("annotations", annotations)]),
         "spec": spec,
     })
 }
@@ -124,20 +139,24 @@ fn port(port: &Port) -> Value {
 
 /// What the `restricted` Pod Security Standard asks of a container, and a root file system that
 /// cannot be changed.
-fn restricted() -> Value {
+fn restricted(security: &Security) -> Value {
+    let kept = list(security.capabilities.iter().flatten().map(|kept| json!(kept)).collect());
     json!({
         "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": security.read_only_root_filesystem.unwrap_or(true),
+        "capabilities": object([("drop", Some(json!(["ALL"]))), ("add", kept)]),
     })
 }
 
-fn pod_security(claimed: bool) -> Value {
+fn pod_security(claimed: bool, security: &Security) -> Value {
+    let group = security.fs_group.or_else(|| claimed.then_some(VOLUME_GROUP));
     object([
         ("runAsNonRoot", Some(true.into())),
+        ("runAsUser", security.run_as_user.map(Value::from)),
+        ("runAsGroup", security.run_as_group.map(Value::from)),
         ("seccompProfile", Some(json!({"type": "RuntimeDefault"}))),
-        ("fsGroup", claimed.then(|| VOLUME_GROUP.into())),
-        ("fsGroupChangePolicy", claimed.then(|| "OnRootMismatch".into())),
+        ("fsGroup", group.map(Value::from)),
+        ("fsGroupChangePolicy", group.map(|_| "OnRootMismatch".into())),
     ])
 }
 
@@ -157,12 +176,22 @@ fn resources(resources: &Resources) -> Option<Value> {
     filled(object([("requests", quantities(&resources.requests)), ("limits", quantities(&resources.limits))]))
 }
 
+fn asked(probes: Option<&Probes>, which: impl Fn(&Probes) -> Option<&Probe>) -> Option<Value> {
+    probes.and_then(which).map(probe)
+}
+
 fn probe(probe: &Probe) -> Value {
     object([
         (
             "httpGet",
             probe.http_get.as_ref().map(|get| {
-                object([("path", get.path.as_deref().and_then(text)), ("port", Some(json!(get.port)))])
+                let headers = get.http_headers.iter().flatten();
+                object([
+                    ("path", get.path.as_deref().and_then(text)),
+                    ("port", Some(json!(get.port))),
+                    ("scheme", get.scheme.map(|scheme| json!(scheme))),
+                    ("httpHeaders", list(headers.map(|header| json!(header)).collect())),
+                ])
             }),
         ),
         ("tcpSocket", probe.tcp_socket.as_ref().map(|tcp| json!({"port": tcp.port}))),
@@ -234,63 +263,10 @@ fn spread(scope: &Scope, hash: &str, scheduling: &Scheduling) -> Vec<Value> {
         .collect()
 }
 
-/// Volumes, each with its mount.
-fn volumes(scope: &Scope, input: &RevisionInput, hash: &str) -> Vec<(Value, Value)> {
-    let own: Vec<&Volume> = input.volumes.iter().flatten().collect();
-    let taken: BTreeSet<&str> = own.iter().map(|volume| volume.name.as_str()).collect();
-    let free = |base: String| {
-        let mut name = base;
-        while taken.contains(name.as_str()) {
-            name.push_str("-0");
-        }
-        name
-    };
-    let mut volumes: Vec<(Value, Value)> = Vec::new();
-    for volume in &own {
-        let source = match (&volume.persistent_volume_claim, &volume.empty_dir) {
-            (Some(claim), _) => ("persistentVolumeClaim", json!({"claimName": claim})),
-            (None, empty_dir) => {
-                let empty_dir = empty_dir.clone().unwrap_or_default();
-                let limit = empty_dir.size_limit.map(|limit| quantity::canonical(&limit.0).into());
-                let medium = empty_dir.memory.unwrap_or(false).then(|| "Memory".into());
-                ("emptyDir", object([("medium", medium), ("sizeLimit", limit)]))
-            }
-        };
-        volumes.push((
-            object([("name", text(&volume.name)), (source.0, Some(source.1))]),
-            object([
-                ("name", text(&volume.name)),
-                ("mountPath", text(&volume.mount_path)),
-                ("readOnly", volume.read_only.filter(|read_only| *read_only).map(Value::from)),
-            ]),
-        ));
-    }
-    for (index, files) in input.files.iter().flatten().enumerate() {
-        let name = free(format!("files-{index}"));
-        let source = match (&files.config_map, &files.secret) {
-            (Some(config_map), _) => ("configMap", json!({"name": copy_name(scope.name, hash, config_map)})),
-            (None, secret) => ("secret", json!({"secretName": secret.as_deref().unwrap_or_default()})),
-        };
-        volumes.push((
-            object([("name", text(&name)), (source.0, Some(source.1))]),
-            json!({"name": name, "mountPath": files.mount_path, "readOnly": true}),
-        ));
-    }
-    // The root file system cannot be written to, and most programs want a place for scratch files.
-    if volumes
-        .iter()
-        .all(|(_, mount)| mount["mountPath"].as_str().map(|path| path.trim_end_matches('/')) != Some("/tmp"))
-    {
-        let name = free("tmp".to_owned());
-        volumes.push((json!({"name": name, "emptyDir": {}}), json!({"name": name, "mountPath": "/tmp"})));
-    }
-    volumes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::workload::{PreStop, Probes};
+    use crate::api::workload::PreStop;
     use crate::finservice::testing;
 
     fn rendered(change: impl FnOnce(&mut RevisionInput)) -> Value {
@@ -332,7 +308,7 @@ mod tests {
         let spec = rendered(|input| {
             input.probes = Some(Probes {
                 liveness: Some(Probe {
-                    exec: Some(crate::api::workload::Exec { command: vec!["true".to_owned()] }),
+                    exec: Some(crate::api::probes::Exec { command: vec!["true".to_owned()] }),
                     initial_delay_seconds: Some(0),
                     period_seconds: Some(3),
                     ..Probe::default()
@@ -347,39 +323,6 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_of_the_user_keeps_its_name_and_place() {
-        let spec = rendered(|input| {
-            input.volumes = Some(vec![
-                Volume { name: "tmp".to_owned(), mount_path: "/data".to_owned(), ..Volume::default() },
-                Volume {
-                    name: "files-0".to_owned(),
-                    mount_path: "/claim".to_owned(),
-                    persistent_volume_claim: Some("disk".to_owned()),
-                    ..Volume::default()
-                },
-            ]);
-            input.files = Some(vec![crate::api::workload::Files {
-                mount_path: "/etc/app".to_owned(),
-                config_map: Some("app".to_owned()),
-                secret: None,
-            }]);
-        });
-        let names: BTreeSet<&str> =
-            spec["volumes"].as_array().into_iter().flatten().filter_map(|v| v["name"].as_str()).collect();
-        assert_eq!(names, BTreeSet::from(["tmp", "files-0", "files-0-0", "tmp-0"]));
-        assert_eq!(spec["securityContext"]["fsGroup"], 65_532);
-        let own = rendered(|input| {
-            input.volumes = Some(vec![Volume {
-                name: "scratch".to_owned(),
-                mount_path: "/tmp/".to_owned(),
-                ..Volume::default()
-            }]);
-        });
-        assert_eq!(own["volumes"].as_array().map(Vec::len), Some(1));
-        assert_eq!(own["securityContext"].get("fsGroup"), None);
-    }
-
-    #[test]
     fn spreading_can_be_asked_for_or_left() {
         let policy = |spread| {
             let spec = rendered(|input| {
@@ -390,5 +333,55 @@ mod tests {
         assert_eq!(policy(Spread::Preferred).as_deref(), Some("ScheduleAnyway"));
         assert_eq!(policy(Spread::Required).as_deref(), Some("DoNotSchedule"));
         assert_eq!(policy(Spread::None), None);
+    }
+
+    /// Row 6.1: images that name no user, and volumes that root owns.
+    #[test]
+    fn pods_run_as_who_they_are_said_to_be() {
+        let spec = rendered(|input| {
+            input.security = Some(Security {
+                run_as_user: Some(1000),
+                run_as_group: Some(1001),
+                fs_group: Some(1002),
+                read_only_root_filesystem: Some(false),
+                capabilities: Some(vec![crate::api::workload::Capability::NET_BIND_SERVICE]),
+            });
+        });
+        let pod = &spec["securityContext"];
+        assert_eq!(
+            (&pod["runAsUser"], &pod["runAsGroup"], &pod["fsGroup"]),
+            (&json!(1000), &json!(1001), &json!(1002))
+        );
+        assert_eq!(pod["runAsNonRoot"], true, "no root, whatever is said");
+        let container = &spec["containers"][0]["securityContext"];
+        assert_eq!(container["capabilities"], json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}));
+        assert_eq!(
+            (&container["readOnlyRootFilesystem"], &container["allowPrivilegeEscalation"]),
+            (&json!(false), &json!(false))
+        );
+    }
+
+    /// Rows 6.6 and 6.7.
+    #[test]
+    fn labels_annotations_sidecars_and_tokens_are_passed_on() {
+        let spec = testing::rich();
+        let input = testing::input(&spec);
+        let template = render(&testing::scope(&spec), &input, "bcdfghjklm");
+        assert_eq!(template["metadata"]["labels"]["finflow.example/cost-centre"], "4711");
+        assert_eq!(template["metadata"]["labels"]["banyan.dev/revision"], "bcdfghjklm");
+        assert!(template["metadata"]["annotations"]["proxy.istio.io/config"].is_string());
+        let proxy = &template["spec"]["initContainers"][2];
+        assert_eq!(
+            (&proxy["restartPolicy"], &proxy["startupProbe"]["tcpSocket"]["port"]),
+            (&json!("Always"), &json!(5432))
+        );
+        assert_eq!(proxy["envFrom"], json!([{"secretRef": {"name": "ledger-db"}}]));
+        assert_eq!(template["spec"]["initContainers"][0].get("restartPolicy"), None);
+        let volumes = template["spec"]["volumes"].as_array().expect("volumes");
+        let token = volumes.iter().find(|volume| volume["name"] == "vault").expect("a token");
+        assert_eq!(
+            token["projected"]["sources"],
+            json!([{"serviceAccountToken": {"audience": "vault", "path": "token", "expirationSeconds": 7200}}])
+        );
     }
 }

@@ -44,7 +44,7 @@ fn in_mesh(scope: &Scope, routing: &Routing) -> Option<Child> {
     }
     let (mut http, mut tcp) = (Vec::new(), Vec::new());
     for port in routing.plain_ports(scope) {
-        let base = [json!({"port": port.port})];
+        let base = [json!({"port": scope.service_port(port)})];
         if port.protocol() == Protocol::TCP {
             let route = destinations(scope, routing, &shares, None, &port.name)?;
             tcp.push(json!({"match": base, "route": route}));

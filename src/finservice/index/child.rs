@@ -51,6 +51,8 @@ pub struct ChildState {
     pub paused: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether it was somebody else's, and was handed over: then it outlives the FinService.
+    pub adopted: bool,
     /// What decisions need to know beside that.
     pub facts: Facts,
 }
@@ -180,6 +182,7 @@ impl ChildState {
             other: newest_other_manager(object),
             paused: annotation(PAUSE_ANNOTATION).is_some_and(|value| value == "true"),
             deleting: metadata.deletion_timestamp.is_some(),
+            adopted: annotation(ADOPT_ANNOTATION) == Some(&service),
             facts: match parts.filter(|_| kind.is_passive()) {
                 Some(Parts { contents, .. }) => {
                     let generation = metadata.generation.unwrap_or_default();

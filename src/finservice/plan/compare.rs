@@ -47,18 +47,19 @@ impl<'a> Comparison<'a> {
     }
 
     /// Wants an object. Returns the write that it takes, if any.
-    pub fn want(&mut self, child: Child) -> Option<Op> {
-        let (digest, over) = self.judge(&child)?;
+    pub fn want(&mut self, mut child: Child) -> Option<Op> {
+        let (digest, over) = self.judge(&mut child)?;
         Some(Op::Apply { child, digest, over })
     }
 
     /// Wants an object whose contents are not known here; `make` gives the write.
-    pub fn want_with(&mut self, child: Child, make: impl FnOnce(Child, u64, Over) -> Op) -> Option<Op> {
-        let (digest, over) = self.judge(&child)?;
+    pub fn want_with(&mut self, mut child: Child, make: impl FnOnce(Child, u64, Over) -> Op) -> Option<Op> {
+        let (digest, over) = self.judge(&mut child)?;
         Some(make(child, digest, over))
     }
 
-    fn judge(&mut self, child: &Child) -> Option<(u64, Over)> {
+    fn judge(&mut self, child: &mut Child) -> Option<(u64, Over)> {
+        self.disown(child);
         let (kind, name) = (child.kind, child.name.as_str());
         if !self.seen.kinds.contains(&kind) {
             self.missing.push(kind);
@@ -69,6 +70,23 @@ impl<'a> Comparison<'a> {
         match self.child(kind, name) {
             Some(state) => self.judge_ours(state, wanted).map(|over| (wanted, over)),
             None => self.judge_absent(kind, name).map(|over| (wanted, over)),
+        }
+    }
+
+    /// What somebody has handed over is not ours to take along: without an owner it outlives the FinService.
+    fn disown(&self, child: &mut Child) {
+        let adopted = match self.child(child.kind, &child.name) {
+            Some(state) => state.adopted,
+            None => {
+                let mut strangers = self.seen.strangers.iter();
+                strangers.any(|(kind, name, whose)| {
+                    (*kind, name) == (child.kind, &child.name)
+                        && whose.adopt.as_deref() == self.seen.service.metadata.name.as_deref()
+                })
+            }
+        };
+        if let Some(metadata) = child.body["metadata"].as_object_mut().filter(|_| adopted) {
+            metadata.remove("ownerReferences");
         }
     }
 

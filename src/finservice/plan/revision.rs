@@ -11,9 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::api::FinServiceSpec;
 use crate::api::finservice::{OnSecretChange, Tier};
+use crate::api::mounts::{Files, Volume};
 use crate::api::operations::Tracing;
+use crate::api::probes::Probes;
 use crate::api::workload::{
-    EnvFrom, EnvVar, Files, Identity, InitContainer, Port, PreStop, Probes, Resources, Scheduling, Volume,
+    EnvFrom, EnvVar, Identity, InitContainer, Port, PreStop, Resources, Scheduling, Security,
 };
 
 /// Letters of a hash: no vowels, so that no words appear, and nothing that is read as something else.
@@ -63,6 +65,15 @@ pub struct RevisionInput {
     /// Credentials of registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_secrets: Option<Vec<String>>,
+    /// Who the processes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
+    /// Labels beside ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_labels: Option<BTreeMap<String, String>>,
+    /// Annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_annotations: Option<BTreeMap<String, String>>,
     /// Identity in the cloud, which is injected when a pod is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
@@ -101,7 +112,12 @@ impl RevisionInput {
         Self {
             image: spec.image.clone(),
             release: spec.release().to_owned(),
-            ports: spec.ports.clone(),
+            // What callers see of a port is no matter of the pods.
+            ports: spec
+                .ports
+                .iter()
+                .map(|port| Port { service_port: None, node_port: None, ..port.clone() })
+                .collect(),
             env: spec.env.clone(),
             env_from: spec.env_from.clone(),
             files: spec.files.clone(),
@@ -112,6 +128,9 @@ impl RevisionInput {
             pre_stop: spec.pre_stop.clone(),
             termination_grace_period: spec.termination_grace_period.clone(),
             image_pull_secrets: spec.image_pull_secrets.clone(),
+            security: spec.security.clone(),
+            pod_labels: spec.pod_labels.clone(),
+            pod_annotations: spec.pod_annotations.clone(),
             identity: spec.identity.clone(),
             resources: spec.resources.clone(),
             probes: spec.probes.clone(),
@@ -169,7 +188,9 @@ impl<'a> References<'a> {
                 note(&mut found.secrets, &key.name, key.optional);
             }
         }
-        for from in spec.env_from.iter().flatten() {
+        let init =
+            spec.init_containers.iter().flatten().flat_map(|container| container.env_from.iter().flatten());
+        for from in spec.env_from.iter().flatten().chain(init) {
             if let Some(object) = &from.config_map_ref {
                 note(&mut found.config_maps, &object.name, object.optional);
             }
@@ -179,10 +200,10 @@ impl<'a> References<'a> {
         }
         for files in spec.files.iter().flatten() {
             if let Some(name) = &files.config_map {
-                note(&mut found.config_maps, name, None);
+                note(&mut found.config_maps, name, files.optional);
             }
             if let Some(name) = &files.secret {
-                note(&mut found.secrets, name, None);
+                note(&mut found.secrets, name, files.optional);
             }
         }
         found

@@ -2,9 +2,10 @@
 
 use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
-use crate::api::network::{MeshProvider, Mtls};
+use crate::api::network::{MeshProvider, Mtls, ServiceType};
 use crate::api::operations::Classification;
 use crate::api::{FinServiceSpec, Problem, units};
+use crate::finservice::children::template::PRE_STOP_SECONDS;
 use crate::finservice::index::Observed;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::index::topics::LostTopic;
@@ -17,6 +18,9 @@ const WRITING_WORDS: [&str; 8] =
 
 /// How long a pod has to end unless the spec says otherwise: Kubernetes' own default.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long a pod waits before it is told to stop unless the spec says otherwise: as the template has it.
+const PRE_STOP: std::time::Duration = std::time::Duration::from_secs(PRE_STOP_SECONDS);
 
 /// Gathers the problems that a spec has by itself or with others.
 pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
@@ -42,6 +46,7 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
     times(spec, problems);
     card_data(spec, problems);
+    reached(spec, problems);
     let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
     if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
         problems.push(Problem::info(
@@ -154,17 +159,20 @@ fn retries(spec: &FinServiceSpec, name: &str, problems: &mut Vec<Problem>) {
 fn times(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
     let length = |text: Option<&String>| text.and_then(|text| units::duration(text));
     let grace = length(spec.termination_grace_period.as_ref()).unwrap_or(GRACE);
-    let pause = length(spec.pre_stop.as_ref().and_then(|stop| stop.sleep.as_ref()));
-    if let Some(pause) = pause.filter(|pause| *pause > grace) {
+    let asked = length(spec.pre_stop.as_ref().and_then(|stop| stop.sleep.as_ref()));
+    let of_its_own = spec.pre_stop.as_ref().is_some_and(|stop| stop.exec.is_some());
+    // Without a word on it there is one all the same.
+    let pause = asked.or((!of_its_own).then_some(PRE_STOP));
+    if let Some(pause) = pause.filter(|pause| *pause >= grace && !pause.is_zero()) {
         problems.push(Problem::warning(
             "spec.preStop.sleep",
             format!(
-                "the pause of {} is longer than the {} that a pod has to end, and is cut to that: nothing is left for \
+                "the pause of {} before a pod is told to stop takes up the {} that it has to end: nothing is left for \
                  requests that are under way",
                 units::display(pause),
                 units::display(grace)
             ),
-            "Raise terminationGracePeriod above it, or lower it.",
+            "Raise terminationGracePeriod above it, or set preStop.sleep to less.",
         ));
     }
     let Some(mesh) = &spec.mesh else { return };
@@ -182,6 +190,28 @@ fn times(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
                 units::display(all)
             ),
             "Lower perTryTimeout so that the tries fit into mesh.timeout, or raise that.",
+        ));
+    }
+}
+
+/// What nobody reaches, or reaches nobody, for want of a word in `access`.
+fn reached(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
+    let access = spec.access.as_ref();
+    if access.is_none_or(|access| access.outbound.is_none()) {
+        problems.push(Problem::info(
+            "spec.access.outbound",
+            "the pods may call nobody but DNS, since it is not said whom they call",
+            "Name in access.outbound what they call (services, pods, hosts, cidrs); or set access.outbound to {} if they call nobody.",
+        ));
+    }
+    let settings = spec.service.as_ref();
+    let outside = settings.and_then(|settings| settings.kind).filter(|kind| *kind != ServiceType::ClusterIP);
+    let inbound = access.and_then(|access| access.inbound.as_deref()).unwrap_or_default();
+    if let Some(kind) = outside.filter(|_| inbound.iter().all(|peer| peer.cidr.is_none())) {
+        problems.push(Problem::warning(
+            "spec.access.inbound",
+            format!("the Service is reached from outside ({kind:?}), and nobody outside may call"),
+            "Add the callers' addresses to access.inbound, as - cidr: 203.0.113.0/24, or 0.0.0.0/0 for everybody.",
         ));
     }
 }
@@ -221,7 +251,38 @@ mod tests {
     fn a_pause_that_is_longer_than_the_grace_is_told() {
         assert_eq!(found(json!({"preStop": {"sleep": "31s"}})), ["spec.preStop.sleep"]);
         assert_eq!(found(json!({"preStop": {"sleep": "31s"}, "terminationGracePeriod": "1m"})), [""; 0]);
-        assert_eq!(found(json!({"preStop": {"sleep": "30s"}})), [""; 0]);
+        assert_eq!(found(json!({"preStop": {"sleep": "30s"}})), ["spec.preStop.sleep"]);
+        assert_eq!(found(json!({"preStop": {"sleep": "29s"}})), [""; 0]);
+        assert_eq!(found(json!({"preStop": {"sleep": "0s"}, "terminationGracePeriod": "0s"})), [""; 0]);
+    }
+
+    /// Row 6.8: the pause that nobody asked for ate a grace period of five seconds.
+    #[test]
+    fn the_pause_that_is_there_by_default_is_told_as_well() {
+        assert_eq!(found(json!({"terminationGracePeriod": "5s"})), ["spec.preStop.sleep"]);
+        assert_eq!(found(json!({"terminationGracePeriod": "6s"})), [""; 0]);
+        assert_eq!(
+            found(json!({"terminationGracePeriod": "5s", "preStop": {"exec": {"command": ["x"]}}})),
+            [""; 0]
+        );
+    }
+
+    /// Rows 6.2 and 6.5.
+    #[test]
+    fn who_calls_nobody_or_is_called_by_nobody_is_told() {
+        let found = |more: serde_json::Value| {
+            let mut spec =
+                json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}]});
+            spec.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
+            let mut problems = Vec::new();
+            reached(&serde_json::from_value(spec).expect("a spec"), &mut problems);
+            problems.into_iter().map(|problem| problem.source).collect::<Vec<_>>()
+        };
+        assert_eq!(found(json!({})), ["spec.access.outbound"]);
+        assert_eq!(found(json!({"access": {"outbound": {}}})), [""; 0]);
+        let balancer = |inbound: serde_json::Value| json!({"service": {"type": "LoadBalancer"}, "access": {"outbound": {}, "inbound": inbound}});
+        assert_eq!(found(balancer(json!([{"service": "a"}]))), ["spec.access.inbound"]);
+        assert_eq!(found(balancer(json!([{"cidr": "0.0.0.0/0"}]))), [""; 0]);
     }
 
     #[test]

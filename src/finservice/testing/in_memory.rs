@@ -1,6 +1,7 @@
 //! What an API server and a worker of the operator do, in memory.
 
 use crate::api::Problem;
+use crate::api::labels::ADOPT_ANNOTATION;
 use crate::finservice::index::Unreadable;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::worker::Effects;
@@ -162,6 +163,10 @@ impl Fake {
                     object["spec"]["replicas"] = facts.replicas.into();
                     object["status"] = json!({"readyReplicas": facts.ready, "updatedReplicas": facts.ready,
                         "availableReplicas": facts.ready});
+                }
+                let adopted = self.child(child.kind, &child.name).is_some_and(|old| old.adopted);
+                if adopted || *over == Over::HandedOver {
+                    object["metadata"]["annotations"][ADOPT_ANNOTATION] = json!(&*key.name);
                 }
                 self.store(child.kind, object, Some(*digest));
                 let repaired = (*over == Over::Drifted).then_some(self.now.as_second());

@@ -32,7 +32,7 @@ owner: payments-team
 image: registry.example/bank/transaction:1.4.2
 version: 1.4.2
 ports:
-  - {name: http, port: 8080, protocol: HTTP}
+  - {name: http, port: 8080, protocol: HTTP, servicePort: 80, nodePort: 30080}
   - {name: grpc, port: 9000, protocol: GRPC}
   - {name: iso8583, port: 8583, protocol: TCP}
   - {name: metrics, port: 9090}
@@ -48,13 +48,19 @@ envFrom:
   - {secretRef: {name: transaction, optional: false}}
 files:
   - {mountPath: /etc/rules, configMap: rules}
-  - {mountPath: /etc/keys, secret: signing-keys}
+  - mountPath: /etc/keys
+    secret: signing-keys
+    items: [{key: public.pem, path: keys/public.pem, mode: 292}]
+    mode: 256
+    optional: false
+  - {mountPath: /etc/app/logging.xml, configMap: rules, subPath: logging.xml}
 command: [/app/transaction]
 args: [--listen, ":8080"]
 volumes:
   - {name: cache, mountPath: /var/cache/app, emptyDir: {sizeLimit: 0.5Gi, memory: true}}
   - {name: journal, mountPath: /var/journal, persistentVolumeClaim: transaction-journal, readOnly: false}
-  - {name: reference, mountPath: /var/reference, persistentVolumeClaim: reference-data, readOnly: true}
+  - {name: reference, mountPath: /var/reference, persistentVolumeClaim: reference-data, readOnly: true, subPath: eu}
+  - {name: vault, mountPath: /var/run/vault, serviceAccountToken: {audience: vault, path: token, expirationSeconds: 7200}}
 initContainers:
   - name: migrate
     image: registry.example/bank/migrate:9
@@ -63,9 +69,23 @@ initContainers:
   - name: warm
     image: registry.example/bank/warm:1
     resources: {requests: {cpu: 100m}}
+  - name: db-proxy
+    image: registry.example/bank/db-proxy:2
+    restartPolicy: Always
+    envFrom: [{secretRef: {name: ledger-db}}]
+    probes: {startup: {tcpSocket: {port: 5432}}}
 preStop: {sleep: 10s}
 terminationGracePeriod: 45s
 imagePullSecrets: [registry]
+security: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 2000, readOnlyRootFilesystem: false, capabilities: [NET_BIND_SERVICE]}
+podLabels: {finflow.example/cost-centre: "4711"}
+podAnnotations: {proxy.istio.io/config: "holdApplicationUntilProxyStarts: true"}
+service:
+  type: LoadBalancer
+  annotations: {networking.gke.io/load-balancer-type: Internal}
+  loadBalancerClass: example.com/internal
+  loadBalancerSourceRanges: [203.0.113.0/24]
+  externalTrafficPolicy: Local
 identity:
   awsRoleArn: arn:aws:iam::123456789012:role/transaction
   gcpServiceAccount: transaction@finflow.iam.gserviceaccount.com
@@ -76,10 +96,15 @@ resources:
   requests: {cpu: "0.5", memory: 1024Mi}
   limits: {memory: 1.5Gi, ephemeral-storage: 1000M}
 probes:
-  readiness: {httpGet: {path: /ready, port: http}, initialDelaySeconds: 0, periodSeconds: 5}
+  readiness: {httpGet: {path: /ready, port: http, scheme: HTTPS, httpHeaders: [{name: X-Probe, value: kubelet}]}, initialDelaySeconds: 0, periodSeconds: 5}
   liveness: {grpc: {port: 9000, service: ""}, failureThreshold: 5}
   startup: {tcpSocket: {port: 8080}, failureThreshold: 30}
-scale: {min: 3, max: 30, cpuPercent: 70}
+scale:
+  min: 3
+  max: 30
+  cpuPercent: 70
+  memoryPercent: 80
+  external: [{name: queue_length, labels: {queue: payments}, averageValue: "30"}]
 scheduling:
   nodeSelector: {pool: payments}
   tolerations:
@@ -99,11 +124,13 @@ access:
     - {service: refunds}
     - {namespace: backoffice}
     - {namespace: batch, serviceAccount: settlement}
+    - {namespace: monitoring, podLabels: {app: prober}}
     - {cidr: 10.20.0.0/16}
   outbound:
     services: [{service: ledger}, {service: fraud, namespace: risk}]
     hosts: [api.stripe.com, "*.swift.example"]
     cidrs: [10.30.0.0/24]
+    pods: [{namespace: data, labels: {app: ledger-db}, ports: [5432]}, {labels: {app: redis}}]
   jwt: {issuer: "https://auth.finflow.example", jwksUri: "https://auth.finflow.example/keys", audiences: [api]}
 observability:
   metrics: {port: metrics, path: /metrics, interval: 15s}

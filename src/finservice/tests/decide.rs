@@ -14,7 +14,7 @@ use crate::runtime::key::Key;
 
 fn spec() -> Value {
     json!({
-        "owner": "team", "image": "registry.example/app:1",
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 3},
     })
 }
@@ -133,6 +133,8 @@ fn a_strangers_service_is_left_alone_until_it_is_handed_over() {
     fake.pass(30);
     fake.settle();
     assert!(fake.step().again_at.is_none());
+    let service = fake.child(Kind::Service, "app").expect("it stands");
+    assert_eq!(service.owner, None, "row 6.3: it outlives the FinService");
     golden("adopted", &fake);
 }
 

@@ -9,7 +9,7 @@ use crate::finservice::testing::fake::Fake;
 
 fn serving() -> (Fake, String) {
     let mut fake = Fake::new(json!({
-        "owner": "team", "image": "registry.example/app:1", "ports": [{"name": "http", "port": 8080}],
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1", "ports": [{"name": "http", "port": 8080}],
         "scale": {"replicas": 2},
     }));
     fake.settle();

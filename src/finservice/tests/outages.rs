@@ -11,7 +11,7 @@ use crate::finservice::testing::fake::Fake;
 
 fn spec(provider: &str, replicas: i32) -> Value {
     json!({
-        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1", "version": "1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": replicas},
         "mesh": {"provider": provider}, "ingress": {"hosts": ["app.example"], "gateway": "edge/public"},
     })

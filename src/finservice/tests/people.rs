@@ -11,7 +11,7 @@ use crate::runtime::key::Key;
 
 fn spec() -> Value {
     json!({
-        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1", "version": "1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 2}, "mesh": {"provider": "Istio"},
         "envFrom": [{"configMapRef": {"name": "fees"}}],
     })

@@ -20,7 +20,7 @@ use crate::signals::SourceKey;
 
 fn spec(provider: &str) -> Value {
     json!({
-        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1", "version": "1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 4},
         "mesh": {"provider": provider},
     })

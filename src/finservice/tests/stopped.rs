@@ -12,7 +12,7 @@ use crate::finservice::testing::{self, fake::Fake};
 
 fn spec(provider: &str) -> Value {
     json!({
-        "owner": "team", "image": "registry.example/app:1", "version": "1",
+        "owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1", "version": "1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 2},
         "mesh": {"provider": provider}, "ingress": {"hosts": ["app.example"], "gateway": "edge/public"},
         "data": {"residency": "US"}, "placement": [{"cluster": "here"}],

@@ -13,7 +13,7 @@ use crate::runtime::digest;
 /// A revision that an older operator has made: its template lacks what the builder of today writes.
 #[test]
 fn a_builder_that_has_changed_restarts_nothing_and_repairs_to_what_was_recorded() {
-    let spec = json!({"owner": "team", "image": "registry.example/app:1",
+    let spec = json!({"owner": "team", "access": {"outbound": {}}, "image": "registry.example/app:1",
         "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 3}});
     let mut fake = Fake::new(spec);
     fake.settle();

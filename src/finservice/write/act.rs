@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::Problem;
-use crate::api::labels::{HANDED_OVER_ANNOTATION, RETIRED_ANNOTATION};
+use crate::api::labels::{HANDED_OVER_ANNOTATION, REPLICAS_BEFORE_ANNOTATION, RETIRED_ANNOTATION};
 use crate::finservice::children::{Child, Kind};
 use crate::finservice::index::Index;
 use crate::finservice::index::child::ChildState;
@@ -167,14 +167,18 @@ impl Actor<'_> {
             Op::Scale { name, replicas } => self.scale(name, *replicas, now).await,
             Op::HandOver { name, retired_at, to_zero } => {
                 let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+                let mut annotations = json!({RETIRED_ANNOTATION: retired_at.to_string()});
                 if *to_zero {
+                    let pods = api.get_scale(name).await?.spec.and_then(|scale| scale.replicas).unwrap_or(0);
+                    // Said before it is done: a process that ends in between must not remember a zero.
+                    let before =
+                        json!({"metadata": {"annotations": {REPLICAS_BEFORE_ANNOTATION: pods.to_string()}}});
+                    if pods > 0 {
+                        api.patch(name, &scaling(), &Patch::Merge(&before)).await?;
+                    }
                     self.scale(name, 0, now).await?;
+                    annotations[HANDED_OVER_ANNOTATION] = "true".into();
                 }
-                let done = to_zero.then_some("true");
-                let annotations = json!({
-                    RETIRED_ANNOTATION: retired_at.to_string(),
-                    HANDED_OVER_ANNOTATION: done,
-                });
                 let patch = json!({"metadata": {"annotations": annotations}});
                 api.patch(name, &scaling(), &Patch::Merge(&patch)).await?;
                 Ok(())

@@ -1,22 +1,35 @@
 //! Taking over a Service without a gap: the ports that callers use today stay. Pure.
 
-use k8s_openapi::api::core::v1::Service;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::api::labels::ADOPTED_FROM_ANNOTATION;
 
 /// The merge patch that makes an existing Service ready to be applied over: our selector, our ports,
 /// and beside them those that it has, led to pods of ours. `None` if ours says nothing of ports.
 pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
     let wanted = ours["spec"]["ports"].as_array()?;
     let mut ports = wanted.clone();
+    let is = |port: &Value, of: &ServicePort| {
+        port["port"] == of.port && port["protocol"].as_str().unwrap_or("TCP") == protocol(of)
+    };
+    let existing_ports: Vec<&ServicePort> =
+        existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
+    // A load balancer, and whoever calls a node, know the number that was given out.
+    for port in &mut ports {
+        let has = existing_ports.iter().find(|of| is(port, of));
+        if let Some(number) = has.and_then(|has| has.node_port).filter(|_| port.get("nodePort").is_none()) {
+            port["nodePort"] = number.into();
+        }
+    }
     let names: Vec<&str> = wanted.iter().filter_map(|port| port["name"].as_str()).collect();
     let first = wanted.first()?.get("targetPort").cloned().unwrap_or_else(|| wanted[0]["port"].clone());
-    for port in existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        let stands = wanted
-            .iter()
-            .any(|have| have["port"] == port.port && have["protocol"].as_str().unwrap_or("TCP") == protocol);
-        if stands {
+    for port in existing_ports {
+        if wanted.iter().any(|have| is(have, port)) {
             continue;
         }
         let name = match port.name.as_deref() {
@@ -29,7 +42,12 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
             Some(IntOrString::String(name)) if names.contains(&name.as_str()) => json!(name),
             _ => first.clone(),
         };
-        ports.push(json!({"name": name, "port": port.port, "protocol": protocol, "targetPort": target}));
+        let mut kept =
+            json!({"name": name, "port": port.port, "protocol": protocol(port), "targetPort": target});
+        if let Some(number) = port.node_port {
+            kept["nodePort"] = number.into();
+        }
+        ports.push(kept);
     }
     // A merge patch leaves what it does not name: the old keys beside ours would select nobody.
     let mut selector = ours["spec"]["selector"].clone();
@@ -38,10 +56,38 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
             selector[key] = Value::Null;
         }
     }
+    // Kept with the object, so that it can be given back as it was.
+    let before = Before::of(existing);
+    let before = serde_json::to_string(&before).unwrap_or_default();
     Some(json!({
-        "metadata": {"resourceVersion": existing.metadata.resource_version},
+        "metadata": {
+            "resourceVersion": existing.metadata.resource_version,
+            "annotations": {ADOPTED_FROM_ANNOTATION: before},
+        },
         "spec": {"selector": selector, "ports": ports},
     }))
+}
+
+fn protocol(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
+}
+
+/// What a Service was before it was taken over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// Which pods it selected.
+    #[serde(default)]
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: Vec<ServicePort>,
+}
+
+impl Before {
+    fn of(existing: &Service) -> Self {
+        let spec = existing.spec.clone().unwrap_or_default();
+        Self { selector: spec.selector.unwrap_or_default(), ports: spec.ports.unwrap_or_default() }
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +100,10 @@ mod tests {
             "metadata": {"name": "x", "resourceVersion": "7"},
             "spec": {
                 "selector": {"app": "old"},
-                "ports": [{"name": "http", "port": 80, "targetPort": "web"}, {"name": "web", "port": 8080}]
+                "ports": [
+                    {"name": "http", "port": 80, "targetPort": "web", "nodePort": 31500},
+                    {"name": "web", "port": 8080, "nodePort": 31501}
+                ]
             }
         }))
         .expect("a Service");
@@ -68,9 +117,13 @@ mod tests {
         assert_eq!(
             patch["spec"]["ports"],
             json!([
-                {"name": "http", "port": 8080, "protocol": "TCP", "targetPort": 8080},
-                {"name": "adopted-80", "port": 80, "protocol": "TCP", "targetPort": 8080}
-            ])
+                {"name": "http", "port": 8080, "protocol": "TCP", "targetPort": 8080, "nodePort": 31501},
+                {"name": "adopted-80", "port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 31500}
+            ]),
+            "row 6.5: who calls a node or a load balancer knows its number"
         );
+        let kept = patch["metadata"]["annotations"][ADOPTED_FROM_ANNOTATION].as_str().expect("what it was");
+        let before: Before = serde_json::from_str(kept).expect("what it was");
+        assert_eq!(before, Before::of(&existing), "row 6.3: it can be given back");
     }
 }
