@@ -38,6 +38,7 @@ pub mod failover;
 pub mod failovergroup;
 pub(crate) mod feature_flags;
 pub mod finservice;
+pub mod import;
 pub(crate) mod judge;
 pub mod runtime;
 pub mod sandbox;

@@ -8,13 +8,17 @@ pub(crate) mod canary_table;
 pub mod clouds;
 pub mod cluster;
 pub mod crds;
+mod documents;
 mod explain;
 pub(crate) mod failover;
 mod failover_error;
+pub(crate) mod give_back;
 mod groups;
+pub(crate) mod import;
 mod moves;
 pub mod operator;
 pub(crate) mod pg_agent;
+pub(crate) mod render;
 pub mod run;
 pub(crate) mod sandbox;
 mod say;
@@ -48,6 +52,14 @@ enum Command {
     Audit(audit::AuditOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
+    /// Makes FinServices from Deployments, Services, autoscalers and routes, and says what could not be taken over
+    Import(import::ImportOptions),
+    /// Gives Services and Deployments that were handed over to a FinService back, without a gap
+    GiveBack(give_back::GiveBackOptions),
+    /// Shows what a FinService becomes, without a cluster
+    Render(render::RenderOptions),
+    /// Shows what a change of a FinService would do, without a cluster
+    Diff(render::DiffOptions),
     /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
     PgAgent(pg_agent::PgAgentOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
@@ -73,6 +85,10 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Failover(options) => Ok(failover::main(options).await?),
         Command::Audit(options) => Ok(audit::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
+        Command::Import(options) => Ok(import::main(options).await?),
+        Command::GiveBack(options) => Ok(give_back::main(options).await?),
+        Command::Render(options) => Ok(render::render(&options)?),
+        Command::Diff(options) => Ok(render::diff(&options)?),
         Command::PgAgent(options) => Ok(pg_agent::main(options).await?),
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Relay(args) => Ok(relay::run(args).await?),

@@ -8,6 +8,7 @@
 //! | [`plan`] | pure: from the snapshot to a plan ([`plan::decide`]) |
 //! | [`children`] | one pure builder per kind of child |
 //! | [`write`] | carries a plan out, and writes what came of it |
+//! | [`rendered`] | what a FinService becomes, without a cluster; pure |
 //! | [`status`] | what the FinService and its CanaryRollout say of themselves; pure |
 //! | [`worker`] | the order of one reconcile |
 //! | [`controller`] | runs it all |
@@ -17,6 +18,7 @@ pub(crate) mod controller;
 pub mod index;
 pub(crate) mod observe;
 pub mod plan;
+pub mod rendered;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,6 +4,7 @@
 //! run side by side.
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
+mod adoption;
 mod hardships;
 mod operator;
 mod outages;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     // The longest first.
     let mut scenarios = rollouts::scenarios();
     scenarios.extend(outages::scenarios());
+    scenarios.extend(adoption::scenarios());
     scenarios.extend(hardships::scenarios());
     scenarios.extend(operator::scenarios());
     scenarios.extend(readers::scenarios());
