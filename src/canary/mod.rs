@@ -8,7 +8,7 @@
 //! | `criteria` | what a canary is judged by |
 //! | `fields` | durations and shares in a spec, and what is wrong with them |
 //! | [`facts`] | what a decision is made from, [`Facts`], and what it says, [`Decision`] |
-//! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `route` |
+//! | [`mod@decide`] | the order of a decision; helped by `draft`, `catch_up`, `listen`, `proceed`, `capacity`, `route` |
 //! | [`refusal`] | what people say that makes no sense as the rollout stands |
 //! | `measure`, `ladder` | the steps, where the policy leaves them out: by what stable answers |
 //! | [`steps`] | how many pods a weight needs, and whether a step may be left |
@@ -23,6 +23,7 @@
 //! | [`simulate`] | whole rollouts in virtual time |
 
 mod approval;
+mod capacity;
 mod catch_up;
 mod criteria;
 pub(crate) mod decide;
