@@ -102,6 +102,10 @@ async fn what_is_handed_over_and_given_back_costs_no_request(world: &World) {
     assert_eq!(port(&adopted), port(&before));
     assert_eq!(adopted["spec"]["clusterIP"], before["spec"]["clusterIP"]);
 
+    let tree = space.banyan(&["status", "app"]);
+    assert!(tree.contains("stable: 3 of 3 pods Ready"), "{tree}");
+    println!("{tree}");
+
     let words = space.banyan(&["give-back", "app", "--delete"]);
     assert!(words.contains("Deployment app is scaled to 3"), "{words}");
     space.only("app:1").await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Kind;
@@ -22,6 +23,11 @@ pub struct Observed {
     /// Whether some controller that says how far it has read the route has not read its newest state: its proxies still
     /// follow an older one. Not every controller says so.
     pub behind: bool,
+    /// What its gateway says against its newest state, in its own words.
+    pub refused: Option<Box<str>>,
+    /// Since when the route is there without a gateway that has said anything of it; `None` once one has, and for kinds of
+    /// which nobody need say anything.
+    pub unclaimed_since: Option<Timestamp>,
 }
 
 impl Observed {
@@ -68,7 +74,7 @@ pub fn observed(
             shares.push(read);
         }
     }
-    Some(Observed { mark, shares, behind: false })
+    Some(Observed { mark, shares, ..Observed::default() })
 }
 
 /// Whether somebody who says how far they have read a route has not read this generation of it: of an HTTPRoute each
@@ -93,6 +99,26 @@ pub fn is_behind(object: &Value, generation: i64) -> bool {
         *newest = read.max(*newest);
     }
     newest.into_values().chain(generation_of(status)).any(|read| read < generation)
+}
+
+/// What a gateway says against this generation of an HTTPRoute: that it does not accept it, or finds no backend.
+pub fn refusal(object: &Value, generation: i64) -> Option<String> {
+    let parents = object["status"]["parents"].as_array().into_iter().flatten();
+    let conditions = parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten());
+    let mut bad = conditions.filter(|condition| {
+        let newest = condition["observedGeneration"].as_i64().is_none_or(|read| read == generation);
+        let kind = condition["type"].as_str().unwrap_or_default();
+        newest && ["Accepted", "ResolvedRefs"].contains(&kind) && condition["status"] == "False"
+    });
+    let bad = bad.next()?;
+    let [kind, reason, message] =
+        ["type", "reason", "message"].map(|field| bad[field].as_str().unwrap_or_default());
+    Some(format!("{kind} is False ({reason}): {message}"))
+}
+
+/// Whether no gateway has said anything of an HTTPRoute.
+pub fn is_unclaimed(object: &Value) -> bool {
+    object["status"]["parents"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Names and shares of the destinations of a rule; none if it is for requests that are chosen.
@@ -202,5 +228,22 @@ mod tests {
         assert!(!is_direct("monolith-direct"));
         assert!(!is_direct("transaction-bcdfghjklm"));
         assert!(!is_direct("direct"));
+    }
+
+    #[test]
+    fn a_gateways_refusal_is_of_the_newest_state_alone() {
+        let route = |kind: &str, status: &str, generation: i64| {
+            let condition = json!({"type": kind, "status": status, "reason": "R", "message": "m", "observedGeneration": generation});
+            json!({"status": {"parents": [{"conditions": [condition]}]}})
+        };
+        assert_eq!(refusal(&route("Accepted", "False", 2), 2).as_deref(), Some("Accepted is False (R): m"));
+        assert_eq!(
+            refusal(&route("ResolvedRefs", "False", 2), 2).as_deref(),
+            Some("ResolvedRefs is False (R): m")
+        );
+        assert_eq!(refusal(&route("Accepted", "False", 1), 2), None, "it may have been put right");
+        assert_eq!(refusal(&route("Accepted", "True", 2), 2), None);
+        assert_eq!(refusal(&route("Programmed", "False", 2), 2), None);
+        assert!(is_unclaimed(&json!({})) && !is_unclaimed(&route("Accepted", "True", 1)));
     }
 }

@@ -17,13 +17,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use crate::api::conditions::cut;
 use crate::api::labels::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
-use crate::finservice::children::observed::{Observed as Route, is_behind, observed};
+use crate::finservice::children::observed::{Observed as Route, is_behind, is_unclaimed, observed, refusal};
 use crate::finservice::index::uid::Uid;
 use crate::runtime::digest::{self, Parts};
 use crate::runtime::key::version_of;
 
+/// Bytes of what a gateway says that are kept.
+const MOST_OF_A_REFUSAL: usize = 400;
 /// Fields that are named at the most.
 const FIELDS_SHOWN: usize = 5;
 
@@ -297,11 +300,16 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             since: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
         })),
         Kind::VirtualService | Kind::HTTPRoute => {
-            let behind = is_behind(data, object.metadata.generation.unwrap_or_default());
+            let generation = object.metadata.generation.unwrap_or_default();
+            let behind = is_behind(data, generation);
+            let refused = refusal(data, generation).map(|words| cut(words, MOST_OF_A_REFUSAL).into());
+            let made = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let unclaimed_since = made.filter(|_| kind == Kind::HTTPRoute && is_unclaimed(data));
             let mark = own_mark(&object.metadata);
             let mark = mark.map(|mark| BTreeMap::from([(MARK_ANNOTATION.to_owned(), mark.clone())]));
-            observed(kind, data, mark.as_ref())
-                .map_or(Facts::None, |route| Facts::Route(Box::new(Route { behind, ..route })))
+            observed(kind, data, mark.as_ref()).map_or(Facts::None, |route| {
+                Facts::Route(Box::new(Route { behind, refused, unclaimed_since, ..route }))
+            })
         }
         Kind::HorizontalPodAutoscaler => {
             Facts::Autoscaler(Box::new(AutoscalerFacts { min: count("/spec/minReplicas"), need: need(data) }))

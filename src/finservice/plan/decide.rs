@@ -174,6 +174,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
             let mut stages = making.finish();
             again_at.into_iter().for_each(|at| plan.look_again(at));
             gateway_behind(&kept, seen, plan);
+            warnings::of_gateways(seen, now, plan);
             stages.shrink.extend(hand_over(seen, now, ready, plan));
             (stages, what_to_measure::of(&planning, &shift))
         }

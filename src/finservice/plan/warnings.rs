@@ -1,5 +1,7 @@
 //! What a spec says that is dangerous or cannot be had, in plain words. Pure.
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
 use crate::api::network::{MeshProvider, Mtls, ServiceType};
@@ -7,6 +9,7 @@ use crate::api::operations::Classification;
 use crate::api::{FinServiceSpec, Problem, units};
 use crate::finservice::children::template::PRE_STOP_SECONDS;
 use crate::finservice::index::Observed;
+use crate::finservice::index::child::Facts;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::index::topics::LostTopic;
 use crate::finservice::plan::Plan;
@@ -104,6 +107,63 @@ pub fn of_sites(seen: &Observed, plan: &mut Plan) {
             format!("Correct the name; or, if there is such a site, create CloudCluster {name} in the operator's namespace."),
         ));
     }
+}
+
+/// How long a gateway may take until it says something of a route.
+const TAKEN_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+
+/// What gateways say of the routes, where that is no good news.
+pub fn of_gateways(seen: &Observed, now: Timestamp, plan: &mut Plan) {
+    let spec = &seen.service.spec;
+    let gateway = spec.ingress.as_ref().map(|ingress| ingress.gateway.as_str()).unwrap_or_default();
+    let namespace = seen.service.metadata.namespace.as_deref().unwrap_or_default();
+    let (of, gateway) = gateway.split_once('/').unwrap_or((namespace, gateway));
+    for child in &seen.children {
+        let Facts::Route(route) = &child.facts else { continue };
+        let (kind, name) = (child.kind.name(), &child.name);
+        let look = format!(
+            "See `kubectl -n {namespace} get {} {name} -o yaml`, status.parents.",
+            kind.to_lowercase()
+        );
+        if let Some(words) = &route.refused {
+            let problem = match words.starts_with("Accepted") {
+                true => Problem::error,
+                false => Problem::warning,
+            };
+            let grant = grant(spec, namespace).filter(|_| words.contains("RefNotPermitted"));
+            plan.problems.push(problem(
+                "spec.ingress.gateway",
+                format!("Gateway {of}/{gateway} says of {kind} {name}: {words}"),
+                grant.unwrap_or(look),
+            ));
+        } else if let Some(since) = route.unclaimed_since {
+            let until = since.saturating_add(TAKEN_WITHIN).unwrap_or(Timestamp::MAX);
+            if until > now {
+                plan.look_again(until);
+                continue;
+            }
+            plan.problems.push(Problem::warning(
+                "spec.ingress.gateway",
+                format!("no gateway has taken {kind} {name}: nobody from outside reaches the service by it"),
+                format!("Look whether there is a Gateway {gateway} and its controller runs: `kubectl -n {of} get gateway {gateway}`; or correct spec.ingress.gateway."),
+            ));
+        }
+    }
+}
+
+/// What the owner of the legacy backend's namespace has to apply, so that a route of ours may lead there.
+fn grant(spec: &FinServiceSpec, namespace: &str) -> Option<String> {
+    let mut parts = spec.legacy.as_ref()?.host.split('.');
+    let (name, of) = (parts.next()?, parts.next()?);
+    let grant = serde_json::json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+        "metadata": {"name": format!("{namespace}-{name}"), "namespace": of},
+        "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": namespace}],
+            "to": [{"group": "", "kind": "Service", "name": name}],
+        },
+    });
+    Some(format!("Let the owner of namespace {of} apply this with `kubectl apply -f -`: {grant}"))
 }
 
 /// Topics that somebody else names as its own too.
@@ -294,6 +354,22 @@ mod tests {
         assert_eq!(found(mesh("1s", 2)), ["spec.mesh.retries.perTryTimeout"]);
         assert_eq!(found(mesh("1s", 0)), [""; 0], "nothing is tried again");
         assert_eq!(found(mesh("4s", 2)), [""; 0]);
+    }
+
+    /// Row 5.6.
+    #[test]
+    fn the_grant_for_a_backend_elsewhere_is_there_to_be_pasted() {
+        let mut spec = crate::finservice::testing::rich();
+        spec.legacy.as_mut().expect("a backend").host = "monolith.legacy.svc.cluster.local".to_owned();
+        let remedy = grant(&spec, "pay").expect("a grant");
+        let (words, grant) = remedy.split_once(": ").expect("a grant");
+        assert!(words.contains("owner of namespace legacy"), "{words}");
+        let grant: serde_json::Value = serde_json::from_str(grant).expect("JSON");
+        assert_eq!(grant["spec"]["from"][0]["namespace"], "pay");
+        assert_eq!(
+            (&grant["metadata"]["namespace"], &grant["spec"]["to"][0]["name"]),
+            (&json!("legacy"), &json!("monolith"))
+        );
     }
 
     #[test]

@@ -178,6 +178,38 @@ fn a_service_that_a_mesh_has_not_heard_of_gets_no_first_step() {
     assert_eq!(asked(&fake), Some(10), "{}", fake.log);
 }
 
+/// Rows 5.5 and 5.6: what a gateway says of a route is told in its own words, and that none has taken it.
+#[test]
+fn what_a_gateway_says_against_a_route_is_told() {
+    let mut fake = serving(spec("GatewayAPI", 2), None);
+    let told = |fake: &mut Fake, change: &dyn Fn(&mut crate::finservice::children::observed::Observed)| {
+        fake.touch("its gateway says something", Kind::HTTPRoute, "app", |state| {
+            if let Facts::Route(route) = &mut state.facts {
+                change(route);
+            }
+        });
+        let problem =
+            fake.settle().problems.into_iter().find(|problem| problem.source == "spec.ingress.gateway");
+        problem.map(|problem| (problem.severity, problem.message))
+    };
+    assert_eq!(told(&mut fake, &|_| {}), None);
+    let refused = "Accepted is False (NotAllowedByListeners): namespace pay may not";
+    let problem = told(&mut fake, &|route| route.refused = Some(refused.into())).expect("a problem");
+    assert_eq!(problem.0, Severity::Error);
+    assert_eq!(problem.1, format!("Gateway edge/public says of HTTPRoute app: {refused}"));
+    let now = fake.now;
+    let taken = |route: &mut crate::finservice::children::observed::Observed| {
+        route.refused = None;
+        route.unclaimed_since = Some(now);
+    };
+    assert_eq!(told(&mut fake, &taken), None, "it may take its time");
+    fake.pass(10);
+    let problem = fake.settle().problems.into_iter().find(|problem| problem.source == "spec.ingress.gateway");
+    let problem = problem.expect("ten seconds are over");
+    assert!(problem.message.starts_with("no gateway has taken HTTPRoute app"), "{problem:?}");
+    assert!(problem.remedy.contains("kubectl -n edge get gateway public"), "{problem:?}");
+}
+
 #[test]
 fn a_handed_over_deployment_keeps_its_pods_as_well() {
     use crate::finservice::index::child::Stranger;

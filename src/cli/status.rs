@@ -1,0 +1,153 @@
+//! `banyan status`: a FinService with all that belongs to it, and what to type next.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::Args;
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
+use serde_json::Value;
+
+use super::cluster::ClusterArgs;
+use super::status_tree::{Read, shown, tree};
+use crate::api::labels::SERVICE_LABEL;
+use crate::api::{CanaryRollout, FinService};
+use crate::runtime::client::{self, ClientError};
+use crate::runtime::metrics::Metrics;
+use crate::terminal::output::Output;
+
+/// Time between two looks with `--watch`.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What is shown.
+#[derive(Clone, Debug, Args)]
+pub struct StatusOptions {
+    /// The name of the FinService
+    name: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Its namespace [default: the context's]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
+    /// Show it again whenever something has changed, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The cluster cannot be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The cluster does not answer as it should.
+    #[error("cannot read {kind} in namespace {namespace}: {source}")]
+    Read {
+        /// What.
+        kind: &'static str,
+        /// Where.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// There is none.
+    #[error(
+        "there is no FinService {name} in namespace {namespace}; list them with `kubectl get finservices -A`"
+    )]
+    Absent {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// It has no JSON form.
+    #[error("cannot write the answer as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Shows a FinService.
+///
+/// # Errors
+/// If there is none, or the cluster cannot be read.
+pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
+    let config = client::config(&options.cluster.target()).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = client::client(config, Metrics::default())?;
+    let mut told = String::new();
+    loop {
+        let read = read(&client, &namespace, &options.name).await?;
+        let answer = shown(&read);
+        let text = match options.output {
+            Output::Table => tree(&answer),
+            Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
+        };
+        if text != told {
+            let clear = options.watch && options.output == Output::Table && std::io::stdout().is_terminal();
+            print!("{}{text}", if clear { "\x1b[H\x1b[2J" } else { "" });
+            told = text;
+        }
+        if !options.watch {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, StatusError> {
+    let failed = |kind: &'static str| {
+        move |source| StatusError::Read { kind, namespace: namespace.to_owned(), source: Box::new(source) }
+    };
+    let services: Api<FinService> = Api::namespaced(client.clone(), namespace);
+    let rollouts: Api<CanaryRollout> = Api::namespaced(client.clone(), namespace);
+    let everything = ListParams::default();
+    let (service, rollouts, deployments, pods, routes) = tokio::join!(
+        services.get_opt(name),
+        rollouts.list(&everything),
+        list(client, namespace, name, ("apps", "v1", "Deployment")),
+        list(client, namespace, name, ("", "v1", "Pod")),
+        list(client, namespace, name, ("gateway.networking.k8s.io", "v1", "HTTPRoute")),
+    );
+    let service = service.map_err(failed("FinServices"))?;
+    if service.is_none() {
+        return Err(StatusError::Absent { name: name.to_owned(), namespace: namespace.to_owned() });
+    }
+    let rollouts = rollouts.map_err(failed("CanaryRollouts"))?;
+    Ok(Read {
+        service,
+        rollout: rollouts.items.into_iter().find(|rollout| rollout.spec.service == name),
+        deployments: deployments.map_err(failed("Deployments"))?,
+        pods: pods.map_err(failed("pods"))?,
+        routes: routes.map_err(failed("HTTPRoutes"))?,
+    })
+}
+
+/// Objects of a FinService; none where their API is not installed.
+async fn list(
+    client: &Client,
+    namespace: &str,
+    service: &str,
+    (group, version, kind): (&str, &str, &str),
+) -> Result<Vec<Value>, kube::Error> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    match api.list(&ListParams::default().labels(&format!("{SERVICE_LABEL}={service}"))).await {
+        Ok(found) => Ok(found
+            .into_iter()
+            .filter_map(|object| {
+                let mut object = serde_json::to_value(object).ok()?;
+                object["kind"] = kind.into();
+                Some(object)
+            })
+            .collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
