@@ -31,7 +31,7 @@ const AGAIN_LIMITED: Duration = Duration::from_secs(10);
 /// The longest wait that is believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Most bytes of an answer: a flag with many environments and rules has some hundred thousand.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 1 << 20;
 
 /// What came of setting a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -349,7 +349,7 @@ impl Call<'_> {
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.unanswered(&error))? {
             if bytes.len() + chunk.len() > MOST_BYTES {
                 return Err(
-                    self.wrong("the answer is longer than 4 MiB", "archive environments of the project")
+                    self.wrong("the answer is longer than 1 MiB", "archive environments of the project")
                 );
             }
             bytes.extend_from_slice(&chunk);

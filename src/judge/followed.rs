@@ -249,7 +249,11 @@ pub(super) fn keep_dispersions<K: Clone + Eq + std::hash::Hash>(
     key: &K,
     analysis: Option<&Analysis>,
 ) {
-    let measured = analysis.into_iter().flat_map(Analysis::dispersions);
+    let Some(analysis) = analysis else { return };
+    let measured: BTreeMap<_, _> = analysis.dispersions().collect();
+    // Who names its metrics anew in each release fills no memory.
+    known.retain(|(of, name), _| of != key || measured.contains_key(name.as_str()));
+    let measured = measured.into_iter();
     known.extend(measured.map(|(name, dispersion)| ((key.clone(), name.to_owned()), dispersion.clone())));
 }
 

@@ -2,7 +2,8 @@
 //! services whose verdict changed.
 //!
 //! While nothing rolls out it sleeps, and nobody is asked anything. Rollouts of one source and one interval are
-//! asked about together, at the same moment, in one batch; a source that is slow or silent holds up no other.
+//! asked about together, at the same moment, in one batch; a source that is slow or silent holds up no other, and nor do
+//! pods of another namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,7 +18,7 @@ use super::{Analysis, Evidence, GateAnswer, Question};
 use crate::api::canarystatus::Scatter;
 use crate::evidence::Dispersion;
 use crate::runtime::lock::lock;
-use crate::signals::{Ask, SourceKey, Subject};
+use crate::signals::{Answer, Ask, SourceKey, Subject};
 
 /// A web server is not asked more often than that, in seconds: a gate stands for minutes or days.
 const WEBHOOK_EVERY: f64 = 10.0;
@@ -61,7 +62,16 @@ struct Batch<K> {
     keys: Vec<K>,
     subjects: Vec<Subject>,
     queries: Vec<(K, usize, String)>,
-    webhooks: Vec<(K, usize, String, serde_json::Value)>,
+    webhooks: Vec<Posted<K>>,
+}
+
+/// A web server that is to be asked.
+struct Posted<K> {
+    key: K,
+    gate: usize,
+    namespace: String,
+    url: String,
+    told: serde_json::Value,
 }
 
 /// Who is to be woken.
@@ -183,11 +193,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
             }
             for batch in self.due(unix_now(), &fill) {
                 let (hub, ask, wake) = (Arc::clone(&self), Arc::clone(&ask), Arc::clone(&wake));
-                asking.spawn(async move {
-                    for woken in hub.ask(&*ask, batch).await {
-                        wake(woken);
-                    }
-                });
+                asking.spawn(async move { hub.ask(&*ask, batch, &*wake).await });
             }
         }
     }
@@ -215,7 +221,13 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
                     match kind {
                         Question::Query(query) => batch.queries.push((key, *gate, query.clone())),
                         Question::Webhook(url) if ask_webhooks => {
-                            batch.webhooks.push((key, *gate, url.clone(), entry.follow.told.clone()));
+                            batch.webhooks.push(Posted {
+                                key,
+                                gate: *gate,
+                                namespace: entry.follow.subject.namespace.clone(),
+                                url: url.clone(),
+                                told: entry.follow.told.clone(),
+                            });
                         }
                         Question::Webhook(_) => {}
                     }
@@ -253,52 +265,85 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         batches.into_values().chain(alone).collect()
     }
 
-    /// Asks about a batch and takes the answers in. Returns who is to be woken.
-    async fn ask(&self, ask: &impl Ask, batch: Batch<K>) -> Vec<Wake<K>> {
+    /// Asks about a batch and takes the answers in, each as soon as it is there. `wake` is told who is to look again.
+    async fn ask(&self, ask: &impl Ask, batch: Batch<K>, wake: &(impl Fn(Wake<K>) + Sync)) {
         let Batch { source, keys, subjects, queries, webhooks } = batch;
         let counted: Vec<usize> =
             (0..subjects.len()).filter(|place| !subjects[*place].service.is_empty()).collect();
         let asked: Vec<Subject> = counted.iter().map(|place| subjects[*place].clone()).collect();
+        // Gates are asked with the counters, and both are waited for.
+        let of_gates: BTreeSet<&K> = queries.iter().map(|(key, ..)| key).collect();
+        let mut unanswered: BTreeSet<usize> = (0..keys.len()).collect();
         let counters = async {
-            if asked.is_empty() { Vec::new() } else { ask.counters(&source, &asked, unix_now()).await }
+            if asked.is_empty() {
+                return;
+            }
+            let answered = |answers: Vec<(usize, Answer)>| {
+                let answers = answers.into_iter().map(|(place, answer)| {
+                    let place = counted[place];
+                    unanswered.remove(&place);
+                    (&keys[place], AskedPods::of(&subjects[place]), answer)
+                });
+                self.take(answers, &of_gates, wake);
+            };
+            ask.counters(&source, &asked, unix_now(), answered).await;
         };
         // Equal queries are asked once.
         let distinct: Vec<String> =
             queries.iter().map(|(.., query)| query.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         let gates =
             async { if distinct.is_empty() { Vec::new() } else { ask.queries(&source, &distinct).await } };
-        let servers =
-            futures::future::join_all(webhooks.iter().map(|(_, _, url, told)| ask.webhook(url, told)));
-        let (answers, gates, servers) = tokio::join!(counters, gates, servers);
+        let servers = futures::future::join_all(
+            webhooks.iter().map(|server| ask.webhook(&server.namespace, &server.url, &server.told)),
+        );
+        let ((), gates, servers) = tokio::join!(counters, gates, servers);
 
-        let now = unix_now();
-        let mut woken: BTreeMap<K, bool> = BTreeMap::new();
+        let mut woken: BTreeSet<K> = BTreeSet::new();
         let mut state = self.lock();
-        for (place, answer) in counted.iter().zip(answers) {
-            let Some(entry) = state.followed.get_mut(&keys[*place]) else { continue };
-            if let Some(urgent) = entry.take(answer, &AskedPods::of(&subjects[*place]), now) {
-                *woken.entry(entry.key.clone()).or_default() |= urgent;
-            }
-        }
         let answered = distinct.iter().zip(gates).collect::<HashMap<_, _>>();
         let of_queries =
             queries.iter().filter_map(|(key, gate, query)| Some((key, *gate, answered.get(query)?.clone())));
-        let of_servers = webhooks.iter().zip(servers).map(|((key, gate, ..), answer)| (key, *gate, answer));
+        let of_servers =
+            webhooks.iter().zip(servers).map(|(server, answer)| (&server.key, server.gate, answer));
         for (key, gate, answer) in of_queries.chain(of_servers) {
             let Some(entry) = state.followed.get_mut(key) else { continue };
             if entry.answers.get(&gate) != Some(&answer) {
                 entry.answers.insert(gate, answer);
-                woken.entry(key.clone()).or_default();
+                woken.insert(key.clone());
             }
         }
-        for key in &keys {
+        for key in unanswered.iter().map(|place| &keys[*place]).chain(of_gates) {
             if let Some(entry) = state.followed.get_mut(key) {
                 entry.asking = false;
             }
         }
         drop(state);
         self.changed.notify_one();
-        woken.into_iter().map(|(key, urgent)| Wake { key, urgent }).collect()
+        woken.into_iter().for_each(|key| wake(Wake { key, urgent: false }));
+    }
+
+    /// Takes answers in; who is not among `of_gates` may be asked about anew.
+    fn take<'k>(
+        &self,
+        answers: impl Iterator<Item = (&'k K, AskedPods, Answer)>,
+        of_gates: &BTreeSet<&K>,
+        wake: &impl Fn(Wake<K>),
+    ) where
+        K: 'k,
+    {
+        let now = unix_now();
+        let mut woken: BTreeMap<K, bool> = BTreeMap::new();
+        let mut state = self.lock();
+        for (key, pods, answer) in answers {
+            let Some(entry) = state.followed.get_mut(key) else { continue };
+            if let Some(urgent) = entry.take(answer, &pods, now) {
+                *woken.entry(key.clone()).or_default() |= urgent;
+            }
+            entry.asking = of_gates.contains(key);
+        }
+        drop(state);
+        self.changed.notify_one();
+        woken.into_iter().for_each(|(key, urgent)| wake(Wake { key, urgent }));
     }
 }
 

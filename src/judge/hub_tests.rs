@@ -50,7 +50,13 @@ impl Played {
 }
 
 impl Ask for Played {
-    async fn counters(&self, source: &SourceKey, subjects: &[Subject], now: f64) -> Vec<Answer> {
+    async fn counters(
+        &self,
+        source: &SourceKey,
+        subjects: &[Subject],
+        now: f64,
+        mut answered: impl FnMut(Vec<(usize, Answer)>) + Send,
+    ) {
         let names = subjects.iter().map(|subject| subject.service.clone()).collect();
         let stuck = {
             let mut script = self.script();
@@ -60,6 +66,24 @@ impl Ask for Played {
         if stuck {
             std::future::pending::<()>().await;
         }
+        let answers = self.answers(subjects, now);
+        answered(answers.into_iter().enumerate().collect());
+    }
+
+    async fn queries(&self, _: &SourceKey, queries: &[String]) -> Vec<GateReply> {
+        let mut script = self.script();
+        script.queries.push(queries.to_vec());
+        queries.iter().map(|_| script.gate.clone().unwrap_or(GateReply::Yes)).collect()
+    }
+
+    async fn webhook(&self, _: &str, url: &str, told: &serde_json::Value) -> GateReply {
+        self.script().posts.push((url.to_owned(), told.clone()));
+        GateReply::No("status 403".to_owned())
+    }
+}
+
+impl Played {
+    fn answers(&self, subjects: &[Subject], now: f64) -> Vec<Answer> {
         let script = self.script();
         let until = script.still.unwrap_or_else(Instant::now);
         let requests = (until.saturating_duration_since(self.began).as_secs_f64() * MANY).floor();
@@ -88,17 +112,6 @@ impl Ask for Played {
             }
         };
         subjects.iter().map(answer).collect()
-    }
-
-    async fn queries(&self, _: &SourceKey, queries: &[String]) -> Vec<GateReply> {
-        let mut script = self.script();
-        script.queries.push(queries.to_vec());
-        queries.iter().map(|_| script.gate.clone().unwrap_or(GateReply::Yes)).collect()
-    }
-
-    async fn webhook(&self, url: &str, told: &serde_json::Value) -> GateReply {
-        self.script().posts.push((url.to_owned(), told.clone()));
-        GateReply::No("status 403".to_owned())
     }
 }
 

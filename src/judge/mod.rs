@@ -9,6 +9,8 @@
 
 pub(crate) mod analysis;
 mod followed;
+#[cfg(test)]
+mod greedy_tests;
 pub(crate) mod hub;
 
 pub use analysis::Analysis;

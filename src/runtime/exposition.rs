@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-/// How much of a line is shown in an error, in characters.
-const SHOWN: usize = 80;
+/// How long a line may be that arrives in pieces, in bytes: only the last piece of it is kept meanwhile.
+const LONGEST: usize = 64 << 10;
 
 /// One line: a series and its value.
 #[derive(Debug)]
@@ -26,16 +26,14 @@ impl<'t> Sample<'t, '_> {
     }
 }
 
-/// A line that is no metric.
+/// A line that is no metric. What stands there is not said: whoever reads it may be somebody else than who may ask there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is no metric, {why}: `{text}`")]
+#[error("line {line} is no metric: {why}")]
 pub struct Malformed {
     /// Its number, from 1.
     pub line: usize,
     /// What is wrong with it.
     pub why: &'static str,
-    /// How it begins.
-    pub text: String,
 }
 
 /// Calls `each` for every sample whose metric's name begins with one of `prefixes`. Other lines are not read.
@@ -50,11 +48,11 @@ pub fn visit<'t>(
 ) -> Result<(), Malformed> {
     let mut labels = Vec::new();
     for (number, whole) in text.split_inclusive('\n').enumerate() {
-        let line = whole.trim_matches(|c: char| c.is_ascii_whitespace());
-        let wrong = |why| Malformed { line: number + 1, why, text: line.chars().take(SHOWN).collect() };
-        if !whole.ends_with('\n') && !line.is_empty() && line != "# EOF" {
+        let wrong = |why| Malformed { line: number + 1, why };
+        if !whole.ends_with('\n') && !is_an_end(whole.as_bytes()) {
             return Err(wrong("the text was cut off"));
         }
+        let line = whole.trim_matches(|c: char| c.is_ascii_whitespace());
         if !prefixes.iter().any(|prefix| line.starts_with(prefix)) {
             continue;
         }
@@ -62,6 +60,81 @@ pub fn visit<'t>(
         each(&Sample { name, value, labels: &labels });
     }
     Ok(())
+}
+
+/// Whether what stands behind the last line feed may be the end of a text.
+fn is_an_end(rest: &[u8]) -> bool {
+    matches!(rest.trim_ascii(), b"" | b"# EOF")
+}
+
+/// Reads a text line by line while it arrives, so that of a long one no more is kept than a line: otherwise like [`visit`].
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// What came of the line that has not ended yet.
+    begun: Vec<u8>,
+    /// How many lines have ended.
+    ended: usize,
+}
+
+impl Lines {
+    /// Reads on: `each` is called for every sample asked for whose line has ended.
+    ///
+    /// # Errors
+    /// At the first line asked for that is malformed, or longer than any metric is.
+    pub fn read(
+        &mut self,
+        piece: &[u8],
+        prefixes: &[&str],
+        mut each: impl FnMut(&Sample<'_, '_>),
+    ) -> Result<(), Malformed> {
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            if self.begun.len() + part.len() > LONGEST {
+                return Err(Malformed { line: self.ended + 1, why: "it is longer than 64 KiB" });
+            }
+            if !part.ends_with(b"\n") {
+                self.begun.extend_from_slice(part);
+            } else if self.begun.is_empty() {
+                self.line(part, prefixes, &mut each)?;
+            } else {
+                let mut line = std::mem::take(&mut self.begun);
+                line.extend_from_slice(part);
+                self.line(&line, prefixes, &mut each)?;
+                line.clear();
+                self.begun = line;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(
+        &mut self,
+        line: &[u8],
+        prefixes: &[&str],
+        each: &mut impl FnMut(&Sample<'_, '_>),
+    ) -> Result<(), Malformed> {
+        self.ended += 1;
+        let line = line.trim_ascii();
+        if !prefixes.iter().any(|prefix| line.starts_with(prefix.as_bytes())) {
+            return Ok(());
+        }
+        let wrong = |why| Malformed { line: self.ended, why };
+        let line = std::str::from_utf8(line).map_err(|_| wrong("it is no text"))?;
+        let mut labels = Vec::new();
+        let (name, value) = sample(line, &mut labels).map_err(wrong)?;
+        each(&Sample { name, value, labels: &labels });
+        Ok(())
+    }
+
+    /// The text has ended.
+    ///
+    /// # Errors
+    /// If it was cut off.
+    pub fn end(self) -> Result<(), Malformed> {
+        match is_an_end(&self.begun) {
+            true => Ok(()),
+            false => Err(Malformed { line: self.ended + 1, why: "the text was cut off" }),
+        }
+    }
 }
 
 /// Reads a line: its name and value; its labels go into `labels`, escaped as they are.
@@ -165,11 +238,31 @@ mod tests {
     /// What is visited, in short.
     fn all(text: &str, prefixes: &[&str]) -> Result<Vec<String>, Malformed> {
         let mut seen = Vec::new();
-        visit(text, prefixes, |sample| {
+        let told = |sample: &Sample<'_, '_>| {
             let label = sample.label("path").map(|value| format!("{value:?}")).unwrap_or_default();
-            seen.push(format!("{} {label} {}", sample.name, sample.value));
-        })?;
-        Ok(seen)
+            format!("{} {label} {}", sample.name, sample.value)
+        };
+        let whole = visit(text, prefixes, |sample| seen.push(told(sample))).map(|()| seen);
+        // Whatever the pieces in which it arrives.
+        for size in [1, 7, 1000] {
+            let (mut lines, mut seen) = (Lines::default(), Vec::new());
+            let mut pieces = text.as_bytes().chunks(size);
+            let read =
+                pieces.try_for_each(|piece| lines.read(piece, prefixes, |sample| seen.push(told(sample))));
+            assert_eq!(read.and_then(|()| lines.end()).map(|()| seen), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_kept() {
+        let mut lines = Lines::default();
+        let piece = [b'a'; 4096];
+        let read = (0..100).try_for_each(|_| lines.read(&piece, &["b"], |_| {}));
+        assert_eq!(read.unwrap_err().why, "it is longer than 64 KiB");
+        assert!(lines.begun.len() <= LONGEST);
+        let read = Lines::default().read(b"a{path=\"\xff\"} 1\n", &["a"], |_| {});
+        assert_eq!(read.unwrap_err().why, "it is no text");
     }
 
     #[test]
@@ -218,7 +311,8 @@ mod tests {
             let error = all(&format!("b 1\n{line}\na 1\n"), &["a"]).unwrap_err();
             assert_eq!(error.line, 2, "{line}");
             assert!(error.to_string().contains(why), "{line}: {error}");
-            assert!(error.to_string().contains(line), "{line}: {error}");
+            let quoted = line.len() > 1 && error.to_string().contains(line);
+            assert!(!quoted, "faults 4.2, nothing foreign is quoted: {error}");
         }
     }
 

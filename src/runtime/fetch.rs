@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 
 use super::remote::RemoteError;
+use super::shares::{Crowded, Held, Turn};
 
 /// How long an idle connection is kept: longer than the longest time between two ticks.
 const IDLE: Duration = Duration::from_secs(30);
@@ -28,6 +29,12 @@ pub enum Trouble {
     /// More than will be read.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// More than there is room for beside what else is read.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
+    /// What is answered is not what was asked for.
+    #[error("{0}")]
+    Unread(String),
     /// Not UTF-8.
     #[error("the answer is no text")]
     NotText,
@@ -43,19 +50,64 @@ pub fn builder() -> ClientBuilder {
         .user_agent(concat!("banyan/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Sends a request and reads the text that is answered, of at most `most` bytes, within `deadline`. Statuses are the
-/// caller's to judge.
+/// Sends a request and reads the text that is answered, of at most `most` bytes, within `deadline`. What is read of it is
+/// held in an account. Statuses are the caller's to judge.
 ///
 /// # Errors
-/// If there is no whole answer.
+/// If there is no whole answer, or no room for it.
 pub async fn text(
     request: RequestBuilder,
     deadline: Duration,
     most: usize,
+    turn: &Turn,
+    held: &mut Held,
 ) -> Result<(StatusCode, String), Trouble> {
-    let answer = tokio::time::timeout(deadline, whole(request, most)).await;
-    let Answer { status, body, .. } = answer.unwrap_or(Err(Trouble::Late(deadline)))?;
+    let mut body = Vec::new();
+    let each = |_, piece: &[u8]| {
+        let needed = body.len() + piece.len();
+        if needed > body.capacity() {
+            // What grows is there twice while it is copied.
+            let grown = needed.max(2 * body.capacity()).min(most);
+            held.set(body.capacity() + grown)?;
+            body.reserve_exact(grown - body.len());
+            held.set(body.capacity())?;
+        }
+        body.extend_from_slice(piece);
+        Ok(())
+    };
+    let status = pieces(request, deadline, most, Some(turn), each).await?;
     Ok((status, String::from_utf8(body).map_err(|_| Trouble::NotText)?))
+}
+
+/// Sends a request and hands over what is answered, piece by piece as it arrives, at most `most` bytes within `deadline`,
+/// and for a tenant no faster than its turn allows. Statuses are the caller's to judge.
+///
+/// # Errors
+/// If there is no whole answer, and what `each` says.
+pub async fn pieces(
+    request: RequestBuilder,
+    deadline: Duration,
+    most: usize,
+    turn: Option<&Turn>,
+    mut each: impl FnMut(StatusCode, &[u8]) -> Result<(), Trouble>,
+) -> Result<StatusCode, Trouble> {
+    let read = async {
+        let mut response = begin(request, most).await?;
+        let status = response.status();
+        let mut read = 0;
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
+            read += piece.len();
+            if read > most {
+                return Err(Trouble::TooLarge(most));
+            }
+            each(status, &piece)?;
+            if let Some(turn) = turn {
+                turn.read(piece.len()).await;
+            }
+        }
+        Ok(status)
+    };
+    tokio::time::timeout(deadline, read).await.unwrap_or(Err(Trouble::Late(deadline)))
 }
 
 /// An answer that was read to its end.
@@ -84,16 +136,26 @@ impl Answer {
     }
 }
 
+/// Why an answer broke off; not the address, which the caller names.
+fn broken(error: reqwest::Error) -> Trouble {
+    Trouble::Broken(error.without_url())
+}
+
+/// Sends a request; nothing is read of an answer that is known to be too large.
+async fn begin(request: RequestBuilder, most: usize) -> Result<Response, Trouble> {
+    let response = request.send().await.map_err(broken)?;
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(Trouble::TooLarge(most));
+    }
+    Ok(response)
+}
+
 /// Sends a request and reads what is answered, of at most `most` bytes. It has no deadline of its own.
 ///
 /// # Errors
 /// If there is no whole answer.
 pub async fn whole(request: RequestBuilder, most: usize) -> Result<Answer, Trouble> {
-    let broken = |error: reqwest::Error| Trouble::Broken(error.without_url());
-    let mut response = request.send().await.map_err(broken)?;
-    if response.content_length().is_some_and(|length| length > most as u64) {
-        return Err(Trouble::TooLarge(most));
-    }
+    let mut response = begin(request, most).await?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {

@@ -13,6 +13,7 @@
 //! | [`items`] | a list read one by one while its text arrives |
 //! | [`key`] | what an object is known by |
 //! | [`lock`] | locks that a panic elsewhere does not spoil |
+//! | [`shares`] | what tenants share: memory for what their servers answer, and turns to ask them |
 //! | [`fetch`] | one request over HTTP, and a bound on what is read of its answer |
 //! | [`remote`] | calls to what is outside of this cluster: a deadline, and what a failure means |
 //! | [`raw_object`] | objects of any kind, read in one pass |
@@ -51,6 +52,7 @@ pub(crate) mod queue;
 pub(crate) mod raw_object;
 pub mod remote;
 pub(crate) mod request;
+pub(crate) mod shares;
 pub(crate) mod status_writer;
 pub(crate) mod telemetry;
 

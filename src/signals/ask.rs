@@ -9,7 +9,8 @@ pub enum SourceKey {
     BuiltIn,
     /// A Prometheus, as the CanaryRollouts of a namespace describe it, in JSON.
     Prometheus {
-        /// Where its Secrets are; empty where it needs none.
+        /// The namespace that asks: its Secrets are presented, and whoever else asks the same server is asked apart, since
+        /// a query may spoil the question that it is part of.
         namespace: String,
         /// `spec.analysis.source.prometheus`.
         spec: String,
@@ -29,17 +30,24 @@ pub enum GateReply {
 
 /// Asks sources and gates.
 pub trait Ask: Send + Sync + 'static {
-    /// Asks a source about all its subjects; one answer for each, in order.
+    /// Asks a source about all its subjects. One answer for each is handed over, by its place; those that come later hold
+    /// up none that are there.
     fn counters(
         &self,
         source: &SourceKey,
         subjects: &[Subject],
         now: f64,
-    ) -> impl Future<Output = Vec<Answer>> + Send;
+        answered: impl FnMut(Vec<(usize, Answer)>) + Send,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Asks a source about queries that gate a step.
     fn queries(&self, source: &SourceKey, queries: &[String]) -> impl Future<Output = Vec<GateReply>> + Send;
 
-    /// Asks a web server.
-    fn webhook(&self, url: &str, told: &serde_json::Value) -> impl Future<Output = GateReply> + Send;
+    /// Asks a web server that a namespace names.
+    fn webhook(
+        &self,
+        namespace: &str,
+        url: &str,
+        told: &serde_json::Value,
+    ) -> impl Future<Output = GateReply> + Send;
 }

@@ -1,11 +1,12 @@
 //! The built-in source: proxies and pods are asked directly, each once a sweep, however many rollouts there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use http::header::{ACCEPT, HOST};
 use reqwest::{Client, StatusCode, Url};
 use tokio::time::Instant;
@@ -16,7 +17,9 @@ use super::gateway::{self, Seen, Services};
 use super::grpc::Speaks;
 use super::pods::{self, Told};
 use super::subject::{Answer, Pod, Subject};
+use crate::runtime::exposition::{Lines, Malformed, Sample};
 use crate::runtime::fetch::{self, Trouble};
+use crate::runtime::shares::{Shares, Turn};
 
 /// The format that is asked for: without it some exporters answer in protocol buffers.
 const FORMAT: &str = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
@@ -27,17 +30,26 @@ pub struct Limits {
     /// How long one request may take. Default: 2s.
     pub request: Duration,
     /// How long the whole sweep may take; what is not asked by then does not answer. Default: 8s, so that a few
-    /// hundred silent pods cannot stop the evidence of all others.
+    /// hundred silent pods cannot stop the evidence of their own namespace.
     pub sweep: Duration,
-    /// How many requests are under way at once. Default: 64.
+    /// How many requests to proxies, and to pods of a namespace, are under way at once. Default: 64; what is
+    /// [shared](Shares) bounds those of a namespace too.
     pub at_once: usize,
-    /// How many bytes of an answer are read. Default: 8 MiB.
+    /// How many bytes of a proxy's answer are read. Default: 8 MiB. They are no tenant's.
     pub bytes: usize,
+    /// How many bytes of a pod's answer are read. Default: 2 MiB.
+    pub pod_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request: Duration::from_secs(2), sweep: Duration::from_secs(8), at_once: 64, bytes: 8 << 20 }
+        Self {
+            request: Duration::from_secs(2),
+            sweep: Duration::from_secs(8),
+            at_once: 64,
+            bytes: 8 << 20,
+            pod_bytes: 2 << 20,
+        }
     }
 }
 
@@ -73,6 +85,7 @@ pub struct BuiltIn {
     client: Client,
     proxies: Vec<Url>,
     limits: Limits,
+    shares: Shares,
 }
 
 /// A pod's metrics: address and path, what is not counted in them, and what is spoken there.
@@ -104,34 +117,72 @@ impl BuiltIn {
         let proxies = proxies.iter().map(|url| proxy_url(url)).collect::<Result<_, _>>()?;
         // Only plain HTTP is spoken: no authority is trusted, and none has to be there.
         let client = fetch::builder().tls_certs_only([]).build()?;
-        Ok(Self { client, proxies, limits })
+        Ok(Self { client, proxies, limits, shares: Shares::default() })
+    }
+
+    /// The same with what tenants share in the whole process.
+    pub fn with_shares(mut self, shares: Shares) -> Self {
+        self.shares = shares;
+        self
     }
 
     /// Asks for all subjects in one sweep that begins at `now`, in Unix seconds. Answers come in order.
+    pub async fn ask(&self, subjects: &[Subject], now: f64) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = subjects.iter().map(|_| None).collect();
+        self.ask_each(subjects, now, |told| {
+            told.into_iter().for_each(|(place, answer)| answers[place] = Some(answer));
+        })
+        .await;
+        // Each namespace was answered for, and so each subject.
+        answers.into_iter().flatten().collect()
+    }
+
+    /// The same; the answers about a namespace are handed over as soon as its own pods have told, by their places, so that
+    /// pods which are slow hold up nobody else.
     ///
     /// Proxies are asked first, and then the pods of those subjects of which the proxies do not say everything.
-    pub async fn ask(&self, subjects: &[Subject], now: f64) -> Vec<Answer> {
+    pub async fn ask_each(
+        &self,
+        subjects: &[Subject],
+        now: f64,
+        mut answered: impl FnMut(Vec<(usize, Answer)>) + Send,
+    ) {
         if subjects.is_empty() {
-            return Vec::new();
+            return;
         }
         let sweep = Sweep { began: Instant::now(), at: now };
         let (proxies, silent) = self.ask_proxies(subjects, sweep).await;
-        let pods = self.ask_pods(subjects, &proxies, sweep).await;
-        subjects
-            .iter()
-            .zip(&proxies)
-            .map(|(subject, proxies)| {
-                let told = |_, pod: &Pod| match page(subject, pod) {
-                    Some(page) => pods.get(&page).cloned().unwrap_or_else(|| Err("it was not asked".into())),
-                    None => Err("the FinService names no port in observability.metrics".into()),
-                };
-                let pods = pods::views(subject, told).map_err(|why| match &silent {
-                    Some(silent) if proxies.is_empty() => format!("{why}; {silent}"),
-                    _ => why,
-                });
-                answer(subject, proxies, &pods, |_| Err(Untold::NotBuiltIn.to_string()))
-            })
-            .collect()
+        let mut namespaces: BTreeMap<&str, Vec<(usize, &Subject, &[Proxy])>> = BTreeMap::new();
+        for (place, (subject, proxies)) in subjects.iter().zip(&proxies).enumerate() {
+            namespaces.entry(&subject.namespace).or_default().push((place, subject, proxies));
+        }
+        let asked = namespaces.into_values().map(|of| self.ask_namespace(of, silent.as_deref(), sweep));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        while let Some(told) = asked.next().await {
+            answered(told);
+        }
+    }
+
+    /// Asks for the subjects of one namespace, of which is known what proxies told.
+    async fn ask_namespace(
+        &self,
+        subjects: Vec<(usize, &Subject, &[Proxy])>,
+        silent: Option<&str>,
+        sweep: Sweep,
+    ) -> Vec<(usize, Answer)> {
+        let pods = self.ask_pods(&subjects, sweep).await;
+        let answers = subjects.iter().map(|(place, subject, proxies)| {
+            let told = |_, pod: &Pod| match page(subject, pod) {
+                Some(page) => pods.get(&page).cloned().unwrap_or_else(|| Err("it was not asked".into())),
+                None => Err("the FinService names no port in observability.metrics".into()),
+            };
+            let pods = pods::views(subject, told).map_err(|why| match silent {
+                Some(silent) if proxies.is_empty() => format!("{why}; {silent}"),
+                _ => why,
+            });
+            (*place, answer(subject, proxies, &pods, |_| Err(Untold::NotBuiltIn.to_string())))
+        });
+        answers.collect()
     }
 
     /// What all proxies tell, by subject; and, if one of them tells nothing, which and why.
@@ -181,48 +232,64 @@ impl BuiltIn {
         sweep: Sweep,
     ) -> (String, Result<(f64, Seen), String>) {
         let told = async {
-            let (time, text) = self.read(address, &path_of(url), Some(&authority(url)), sweep).await?;
-            let seen = gateway::read(&text, services).map_err(|error| error.to_string())?;
-            Ok((time, seen))
+            let mut counter = gateway::Counter::new(services);
+            let asked = Asked {
+                address,
+                path: &path_of(url),
+                host: Some(&authority(url)),
+                most: self.limits.bytes,
+                turn: None,
+            };
+            let time = self.read(asked, &gateway::PREFIXES, sweep, |sample| counter.take(sample)).await?;
+            Ok((time, counter.seen()))
         };
         (format!("{address} of {url}"), told.await)
     }
 
-    /// What the pods tell that have to be asked.
+    /// What the pods tell that have to be asked, of subjects of one namespace.
     async fn ask_pods<'s>(
         &self,
-        subjects: &'s [Subject],
-        proxies: &[Vec<Proxy>],
+        subjects: &[(usize, &'s Subject, &[Proxy])],
         sweep: Sweep,
     ) -> HashMap<Page<'s>, Result<Told, String>> {
-        let asked = subjects.iter().zip(proxies).filter(|(subject, proxies)| needs_pods(subject, proxies));
-        let ready = asked.flat_map(|(subject, _)| {
+        let Some((_, Subject { namespace, .. }, _)) = subjects.first() else { return HashMap::new() };
+        let asked = subjects.iter().filter(|(_, subject, proxies)| needs_pods(subject, proxies));
+        let ready = asked.flat_map(|(_, subject, _)| {
             let pods = subject.arms.iter().flat_map(|arm| &arm.pods).filter(|pod| pod.ready_since.is_some());
-            pods.filter_map(move |pod| page(subject, pod))
+            pods.filter_map(|pod| page(subject, pod))
         });
         let pages: HashSet<Page<'s>> = ready.collect();
-        let asked: Vec<_> = pages.into_iter().map(|page| self.ask_pod(page, sweep)).collect();
+        let asked: Vec<_> = pages.into_iter().map(|page| self.ask_pod(namespace, page, sweep)).collect();
         futures::stream::iter(asked).buffer_unordered(self.limits.at_once).collect().await
     }
 
-    async fn ask_pod<'s>(&self, page: Page<'s>, sweep: Sweep) -> (Page<'s>, Result<Told, String>) {
+    async fn ask_pod<'s>(
+        &self,
+        namespace: &str,
+        page: Page<'s>,
+        sweep: Sweep,
+    ) -> (Page<'s>, Result<Told, String>) {
         let (address, path, not_counted, speaks) = page;
         let told = async {
-            let (time, text) = self.read(address, path, None, sweep).await?;
-            let counts = pods::read(&text, not_counted, speaks).map_err(|error| error.to_string())?;
-            Ok(Told { time, counts })
+            let turn = self.shares.turn(namespace).await;
+            let mut counter = pods::Counter::new(not_counted, speaks);
+            let asked = Asked { address, path, host: None, most: self.limits.pod_bytes, turn: Some(&turn) };
+            let prefixes = counter.prefixes();
+            let time = self.read(asked, &prefixes, sweep, |sample| counter.take(sample)).await?;
+            Ok(Told { time, counts: counter.counts() })
         };
         (page, told.await)
     }
 
-    /// The text of a page, and when it was told.
+    /// Reads a page while it arrives; returns when it was told.
     async fn read(
         &self,
-        address: SocketAddr,
-        path: &str,
-        host: Option<&str>,
+        asked: Asked<'_>,
+        prefixes: &[&str],
         sweep: Sweep,
-    ) -> Result<(f64, String), String> {
+        mut take: impl FnMut(&Sample<'_, '_>),
+    ) -> Result<f64, String> {
+        let Asked { address, path, host, most, turn } = asked;
         let left = self.limits.sweep.saturating_sub(sweep.began.elapsed());
         if left.is_zero() {
             return Err("the sweep was over before it was asked".into());
@@ -231,14 +298,33 @@ impl BuiltIn {
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        let answered = fetch::text(request, self.limits.request.min(left), self.limits.bytes).await;
+        let mut lines = Lines::default();
+        let unread = |error: Malformed| Trouble::Unread(error.to_string());
+        let each = |status, piece: &[u8]| match status {
+            StatusCode::OK => lines.read(piece, prefixes, &mut take).map_err(unread),
+            _ => Ok(()),
+        };
+        let answered = fetch::pieces(request, self.limits.request.min(left), most, turn, each).await;
         match answered {
-            Ok((StatusCode::OK, text)) => Ok((sweep.now(), text)),
-            Ok((status, _)) => Err(format!("status {} from {address}{path}", status.as_u16())),
+            Ok(StatusCode::OK) => lines.end().map(|()| sweep.now()).map_err(|error| error.to_string()),
+            Ok(status) => Err(format!("status {} from {address}{path}", status.as_u16())),
+            Err(Trouble::Unread(why)) => Err(why),
             Err(why @ Trouble::TooLarge(_)) => Err(format!("{why} ({address}{path})")),
             Err(why) => Err(format!("{why} from {address}{path}")),
         }
     }
+}
+
+/// A page that is asked for.
+struct Asked<'a> {
+    address: SocketAddr,
+    path: &'a str,
+    /// The name by which it is asked for, where that is not the address.
+    host: Option<&'a str>,
+    /// How many bytes of it are read.
+    most: usize,
+    /// The turn of the tenant whose page it is.
+    turn: Option<&'a Turn>,
 }
 
 /// Where a pod tells its counters; `None` if it does not.

@@ -124,7 +124,7 @@ async fn pods_are_each_asked_once_and_their_probes_do_not_count() {
 async fn every_way_of_not_answering_has_its_words_and_harms_no_other() {
     let well = two_pods(pod(100, 2), pod(10, 5)).await;
     let mut quick = patient();
-    quick.bytes = 1 << 16;
+    quick.pod_bytes = 1 << 16;
     for (reply, words) in [
         (Reply::Status(429, "slow down".into()), "status 429"),
         (Reply::Status(500, pod_text()), "status 500"),

@@ -6,6 +6,11 @@ use super::subject::What;
 /// sometimes in another unit.
 const SAME: f64 = 1e-9;
 
+/// How many bounds are named in a message.
+const SHOWN: usize = 32;
+/// How many bounds a histogram may have: many times what any has that is made for people.
+const BOUNDS: usize = 256;
+
 /// Counters of one series: a pod, or a proxy's view of an arm.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -21,6 +26,8 @@ pub struct Counts {
     /// By bound, in order of appearance.
     bounds: Vec<Bound>,
     not_a_number: bool,
+    /// Whether there were more bounds than are kept.
+    too_many: bool,
     /// Whether something of it says what was asked for.
     named: bool,
 }
@@ -49,6 +56,11 @@ pub enum Untold {
     /// A counter is NaN, infinite or negative.
     #[error("a counter is not a number of requests (NaN, infinite or negative)")]
     NotANumber,
+    /// A histogram has more bounds than are read.
+    #[error(
+        "the histogram of durations has more than {BOUNDS} bounds; give it fewer, as OpenTelemetry's defaults are"
+    )]
+    TooMany,
     /// It is none of what every service has.
     #[error("a metric of the service's own is counted by Prometheus alone; set analysis.source.prometheus")]
     NotBuiltIn,
@@ -59,7 +71,7 @@ fn remedy(bounds: &[f64]) -> String {
     if bounds.is_empty() {
         return "there is no histogram".to_owned();
     }
-    let words: Vec<String> = bounds.iter().map(f64::to_string).collect();
+    let words: Vec<String> = bounds.iter().take(SHOWN).map(f64::to_string).collect();
     format!("set the threshold to one of {}", words.join(", "))
 }
 
@@ -129,6 +141,7 @@ impl Counts {
         self.unanswered += other.unanswered;
         self.not_a_number |= other.not_a_number;
         self.named |= other.named;
+        self.too_many |= other.too_many;
         for bound in &other.bounds {
             self.add_bound(*bound);
         }
@@ -142,11 +155,13 @@ impl Counts {
     }
 
     fn add_bound(&mut self, more: Bound) {
+        let full = self.bounds.len() >= BOUNDS;
         match self.bounds.iter_mut().find(|bound| bound.most == more.most) {
             Some(bound) => {
                 bound.count += more.count;
                 bound.histograms += more.histograms;
             }
+            None if full => self.too_many = true,
             None => self.bounds.push(more),
         }
     }
@@ -165,6 +180,7 @@ impl Counts {
         match what {
             What::Errors => Ok((self.requests, self.bad.max(self.grpc_bad))),
             What::Refused => Ok((self.requests, self.refused.max(self.grpc_refused))),
+            What::Slower(_) if self.too_many => Err(Untold::TooMany),
             What::Slower(threshold) => self.slower(*threshold),
             What::Custom { .. } => Err(Untold::NotBuiltIn),
         }
@@ -221,6 +237,16 @@ mod tests {
             error,
             "0.2 s is no bound of the histogram of durations; set the threshold to one of 0.1, 0.25"
         );
+    }
+
+    #[test]
+    fn faults_4_1_bounds_without_end_are_not_kept() {
+        let mut counts = Counts::default();
+        counts.add(1.0, false);
+        (0..100_000).for_each(|bound| counts.add_bucket(f64::from(bound), 1.0));
+        assert_eq!(counts.bounds.len(), BOUNDS);
+        assert_eq!(counts.of(&What::Slower(0.2)), Err(Untold::TooMany));
+        assert_eq!(counts.of(&What::Errors), Ok((1.0, 0.0)));
     }
 
     #[test]

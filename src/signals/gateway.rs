@@ -28,7 +28,7 @@ use super::counts::Counts;
 use super::grpc;
 use super::pods::{bound, is_failure, is_refusal};
 use super::subject::Subject;
-use crate::runtime::exposition::{Malformed, visit};
+use crate::runtime::exposition::Sample;
 
 /// Envoy's counters by class of the response. Other families that begin so are passed over.
 const CLASSES: &str = "envoy_cluster_upstream_rq";
@@ -131,17 +131,27 @@ impl Sent {
     }
 }
 
-/// Reads what a proxy counted for all subjects.
+/// What the name of a metric begins with that is to be read of a proxy's page.
+pub const PREFIXES: [&str; 5] = [CLASSES, NONE_READY, GRPC, ISTIO, ISTIO_DURATIONS];
+
+/// What a proxy counted for all subjects, while its page is read.
 ///
 /// A proxy of Istio's may tell a request in both families; Istio's own is taken then, which knows the status that the
 /// caller was given.
-///
-/// # Errors
-/// If a line of a family that is read is malformed.
-pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
-    let mut found: BTreeMap<usize, Both> = BTreeMap::new();
-    let mut name = String::new();
-    visit(text, &[CLASSES, NONE_READY, GRPC, ISTIO, ISTIO_DURATIONS], |sample| {
+pub struct Counter<'s> {
+    services: &'s Services,
+    found: BTreeMap<usize, Both>,
+    name: String,
+}
+
+impl<'s> Counter<'s> {
+    /// Nothing as yet.
+    pub fn new(services: &'s Services) -> Self {
+        Self { services, found: BTreeMap::new(), name: String::new() }
+    }
+
+    /// Takes a line in.
+    pub fn take(&mut self, sample: &Sample<'_, '_>) {
         let grpc = sample.name.strip_prefix(GRPC);
         if grpc.is_some_and(|status| !(grpc::is_failure(status) || grpc::is_refusal(status))) {
             return;
@@ -152,14 +162,14 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             if label("reporter") != "source" {
                 return;
             }
-            name.clear();
-            name.push_str(&label("destination_service_namespace"));
-            name.push('_');
-            name.push_str(&label("destination_service_name"));
-            services.names.get(&name).map_or(&[][..], Vec::as_slice)
+            self.name.clear();
+            self.name.push_str(&label("destination_service_namespace"));
+            self.name.push('_');
+            self.name.push_str(&label("destination_service_name"));
+            self.services.names.get(&self.name).map_or(&[][..], Vec::as_slice)
         } else {
             let cluster = sample.label("envoy_cluster_name").or_else(|| sample.label("cluster_name"));
-            services.of_cluster(&cluster.unwrap_or_default())
+            self.services.of_cluster(&cluster.unwrap_or_default())
         };
         if places.is_empty() {
             return;
@@ -193,7 +203,7 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
             },
         };
         for (subject, arm) in places {
-            let both = found.entry(*subject).or_default();
+            let both = self.found.entry(*subject).or_default();
             let arms = if istio { &mut both.istio } else { &mut both.envoy };
             let counts = arms[*arm].get_or_insert_default();
             let sent = &mut both.sent[*arm];
@@ -213,17 +223,21 @@ pub fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
                 Kind::Bucket(most) => counts.add_bucket(most, sample.value),
             }
         }
-    })?;
-    let believed = |mut both: Both| {
-        if both.istio.iter().any(Option::is_some) {
-            return both.istio;
-        }
-        for (counts, sent) in both.envoy.iter_mut().zip(both.sent) {
-            counts.iter_mut().for_each(|counts| counts.add_unanswered(sent.given_up()));
-        }
-        both.envoy
-    };
-    Ok(found.into_iter().map(|(subject, both)| (subject, believed(both))).collect())
+    }
+
+    /// What was counted.
+    pub fn seen(self) -> Seen {
+        let believed = |mut both: Both| {
+            if both.istio.iter().any(Option::is_some) {
+                return both.istio;
+            }
+            for (counts, sent) in both.envoy.iter_mut().zip(both.sent) {
+                counts.iter_mut().for_each(|counts| counts.add_unanswered(sent.given_up()));
+            }
+            both.envoy
+        };
+        self.found.into_iter().map(|(subject, both)| (subject, believed(both))).collect()
+    }
 }
 
 /// What a line says of a Service.
@@ -249,6 +263,13 @@ enum Kind {
 mod tests {
     use super::super::subject::{Arm, What};
     use super::*;
+    use crate::runtime::exposition::{Malformed, visit};
+
+    fn read(text: &str, services: &Services) -> Result<Seen, Malformed> {
+        let mut counter = Counter::new(services);
+        visit(text, &PREFIXES, |sample| counter.take(sample))?;
+        Ok(counter.seen())
+    }
 
     /// Behind Contour, as Envoy's admin listener tells it, shortened.
     const ENVOY: &str = r#"# TYPE envoy_cluster_upstream_rq counter

@@ -8,7 +8,7 @@ use super::counts::Counts;
 use super::grpc::{self, FAMILIES, Speaks};
 use super::subject::{Pod, Subject};
 use crate::evidence::pod_id;
-use crate::runtime::exposition::{Malformed, Sample, visit};
+use crate::runtime::exposition::Sample;
 
 /// OpenTelemetry's `http.server.request.duration`, as exporters for Prometheus name it.
 pub const FAMILY: &str = "http_server_request_duration_seconds";
@@ -26,18 +26,35 @@ pub struct Told {
     pub counts: Option<Counts>,
 }
 
-/// Reads what a pod counted, without the requests for `not_counted`: probes and scrapes.
-///
-/// # Errors
-/// If a line of a family that is read is malformed.
-pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option<Counts>, Malformed> {
-    let (mut http, mut calls) = (None, [const { None }; FAMILIES.len()]);
-    let families = match speaks {
-        Speaks::Http => &FAMILIES[..0],
-        Speaks::Grpc | Speaks::Both => &FAMILIES,
-    };
-    let names: Vec<&str> = families.iter().map(|family| family.name).chain([FAMILY]).collect();
-    visit(text, &names, |sample| {
+/// What a pod counted, while its page is read.
+#[derive(Debug)]
+pub struct Counter<'n> {
+    not_counted: &'n [String],
+    speaks: Speaks,
+    http: Option<Counts>,
+    calls: [Option<Counts>; FAMILIES.len()],
+}
+
+impl<'n> Counter<'n> {
+    /// Nothing as yet. Requests for `not_counted` are left out: probes and scrapes.
+    pub fn new(not_counted: &'n [String], speaks: Speaks) -> Self {
+        Self { not_counted, speaks, http: None, calls: [const { None }; FAMILIES.len()] }
+    }
+
+    fn families(&self) -> &'static [grpc::Family] {
+        match self.speaks {
+            Speaks::Http => &FAMILIES[..0],
+            Speaks::Grpc | Speaks::Both => &FAMILIES,
+        }
+    }
+
+    /// What the name of a metric begins with that is to be read.
+    pub fn prefixes(&self) -> Vec<&'static str> {
+        self.families().iter().map(|family| family.name).chain([FAMILY]).collect()
+    }
+
+    /// Takes a line in.
+    pub fn take(&mut self, sample: &Sample<'_, '_>) {
         let label = |name| sample.label(name).unwrap_or_default();
         let of = |name| sample.name.strip_prefix(name).filter(|kind| matches!(*kind, "_count" | "_bucket"));
         let add = |counts: &mut Option<Counts>, kind, left_out, (failed, refused), to_a_second| {
@@ -55,34 +72,38 @@ pub fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option
         };
         if let Some(kind) = of(FAMILY) {
             let paths = PATHS.map(label);
-            let left_out = paths.iter().any(|path| not_counted.iter().any(|known| known == path));
+            let left_out = paths.iter().any(|path| self.not_counted.iter().any(|known| known == path));
             let status = label(STATUS);
-            add(&mut http, kind, left_out, (is_failure(&status), is_refusal(&status)), 1.0);
-            if let Some(counts) = http.as_mut().filter(|_| paths.iter().any(|path| !path.is_empty())) {
+            add(&mut self.http, kind, left_out, (is_failure(&status), is_refusal(&status)), 1.0);
+            if let Some(counts) = self.http.as_mut().filter(|_| paths.iter().any(|path| !path.is_empty())) {
                 counts.name();
             }
         }
-        for (family, counts) in families.iter().zip(&mut calls) {
+        for (family, counts) in self.families().iter().zip(&mut self.calls) {
             if let Some(kind) = of(family.name) {
                 let status = label(family.status);
                 let ended = (grpc::is_failure(&status), grpc::is_refusal(&status));
                 add(counts, kind, grpc::is_probe(&label(family.called)), ended, family.to_a_second);
             }
         }
-    })?;
-    let calls = calls.into_iter().flatten().next();
-    Ok(match (calls, http) {
-        (Some(mut calls), Some(http)) if speaks == Speaks::Both => {
-            calls.merge(&http);
-            Some(calls)
+    }
+
+    /// What was counted.
+    pub fn counts(self) -> Option<Counts> {
+        let calls = self.calls.into_iter().flatten().next();
+        match (calls, self.http) {
+            (Some(mut calls), Some(http)) if self.speaks == Speaks::Both => {
+                calls.merge(&http);
+                Some(calls)
+            }
+            (Some(mut calls), _) => {
+                // A call always says what is called.
+                calls.name();
+                Some(calls)
+            }
+            (None, http) => http,
         }
-        (Some(mut calls), _) => {
-            // A call always says what is called.
-            calls.name();
-            Some(calls)
-        }
-        (None, http) => http,
-    })
+    }
 }
 
 /// Whether a status is the server's failure: 5xx, or none at all.
@@ -179,6 +200,13 @@ mod tests {
 
     use super::super::subject::{Arm, What};
     use super::*;
+    use crate::runtime::exposition::{Malformed, visit};
+
+    fn read(text: &str, not_counted: &[String], speaks: Speaks) -> Result<Option<Counts>, Malformed> {
+        let mut counter = Counter::new(not_counted, speaks);
+        visit(text, &counter.prefixes(), |sample| counter.take(sample))?;
+        Ok(counter.counts())
+    }
 
     /// As an OpenTelemetry SDK exports it, shortened.
     const SDK: &str = include_str!("../../tests/support/metrics/requests.txt");

@@ -4,7 +4,7 @@
 use crate::runtime::lock::lock;
 use crate::signals::GateReply;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -20,15 +20,18 @@ use super::subject::{self, Subject, What};
 use super::vector::{self, Refused, Row};
 use super::{answer::View, pods};
 use crate::runtime::fetch::{self, Trouble};
+use crate::runtime::shares::{Crowded, Held, Shares};
 
 /// How long a question may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the server may work on one: less, so that its own words can be heard.
 const TIMEOUT: &str = "4s";
-/// How many bytes of an answer are read: some ten thousand series.
-const BYTES: usize = 16 << 20;
+/// How many bytes of an answer are read: some seven thousand series.
+const BYTES: usize = 2 << 20;
 /// How many questions are asked at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
+/// How many series may answer a query of a service's own: both arms of a rollout, a series for each pod, and many more.
+const OWN_ROWS: usize = 1000;
 
 /// Why there is no such source.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,8 @@ pub struct Prometheus {
     url: Url,
     bearer: Option<HeaderValue>,
     deadline: Duration,
+    namespace: String,
+    shares: Shares,
     /// Queries that spoilt a union: each is asked alone until it is answered.
     apart: Mutex<BTreeSet<String>>,
 }
@@ -104,6 +109,8 @@ impl Prometheus {
             url: query,
             bearer: bearer.transpose()?,
             deadline: DEADLINE,
+            namespace: String::new(),
+            shares: Shares::default(),
             apart: Mutex::default(),
         })
     }
@@ -114,12 +121,18 @@ impl Prometheus {
         self
     }
 
+    /// The same, asked for a namespace, with what tenants share in the whole process.
+    pub fn on_behalf_of(mut self, namespace: &str, shares: Shares) -> Self {
+        (self.namespace, self.shares) = (namespace.to_owned(), shares);
+        self
+    }
+
     /// Asks for all subjects. Answers come in order.
     pub async fn ask(&self, subjects: &[Subject]) -> Vec<subject::Answer> {
         let query = promql::built_in(subjects);
         let built_in = async {
             match &query {
-                Some(query) => self.question(&query.text).await.map(|rows| Series::of(&rows)),
+                Some(query) => self.question(&query.text).await.map(|rows| Series::of(rows.all())),
                 None => Ok(Series::default()),
             }
         };
@@ -144,10 +157,11 @@ impl Prometheus {
                     let What::Custom { bad, total } = &subject.metrics[metric].what else {
                         return Err("it is built in".to_owned());
                     };
-                    let rows = |query: &String| {
-                        own.get(query.as_str()).cloned().unwrap_or_else(|| Err("it was not asked".to_owned()))
+                    let rows = |query: &String| match own.get(query.as_str()) {
+                        Some(rows) => rows.as_ref().map(Rows::all).map_err(Clone::clone),
+                        None => Err("it was not asked".to_owned()),
                     };
-                    series::custom(subject, name, &rows(bad), &rows(total))
+                    series::custom(subject, name, rows(bad), rows(total))
                 })
             })
             .collect()
@@ -164,7 +178,7 @@ impl Prometheus {
 
     /// Asks metrics of services' own: all in one question. Those with which that has failed, through their own fault
     /// or perhaps so, are asked alone.
-    async fn ask_own<'q>(&self, queries: &BTreeSet<&'q str>) -> BTreeMap<&'q str, Result<Vec<Row>, String>> {
+    async fn ask_own<'q>(&self, queries: &BTreeSet<&'q str>) -> BTreeMap<&'q str, Result<Rows, String>> {
         let known = {
             let mut apart = lock(&self.apart);
             apart.retain(|query| queries.contains(query.as_str()));
@@ -187,25 +201,18 @@ impl Prometheus {
                 };
             }
         }
-        answers.into_iter().map(|(query, rows)| (query, rows.map_err(|why| why.to_string()))).collect()
+        answers.into_iter().map(|(query, rows)| (query, few(rows).map_err(|why| why.to_string()))).collect()
     }
 
     /// Asks queries in one question; if that is refused for what it asks, each alone.
-    async fn together<'q>(&self, queries: &[&'q str]) -> BTreeMap<&'q str, Result<Vec<Row>, Refused>> {
+    async fn together<'q>(&self, queries: &[&'q str]) -> BTreeMap<&'q str, Result<Rows, Refused>> {
         if queries.len() < 2 {
             return self.each(queries.iter().copied()).await;
         }
         match self.question(&promql::union(queries)).await {
             Ok(rows) => {
-                let mut answers: BTreeMap<&str, Result<Vec<Row>, Refused>> =
-                    queries.iter().map(|query| (*query, Ok(Vec::new()))).collect();
-                for row in rows {
-                    let query = row.label(TERM).parse().ok().and_then(|place: usize| queries.get(place));
-                    if let Some(Ok(rows)) = query.and_then(|query| answers.get_mut(*query)) {
-                        rows.push(row);
-                    }
-                }
-                answers
+                let of = |row: &Row| row.label(TERM).parse().ok().filter(|place| *place < queries.len());
+                queries.iter().copied().zip(rows.parted(queries.len(), of).into_iter().map(Ok)).collect()
             }
             Err(Refused::Question(_)) => self.each(queries.iter().copied()).await,
             Err(why) => queries.iter().map(|query| (*query, Err(why.clone()))).collect(),
@@ -216,14 +223,16 @@ impl Prometheus {
     async fn each<'q>(
         &self,
         queries: impl IntoIterator<Item = &'q str>,
-    ) -> BTreeMap<&'q str, Result<Vec<Row>, Refused>> {
+    ) -> BTreeMap<&'q str, Result<Rows, Refused>> {
         let asked: Vec<_> =
             queries.into_iter().map(|query| async move { (query, self.question(query).await) }).collect();
         futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await
     }
 
     /// Asks one question.
-    async fn question(&self, query: &str) -> Result<Vec<Row>, Refused> {
+    async fn question(&self, query: &str) -> Result<Rows, Refused> {
+        let turn = self.shares.turn(&self.namespace).await;
+        let mut held = self.shares.account(&self.namespace);
         // A URL's query is what a form is.
         let mut form = self.url.clone();
         form.query_pairs_mut().clear().append_pair("query", query).append_pair("timeout", TIMEOUT);
@@ -235,15 +244,65 @@ impl Prometheus {
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer.clone());
         }
-        match fetch::text(request, self.deadline, BYTES).await {
-            Ok((status, text)) => vector::read(status.as_u16(), &text),
+        match fetch::text(request, self.deadline, BYTES, &turn, &mut held).await {
+            Ok((status, text)) => {
+                let rows = vector::read(status.as_u16(), &text)?;
+                drop(text);
+                Rows::new(rows, held)
+            }
             Err(why @ Trouble::Late(_)) => Err(Refused::Late(why.to_string())),
             Err(why @ Trouble::TooLarge(_)) => {
                 Err(Refused::Question(format!("{why}; ask for fewer series, such as `sum by (revision)`")))
             }
+            Err(Trouble::Crowded(why)) => Err(crowded(why)),
             Err(why) => Err(Refused::Other(why.to_string())),
         }
     }
+}
+
+/// The series of an answer, which are held in the namespace's account as long as they are there.
+#[derive(Debug)]
+struct Rows {
+    rows: Vec<Row>,
+    _held: Arc<Held>,
+}
+
+impl Rows {
+    fn new(rows: Vec<Row>, mut held: Held) -> Result<Self, Refused> {
+        held.set(rows.iter().map(Row::size).sum()).map_err(crowded)?;
+        Ok(Self { rows, _held: Arc::new(held) })
+    }
+
+    fn all(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// So many parts, by what each row belongs to.
+    fn parted(self, parts: usize, of: impl Fn(&Row) -> Option<usize>) -> Vec<Rows> {
+        let part = || Rows { rows: Vec::new(), _held: Arc::clone(&self._held) };
+        let mut all: Vec<Rows> = (0..parts).map(|_| part()).collect();
+        for row in self.rows {
+            if let Some(part) = of(&row) {
+                all[part].rows.push(row);
+            }
+        }
+        all
+    }
+}
+
+/// An answer to a query of a service's own, if it is one that can be meant.
+fn few(rows: Result<Rows, Refused>) -> Result<Rows, Refused> {
+    match rows {
+        Ok(rows) if rows.rows.len() > OWN_ROWS => Err(Refused::Question(format!(
+            "it gives {} series, and {OWN_ROWS} are read; ask for fewer, such as `sum by (revision)`",
+            rows.rows.len()
+        ))),
+        rows => rows,
+    }
+}
+
+fn crowded(why: Crowded) -> Refused {
+    Refused::Other(format!("{why}; ask for fewer series, or in fewer CanaryRollouts at once"))
 }
 
 /// The queries of metrics of services' own, each once.
@@ -257,9 +316,9 @@ fn own_queries(subjects: &[Subject]) -> BTreeSet<&str> {
 }
 
 /// What an answer means to a gate.
-fn gate(rows: Result<Vec<Row>, Refused>) -> GateReply {
+fn gate(rows: Result<Rows, Refused>) -> GateReply {
     match rows {
-        Ok(rows) if rows.is_empty() => GateReply::No("the query gives no series".to_owned()),
+        Ok(rows) if rows.rows.is_empty() => GateReply::No("the query gives no series".to_owned()),
         Ok(_) => GateReply::Yes,
         Err(why) => GateReply::Nobody(why.to_string()),
     }

@@ -213,7 +213,7 @@ fn labels(row: &Row) -> Labels<'_> {
 /// The counters of an arm that a query knows.
 fn counters<'r>(
     subject: &Subject,
-    rows: &'r Result<Vec<Row>, String>,
+    rows: &Result<&'r [Row], String>,
     arm: usize,
     which: &str,
 ) -> Result<BTreeMap<Labels<'r>, &'r Row>, String> {
@@ -257,16 +257,11 @@ fn pairs<'r>(
         })
         .collect();
     match bad.keys().next() {
-        Some(labels) if !pairs.is_empty() => {
-            let labels: Vec<String> =
-                labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-            Err(format!(
-                "the query for bad gives a series for `{}` with {}, and that for total gives none; write \
-                 `sum by (revision, pod) (...)` in both",
-                subject.arms[arm].revision,
-                labels.join(", ")
-            ))
-        }
+        Some(_) if !pairs.is_empty() => Err(format!(
+            "the query for bad gives a series for `{}` with labels for which that for total gives none; write \
+             `sum by (revision, pod) (...)` in both",
+            subject.arms[arm].revision
+        )),
         _ => Ok(pairs),
     }
 }
@@ -282,13 +277,13 @@ fn pairs<'r>(
 pub fn custom(
     subject: &Subject,
     name: &str,
-    bad: &Result<Vec<Row>, String>,
-    total: &Result<Vec<Row>, String>,
+    bad: Result<&[Row], String>,
+    total: Result<&[Row], String>,
 ) -> Result<Vec<Reading>, String> {
     let (mut readings, mut known) = (Vec::new(), None);
     for arm in 0..subject.arms.len() {
-        let total = counters(subject, total, arm, "total")?;
-        let bad = counters(subject, bad, arm, "bad")?;
+        let total = counters(subject, &total, arm, "total")?;
+        let bad = counters(subject, &bad, arm, "bad")?;
         known = known.or(total.values().next().map(|row| row.time));
         let of_arm = format!("{name} {arm} {}", subject.arms[arm].revision);
         let reading = |labels: &Labels<'_>, total: Option<&Row>, bad: Option<&Row>| {

@@ -2,6 +2,10 @@ use super::super::promql::built_in;
 use super::super::subject::{Arm, Counted, What};
 use super::*;
 
+fn slice(rows: &Result<Vec<Row>, String>) -> Result<&[Row], String> {
+    rows.as_deref().map_err(Clone::clone)
+}
+
 fn row(term: &str, labels: &[(&str, &str)], value: f64) -> Row {
     let mut all: BTreeMap<String, String> =
         labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -168,7 +172,7 @@ fn own_metrics_are_told_apart_by_revision_or_variant_and_need_one_series_for_eac
         Ok(of.iter().map(|(name, value, count)| row("0", &[(*name, *value)], *count)).collect())
     };
     let ask = |bad: &[(&str, &str, f64)], total: &[(&str, &str, f64)]| {
-        let readings = custom(&subject, "own", &rows(bad), &rows(total));
+        let readings = custom(&subject, "own", slice(&rows(bad)), slice(&rows(total)));
         readings.map(|readings| readings.iter().map(|r| (r.arm, r.requests, r.bad)).collect::<Vec<_>>())
     };
     let both = vec![(0, 40.0, 0.0), (1, 10.0, 2.0)];
@@ -187,8 +191,8 @@ fn own_metrics_are_told_apart_by_revision_or_variant_and_need_one_series_for_eac
     assert!(why.contains("the same series for `new` more than once"), "{why}");
     let why = ask(&[("revision", "new", f64::NAN)], &[("revision", "new", 1.0)]).unwrap_err();
     assert_eq!(why, "the query for bad gives NaN, which is no counter");
-    let why =
-        custom(&subject, "own", &Err("no answer".into()), &rows(&[("revision", "new", 1.0)])).unwrap_err();
+    let why = custom(&subject, "own", Err("no answer".into()), slice(&rows(&[("revision", "new", 1.0)])))
+        .unwrap_err();
     assert_eq!(why, "the query for bad: no answer");
 }
 
@@ -198,12 +202,22 @@ fn own_metrics_of_each_pod_are_series_of_their_own() {
     let rows = |of: &[(&str, f64)]| -> Result<Vec<Row>, String> {
         Ok(of.iter().map(|(pod, count)| row("0", &[("revision", "new"), ("pod", pod)], *count)).collect())
     };
-    let readings =
-        custom(&subject, "own", &rows(&[("new-1", 2.0)]), &rows(&[("new-1", 9.0), ("new-2", 7.0)])).unwrap();
+    let readings = custom(
+        &subject,
+        "own",
+        slice(&rows(&[("new-1", 2.0)])),
+        slice(&rows(&[("new-1", 9.0), ("new-2", 7.0)])),
+    )
+    .unwrap();
     let of_new: Vec<_> = readings.iter().filter(|reading| reading.arm == 1).collect();
     assert_eq!(of_new.iter().map(|r| (r.requests, r.bad)).collect::<Vec<_>>(), [(9.0, 2.0), (7.0, 0.0)]);
     assert_ne!(of_new[0].series, of_new[1].series);
-    let why = custom(&subject, "own", &rows(&[("new-3", 2.0)]), &rows(&[("new-1", 9.0), ("new-2", 7.0)]))
-        .unwrap_err();
-    assert!(why.contains("pod=\"new-3\"") && why.contains("sum by (revision, pod)"), "{why}");
+    let why = custom(
+        &subject,
+        "own",
+        slice(&rows(&[("new-3", 2.0)])),
+        slice(&rows(&[("new-1", 9.0), ("new-2", 7.0)])),
+    )
+    .unwrap_err();
+    assert!(!why.contains("new-3") && why.contains("sum by (revision, pod)"), "faults 4.2: {why}");
 }

@@ -14,10 +14,15 @@ use super::subject::{Answer, Subject};
 use super::webhook;
 use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
 use crate::runtime::lock::lock;
+use crate::runtime::shares::Shares;
 
 /// After how long a Prometheus that gives no answer is made anew: its Secrets may have changed. Secrets are not
 /// read at other times.
 const ANEW: Duration = Duration::from_secs(30);
+/// After how long a Prometheus is forgotten that nobody asks any more.
+const UNUSED: Duration = Duration::from_secs(300);
+/// How many a namespace may have made at once: each has connections of its own. Whose turn was longest ago is forgotten.
+const EACH: usize = 16;
 /// How long one pod or proxy may take to answer: a tick of the shortest interval must not wait longer for one that
 /// is silent.
 const REQUEST: Duration = Duration::from_secs(1);
@@ -25,12 +30,22 @@ const REQUEST: Duration = Duration::from_secs(1);
 /// A Prometheus, or why there is none.
 type Made = Result<Arc<Prometheus>, String>;
 
+/// One that was made.
+struct Known {
+    made: Made,
+    /// When.
+    at: Instant,
+    /// When it was asked last.
+    asked: Instant,
+}
+
 /// All sources.
 pub struct Sources {
     client: Client,
     built_in: BuiltIn,
     web: reqwest::Client,
-    made: Mutex<HashMap<SourceKey, (Instant, Made)>>,
+    shares: Shares,
+    made: Mutex<HashMap<SourceKey, Known>>,
 }
 
 impl Sources {
@@ -40,20 +55,23 @@ impl Sources {
     /// If the address of a proxy cannot be used, or no client can be made.
     pub fn new(client: Client, proxies: &[String]) -> Result<Self, BuiltInError> {
         let limits = Limits { request: REQUEST, ..Limits::default() };
-        let (built_in, web) = (BuiltIn::new(proxies, limits)?, webhook::client()?);
-        Ok(Self { client, built_in, web, made: Mutex::default() })
+        let shares = Shares::default();
+        let built_in = BuiltIn::new(proxies, limits)?.with_shares(shares.clone());
+        Ok(Self { client, built_in, web: webhook::client()?, shares, made: Mutex::default() })
     }
 
     async fn prometheus(&self, key: &SourceKey, namespace: &str, spec: &str) -> Made {
-        let known = lock(&self.made).get(key).cloned();
-        if let Some((at, made)) = known
-            && (made.is_ok() || at.elapsed() < ANEW)
+        if let Some(known) = lock(&self.made).get_mut(key)
+            && (known.made.is_ok() || known.at.elapsed() < ANEW)
         {
-            return made;
+            known.asked = Instant::now();
+            return known.made.clone();
         }
         let made = self.make(namespace, spec).await.map(Arc::new);
+        let now = Instant::now();
         let mut all = lock(&self.made);
-        all.insert(key.clone(), (Instant::now(), made.clone()));
+        keep_few(&mut all, namespace, now);
+        all.insert(key.clone(), Known { made: made.clone(), at: now, asked: now });
         made
     }
 
@@ -69,7 +87,8 @@ impl Sources {
         };
         let bearer = bearer.map(String::from_utf8).transpose();
         let bearer = bearer.map_err(|_| "the key of auth.bearer is no text".to_owned())?;
-        Prometheus::new(&spec.url, ca.as_deref(), bearer.as_deref()).map_err(|error| error.to_string())
+        let made = Prometheus::new(&spec.url, ca.as_deref(), bearer.as_deref());
+        Ok(made.map_err(|error| error.to_string())?.on_behalf_of(namespace, self.shares.clone()))
     }
 
     /// What a key of a Secret holds.
@@ -87,18 +106,37 @@ impl Sources {
     /// Forgets a Prometheus that gave no answer at all, once it is old enough.
     fn doubt(&self, key: &SourceKey) {
         let mut made = lock(&self.made);
-        if made.get(key).is_some_and(|(at, _)| at.elapsed() >= ANEW) {
+        if made.get(key).is_some_and(|known| known.at.elapsed() >= ANEW) {
             made.remove(key);
         }
     }
 }
 
+/// Forgets those that nobody asks any more, and makes room for one more of a namespace: who changes its source again and
+/// again fills no memory.
+fn keep_few(all: &mut HashMap<SourceKey, Known>, namespace: &str, now: Instant) {
+    all.retain(|_, known| now.saturating_duration_since(known.asked) < UNUSED);
+    let own =
+        |key: &&SourceKey| matches!(key, SourceKey::Prometheus { namespace: of, .. } if of == namespace);
+    while all.keys().filter(own).count() >= EACH {
+        let oldest = all.iter().filter(|(key, _)| own(key)).min_by_key(|(_, known)| known.asked);
+        let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
+        all.remove(&oldest);
+    }
+}
+
 impl Ask for Sources {
-    async fn counters(&self, source: &SourceKey, subjects: &[Subject], now: f64) -> Vec<Answer> {
+    async fn counters(
+        &self,
+        source: &SourceKey,
+        subjects: &[Subject],
+        now: f64,
+        mut answered: impl FnMut(Vec<(usize, Answer)>) + Send,
+    ) {
         let SourceKey::Prometheus { namespace, spec } = source else {
-            return self.built_in.ask(subjects, now).await;
+            return self.built_in.ask_each(subjects, now, answered).await;
         };
-        match self.prometheus(source, namespace, spec).await {
+        let answers = match self.prometheus(source, namespace, spec).await {
             Ok(prometheus) => {
                 let answers = prometheus.ask(subjects).await;
                 if answers.iter().all(|answer| matches!(answer, Answer::Nothing(_))) {
@@ -107,7 +145,8 @@ impl Ask for Sources {
                 answers
             }
             Err(why) => subjects.iter().map(|_| Answer::Nothing(why.clone())).collect(),
-        }
+        };
+        answered(answers.into_iter().enumerate().collect());
     }
 
     async fn queries(&self, source: &SourceKey, queries: &[String]) -> Vec<GateReply> {
@@ -124,7 +163,12 @@ impl Ask for Sources {
         }
     }
 
-    async fn webhook(&self, url: &str, told: &serde_json::Value) -> GateReply {
-        webhook::ask(&self.web, url, told).await
+    async fn webhook(&self, namespace: &str, url: &str, told: &serde_json::Value) -> GateReply {
+        let turn = self.shares.turn(namespace).await;
+        webhook::ask(&self.web, url, told, &turn).await
     }
 }
+
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
 //! What Prometheus' API answers to a question. Pure.
+//!
+//! What the server says in its own words is not passed on: whoever reads the status of a rollout may be somebody else than
+//! who may ask there.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// How much of what a server says is passed on, in characters.
-const SHOWN: usize = 200;
+/// How many values an answer may have. What they are read into takes up to fifty bytes for each, whatever the length of
+/// the text; seven thousand series as ours are have less than half as many.
+const VALUES: usize = 400_000;
 
 /// One series of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,11 +25,20 @@ pub struct Row {
 }
 
 impl Row {
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        let label = |(name, value): (&String, &String)| name.len() + value.len() + LABEL;
+        size_of::<Self>() + self.labels.iter().map(label).sum::<usize>()
+    }
+
     /// The value of a label; empty if there is none, as in PromQL.
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 }
+
+/// What a label takes beside its text: two strings in a tree, each with an allocation.
+const LABEL: usize = 2 * size_of::<String>() + 32;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +62,7 @@ struct Body {
     #[serde(default)]
     error_type: String,
     #[serde(default)]
-    error: String,
-    #[serde(default)]
-    warnings: Vec<String>,
+    warnings: Vec<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -75,18 +86,27 @@ struct Sample {
 /// # Errors
 /// If it is none, or none that can be used: a warning means that something is missing from it.
 pub fn read(status: u16, text: &str) -> Result<Vec<Row>, Refused> {
+    let begins = |byte: &u8| matches!(byte, b'"' | b',' | b'[' | b'{');
+    if text.bytes().filter(begins).count() > VALUES {
+        return Err(Refused::Question(
+            "the answer has more series than are read; ask for fewer, such as `sum by (revision)`".to_owned(),
+        ));
+    }
     let body = match serde_json::from_str::<Body>(text) {
         Ok(body) => body,
-        Err(error) if status == 200 => {
-            return Err(Refused::Other(format!("what is answered is not what Prometheus answers: {error}")));
+        Err(_) if status == 200 => {
+            return Err(Refused::Other("what is answered is not what Prometheus answers".to_owned()));
         }
-        Err(_) => return Err(by_status(status, "", "")),
+        Err(_) => return Err(by_status(status, "")),
     };
     if status != 200 || body.status != "success" {
-        return Err(by_status(status, &body.error_type, &body.error));
+        return Err(by_status(status, &body.error_type));
     }
-    if let Some(warning) = body.warnings.first() {
-        return Err(Refused::Question(format!("the answer is not whole: {}", short(warning))));
+    if !body.warnings.is_empty() {
+        return Err(Refused::Question(
+            "the answer is not whole: the server warns of what is missing; ask it the query to see"
+                .to_owned(),
+        ));
     }
     let kind = match body.data {
         Some(Data::Vector(samples)) => return Ok(samples.into_iter().map(row).collect()),
@@ -106,10 +126,22 @@ fn row(sample: Sample) -> Row {
     Row { labels: sample.metric, time, value }
 }
 
-fn by_status(status: u16, kind: &str, error: &str) -> Refused {
-    let error = short(error);
-    let words =
-        if error.is_empty() { format!("status {status}") } else { format!("status {status}: {error}") };
+/// What a server may say of an error, and what that means.
+const KINDS: [(&str, &str); 8] = [
+    ("bad_data", "the query cannot be read"),
+    ("execution", "the query cannot be evaluated"),
+    ("timeout", "the query took too long"),
+    ("canceled", "the query was given up"),
+    ("internal", "the server failed"),
+    ("unavailable", "the server is not ready"),
+    ("not_found", "nothing is there"),
+    ("not_acceptable", "the form of answer is not known there"),
+];
+
+fn by_status(status: u16, kind: &str) -> Refused {
+    let known = KINDS.iter().find(|(known, _)| *known == kind);
+    let words = known.map_or_else(String::new, |(kind, meaning)| format!(" ({kind}): {meaning}"));
+    let words = format!("status {status}{words}");
     match (status, kind) {
         // Both are 422 or 503, by version.
         (_, "timeout" | "canceled") => Refused::Late(words),
@@ -117,10 +149,6 @@ fn by_status(status: u16, kind: &str, error: &str) -> Refused {
         (401 | 403, _) => Refused::Other(format!("{words}; see analysis.source.prometheus.auth")),
         _ => Refused::Other(words),
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
 }
 
 #[cfg(test)]
@@ -151,11 +179,22 @@ mod tests {
         let error = |kind, words| format!(r#"{{"status":"error","errorType":"{kind}","error":"{words}"}}"#);
         let question = |words: &str| Refused::Question(words.to_owned());
         let other = |words: &str| Refused::Other(words.to_owned());
-        assert_eq!(refused(400, &error("bad_data", "parse error")), question("status 400: parse error"));
-        assert_eq!(refused(422, &error("execution", "many")), question("status 422: many"));
-        assert_eq!(refused(503, &error("timeout", "late")), Refused::Late("status 503: late".into()));
+        let bad = question("status 400 (bad_data): the query cannot be read");
+        assert_eq!(
+            refused(400, &error("bad_data", "parse error")),
+            bad,
+            "faults 4.2: nothing foreign is quoted"
+        );
+        let many = question("status 422 (execution): the query cannot be evaluated");
+        assert_eq!(refused(422, &error("execution", "many")), many);
+        let late = Refused::Late("status 503 (timeout): the query took too long".into());
+        assert_eq!(refused(503, &error("timeout", "late")), late);
         assert_eq!(refused(429, "slow down"), other("status 429"));
-        assert_eq!(refused(500, &error("internal", "broken")), other("status 500: broken"));
+        assert_eq!(
+            refused(500, &error("internal", "broken")),
+            other("status 500 (internal): the server failed")
+        );
+        assert_eq!(refused(500, &error("a secret", "broken")), other("status 500"));
         let words = refused(401, "Unauthorized").to_string();
         assert!(words.contains("status 401") && words.contains("prometheus.auth"), "{words}");
         assert!(refused(200, "<html>").to_string().contains("not what Prometheus answers"));
@@ -165,7 +204,10 @@ mod tests {
                 .contains("not what Prometheus answers")
         );
         assert_eq!(refused(200, r#"{"status":"success"}"#), other("the answer has no data"));
-        assert_eq!(refused(200, &error("internal", "x".repeat(999).as_str())).to_string().len(), 212);
+        let unknown = r#"{"status":"success","data":{"resultType":"a secret","result":[]}}"#;
+        assert_eq!(refused(200, unknown), other("what is answered is not what Prometheus answers"));
+        let many = format!(r#"{{"status":"success","data":{{"result":[0{}]}}}}"#, ",0".repeat(VALUES));
+        assert!(refused(200, &many).to_string().contains("more series than are read"), "faults 4.1");
         for (kind, result, word) in [
             ("scalar", r#"[1,"1"]"#, "number"),
             ("string", r#"[1,"x"]"#, "string"),
@@ -177,6 +219,7 @@ mod tests {
             assert!(words.contains(word) && words.contains("instant vector"), "{words}");
         }
         let partial = r#"{"status":"success","data":{"resultType":"vector","result":[]},"warnings":["a store is away"]}"#;
-        assert_eq!(refused(200, partial), question("the answer is not whole: a store is away"));
+        let words = refused(200, partial).to_string();
+        assert!(words.starts_with("the answer is not whole: ") && !words.contains("away"), "{words}");
     }
 }

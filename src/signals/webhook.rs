@@ -6,10 +6,11 @@ use reqwest::{Client, Url};
 
 use super::ask::GateReply;
 use crate::runtime::fetch;
+use crate::runtime::shares::Turn;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How many bytes of an answer are read. They are not used; the status is the answer.
+/// How many bytes of an answer are read. None is kept; the status is the answer.
 const BYTES: usize = 1 << 20;
 
 /// A client for [`ask`], which trusts the system's authorities. Made once.
@@ -21,18 +22,24 @@ pub fn client() -> Result<Client, reqwest::Error> {
 }
 
 /// Posts `body` and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
-pub async fn ask(client: &Client, url: &str, body: &serde_json::Value) -> GateReply {
-    ask_within(client, url, body, DEADLINE).await
+pub async fn ask(client: &Client, url: &str, body: &serde_json::Value, turn: &Turn) -> GateReply {
+    ask_within(client, url, body, turn, DEADLINE).await
 }
 
-async fn ask_within(client: &Client, url: &str, body: &serde_json::Value, deadline: Duration) -> GateReply {
+async fn ask_within(
+    client: &Client,
+    url: &str,
+    body: &serde_json::Value,
+    turn: &Turn,
+    deadline: Duration,
+) -> GateReply {
     let url = match Url::parse(url) {
         Ok(url) => url,
         Err(error) => return GateReply::Nobody(format!("`{url}` is no address: {error}")),
     };
-    match fetch::text(client.post(url).json(body), deadline, BYTES).await {
-        Ok((status, _)) if status.is_success() => GateReply::Yes,
-        Ok((status, _)) => GateReply::No(format!("status {}", status.as_u16())),
+    match fetch::pieces(client.post(url).json(body), deadline, BYTES, Some(turn), |_, _| Ok(())).await {
+        Ok(status) if status.is_success() => GateReply::Yes,
+        Ok(status) => GateReply::No(format!("status {}", status.as_u16())),
         Err(why) => GateReply::Nobody(why.to_string()),
     }
 }
@@ -43,6 +50,11 @@ mod tests {
 
     use super::super::testing::{Reply, Server};
     use super::*;
+    use crate::runtime::shares::Shares;
+
+    async fn turn() -> Turn {
+        Shares::default().turn("pay").await
+    }
 
     #[tokio::test]
     async fn the_status_is_the_answer() {
@@ -59,7 +71,7 @@ mod tests {
         let body = json!({"release": "pay/transaction:1.4.2"});
         let mut answers = Vec::new();
         for _ in 0..4 {
-            answers.push(ask(&client, &url, &body).await);
+            answers.push(ask(&client, &url, &body, &turn().await).await);
         }
         let no = |words: &str| GateReply::No(words.to_owned());
         assert_eq!(answers, [GateReply::Yes, GateReply::Yes, no("status 403"), no("status 302")]);
@@ -67,7 +79,10 @@ mod tests {
         assert!(head.starts_with("POST /ok?release=1 HTTP/1.1"), "{head}");
         assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
         assert_eq!(sent, body.to_string());
-        assert!(matches!(ask(&client, &url, &body).await, GateReply::Nobody(_)), "half an answer is none");
+        assert!(
+            matches!(ask(&client, &url, &body, &turn().await).await, GateReply::Nobody(_)),
+            "half an answer is none"
+        );
     }
 
     #[tokio::test]
@@ -75,12 +90,12 @@ mod tests {
         let server = Server::start([Reply::Silence]).await;
         let client = client().unwrap();
         let url = format!("http://{}/", server.address);
-        let late = ask_within(&client, &url, &json!({}), Duration::from_millis(200)).await;
+        let late = ask_within(&client, &url, &json!({}), &turn().await, Duration::from_millis(200)).await;
         assert_eq!(late, GateReply::Nobody("no answer within 200ms".into()));
         // Nobody listens there.
-        let refused = ask(&client, "http://127.0.0.9:9/", &json!({})).await;
+        let refused = ask(&client, "http://127.0.0.9:9/", &json!({}), &turn().await).await;
         assert!(matches!(&refused, GateReply::Nobody(why) if why.contains("refused")), "{refused:?}");
-        let none = ask(&client, "nonsense", &json!({})).await;
+        let none = ask(&client, "nonsense", &json!({}), &turn().await).await;
         assert!(
             matches!(&none, GateReply::Nobody(why) if why.contains("`nonsense` is no address")),
             "{none:?}"

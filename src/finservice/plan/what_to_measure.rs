@@ -46,11 +46,7 @@ fn follow<'a>(
         spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref()?.prometheus.as_ref());
     let source = match prometheus {
         Some(prometheus) => SourceKey::Prometheus {
-            // Where no Secret is read, one of all namespaces is asked in one question.
-            namespace: match prometheus.tls.is_some() || prometheus.auth.is_some() {
-                true => scope.namespace.to_owned(),
-                false => String::new(),
-            },
+            namespace: scope.namespace.to_owned(),
             spec: serde_json::to_string(prometheus).unwrap_or_default(),
         },
         None => SourceKey::BuiltIn,
