@@ -172,7 +172,7 @@ impl Actions {
         next
     }
 
-    /// Refuses what is said to what does not exist, and removes what is old, for ever.
+    /// Refuses what is said to what does not exist or is too much, and removes what is old, for ever.
     async fn tidy(self) {
         loop {
             tokio::time::sleep(TIDY_EVERY).await;
@@ -187,8 +187,13 @@ impl Actions {
                     }
                 }
             }
+            let (refused, mut removed) = lock(&self.index).surplus();
+            for action in &refused {
+                tell(action, self.answer(action, &hear::too_many(action), now).await);
+            }
             let over = lock(&self.index).over();
-            for action in over.iter().filter(|action| hear::is_old(action, now)) {
+            removed.extend(over.into_iter().filter(|action| hear::is_old(action, now)));
+            for action in &removed {
                 tell(action, self.remove(action).await);
             }
         }

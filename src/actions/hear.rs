@@ -157,6 +157,14 @@ pub fn orphan(action: &Action, heard: bool, now: Timestamp) -> Option<Orphan> {
     Some(Orphan::Refuse(Answered { id: id(action), state: ActionState::Refused, words }))
 }
 
+/// What becomes of an Action of a namespace that has said more at once than is heard.
+pub fn too_many(action: &Action) -> Answered {
+    let words = "more Actions of this namespace wait for an answer than are heard; create it again when the others are \
+                 answered"
+        .to_owned();
+    Answered { id: id(action), state: ActionState::Refused, words }
+}
+
 /// Whether an Action is over and so old that it is removed.
 pub fn is_old(action: &Action, now: Timestamp) -> bool {
     is_over(action)

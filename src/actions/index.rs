@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 
 use super::hear::{created, is_over, target};
-use crate::api::action::TargetKind;
-use crate::api::{Action, ActionStatus};
+use crate::api::action::{TargetKind, Verb};
+use crate::api::{Action, ActionSpec, ActionStatus};
 use crate::runtime::key::{Key, is_older, version_of};
 use crate::runtime::raw_object;
+
+/// How many Actions are heard at once of what is said to one object: with each answer the next one is.
+const HEARD: usize = 64;
+/// How many of a namespace wait for an answer, at the most; more are refused.
+const OPEN: usize = 500;
+/// How many of a namespace are kept that are over; of more, the oldest are removed before their time.
+const KEPT: usize = 2000;
 
 /// An Action as it was last read.
 #[derive(Clone, Debug)]
@@ -61,7 +68,7 @@ pub struct Index {
 
 impl Index {
     /// Takes in an Action. Returns what it is said to, if somebody is to hear of it.
-    pub fn put(&mut self, key: &Key, known: Known) -> Option<To> {
+    pub fn put(&mut self, key: &Key, mut known: Known) -> Option<To> {
         // The watch may tell of a state from before an answer of ours: it must not open what was answered.
         if let (Known::Good(new), Some(Known::Good(old))) = (&known, self.all.get(key))
             && is_older(&new.metadata, &old.metadata)
@@ -77,6 +84,11 @@ impl Index {
             && !is_over(action)
         {
             self.open.entry(to.clone()).or_default().insert(key.clone());
+        }
+        if let Known::Good(action) = &mut known
+            && is_over(action)
+        {
+            *action = Arc::new(remembered(action));
         }
         self.all.insert(key.clone(), known);
         to
@@ -126,11 +138,17 @@ impl Index {
     }
 
     /// What was said to an object and has not been answered, in the order in which it was said: of what contradicts itself,
-    /// the last counts. Times are to the second; within one the version of the object tells.
+    /// the last counts. Times are to the second; within one the version of the object tells. Where very much was said at once
+    /// it is the first part of it, with what takes weight away before all else.
     pub fn said_to(&self, to: &To) -> Vec<Arc<Action>> {
         let mut said: Vec<Arc<Action>> =
             self.open.get(to).into_iter().flatten().filter_map(|key| self.good(key)).collect();
-        said.sort_by_key(|action| (created(action), version_of(&action.metadata)));
+        let order = |action: &Arc<Action>| (created(action), version_of(&action.metadata));
+        if said.len() > HEARD {
+            said.sort_by_key(|action| (action.spec.verb != Verb::Abort, order(action)));
+            said.truncate(HEARD);
+        }
+        said.sort_by_key(order);
         said
     }
 
@@ -141,16 +159,61 @@ impl Index {
 
     /// What has been carried out or refused.
     pub fn over(&self) -> Vec<Arc<Action>> {
-        let good = self.all.values().filter_map(|known| match known {
-            Known::Good(action) if is_over(action) => Some(Arc::clone(action)),
-            _ => None,
-        });
-        good.collect()
+        self.good_ones().filter(|action| is_over(action)).cloned().collect()
+    }
+
+    /// What is more than a namespace may have: the newest of those that wait, which are to be refused, and the oldest of
+    /// those that are over, which are to be removed.
+    pub fn surplus(&self) -> (Vec<Arc<Action>>, Vec<Arc<Action>>) {
+        let mut namespaces: BTreeMap<&str, [Vec<&Arc<Action>>; 2]> = BTreeMap::new();
+        for action in self.good_ones() {
+            let namespace = action.metadata.namespace.as_deref().unwrap_or_default();
+            namespaces.entry(namespace).or_default()[usize::from(is_over(action))].push(action);
+        }
+        let (mut refused, mut removed) = (Vec::new(), Vec::new());
+        for [mut open, mut over] in namespaces.into_values() {
+            let order = |action: &&Arc<Action>| (created(action), version_of(&action.metadata));
+            open.sort_by_key(order);
+            over.sort_by_key(order);
+            refused.extend(open.into_iter().skip(OPEN).cloned());
+            let many = over.len().saturating_sub(KEPT);
+            removed.extend(over.into_iter().take(many).cloned());
+        }
+        (refused, removed)
+    }
+
+    fn good_ones(&self) -> impl Iterator<Item = &Arc<Action>> {
+        self.all.values().filter_map(|known| match known {
+            Known::Good(action) => Some(action),
+            Known::Bad(_) => None,
+        })
+    }
+}
+
+/// What is kept of an Action that is over: enough to remove it some day.
+fn remembered(action: &Action) -> Action {
+    let ObjectMeta { name, namespace, uid, creation_timestamp, resource_version, .. } =
+        action.metadata.clone();
+    Action {
+        metadata: ObjectMeta {
+            name,
+            namespace,
+            uid,
+            creation_timestamp,
+            resource_version,
+            ..ObjectMeta::default()
+        },
+        spec: ActionSpec { words: None, ..action.spec.clone() },
+        status: action
+            .status
+            .as_ref()
+            .map(|status| ActionStatus { state: status.state, ..ActionStatus::default() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
@@ -209,6 +272,51 @@ mod tests {
         assert!(index.said_to(&to("app")).is_empty(), "no answer brings back what is gone");
         index.retain(&HashSet::new());
         assert!(index.open().is_empty() && index.over().is_empty());
+    }
+
+    /// `number` Actions of a namespace, one a second.
+    fn many(index: &mut Index, namespace: &str, number: usize, status: &Value) {
+        for place in 0..number {
+            let name = format!("{namespace}-{place:05}");
+            let verb = if place == number - 1 { "abort" } else { "pause" };
+            let at = Timestamp::from_second(i64::try_from(place).expect("small")).expect("a time");
+            let object = json!({
+                "metadata": {"name": name, "namespace": namespace, "uid": name, "creationTimestamp": at.to_string(),
+                    "annotations": {"a": "b".repeat(100)}},
+                "spec": {"target": {"kind": "CanaryRollout", "name": "app"}, "verb": verb, "words": "w".repeat(100)},
+                "status": status,
+            });
+            let known = Known::read(serde_json::from_value(object).expect("an object"));
+            index.put(&Key::new(namespace, &name), known);
+        }
+    }
+
+    #[test]
+    fn faults_4_11_thousands_of_actions_are_work_for_their_own_namespace_and_not_for_ever() {
+        let mut index = Index::default();
+        many(&mut index, "greedy", 10_000, &Value::Null);
+        many(&mut index, "pay", 3, &Value::Null);
+        let of = |namespace: &str| index.said_to(&(TargetKind::CanaryRollout, Key::new(namespace, "app")));
+        assert_eq!(of("pay").len(), 3);
+        let heard = of("greedy");
+        assert_eq!(heard.len(), HEARD);
+        assert_eq!(names(&heard)[0], "greedy-00000", "in the order in which they were said");
+        assert_eq!(
+            names(&heard)[HEARD - 1],
+            "greedy-09999",
+            "what takes weight away is heard before all else"
+        );
+        let (refused, removed) = index.surplus();
+        assert_eq!((refused.len(), removed.len()), (10_000 - OPEN, 0));
+        assert_eq!(names(&refused)[0], format!("greedy-{OPEN:05}"), "the newest");
+
+        let mut index = Index::default();
+        many(&mut index, "greedy", 3000, &json!({"state": "Done", "message": "m".repeat(100)}));
+        let (refused, removed) = index.surplus();
+        assert_eq!((refused.len(), removed.len()), (0, 3000 - KEPT));
+        assert_eq!(names(&removed)[0], "greedy-00000", "the oldest");
+        let kept = index.good(&Key::new("greedy", "greedy-00007")).expect("it is there");
+        assert!(kept.metadata.annotations.is_none() && kept.spec.words.is_none(), "{kept:?}");
     }
 
     #[test]
