@@ -80,7 +80,8 @@ pub struct BuiltIn {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Prometheus {
-    /// Its address, such as `http://prometheus.monitoring:9090`.
+    /// Its address, such as `http://prometheus.monitoring:9090`: a Service of this namespace, or what the operator's chart
+    /// lists in `evidence.allow`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::URL))]
     pub url: String,
     /// How its certificate is checked.

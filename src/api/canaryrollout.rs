@@ -338,7 +338,8 @@ pub struct PromqlGate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookGate {
-    /// Where a POST is sent with the rollout as JSON. 2xx opens the gate, anything else does not.
+    /// Where a POST is sent with the rollout as JSON. 2xx opens the gate, anything else does not. It is a Service of this
+    /// namespace, or what the operator's chart lists in `evidence.allow`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     pub url: String,
 }

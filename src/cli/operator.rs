@@ -24,6 +24,7 @@ use crate::failovergroup::controller::Controller as FailoverGroups;
 use crate::finservice;
 use crate::finservice::controller::Groups;
 use crate::runtime::context::Context;
+use crate::signals::Reach;
 
 /// The operator of one cluster.
 pub struct Operator {
@@ -41,6 +42,7 @@ impl Operator {
         let services = finservice::controller::Options {
             proxies: options.gateway_metrics.clone(),
             launch_darkly: options.launch_darkly_url.clone(),
+            reach: Reach::new(options.evidence_allow.clone()),
         };
         let (sites, sites_handle) = CloudClusters::new(context.clone(), options.clouds.addresses());
         let index = Groups::index(&context.site);

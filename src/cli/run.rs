@@ -29,6 +29,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::permits::Permits;
 use crate::runtime::status_writer::StatusWriter;
 use crate::runtime::telemetry::{LogFormat, Telemetry, TelemetryError};
+use crate::signals::reach::Listed;
 use tokio_util::sync::CancellationToken;
 
 /// The name of the leader Lease, in the operator's namespace.
@@ -67,6 +68,10 @@ pub struct RunOptions {
     /// address of the host is a proxy. Canaries are then judged by what the gateway saw. May be repeated
     #[arg(long, env = "BANYAN_GATEWAY_METRICS", value_name = "URL", value_delimiter = ',')]
     pub gateway_metrics: Vec<String>,
+    /// What CanaryRollouts may have the operator ask beside Services of their own namespace, for evidence and gates, such as
+    /// prometheus.monitoring:9090, *.finflow.example or 10.1.0.0/16. May be repeated
+    #[arg(long, env = "BANYAN_EVIDENCE_ALLOW", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub evidence_allow: Vec<Listed>,
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,
@@ -160,7 +165,9 @@ pub async fn operate<P: Program>(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let client = client::connect(&options.cluster.target(), metrics.clone()).await?;
+    let config = client::config(&options.cluster.target()).await?;
+    let api_server = client::address(&config);
+    let client = client::client(config, metrics.clone())?;
     let identity = unique_identity(&options.identity.clone().unwrap_or_else(host_name));
     let store = ApiStore::new(client.clone(), &options.namespace, LEASE);
     let (election, leadership) = Election::new(store, identity.clone(), Timing::default());
@@ -184,6 +191,7 @@ pub async fn operate<P: Program>(
         statuses: StatusWriter::new(client.clone(), Arc::clone(&permits), leadership.clone()),
         permits,
         client,
+        api_server,
         site: options.site.as_str().into(),
         namespace: options.namespace.as_str().into(),
         concurrency: options.concurrency.into(),

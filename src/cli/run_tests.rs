@@ -31,6 +31,7 @@ fn bench() -> Bench {
     let (events, _) = Events::new(client.clone(), "test", leadership.clone(), metrics.clone());
     let permits = std::sync::Arc::new(Permits::new(1));
     let context = Context {
+        api_server: None,
         statuses: StatusWriter::new(client.clone(), permits.clone(), leadership.clone()),
         permits,
         client,

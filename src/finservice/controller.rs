@@ -27,7 +27,7 @@ use crate::runtime::lock::lock;
 use crate::runtime::metrics::Outcome;
 use crate::runtime::queue::{Lane, Next, Queue};
 use crate::signals::builtin::BuiltInError;
-use crate::signals::{Sources, Subject};
+use crate::signals::{Grants, Reach, Sources, Subject};
 
 /// The resource, as metrics and the readiness gate name it.
 pub const RESOURCE: &str = "finservices";
@@ -74,6 +74,8 @@ pub struct Options {
     pub proxies: Vec<String>,
     /// The address of LaunchDarkly.
     pub launch_darkly: String,
+    /// Which servers namespaces may have asked, beside their own; see `banyan run --evidence-allow`.
+    pub reach: Reach,
 }
 
 /// Reconciles FinServices until the word to stop; opens `gate` once the caches are filled.
@@ -139,7 +141,8 @@ pub async fn run(
     tasks.spawn(follow_authorities(authorities, Arc::clone(&index), queue.clone()));
     tasks.spawn(find_cycles(Arc::clone(&index), queue.clone(), calls_changed));
     let hub = Arc::new(Hub::default());
-    let sources = Arc::new(Sources::new(context.client.clone(), &options.proxies)?);
+    let grants = Grants::new(context.client.clone(), options.reach, context.api_server.clone());
+    let sources = Arc::new(Sources::new(context.client.clone(), &options.proxies, grants)?);
     let read = Arc::clone(&hub);
     context.metrics.live().read_from(move || what_to_measure::live(read.all()));
     tasks.spawn(count(Arc::clone(&hub), sources, Arc::clone(&index), queue.clone()));

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Question;
 use super::hub::{Follow, Hub, Wake};
-use crate::signals::{Counted, Endpoint, Pod, SourceKey, Sources, What};
+use crate::signals::{Counted, Endpoint, Grants, Pod, Reach, SourceKey, Sources, What};
 
 /// Tells the test that it is the process which is measured.
 const ALONE: &str = "BANYAN_TEST_ALONE";
@@ -150,7 +150,9 @@ async fn greedy_tenants() {
     );
     let hub: Arc<Hub<String>> = Arc::default();
     let woken: Arc<Mutex<Vec<Wake<String>>>> = Arc::default();
-    let sources = Arc::new(Sources::new(client, &[]).unwrap());
+    let reach = Reach::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let grants = Grants::new(client.clone(), reach, None);
+    let sources = Arc::new(Sources::new(client, &[], grants).unwrap());
     let log = Arc::clone(&woken);
     tokio::spawn(Arc::clone(&hub).run(sources, |_, _, _| {}, move |wake| log.lock().unwrap().push(wake)));
 

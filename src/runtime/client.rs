@@ -112,6 +112,14 @@ pub async fn config(target: &Target) -> Result<Config, ClientError> {
     Config::infer().await.map_err(|error| ClientError::Nowhere(error.to_string()))
 }
 
+/// Host and port of the API server.
+pub fn address(config: &Config) -> Option<(String, u16)> {
+    let url = &config.cluster_url;
+    let usual = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    let host = url.host()?.trim_matches(['[', ']']);
+    Some((host.to_owned(), url.port_u16().unwrap_or(usual)))
+}
+
 /// A client for `config` that counts its requests in `metrics`.
 ///
 /// # Errors

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Context {
     /// The API server of this cluster.
     pub client: Client,
+    /// Host and port of that API server; `None` where they are not known.
+    pub api_server: Option<(String, u16)>,
     /// The name of this site, as `spec.placement[].cluster` says it.
     pub site: Arc<str>,
     /// The operator's own namespace, where CloudClusters are.

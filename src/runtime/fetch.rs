@@ -1,6 +1,5 @@
 //! One request over HTTP, and a bound on what is read of its answer.
 
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -188,15 +187,25 @@ impl From<Trouble> for RemoteError {
     }
 }
 
-/// The innermost reason, which is what a person can act on; not the address, which the caller names.
+/// The innermost reason, which is what a person can act on; not the address, which the caller names, and nothing that the
+/// other end says of itself, such as the names in its certificate.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        words = inner.to_string();
-        source = inner.source();
+    let mut deepest: &(dyn std::error::Error + 'static) = error;
+    loop {
+        let inside = deepest.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inside = inside.map(|inside| inside as &(dyn std::error::Error + 'static));
+        match inside.unwrap_or(deepest).downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return "its certificate is not for that name, has expired, or is of no authority that is trusted".into();
+            }
+            Some(_) => return "it does not speak TLS as it should".into(),
+            None => {}
+        }
+        match inside.or_else(|| deepest.source()) {
+            Some(inner) => deepest = inner,
+            None => return deepest.to_string(),
+        }
     }
-    words
 }
 
 /// All addresses of a host, in order.

@@ -14,6 +14,7 @@
 //! | [`key`] | what an object is known by |
 //! | [`lock`] | locks that a panic elsewhere does not spoil |
 //! | [`shares`] | what tenants share: memory for what their servers answer, and turns to ask them |
+//! | [`network`] | networks of addresses; pure |
 //! | [`fetch`] | one request over HTTP, and a bound on what is read of its answer |
 //! | [`remote`] | calls to what is outside of this cluster: a deadline, and what a failure means |
 //! | [`raw_object`] | objects of any kind, read in one pass |
@@ -45,6 +46,7 @@ pub(crate) mod lease_store;
 pub(crate) mod live;
 pub(crate) mod lock;
 pub mod metrics;
+pub(crate) mod network;
 pub mod patch;
 pub mod permits;
 pub(crate) mod process;

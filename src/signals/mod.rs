@@ -18,6 +18,8 @@
 //! | [`prometheus`] | Prometheus as a source, and as a gate |
 //! | [`ask`] | the one door to all of them |
 //! | [`sources`] | all of them, each made once |
+//! | [`reach`] | which servers a namespace may have asked; pure |
+//! | [`resolver`] | where their names lead, and whether they may |
 //! | [`webhook`] | a web server as a gate |
 
 pub(crate) mod answer;
@@ -29,6 +31,8 @@ pub mod grpc;
 pub(crate) mod pods;
 pub(crate) mod prometheus;
 pub(crate) mod promql;
+pub mod reach;
+pub(crate) mod resolver;
 pub(crate) mod series;
 pub(crate) mod sources;
 pub(crate) mod subject;
@@ -40,5 +44,7 @@ pub(crate) mod webhook;
 pub use ask::{Ask, GateReply, SourceKey};
 pub use builtin::BuiltIn;
 pub use prometheus::Prometheus;
+pub use reach::Reach;
+pub use resolver::Grants;
 pub use sources::Sources;
 pub use subject::{Answer, Arm, Counted, Endpoint, Pod, Reading, Subject, What};

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::future::join;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Url};
 
 use super::answer::answer;
 use super::promql::{self, TERM};
@@ -79,6 +79,19 @@ impl Prometheus {
     /// # Errors
     /// If one of them cannot be used.
     pub fn new(url: &str, ca: Option<&[u8]>, bearer: Option<&str>) -> Result<Self, PrometheusError> {
+        Self::found_by(fetch::builder(), url, ca, bearer)
+    }
+
+    /// The same by a client that finds servers in a way of its own.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn found_by(
+        mut client: ClientBuilder,
+        url: &str,
+        ca: Option<&[u8]>,
+        bearer: Option<&str>,
+    ) -> Result<Self, PrometheusError> {
         let wrong = |why: String| PrometheusError::Url { url: url.to_owned(), why };
         let base = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -86,7 +99,6 @@ impl Prometheus {
         }
         let mut query = base.clone();
         query.set_path(&format!("{}/api/v1/query", base.path().trim_end_matches('/')));
-        let mut client = fetch::builder();
         if let Some(ca) = ca {
             let ca =
                 Certificate::from_pem_bundle(ca).map_err(|error| PrometheusError::Ca(error.to_string()))?;

@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use reqwest::{ClientBuilder, Url};
 
 use super::ask::{Ask, GateReply, SourceKey};
 use super::builtin::{BuiltIn, BuiltInError, Limits};
 use super::prometheus::Prometheus;
+use super::reach::Wish;
+use super::resolver::Grants;
 use super::subject::{Answer, Subject};
 use super::webhook;
 use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
+use crate::runtime::fetch;
 use crate::runtime::lock::lock;
 use crate::runtime::shares::Shares;
 
@@ -30,9 +34,12 @@ const REQUEST: Duration = Duration::from_secs(1);
 /// A Prometheus, or why there is none.
 type Made = Result<Arc<Prometheus>, String>;
 
+/// What is kept of what was made for namespaces, by the namespace and what it asked for.
+type Kept<M> = HashMap<(String, String), Known<M>>;
+
 /// One that was made.
-struct Known {
-    made: Made,
+struct Known<M> {
+    made: M,
     /// When.
     at: Instant,
     /// When it was asked last.
@@ -43,25 +50,29 @@ struct Known {
 pub struct Sources {
     client: Client,
     built_in: BuiltIn,
-    web: reqwest::Client,
+    grants: Grants,
     shares: Shares,
-    made: Mutex<HashMap<SourceKey, Known>>,
+    made: Mutex<Kept<Made>>,
+    /// Clients for web servers that are gates, by their origin.
+    web: Mutex<Kept<reqwest::Client>>,
 }
 
 impl Sources {
-    /// The sources of this operator; `proxies` are where gateways tell their counters.
+    /// The sources of this operator; `proxies` are where gateways tell their counters, and `grants` says which servers
+    /// namespaces may have asked.
     ///
     /// # Errors
     /// If the address of a proxy cannot be used, or no client can be made.
-    pub fn new(client: Client, proxies: &[String]) -> Result<Self, BuiltInError> {
+    pub fn new(client: Client, proxies: &[String], grants: Grants) -> Result<Self, BuiltInError> {
         let limits = Limits { request: REQUEST, ..Limits::default() };
         let shares = Shares::default();
         let built_in = BuiltIn::new(proxies, limits)?.with_shares(shares.clone());
-        Ok(Self { client, built_in, web: webhook::client()?, shares, made: Mutex::default() })
+        Ok(Self { client, built_in, grants, shares, made: Mutex::default(), web: Mutex::default() })
     }
 
-    async fn prometheus(&self, key: &SourceKey, namespace: &str, spec: &str) -> Made {
-        if let Some(known) = lock(&self.made).get_mut(key)
+    async fn prometheus(&self, namespace: &str, spec: &str) -> Made {
+        let key = (namespace.to_owned(), spec.to_owned());
+        if let Some(known) = lock(&self.made).get_mut(&key)
             && (known.made.is_ok() || known.at.elapsed() < ANEW)
         {
             known.asked = Instant::now();
@@ -71,7 +82,7 @@ impl Sources {
         let now = Instant::now();
         let mut all = lock(&self.made);
         keep_few(&mut all, namespace, now);
-        all.insert(key.clone(), Known { made: made.clone(), at: now, asked: now });
+        all.insert(key, Known { made: made.clone(), at: now, asked: now });
         made
     }
 
@@ -87,8 +98,24 @@ impl Sources {
         };
         let bearer = bearer.map(String::from_utf8).transpose();
         let bearer = bearer.map_err(|_| "the key of auth.bearer is no text".to_owned())?;
-        let made = Prometheus::new(&spec.url, ca.as_deref(), bearer.as_deref());
+        let field = "analysis.source.prometheus.url";
+        let (_, client) = self.way_to(field, namespace, &spec.url).await?;
+        let made = Prometheus::found_by(client, &spec.url, ca.as_deref(), bearer.as_deref());
         Ok(made.map_err(|error| error.to_string())?.on_behalf_of(namespace, self.shares.clone()))
+    }
+
+    /// A client that finds the server of a URL, if the namespace may have it asked.
+    async fn way_to(
+        &self,
+        field: &'static str,
+        namespace: &str,
+        url: &str,
+    ) -> Result<(Url, ClientBuilder), String> {
+        let no_address = |why: &str| format!("{field}: `{url}` is no address: {why}");
+        let parsed = Url::parse(url).map_err(|error| no_address(&error.to_string()))?;
+        let wish = Wish::new(field, namespace, &parsed).ok_or_else(|| no_address("it names no host"))?;
+        let resolver = self.grants.resolver(wish).await?;
+        Ok((parsed, fetch::builder().dns_resolver(resolver)))
     }
 
     /// What a key of a Secret holds.
@@ -104,7 +131,8 @@ impl Sources {
     }
 
     /// Forgets a Prometheus that gave no answer at all, once it is old enough.
-    fn doubt(&self, key: &SourceKey) {
+    fn doubt(&self, namespace: &str, spec: &str) {
+        let key = &(namespace.to_owned(), spec.to_owned());
         let mut made = lock(&self.made);
         if made.get(key).is_some_and(|known| known.at.elapsed() >= ANEW) {
             made.remove(key);
@@ -114,10 +142,9 @@ impl Sources {
 
 /// Forgets those that nobody asks any more, and makes room for one more of a namespace: who changes its source again and
 /// again fills no memory.
-fn keep_few(all: &mut HashMap<SourceKey, Known>, namespace: &str, now: Instant) {
+fn keep_few<M>(all: &mut Kept<M>, namespace: &str, now: Instant) {
     all.retain(|_, known| now.saturating_duration_since(known.asked) < UNUSED);
-    let own =
-        |key: &&SourceKey| matches!(key, SourceKey::Prometheus { namespace: of, .. } if of == namespace);
+    let own = |key: &&(String, String)| key.0 == namespace;
     while all.keys().filter(own).count() >= EACH {
         let oldest = all.iter().filter(|(key, _)| own(key)).min_by_key(|(_, known)| known.asked);
         let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
@@ -136,11 +163,11 @@ impl Ask for Sources {
         let SourceKey::Prometheus { namespace, spec } = source else {
             return self.built_in.ask_each(subjects, now, answered).await;
         };
-        let answers = match self.prometheus(source, namespace, spec).await {
+        let answers = match self.prometheus(namespace, spec).await {
             Ok(prometheus) => {
                 let answers = prometheus.ask(subjects).await;
                 if answers.iter().all(|answer| matches!(answer, Answer::Nothing(_))) {
-                    self.doubt(source);
+                    self.doubt(namespace, spec);
                 }
                 answers
             }
@@ -154,7 +181,7 @@ impl Ask for Sources {
         let SourceKey::Prometheus { namespace, spec } = source else {
             return none("analysis.source names no Prometheus");
         };
-        match self.prometheus(source, namespace, spec).await {
+        match self.prometheus(namespace, spec).await {
             Ok(prometheus) => {
                 let queries: Vec<&str> = queries.iter().map(String::as_str).collect();
                 prometheus.gate(&queries).await
@@ -165,7 +192,28 @@ impl Ask for Sources {
 
     async fn webhook(&self, namespace: &str, url: &str, told: &serde_json::Value) -> GateReply {
         let turn = self.shares.turn(namespace).await;
-        webhook::ask(&self.web, url, told, &turn).await
+        // What is listed, and what a name says, is looked at each time; where it leads, when a connection is made.
+        let (url, builder) = match self.way_to("gates[].webhook.url", namespace, url).await {
+            Ok(found) => found,
+            Err(why) => return GateReply::Nobody(why),
+        };
+        let key = (namespace.to_owned(), url.origin().ascii_serialization());
+        let now = Instant::now();
+        let known = lock(&self.web).get_mut(&key).map(|known| {
+            known.asked = now;
+            known.made.clone()
+        });
+        let client = match known.map_or_else(|| builder.build(), Ok) {
+            Ok(client) => client,
+            Err(error) => return GateReply::Nobody(format!("cannot make an HTTP client: {error}")),
+        };
+        let reply = webhook::ask(&client, url, told, &turn).await;
+        let mut all = lock(&self.web);
+        if !all.contains_key(&key) {
+            keep_few(&mut all, namespace, now);
+            all.insert(key, Known { made: client, at: now, asked: now });
+        }
+        reply
     }
 }
 

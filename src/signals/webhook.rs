@@ -13,30 +13,18 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How many bytes of an answer are read. None is kept; the status is the answer.
 const BYTES: usize = 1 << 20;
 
-/// A client for [`ask`], which trusts the system's authorities. Made once.
-///
-/// # Errors
-/// If TLS cannot be set up.
-pub fn client() -> Result<Client, reqwest::Error> {
-    fetch::builder().build()
-}
-
 /// Posts `body` and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
-pub async fn ask(client: &Client, url: &str, body: &serde_json::Value, turn: &Turn) -> GateReply {
+pub async fn ask(client: &Client, url: Url, body: &serde_json::Value, turn: &Turn) -> GateReply {
     ask_within(client, url, body, turn, DEADLINE).await
 }
 
 async fn ask_within(
     client: &Client,
-    url: &str,
+    url: Url,
     body: &serde_json::Value,
     turn: &Turn,
     deadline: Duration,
 ) -> GateReply {
-    let url = match Url::parse(url) {
-        Ok(url) => url,
-        Err(error) => return GateReply::Nobody(format!("`{url}` is no address: {error}")),
-    };
     match fetch::pieces(client.post(url).json(body), deadline, BYTES, Some(turn), |_, _| Ok(())).await {
         Ok(status) if status.is_success() => GateReply::Yes,
         Ok(status) => GateReply::No(format!("status {}", status.as_u16())),
@@ -66,12 +54,12 @@ mod tests {
             Reply::CutOff("yes".into()),
         ])
         .await;
-        let client = client().unwrap();
-        let url = format!("http://{}/ok?release=1", server.address);
+        let client = fetch::builder().build().unwrap();
+        let url = Url::parse(&format!("http://{}/ok?release=1", server.address)).unwrap();
         let body = json!({"release": "pay/transaction:1.4.2"});
         let mut answers = Vec::new();
         for _ in 0..4 {
-            answers.push(ask(&client, &url, &body, &turn().await).await);
+            answers.push(ask(&client, url.clone(), &body, &turn().await).await);
         }
         let no = |words: &str| GateReply::No(words.to_owned());
         assert_eq!(answers, [GateReply::Yes, GateReply::Yes, no("status 403"), no("status 302")]);
@@ -80,7 +68,7 @@ mod tests {
         assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
         assert_eq!(sent, body.to_string());
         assert!(
-            matches!(ask(&client, &url, &body, &turn().await).await, GateReply::Nobody(_)),
+            matches!(ask(&client, url.clone(), &body, &turn().await).await, GateReply::Nobody(_)),
             "half an answer is none"
         );
     }
@@ -88,17 +76,13 @@ mod tests {
     #[tokio::test]
     async fn nobody_answers_in_time_or_at_all() {
         let server = Server::start([Reply::Silence]).await;
-        let client = client().unwrap();
-        let url = format!("http://{}/", server.address);
-        let late = ask_within(&client, &url, &json!({}), &turn().await, Duration::from_millis(200)).await;
+        let client = fetch::builder().build().unwrap();
+        let url = Url::parse(&format!("http://{}/", server.address)).unwrap();
+        let late = ask_within(&client, url, &json!({}), &turn().await, Duration::from_millis(200)).await;
         assert_eq!(late, GateReply::Nobody("no answer within 200ms".into()));
         // Nobody listens there.
-        let refused = ask(&client, "http://127.0.0.9:9/", &json!({}), &turn().await).await;
+        let nowhere = Url::parse("http://127.0.0.9:9/").unwrap();
+        let refused = ask(&client, nowhere, &json!({}), &turn().await).await;
         assert!(matches!(&refused, GateReply::Nobody(why) if why.contains("refused")), "{refused:?}");
-        let none = ask(&client, "nonsense", &json!({}), &turn().await).await;
-        assert!(
-            matches!(&none, GateReply::Nobody(why) if why.contains("`nonsense` is no address")),
-            "{none:?}"
-        );
     }
 }

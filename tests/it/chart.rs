@@ -58,7 +58,7 @@ pub async fn objects(values: &[&str]) -> Vec<Value> {
     documents("the chart", &render(values).await.unwrap()).unwrap()
 }
 
-fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+pub fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
     objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
 }
 
@@ -82,7 +82,7 @@ fn rules(objects: &[Value]) -> Vec<(&str, &Value)> {
 pub const SITE: &str = "site=aws-us-east-1";
 const EVERYTHING: &[&str] = &[
     SITE,
-    "networkPolicy.enabled=true",
+    "evidence.allow={prometheus.monitoring:9090,*.finflow.example}",
     "metrics.serviceMonitor.enabled=true",
     "tracing.otlpEndpoint=https://collector.example",
     "argocd.enabled=true",

@@ -29,6 +29,7 @@ mod stage;
 mod starts;
 mod strimzi;
 mod successors;
+mod tenants;
 mod tour;
 mod traffic;
 mod world;

@@ -105,6 +105,8 @@ pub fn start_operator(
         log_format: None,
         otlp_endpoint: None,
         gateway_metrics: Vec::new(),
+        // Whatever plays Prometheus and web servers plays here.
+        evidence_allow: vec!["127.0.0.0/8".parse().expect("a network")],
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
         clouds: CloudArgs::default(),
