@@ -23,6 +23,7 @@ use crate::failovergroup;
 use crate::failovergroup::controller::Controller as FailoverGroups;
 use crate::finservice;
 use crate::finservice::controller::Groups;
+use crate::finservice::settings::Settings;
 use crate::runtime::context::Context;
 use crate::signals::Reach;
 
@@ -42,6 +43,11 @@ impl Operator {
         let services = finservice::controller::Options {
             proxies: options.gateway_metrics.clone(),
             launch_darkly: options.launch_darkly_url.clone(),
+            settings: Settings {
+                own_namespace: context.namespace.to_string(),
+                istiod: Some(options.istio_namespace.clone()).filter(|name| !name.is_empty()),
+                scrapers: options.scraper_namespaces.clone(),
+            },
             reach: Reach::new(options.evidence_allow.clone()),
         };
         let (sites, sites_handle) = CloudClusters::new(context.clone(), options.clouds.addresses());

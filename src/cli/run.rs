@@ -72,6 +72,12 @@ pub struct RunOptions {
     /// prometheus.monitoring:9090, *.finflow.example or 10.1.0.0/16. May be repeated
     #[arg(long, env = "BANYAN_EVIDENCE_ALLOW", value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub evidence_allow: Vec<Listed>,
+    /// The namespace of Istio's control plane, which pods in the mesh may reach; empty if it is outside of the cluster
+    #[arg(long, env = "BANYAN_ISTIO_NAMESPACE", value_name = "NAME", default_value = "istio-system")]
+    pub istio_namespace: String,
+    /// The namespaces from which metrics are scraped [default: any, but not where requests come in as well]
+    #[arg(long, env = "BANYAN_SCRAPER_NAMESPACES", value_name = "NAME", value_delimiter = ',')]
+    pub scraper_namespaces: Vec<String>,
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::index::Index;
 use super::plan::what_to_measure;
+use super::settings::Settings;
 use super::watch::Watches;
 use super::worker::Worker;
 use super::write::effects::Cluster;
@@ -74,6 +75,8 @@ pub struct Options {
     pub proxies: Vec<String>,
     /// The address of LaunchDarkly.
     pub launch_darkly: String,
+    /// What the installer says of this cluster.
+    pub settings: Settings,
     /// Which servers namespaces may have asked, beside their own; see `banyan run --evidence-allow`.
     pub reach: Reach,
 }
@@ -129,6 +132,7 @@ pub async fn run(
     };
     let keys = {
         let mut index = lock(&index);
+        index.settings = Arc::new(options.settings);
         index.set_sites(known.ok().flatten().ok_or(ControllerError::WatchEnded)?);
         index.set_authorities(standing.ok().flatten().ok_or(ControllerError::WatchEnded)?);
         index.refresh_cycles();

@@ -6,6 +6,7 @@
 //! | [`index`] | what is known, kept small |
 //! | [`observe`] | the snapshot: all that a decision about one FinService needs |
 //! | [`plan`] | pure: from the snapshot to a plan ([`plan::decide`]) |
+//! | [`settings`] | what the installer says of this cluster; pure |
 //! | [`children`] | one pure builder per kind of child |
 //! | [`write`] | carries a plan out, and writes what came of it |
 //! | [`rendered`] | what a FinService becomes, without a cluster; pure |
@@ -19,6 +20,7 @@ pub mod index;
 pub(crate) mod observe;
 pub mod plan;
 pub mod rendered;
+pub mod settings;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;

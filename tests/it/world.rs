@@ -107,6 +107,8 @@ pub fn start_operator(
         gateway_metrics: Vec::new(),
         // Whatever plays Prometheus and web servers plays here.
         evidence_allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        istio_namespace: "istio-system".to_owned(),
+        scraper_namespaces: Vec::new(),
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
         clouds: CloudArgs::default(),

@@ -13,6 +13,7 @@ pub(crate) mod dashboard;
 pub(crate) mod deployment;
 pub(crate) mod destination_rule;
 pub(crate) mod environment;
+pub(crate) mod exposed;
 pub(crate) mod fresh;
 pub(crate) mod http_route;
 mod json;
@@ -51,6 +52,7 @@ pub use weights::{Weights, weights_of};
 
 use crate::api::FinServiceSpec;
 use crate::api::workload::Port;
+use crate::finservice::settings::Settings;
 use crate::signals::grpc::Speaks;
 
 /// What every builder is told of the service.
@@ -66,6 +68,8 @@ pub struct Scope<'a> {
     pub site: &'a str,
     /// The spec, into which the overrides of the site have been merged.
     pub spec: &'a FinServiceSpec,
+    /// What the installer says of this cluster.
+    pub settings: &'a Settings,
 }
 
 /// An object as it ought to be.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::routing::Routing;
-use super::{Child, Kind, Scope, kafka};
+use super::{Child, Kind, Scope, exposed, kafka};
 use crate::api::network::{MeshProvider, Peer};
 
 /// HBONE, through which Istio's ambient mode carries requests.
@@ -57,12 +57,16 @@ fn ingress(scope: &Scope, routing: &Routing) -> Vec<Value> {
         }
         rules.push(json!({"from": peers, "ports": tcp(&numbers)}));
     }
-    let mut scraped: Vec<u16> = scope.metrics_port().map(|port| port.port).into_iter().collect();
+    let mut scraped: Vec<(u16, Vec<Value>)> =
+        scope.metrics_port().map(|port| (port.port, exposed::metrics(scope))).into_iter().collect();
     if istio {
-        scraped.extend(PROXY_METRICS);
+        scraped.extend(PROXY_METRICS.map(|port| (port, exposed::scrapers(scope))));
     }
-    if !scraped.is_empty() {
-        rules.push(json!({"from": [{"namespaceSelector": {}}], "ports": tcp(&scraped)}));
+    // Ports with the same callers stand in one rule.
+    while let Some((_, from)) = scraped.first().cloned() {
+        let ports: Vec<u16> =
+            scraped.extract_if(.., |(_, callers)| *callers == from).map(|(port, _)| port).collect();
+        rules.push(json!({"from": from, "ports": tcp(&ports)}));
     }
     rules
 }
@@ -83,7 +87,7 @@ fn egress(scope: &Scope) -> Vec<Value> {
             .flatten()
             .map(|service| pods(service.namespace.as_deref().unwrap_or(scope.namespace), &service.service))
             .collect();
-        peers.extend(outbound.cidrs.iter().flatten().map(|cidr| json!({"ipBlock": {"cidr": cidr}})));
+        peers.extend(outbound.cidrs.iter().flatten().filter_map(|cidr| exposed::addresses(cidr)));
         // On all their ports: which of them are open is for the other side to say.
         rules.extend(list(peers).map(|to| json!({"to": to})));
         rules.extend(outbound.pods.iter().flatten().map(|peer| {
@@ -113,9 +117,11 @@ fn egress(scope: &Scope) -> Vec<Value> {
         rules.push(json!({"to": [brokers], "ports": tcp(&KAFKA)}));
     }
     if istio {
-        // A managed control plane is not in the cluster.
-        let mut control_plane = anywhere();
-        control_plane.push(json!({"namespaceSelector": {}}));
+        // One that somebody else manages is not in the cluster.
+        let control_plane = match &scope.settings.istiod {
+            Some(name) => vec![namespace(name)],
+            None => anywhere(),
+        };
         rules.push(json!({"to": control_plane, "ports": tcp(&[ISTIOD])}));
     }
     rules
@@ -156,10 +162,7 @@ fn pods(namespace: &str, service: &str) -> Value {
 
 /// All addresses but the link-local ones, where a cloud gives away credentials of the node.
 fn anywhere() -> Vec<Value> {
-    vec![
-        json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}}),
-        json!({"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}),
-    ]
+    ["0.0.0.0/0", "::/0"].into_iter().filter_map(exposed::addresses).collect()
 }
 
 fn tcp(ports: &[u16]) -> Value {
@@ -185,7 +188,7 @@ fn collector(scope: &Scope, endpoint: &str) -> Option<(Vec<Value>, u16)> {
     let port = if port == 0 { return None } else { port };
     if let Ok(address) = host.parse::<IpAddr>() {
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        return Some((vec![json!({"ipBlock": {"cidr": format!("{address}/{bits}")}})], port));
+        return Some((vec![exposed::addresses(&format!("{address}/{bits}"))?], port));
     }
     let parts: Vec<&str> = host.split('.').collect();
     let peers = match parts[..] {
@@ -289,5 +292,6 @@ mod tests {
         );
         assert_eq!(found("https://otlp.vendor.example:443"), Some((anywhere(), 443)));
         assert_eq!(found("http://otel:notaport"), None);
+        assert_eq!(found("http://169.254.169.254/latest"), None, "faults 4.8");
     }
 }

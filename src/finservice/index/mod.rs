@@ -25,6 +25,7 @@ use crate::authority::view::{Authorities, Standing};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::Kind;
 use crate::finservice::plan::{child_digests, revision};
+use crate::finservice::settings::Settings;
 use crate::runtime::digest;
 use child::{ChildState, Stranger};
 use claims::{Claim, Claims};
@@ -60,6 +61,8 @@ pub struct SecretState {
 pub struct Observed {
     /// The site of this operator.
     pub site: Arc<str>,
+    /// What the installer says of this cluster.
+    pub settings: Arc<Settings>,
     /// The sites that are described here.
     pub sites: Sites,
     /// How this site stands for its FailoverGroup; `None` if it is in none.
@@ -94,6 +97,8 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct Index {
     site: Arc<str>,
+    /// What the installer says of this cluster: set before anything is observed.
+    pub settings: Arc<Settings>,
     sites: Sites,
     authorities: Authorities,
     entries: HashMap<Key, Entry>,
@@ -445,6 +450,7 @@ impl Index {
             .collect();
         Observed {
             site: Arc::clone(&self.site),
+            settings: Arc::clone(&self.settings),
             sites: self.sites.clone(),
             authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
             service: Arc::clone(service),

@@ -150,9 +150,11 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
         uid: seen.service.metadata.uid.as_deref().unwrap_or_default(),
         site: &seen.site,
         spec: &spec,
+        settings: &seen.settings,
     };
     let current = current(&spec, seen, plan);
     plan.problems.extend(children::limits::problems(&scope));
+    plan.problems.extend(children::exposed::problems(&scope));
     let planning = Planning::new(&scope, seen, current.as_ref(), now);
     let revisions = &planning.revisions;
 

@@ -30,6 +30,7 @@ pub fn add(seen: &Observed, now: Timestamp, stopped: Stopped, plan: &mut Plan, r
         uid: metadata.uid.as_deref().unwrap_or_default(),
         site: &seen.site,
         spec: &spec,
+        settings: &seen.settings,
     };
     let planning = Planning::stopped(&scope, seen, canary, stopped, now);
     let shift = traffic_split::shift(&planning, plan);

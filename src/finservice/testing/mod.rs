@@ -11,6 +11,8 @@ use crate::api::FinServiceSpec;
 use crate::api::operations::Residency;
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::plan::revision::{RevisionInput, references};
+use crate::finservice::settings::Settings;
+use std::sync::LazyLock;
 
 /// Name of the service.
 pub const NAME: &str = "transaction";
@@ -163,7 +165,9 @@ pub fn rich() -> FinServiceSpec {
 
 /// What builders are told.
 pub fn scope(spec: &FinServiceSpec) -> Scope<'_> {
-    Scope { namespace: NAMESPACE, name: NAME, uid: "8a5f3e0c-6d1b-4c57-9b0e-3f2a1d4c5b6e", site: SITE, spec }
+    static SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
+    let uid = "8a5f3e0c-6d1b-4c57-9b0e-3f2a1d4c5b6e";
+    Scope { namespace: NAMESPACE, name: NAME, uid, site: SITE, spec, settings: &SETTINGS }
 }
 
 /// The input of a revision, with a digest for each ConfigMap that it reads.
