@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns;
 use super::step::Step;
 
 /// What a person says in mid-course: an object that never changes, so that git sees no drift, rights can
@@ -145,7 +146,7 @@ pub struct Target {
     /// Its kind.
     pub kind: TargetKind,
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Its UID, of a Failover: an order of the same name that comes later is another one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -113,10 +113,10 @@ pub struct Auth {
 #[serde(rename_all = "camelCase")]
 pub struct KeyOfSecret {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub secret: String,
     /// The key.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::KEY))]
     pub key: String,
 }
 

@@ -211,13 +211,13 @@ pub struct FeatureFlag {
 #[serde(rename_all = "camelCase")]
 pub struct LaunchDarkly {
     /// Key of the project.
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), regex(pattern = patterns::FLAG_KEY))]
     pub project: String,
     /// Key of the environment.
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), regex(pattern = patterns::FLAG_KEY))]
     pub environment: String,
     /// Key of the flag.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = patterns::FLAG_KEY))]
     pub flag: String,
     /// Index of the variation that is new; the share of the others is taken from `fallback`.
     #[schemars(range(min = 0, max = 99))]
@@ -349,7 +349,7 @@ pub struct WebhookGate {
 #[serde(rename_all = "camelCase")]
 pub struct After {
     /// Name of its CloudCluster.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
     pub cluster: String,
     /// How long it must have stayed well with the release since its promotion. Defaults to 0s.
     #[serde(skip_serializing_if = "Option::is_none")]

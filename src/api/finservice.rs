@@ -85,7 +85,7 @@ use super::workload::{
     .message("ports[].nodePort needs service.type NodePort or LoadBalancer: no other Service has a port at each node"))]
 pub struct FinServiceSpec {
     /// The team that answers for the service.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::OWNER))]
     pub owner: String,
     /// Container image.
     #[schemars(length(min = 1, max = 512), regex(pattern = patterns::IMAGE))]

@@ -31,6 +31,10 @@ pub const PROBABILITY: &str = r"^0\.[0-9]{1,6}$";
 pub const METRIC: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// The name of a header or of a cookie.
 pub const TOKEN: &str = "^[A-Za-z0-9_-]+$";
+/// The key of a project, an environment or a flag of LaunchDarkly. It becomes part of an address.
+pub const FLAG_KEY: &str = "^[A-Za-z0-9][-._A-Za-z0-9]*$";
+/// Who owns something. It becomes a label of alerts, which Prometheus reads as a template.
+pub const OWNER: &str = r"^[^{}\pC]+$";
 /// The value of a header or of a cookie.
 pub const TOKEN_VALUE: &str = "^[A-Za-z0-9_.:/=@ -]+$";
 /// A path of a request.
@@ -129,6 +133,10 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         METRIC => {
             "must be lower-case letters, digits and dashes, with a letter first, such as double-postings"
         }
+        FLAG_KEY => {
+            "must be letters, digits, dots, underscores and dashes, with a letter or digit first, such as new-checkout"
+        }
+        OWNER => "must be the name of a team without braces or line breaks, such as payments-team",
         TOKEN => "must be letters, digits, underscores and dashes, such as x-canary",
         TOKEN_VALUE => "must be letters, digits, spaces and any of _ . : / = @ -",
         PATH => "must begin with a slash, such as /metrics",

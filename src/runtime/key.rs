@@ -27,6 +27,15 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Whether a text can be the name of an object. What is none must not become part of a request: with `..` it would ask for
+/// an object elsewhere.
+pub fn is_name(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = |c: char| edge(c) || c == '-';
+    let part = |part: &str| part.starts_with(edge) && part.ends_with(edge) && part.chars().all(fits);
+    text.len() <= 253 && text.split('.').all(part)
+}
+
 /// The key of an object.
 pub fn key_of(metadata: &ObjectMeta) -> Key {
     Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
@@ -56,4 +65,20 @@ pub fn asks_the_same(one: &ObjectMeta, other: &ObjectMeta) -> bool {
 /// (KEP-5504, and what every API server has done before it). Zero where there is none.
 pub fn version_of(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn faults_4_10_no_name_leads_out_of_its_namespace() {
+        for name in ["a", "a-1", "a.b-c.d", "0"] {
+            assert!(is_name(name), "{name}");
+        }
+        let long = "a".repeat(254);
+        for text in ["", ".", "..", "../a", "a/b", "a%2fb", "A", "a b", "-a", "a-", "a..b", "a?b", "ä", &long]
+        {
+            assert!(!is_name(text), "{text}");
+        }
+    }
 }

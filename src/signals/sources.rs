@@ -17,6 +17,7 @@ use super::subject::{Answer, Subject};
 use super::webhook;
 use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
 use crate::runtime::fetch;
+use crate::runtime::key::is_name;
 use crate::runtime::lock::lock;
 use crate::runtime::shares::Shares;
 
@@ -121,6 +122,9 @@ impl Sources {
     /// What a key of a Secret holds.
     async fn key(&self, field: &str, namespace: &str, of: &KeyOfSecret) -> Result<Vec<u8>, String> {
         let (name, key) = (&of.secret, &of.key);
+        if !is_name(name) {
+            return Err(format!("{field}: `{name}` is no name of a Secret"));
+        }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = api.get_opt(name).await;
         let found = found.map_err(|error| format!("{field}: Secret {name} cannot be read: {error}"))?;

@@ -13,7 +13,8 @@ pub fn build(scope: &Scope) -> Option<Child> {
     if scope.spec.observability.is_none() && scope.spec.slo.is_none() {
         return None;
     }
-    let file = format!("{}-{}.json", scope.namespace, scope.name);
+    // Grafana's sidecar writes those of all namespaces into one folder, and neither name has a dot.
+    let file = format!("{}.{}.json", scope.namespace, scope.name);
     let mut child = scope.child(
         Kind::ConfigMap,
         format!("{}.dashboard", scope.name),
@@ -145,6 +146,16 @@ mod tests {
         let dashboard: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(dashboard["panels"].as_array().map(Vec::len), Some(8));
         assert!(dashboard["uid"].as_str().is_some_and(|uid| uid.len() <= 40));
+    }
+
+    #[test]
+    fn faults_4_10_no_two_services_have_one_file() {
+        let spec = testing::rich();
+        let file = |namespace: &str, name: &str| {
+            let child = build(&Scope { namespace, name, ..testing::scope(&spec) }).expect("a dashboard");
+            child.body["data"].as_object().expect("data").keys().next().cloned().expect("a file")
+        };
+        assert_ne!(file("a", "b-c"), file("a-b", "c"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use crate::api::Problem;
 use crate::api::canaryrollout::LaunchDarkly;
 use crate::feature_flags::launch_darkly::Flags;
-use crate::runtime::key::Key;
+use crate::runtime::key::{Key, is_name};
 use crate::runtime::lock::lock;
 
 /// After how long a flag that could not be set is tried again, unless the server says when.
@@ -90,6 +90,10 @@ impl FlagSetter {
     async fn token(&self, key: &Key, flag: &LaunchDarkly) -> Result<String, (String, &'static str)> {
         let (name, field) = (&flag.token.secret, &flag.token.key);
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
+        if !is_name(name) {
+            let remedy = "Name a Secret of the same namespace in featureFlag.launchDarkly.token.secret.";
+            return Err((format!("`{name}` is no name of a Secret"), remedy));
+        }
         let remedy = "Create it with an access token of LaunchDarkly that may change the flag.";
         let read = tokio::time::timeout(DEADLINE, api.get_opt(name)).await;
         let found = read.map_err(|_| (format!("Secret {name} cannot be read: no answer in 5 s"), remedy))?;
