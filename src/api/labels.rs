@@ -19,6 +19,9 @@ pub const HOTFIX_ANNOTATION: &str = "banyan.dev/hotfix";
 pub const PAUSE_ANNOTATION: &str = "banyan.dev/pause";
 /// Annotation by which the owner of an existing object hands it over to a FinService, by that one's name.
 pub const ADOPT_ANNOTATION: &str = "banyan.dev/adopt";
+/// Annotation of a Service by which its owner lets FinServices of other namespaces name it as their `legacy` backend: their
+/// namespaces, or namespace/name of each, with commas between.
+pub const LEGACY_FOR_ANNOTATION: &str = "banyan.dev/legacy-for";
 /// Annotation that the operator puts on what lost its traffic: since when.
 pub const RETIRED_ANNOTATION: &str = "banyan.dev/retired-at";
 /// Annotation that the operator puts on a Service that it takes over: what that one selected, and its ports, before; JSON.

@@ -327,7 +327,8 @@ pub struct Jwt {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Legacy {
-    /// Host of the old backend; `name.namespace.svc.cluster.local` for one in the cluster.
+    /// Host of the old backend; `name.namespace.svc.cluster.local` for one in the cluster. With Istio, a Service of another
+    /// namespace must have the annotation `banyan.dev/legacy-for` with the namespace of this FinService.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message("must be a DNS name without scheme, port or path, such as monolith.legacy.svc.cluster.local"))]

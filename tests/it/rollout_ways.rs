@@ -144,7 +144,7 @@ async fn share_of_old(stage: &Stage) -> Option<i64> {
 #[tokio::test]
 async fn a_strangler_fig_takes_the_paths_of_the_monolith_and_gives_them_back() {
     let mut spec = behind_a_gateway("bank.example");
-    spec["legacy"] = json!({"host": "old-monolith.bank.svc.cluster.local", "port": 80, "paths": ["/pay"]});
+    spec["legacy"] = json!({"host": "old-monolith", "port": 80, "paths": ["/pay"]});
     // It takes nothing before somebody looks.
     let stage = Stage::fresh("fig", spec, |played: &Played| {
         let mut policy = policy(played);
@@ -153,7 +153,7 @@ async fn a_strangler_fig_takes_the_paths_of_the_monolith_and_gives_them_back() {
         policy
     })
     .await;
-    stage.played.flow("bank", "old", "monolith", Flow::of(MANY, 0.1));
+    stage.played.flow(&stage.world.namespace, "old", "monolith", Flow::of(MANY, 0.1));
     let approve = async |release: &str| {
         let second = crate::actions::person(
             crate::world::aws().await,

@@ -13,29 +13,31 @@ pub fn build(scope: &Scope) -> Vec<Child> {
     let hosts = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
     let (wild, plain): (Vec<&String>, Vec<&String>) =
         hosts.into_iter().flatten().partition(|host| host.starts_with('*'));
-    let entry = |name: String, hosts: Value, port: Value, resolution: &str, visible: &str| {
+    let entry = |name: String, hosts: Value, port: Value, resolution: &str, visible: &[&str]| {
         let spec = json!({
             "hosts": hosts,
             "ports": [port],
             "location": "MESH_EXTERNAL",
             "resolution": resolution,
-            "exportTo": [visible],
+            "exportTo": visible,
         });
         scope.child(Kind::ServiceEntry, name, None, json!({"spec": spec}))
     };
     let tls = json!({"number": 443, "name": "tls", "protocol": "TLS"});
     let mut children = Vec::new();
     if !plain.is_empty() {
-        children.push(entry(scope.name.to_owned(), json!(plain), tls.clone(), "DNS", "."));
+        children.push(entry(scope.name.to_owned(), json!(plain), tls.clone(), "DNS", &["."]));
     }
     // Dots keep these names apart from those of all FinServices, which are DNS labels.
     if !wild.is_empty() {
-        children.push(entry(format!("{}.wildcard", scope.name), json!(wild), tls, "NONE", "."));
+        children.push(entry(format!("{}.wildcard", scope.name), json!(wild), tls, "NONE", &["."]));
     }
     if let (Some(LegacyBackend::Host(host)), Some(legacy)) = (legacy_backend(scope), &scope.spec.legacy) {
         let port = json!({"number": legacy.port, "name": "http", "protocol": "HTTP"});
-        // The gateway, which sends requests there, is in another namespace.
-        children.push(entry(format!("{}.legacy", scope.name), json!([host]), port, "DNS", "*"));
+        // The gateway, which sends requests there, is mostly in another namespace; nobody else is to know the host.
+        let gateway = scope.gateway_namespace().filter(|name| *name != scope.namespace);
+        let visible: Vec<&str> = ["."].into_iter().chain(gateway).collect();
+        children.push(entry(format!("{}.legacy", scope.name), json!([host]), port, "DNS", &visible));
     }
     children
 }
@@ -66,5 +68,14 @@ mod tests {
             entries,
             [(name(""), json!("DNS")), (name(".wildcard"), json!("NONE")), (name(".legacy"), json!("DNS"))]
         );
+        // Faults 4.4: no other namespace of the mesh sees it.
+        let seen_by = |spec: &crate::api::FinServiceSpec| {
+            let entry = build(&testing::scope(spec)).pop().expect("that of the old backend");
+            entry.body["spec"]["exportTo"].clone()
+        };
+        assert_eq!(seen_by(&spec), json!(["."]));
+        spec.ingress = testing::rich().ingress;
+        spec.ingress.as_mut().expect("an ingress").gateway = "edge/public".to_owned();
+        assert_eq!(seen_by(&spec), json!([".", "edge"]));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::api::labels::ADOPT_ANNOTATION;
 use crate::api::labels::HANDED_OVER_ANNOTATION;
+use crate::api::labels::LEGACY_FOR_ANNOTATION;
 use crate::api::labels::MANAGED_BY_LABEL;
 use crate::api::labels::MANAGER;
 use crate::api::labels::PAUSE_ANNOTATION;
@@ -407,6 +408,8 @@ pub struct Stranger {
     pub whose: Box<str>,
     /// The FinService that it is handed over to.
     pub adopt: Option<Box<str>>,
+    /// For whom its owner gives it as an old backend; see [`LEGACY_FOR_ANNOTATION`].
+    pub legacy_for: Option<Box<str>>,
     /// Since when it has no traffic, as we have noted on it.
     pub retired_at: Option<Timestamp>,
     /// Whether we have already scaled it to zero.
@@ -441,6 +444,7 @@ impl Stranger {
             whose: whose.into(),
             adopt: annotation(ADOPT_ANNOTATION).map(|service| service.as_str().into()),
             retired_at: annotation(RETIRED_ANNOTATION).and_then(|text| text.parse().ok()),
+            legacy_for: annotation(LEGACY_FOR_ANNOTATION).map(|text| text.as_str().into()),
             handed_over: annotation(HANDED_OVER_ANNOTATION).is_some(),
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod child;
 pub(crate) mod claims;
 pub(crate) mod graph;
 mod holders;
+pub mod legacy;
 mod own_writes;
 mod parsed;
 pub(crate) mod pod;
@@ -87,6 +88,8 @@ pub struct Observed {
     pub lost_previews: Vec<(Claim, Key)>,
     /// Topics that an older FinService names as its own.
     pub lost_topics: Vec<LostTopic>,
+    /// Why its old backend is not routed to, if it is not.
+    pub legacy_refused: Option<legacy::Refused>,
     /// The call cycle that it is a member of.
     pub cycle: Option<Arc<str>>,
     /// Its CanaryRollout, if it has one.
@@ -111,6 +114,7 @@ pub struct Index {
     kinds: BTreeSet<Kind>,
     claims: Claims,
     topics: Topics,
+    legacies: legacy::Legacies,
     calls: CallGraph,
     calls_changed: bool,
     gone: own_writes::Gone,
@@ -146,6 +150,7 @@ impl Index {
             self.reread(key, &old, &references);
         }
         self.calls_changed |= self.calls.update(key, good.as_deref());
+        self.legacies.update(key, good.as_deref().map(|service| &service.spec));
         let mut concerned = self.topics.update(key, good.as_deref(), &self.site);
         concerned.extend(self.claim(key));
         concerned.insert(key.clone());
@@ -278,8 +283,18 @@ impl Index {
         // Names of our own that are longer than the service's: `transaction.dashboard`, `transaction-kafka`.
         let longer = object.name.split_once('.').map(|(service, _)| service);
         concerned.extend(longer.or(object.name.strip_suffix("-kafka")).map(receiver));
+        concerned.extend(self.legacies.users(object).filter(|_| kind == Kind::Service).cloned());
         concerned.retain(|key| self.entries.contains_key(key));
         concerned
+    }
+
+    /// For whom the owner of a Service gives it; `None` if there is none.
+    fn legacy_for(&self, service: &Key) -> Option<&str> {
+        let found = self.strangers.get(service).into_iter().flatten();
+        let mut found = found.filter(|(kind, _)| *kind == Kind::Service);
+        let theirs = found.next().map(|(_, stranger)| stranger.legacy_for.as_deref().unwrap_or_default());
+        // That of another FinService is given to nobody.
+        theirs.or_else(|| self.entries.contains_key(service).then_some(""))
     }
 
     /// After a relist of somebody else's objects: forgets those that were not in it.
@@ -468,6 +483,7 @@ impl Index {
             lost_claims: self.claims.lost(key),
             lost_previews: self.claims.lost_previews(key),
             lost_topics: self.topics.lost(key),
+            legacy_refused: legacy::refused(key, &service.spec, |service| self.legacy_for(service)),
             cycle: entry.cycle.clone(),
             rollout: self.rollouts.observe(service),
         }

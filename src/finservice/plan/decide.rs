@@ -13,6 +13,7 @@ use crate::canary;
 use crate::finservice::children::{self, Kind, Scope};
 use crate::finservice::index::Observed;
 use crate::finservice::plan::compare::Comparison;
+use crate::finservice::plan::old_backend;
 use crate::finservice::plan::placement::{self, Placed};
 use crate::finservice::plan::planning::{Planning, Stopped};
 use crate::finservice::plan::revision::{References, RevisionInput};
@@ -63,7 +64,14 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     }
     warnings::of_sites(seen, &mut plan);
     match placement::decide(&service.spec, &seen.site, seen.sites.residency.as_deref()) {
-        Placed::Here => place(seen, now, &mut plan, reach),
+        Placed::Here => match old_backend::problem(seen) {
+            Some(problem) => {
+                plan.phase = Phase::Blocked;
+                plan.problems.push(problem);
+                remember(seen, &mut plan);
+            }
+            None => place(seen, now, &mut plan, reach),
+        },
         Placed::Undeclared(residency) => {
             undeclared(seen, residency, &mut plan);
             way_back::of_blocked(seen, now, &mut plan, reach);

@@ -21,6 +21,7 @@
 pub(crate) mod child_digests;
 pub(crate) mod compare;
 pub mod decide;
+pub(crate) mod old_backend;
 pub(crate) mod placement;
 pub(crate) mod planning;
 pub(crate) mod revision;

@@ -4,8 +4,11 @@
 use serde_json::{Value, json};
 
 use crate::api::FinService;
+use crate::finservice::children::Kind;
+use crate::finservice::index::child::Stranger;
 use crate::finservice::testing;
 use crate::finservice::testing::fake::Fake;
+use crate::runtime::key::Key;
 
 /// A FinService with every field, the longest name, and as many topics, with as long names, as there may be.
 fn largest() -> FinService {
@@ -21,6 +24,8 @@ fn largest() -> FinService {
 
 fn released_many_times(mut fake: Fake) {
     fake.everything_is_there();
+    let given = Stranger { legacy_for: Some("n".repeat(63).into()), ..Stranger::default() };
+    fake.index.stranger(Kind::Service, &Key::new("legacy", "monolith"), Some(given));
     // Far more often than a record is kept of anything.
     for release in 0..50 {
         // The longest that a release can be named.

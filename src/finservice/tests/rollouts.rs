@@ -294,7 +294,7 @@ fn while_it_cannot_be_read_what_fails_goes_back_and_deleting_gives_stable_everyt
 fn what_the_old_backend_has_given_up_stays_so_while_the_policy_cannot_be_read() {
     let mut spec = spec("Istio");
     spec["ingress"] = json!({"hosts": ["app.example"], "gateway": "edge/public"});
-    spec["legacy"] = json!({"host": "monolith.old.svc.cluster.local", "port": 80});
+    spec["legacy"] = json!({"host": "monolith.pay.svc.cluster.local", "port": 80});
     let mut policy = policy();
     policy["from"] = json!("Legacy");
     let mut fake = started(spec, policy);

@@ -6,9 +6,11 @@ use crate::api::action::Verb;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::operations::Residency;
 use crate::finservice::children::Kind;
-use crate::finservice::index::child::Facts;
+use crate::finservice::index::child::{Facts, Stranger};
+use crate::finservice::plan::Phase;
 use crate::finservice::plan::decide::decide;
 use crate::finservice::testing::{self, fake::Fake};
+use crate::runtime::key::Key;
 
 fn spec(provider: &str) -> Value {
     json!({
@@ -137,4 +139,31 @@ fn at_rest_nothing_is_written_while_it_is_stopped() {
     fake.spec("another version", "/version", json!("3"));
     let plan = decide(&fake.seen(), fake.now);
     assert!(plan.is_empty() && plan.rollout.is_none());
+}
+
+/// Faults 4.3: with Istio an old backend in another namespace is its owner's to give, and until then nothing is begun or
+/// changed.
+#[test]
+fn faults_4_3_an_old_backend_of_another_namespace_is_not_published_before_its_owner_gives_it() {
+    let mut with_old = spec("Istio");
+    with_old["legacy"] = json!({"host": "ledger.bank.svc.cluster.local", "port": 80});
+    let mut fake = Fake::new(with_old);
+    let ledger = Key::new("bank", "ledger");
+    let given = |to: Option<&str>| Stranger { legacy_for: to.map(Into::into), ..Stranger::default() };
+    for to in [None, Some("shop")] {
+        assert!(fake.index.stranger(Kind::Service, &ledger, Some(given(to))).contains(&fake.key));
+        fake.settle();
+        let plan = decide(&fake.seen(), fake.now);
+        assert_eq!((plan.phase, plan.stages.len()), (Phase::Blocked, 0), "{}", fake.log);
+        let problem = plan.problems.first().expect("it says so");
+        assert_eq!(problem.source, "spec.legacy.host");
+        assert!(problem.remedy.contains("banyan.dev/legacy-for=pay"), "{problem:?}");
+        assert!(fake.child(Kind::VirtualService, "app.ingress").is_none(), "{}", fake.log);
+    }
+    fake.index.stranger(Kind::Service, &ledger, Some(given(Some("shop, pay"))));
+    fake.settle();
+    fake.pods_become_ready();
+    fake.pass(2);
+    fake.settle();
+    assert!(fake.child(Kind::VirtualService, "app.ingress").is_some(), "{}", fake.log);
 }
