@@ -333,8 +333,8 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
         let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
         (count("MutatingAdmissionPolicy"), count("ValidatingAdmissionPolicy"))
     };
-    assert_eq!(kinds("v1.35.9").await, (0, 8));
-    assert_eq!(kinds("v1.36.0").await, (4, 8));
+    assert_eq!(kinds("v1.35.9").await, (0, 10));
+    assert_eq!(kinds("v1.36.0").await, (4, 10));
     let off = objects(&[SITE, "admission.stampAuthors=false"]).await;
     let policies = off.iter().filter(|object| object["kind"].as_str().unwrap().contains("Admission"));
     let names: BTreeSet<&str> = policies.map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
@@ -343,6 +343,8 @@ async fn an_older_cluster_is_given_only_what_it_knows() {
         BTreeSet::from([
             "banyan-authority",
             "banyan-authority-writers",
+            "banyan-operator-children",
+            "banyan-operator-pods",
             "banyan-record",
             "banyan-verb-approve"
         ])
