@@ -216,8 +216,14 @@ fn every_runbook_that_an_alert_names_is_there() {
 }
 
 #[test]
-fn every_test_that_the_page_on_wounds_names_is_there() {
-    let page = read(&root().join("docs/wounds.md"));
+fn every_test_that_a_page_promises_is_there() {
+    tests_of("docs/wounds.md", 40);
+    tests_of("docs/security.md", 30);
+}
+
+/// Each test that the last column of a page's tables names is there, and they are so many at the least.
+fn tests_of(page: &str, least: usize) {
+    let page = read(&root().join(page));
     let code: String = files(&["src", "tests"], &["rs"]).iter().map(|path| read(path)).collect();
     let mut named = 0;
     let mut missing = Vec::new();
@@ -232,6 +238,6 @@ fn every_test_that_the_page_on_wounds_names_is_there() {
             }
         }
     }
-    assert!(named >= 40, "only {named} tests were found in the table");
+    assert!(named >= least, "only {named} tests were found in the table");
     assert_eq!(missing, Vec::<String>::new());
 }

@@ -55,7 +55,12 @@ impl PodState {
         let state = Self {
             name: pod.metadata.name.as_deref().unwrap_or_default().into(),
             revision: labels.get(REVISION_LABEL).map(String::as_str).unwrap_or_default().into(),
-            address: status.pod_ip.as_deref().and_then(|text| text.parse().ok()),
+            // One on its node's network has the node's address, where others answer at other ports.
+            address: status
+                .pod_ip
+                .as_deref()
+                .filter(|_| !pod.spec.host_network)
+                .and_then(|text| text.parse().ok()),
             ready_since: ready.map(|ready| ready.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             restarts,
             ..Self::default()
@@ -70,9 +75,21 @@ pub struct SlimPod {
     /// Its metadata.
     #[serde(default)]
     pub metadata: ObjectMeta,
+    /// Its spec.
+    #[serde(default)]
+    pub spec: SlimSpec,
     /// Its status.
     #[serde(default)]
     pub status: SlimStatus,
+}
+
+/// The part of a Pod's spec that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimSpec {
+    /// Whether it is on the network of its node. None of a FinService's is.
+    #[serde(default)]
+    pub host_network: bool,
 }
 
 /// The part of a Pod's status that is read.
@@ -146,6 +163,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn faults_4_2_a_pod_on_the_network_of_its_node_is_not_asked() {
+        let pod = |host: bool| -> SlimPod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "a", "namespace": "pay", "labels": {"banyan.dev/service": "app"}},
+                "spec": {"hostNetwork": host}, "status": {"podIP": "10.0.0.1"},
+            }))
+            .expect("a pod")
+        };
+        let address = |host| PodState::read(&pod(host)).expect("a pod of a FinService").1.address;
+        assert_eq!(address(false), Some([10, 0, 0, 1].into()));
+        assert_eq!(address(true), None);
+    }
 
     #[test]
     fn restarts_before_a_pod_was_ready_are_its_starts() {
