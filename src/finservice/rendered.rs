@@ -10,7 +10,8 @@ use crate::api::operations::Residency;
 use crate::api::{FinService, Problem};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::{self, Child, Kind, Routing, Scope, Weights};
-use crate::finservice::index::{Index, Parsed};
+use crate::finservice::index::child::Stranger;
+use crate::finservice::index::{Index, Parsed, legacy};
 use crate::finservice::plan::decide::decide;
 use crate::finservice::plan::revision::references;
 use crate::finservice::plan::{Op, placement};
@@ -52,6 +53,10 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
         index.secret(&of, Some("1".into()));
         index.secret_read(&of, "1", "rendered");
     }
+    if let Some(backend) = legacy::named(&namespace, &spec) {
+        let given = Stranger { legacy_for: Some(namespace.as_str().into()), ..Stranger::default() };
+        index.stranger(Kind::Service, &backend, Some(given));
+    }
     index.service(&key, 1, Some(Parsed::Good(Arc::new(service))));
     index.refresh_cycles();
     let Some(seen) = index.observe(&key) else { return Rendered::default() };
@@ -61,7 +66,8 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
     if let Some(hash) = revision.as_deref().filter(|_| !objects.is_empty()) {
         let spec = placement::effective(&spec, site, None);
         let uid = seen.service.metadata.uid.as_deref().unwrap_or_default();
-        let scope = Scope { namespace: &namespace, name: &name, uid, site, spec: &spec };
+        let settings = &*seen.settings;
+        let scope = Scope { namespace: &namespace, name: &name, uid, site, spec: &spec, settings };
         let legacy = if spec.legacy.is_some() { 100 } else { 0 };
         let weights = Weights::of_revisions(&[(hash, 100)], legacy);
         let (plain, routes) = children::ways(&scope, &Routing::new(Some(hash), &weights));

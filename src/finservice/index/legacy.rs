@@ -52,6 +52,14 @@ fn host(namespace: &str, host: &str) -> Host {
     Host::Perhaps(Key::new(namespace, name))
 }
 
+/// The Service of another namespace that a FinService in `namespace` names as its old backend, if it names one.
+pub fn named(namespace: &str, spec: &FinServiceSpec) -> Option<Key> {
+    match host(namespace, &spec.legacy.as_ref()?.host) {
+        Host::Service(service) | Host::Perhaps(service) => Some(service),
+        Host::Other | Host::Address | Host::Own => None,
+    }
+}
+
 /// Which FinServices name which Service of another namespace.
 #[derive(Debug, Default)]
 pub(super) struct Legacies {
@@ -70,12 +78,7 @@ impl Legacies {
                 self.users.remove(&old);
             }
         }
-        let legacy = spec.and_then(|spec| spec.legacy.as_ref());
-        let named = legacy.and_then(|legacy| match host(&key.namespace, &legacy.host) {
-            Host::Service(service) | Host::Perhaps(service) => Some(service),
-            Host::Other | Host::Address | Host::Own => None,
-        });
-        if let Some(service) = named {
+        if let Some(service) = spec.and_then(|spec| named(&key.namespace, spec)) {
             self.users.entry(service.clone()).or_default().insert(key.clone());
             self.named.insert(key.clone(), service);
         }

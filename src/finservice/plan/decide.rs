@@ -49,8 +49,15 @@ pub fn back(seen: &Observed, unreadable: &str, now: Timestamp) -> Plan {
 fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
     let mut plan = Plan::default();
     let service = &seen.service;
-    let paused = service.metadata.annotations.iter().flatten();
-    if paused.into_iter().any(|(key, value)| key == PAUSE_ANNOTATION && value == "true") {
+    let paused = service.metadata.annotations.as_ref().and_then(|all| all.get(PAUSE_ANNOTATION));
+    if let Some(value) = paused.filter(|value| *value != "true" && *value != "false") {
+        plan.problems.push(Problem::warning(
+            "metadata.annotations",
+            format!("{PAUSE_ANNOTATION} is \"{value}\", which pauses nothing"),
+            "Write \"true\", in small letters, to pause it; or remove the annotation.",
+        ));
+    }
+    if paused.is_some_and(|value| value == "true") {
         plan.phase = Phase::Paused;
         let why = format!("nothing is written while {PAUSE_ANNOTATION} is \"true\"");
         plan.reasons.push(why.clone());
@@ -69,6 +76,7 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
                 plan.phase = Phase::Blocked;
                 plan.problems.push(problem);
                 remember(seen, &mut plan);
+                way_back::of_blocked(seen, now, &mut plan, reach);
             }
             None => place(seen, now, &mut plan, reach),
         },
@@ -77,7 +85,7 @@ fn plan(seen: &Observed, now: Timestamp, reach: Reach) -> Plan {
             way_back::of_blocked(seen, now, &mut plan, reach);
         }
         // Most likely a slip, which must not take a service away from where it runs.
-        Placed::Elsewhere if warnings::would_vanish(seen) => {
+        Placed::Elsewhere if warnings::nowhere(seen) => {
             plan.phase = Phase::Blocked;
             remember(seen, &mut plan);
             way_back::of_blocked(seen, now, &mut plan, reach);

@@ -77,9 +77,9 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Whether it runs here, and `placement` names only sites that no CloudCluster describes.
-pub fn would_vanish(seen: &Observed) -> bool {
-    !seen.children.is_empty() && seen.sites.nowhere(&seen.site, &seen.service.spec)
+/// Whether `placement` names only sites that no CloudCluster describes.
+pub fn nowhere(seen: &Observed) -> bool {
+    seen.sites.nowhere(&seen.site, &seen.service.spec)
 }
 
 /// Sites that the spec names and that no CloudCluster describes: most often a slip of the pen, for which a service would not run
@@ -90,13 +90,17 @@ pub fn of_sites(seen: &Observed, plan: &mut Plan) {
     if unknown.is_empty() {
         return;
     }
-    let vanishes = would_vanish(seen);
+    let nowhere = nowhere(seen);
+    let runs_here = !seen.children.is_empty();
     let known: Vec<&str> =
         [&*seen.site].into_iter().chain(seen.sites.peers.iter().map(String::as_str)).collect();
     for (field, name) in unknown {
-        let (problem, then): (fn(_, _, _) -> _, _) = match (field, vanishes) {
-            ("spec.placement", true) => {
+        let (problem, then): (fn(_, _, _) -> _, _) = match (field, nowhere) {
+            ("spec.placement", true) if runs_here => {
                 (Problem::error, "no site that is known is named, so what runs here is left as it is")
+            }
+            ("spec.placement", true) => {
+                (Problem::error, "no site that is known is named, so it runs nowhere")
             }
             ("spec.placement", false) => (Problem::warning, "whether the FinService runs there is not known"),
             _ => (Problem::warning, "what is said for it is used nowhere that is known"),

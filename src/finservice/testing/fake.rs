@@ -16,9 +16,9 @@ use crate::api::operations::Residency;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService};
 use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::children::Kind;
-use crate::finservice::index::child::{ChildState, Facts};
+use crate::finservice::index::child::{ChildState, Facts, Stranger};
 use crate::finservice::index::pod::PodState;
-use crate::finservice::index::{Index, Observed, Parsed};
+use crate::finservice::index::{Index, Observed, Parsed, legacy};
 use crate::finservice::plan::decide::{decide, weights};
 use crate::finservice::plan::{Op, Plan};
 use crate::judge::Evidence;
@@ -359,6 +359,10 @@ impl Fake {
 
     /// All ConfigMaps and Secrets that the FinService refers to are there, and its data may be here.
     pub fn everything_is_there(&mut self) {
+        if let Some(backend) = legacy::named(&self.key.namespace, &self.service.spec) {
+            let given = Stranger { legacy_for: Some((&*self.key.namespace).into()), ..Stranger::default() };
+            self.index.stranger(Kind::Service, &backend, Some(given));
+        }
         let (config_maps, secrets) = crate::finservice::plan::revision::references(&self.service.spec);
         for name in config_maps {
             let key = Key::new(&self.key.namespace, &name);

@@ -167,3 +167,21 @@ fn faults_4_3_an_old_backend_of_another_namespace_is_not_published_before_its_ow
     fake.settle();
     assert!(fake.child(Kind::VirtualService, "app.ingress").is_some(), "{}", fake.log);
 }
+
+/// Row 6.12: `pause: "True"` looks as if it paused.
+#[test]
+fn a_pause_that_pauses_nothing_is_told() {
+    let mut fake = Fake::new(spec("Istio"));
+    let told = |fake: &mut Fake, value: &str| {
+        fake.change("the annotation is written", |service| {
+            let annotations = service.metadata.annotations.get_or_insert_default();
+            annotations.insert(PAUSE_ANNOTATION.to_owned(), value.to_owned());
+        });
+        let problems = decide(&fake.seen(), fake.now).problems;
+        problems.into_iter().find(|problem| problem.source == "metadata.annotations")
+    };
+    assert_eq!(told(&mut fake, "false"), None);
+    let problem = told(&mut fake, "True").expect("a problem");
+    assert!(problem.message.contains("pauses nothing"), "{problem:?}");
+    assert_eq!(told(&mut fake, "true"), None);
+}
