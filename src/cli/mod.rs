@@ -22,8 +22,8 @@ pub(crate) mod render;
 pub mod run;
 pub(crate) mod sandbox;
 mod say;
+pub(crate) mod service_status;
 pub(crate) mod simulate;
-pub(crate) mod status;
 mod status_tree;
 
 use std::error::Error;
@@ -65,7 +65,7 @@ enum Command {
     /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
     PgAgent(pg_agent::PgAgentOptions),
     /// Shows a FinService with its revisions, pods, routes and problems, and what to type next
-    Status(status::StatusOptions),
+    Status(service_status::StatusOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),
     /// Passes connections into the sandbox's network namespace; the sandbox calls it
@@ -97,7 +97,7 @@ pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Sandbox(options) => sandbox::main(options).await,
         Command::Relay(args) => Ok(relay::run(args).await?),
         Command::Simulate(options) => Ok(simulate::main(&options)?),
-        Command::Status(options) => Ok(status::main(options).await?),
+        Command::Status(options) => Ok(service_status::main(options).await?),
         Command::Version => {
             println!("banyan {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -10,7 +10,7 @@ use crate::api::operations::Residency;
 use crate::api::{FinService, Problem};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::{self, Child, Kind, Routing, Scope, Weights};
-use crate::finservice::index::child::Stranger;
+use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::{Index, Parsed, legacy};
 use crate::finservice::plan::decide::decide;
 use crate::finservice::plan::revision::references;

@@ -59,6 +59,8 @@ fn services(met: &mut Met) {
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
         lost_topics: Vec::new(),
+        legacy_refused: None,
+        settings: Default::default(),
         cycle: None,
         rollout: None,
     };

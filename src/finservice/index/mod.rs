@@ -12,6 +12,7 @@ mod parsed;
 pub(crate) mod pod;
 pub(crate) mod rollouts;
 mod standing;
+pub(crate) mod stranger;
 pub(crate) mod topics;
 pub(crate) mod uid;
 
@@ -28,11 +29,12 @@ use crate::finservice::children::Kind;
 use crate::finservice::plan::{child_digests, revision};
 use crate::finservice::settings::Settings;
 use crate::runtime::digest;
-use child::{ChildState, Stranger};
+use child::ChildState;
 use claims::{Claim, Claims};
 use graph::CallGraph;
 pub use parsed::{Parsed, Readable, Unreadable};
 use rollouts::{ObservedRollout, Rollouts};
+use stranger::Stranger;
 use topics::{LostTopic, Topics};
 use uid::Uid;
 

@@ -18,8 +18,9 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::finservice::children::Kind;
-use crate::finservice::index::child::{ChildState, Facts, Stranger};
+use crate::finservice::index::child::{ChildState, Facts};
 use crate::finservice::index::pod::PodState;
+use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::{Observed, Parsed};
 use crate::finservice::plan::{Op, Over, Plan};
 use crate::finservice::status;

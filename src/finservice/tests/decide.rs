@@ -7,7 +7,8 @@ use expect_test::expect_file;
 use serde_json::{Value, json};
 
 use crate::finservice::children::Kind;
-use crate::finservice::index::child::{Facts, Stranger};
+use crate::finservice::index::child::Facts;
+use crate::finservice::index::stranger::Stranger;
 use crate::finservice::plan::Phase;
 use crate::finservice::testing::fake::Fake;
 use crate::runtime::key::Key;

@@ -212,7 +212,7 @@ fn what_a_gateway_says_against_a_route_is_told() {
 
 #[test]
 fn a_handed_over_deployment_keeps_its_pods_as_well() {
-    use crate::finservice::index::child::Stranger;
+    use crate::finservice::index::stranger::Stranger;
     use crate::runtime::key::Key;
     let mut fake = serving(spec("GatewayAPI", 2), None);
     let old = Stranger { whose: "helm".into(), adopt: Some("app".into()), ..Stranger::default() };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::FinService;
 use crate::finservice::children::Kind;
-use crate::finservice::index::child::Stranger;
+use crate::finservice::index::stranger::Stranger;
 use crate::finservice::testing;
 use crate::finservice::testing::fake::Fake;
 use crate::runtime::key::Key;
