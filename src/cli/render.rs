@@ -107,8 +107,8 @@ fn yaml(title: &str, shown: &Rendered) -> Result<String, RenderError> {
 /// # Errors
 /// If a file holds no FinService, or the API server would refuse one.
 pub fn diff(options: &DiffOptions) -> Result<(), RenderError> {
-    let (old, new) =
-        (documents::services(&[options.old.clone()])?, documents::services(&[options.new.clone()])?);
+    let read = |path: &PathBuf| documents::services(std::slice::from_ref(path));
+    let (old, new) = (read(&options.old)?, read(&options.new)?);
     let changes = changes(old, new, &options.site);
     match options.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&changes)?),

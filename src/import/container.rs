@@ -86,7 +86,7 @@ impl Read {
                     "privileged",
                     "seccompProfile",
                 ];
-                !idle.contains(&key.as_str()) && !(key == "capabilities" && value.get("add").is_none())
+                !(idle.contains(&key.as_str()) || key == "capabilities" && value.get("add").is_none())
             });
         }
         fields.leave(&format!("{path}.securityContext"), self.security);

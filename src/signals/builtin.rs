@@ -91,6 +91,9 @@ pub struct BuiltIn {
 /// A pod's metrics: address and path, what is not counted in them, and what is spoken there.
 type Page<'s> = (SocketAddr, &'s str, &'s [String], Speaks);
 
+/// A subject, by its place, and what proxies told of it.
+type Asks<'s> = (usize, &'s Subject, &'s [Proxy]);
+
 /// A sweep that is under way.
 #[derive(Clone, Copy)]
 struct Sweep {
@@ -152,7 +155,7 @@ impl BuiltIn {
         }
         let sweep = Sweep { began: Instant::now(), at: now };
         let (proxies, silent) = self.ask_proxies(subjects, sweep).await;
-        let mut namespaces: BTreeMap<&str, Vec<(usize, &Subject, &[Proxy])>> = BTreeMap::new();
+        let mut namespaces: BTreeMap<&str, Vec<Asks>> = BTreeMap::new();
         for (place, (subject, proxies)) in subjects.iter().zip(&proxies).enumerate() {
             namespaces.entry(&subject.namespace).or_default().push((place, subject, proxies));
         }
@@ -166,7 +169,7 @@ impl BuiltIn {
     /// Asks for the subjects of one namespace, of which is known what proxies told.
     async fn ask_namespace(
         &self,
-        subjects: Vec<(usize, &Subject, &[Proxy])>,
+        subjects: Vec<Asks<'_>>,
         silent: Option<&str>,
         sweep: Sweep,
     ) -> Vec<(usize, Answer)> {
@@ -249,7 +252,7 @@ impl BuiltIn {
     /// What the pods tell that have to be asked, of subjects of one namespace.
     async fn ask_pods<'s>(
         &self,
-        subjects: &[(usize, &'s Subject, &[Proxy])],
+        subjects: &[Asks<'s>],
         sweep: Sweep,
     ) -> HashMap<Page<'s>, Result<Told, String>> {
         let Some((_, Subject { namespace, .. }, _)) = subjects.first() else { return HashMap::new() };

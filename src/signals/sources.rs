@@ -71,6 +71,14 @@ impl Sources {
         Ok(Self { client, built_in, grants, shares, made: Mutex::default(), web: Mutex::default() })
     }
 
+    /// The same with other shares.
+    #[cfg(test)]
+    pub(crate) fn with_shares(mut self, shares: Shares) -> Self {
+        self.built_in = self.built_in.with_shares(shares.clone());
+        self.shares = shares;
+        self
+    }
+
     async fn prometheus(&self, namespace: &str, spec: &str) -> Made {
         let key = (namespace.to_owned(), spec.to_owned());
         if let Some(known) = lock(&self.made).get_mut(&key)

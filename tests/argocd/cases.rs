@@ -46,6 +46,8 @@ fn services(met: &mut Met) {
     let spec = json!({"owner": "payments", "image": "pay/app:1"});
     let service: FinService = serde_json::from_value(object("FinService", spec.clone(), json!({}))).unwrap();
     let seen = Observed {
+        settings: Default::default(),
+        legacy_refused: None,
         site: "aws-us-east-1".into(),
         sites: Default::default(),
         authority: None,
@@ -59,8 +61,6 @@ fn services(met: &mut Met) {
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
         lost_topics: Vec::new(),
-        legacy_refused: None,
-        settings: Default::default(),
         cycle: None,
         rollout: None,
     };
