@@ -182,8 +182,8 @@ async fn where_names_cannot_be_written_they_cannot_be_forged_and_verbs_have_thei
         .retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("ValidatingAdmission")));
     assert_eq!(
         policies.len(),
-        17,
-        "four for names, two for verbs, one for Authorities, one for records, their bindings; and one for Jobs"
+        21,
+        "four for names, two for verbs, two for the operator's own user, one for Authorities, one for records, their bindings; and one for Jobs"
     );
     install::apply(client, &policies).await.expect("policies are taken");
     let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());

@@ -4,6 +4,7 @@ mod claims;
 mod decide;
 mod drift;
 mod examples;
+mod mistakes;
 mod outages;
 mod people;
 mod releases;

@@ -1,0 +1,284 @@
+//! Mistakes that people make, and what status says of each, as one page. Updated by `UPDATE_EXPECT=1 cargo test`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use expect_test::expect_file;
+use serde_json::{Value, json};
+
+use crate::api::Severity;
+use crate::api::operations::Residency;
+use crate::finservice::children::Kind;
+use crate::finservice::index::Parsed;
+use crate::finservice::index::child::Facts;
+use crate::finservice::index::stranger::Stranger;
+use crate::finservice::testing::fake::Fake;
+use crate::finservice::testing::sites;
+use crate::runtime::key::Key;
+
+/// A mistake: in words, the field that status names, what is laid over the spec, and what happens beside it.
+struct Mistake {
+    words: &'static str,
+    source: &'static str,
+    over: Value,
+    then: fn(&mut Fake),
+}
+
+fn mistake(words: &'static str, source: &'static str, over: Value) -> Mistake {
+    Mistake { words, source, over, then: |_| {} }
+}
+
+fn with(words: &'static str, source: &'static str, over: Value, then: fn(&mut Fake)) -> Mistake {
+    Mistake { words, source, over, then }
+}
+
+fn base() -> Value {
+    json!({"owner": "team", "image": "registry.example/app:1", "version": "1", "access": {"outbound": {}},
+        "ports": [{"name": "http", "port": 8080}], "scale": {"replicas": 2}})
+}
+
+fn ingress(provider: &str) -> Value {
+    json!({"mesh": {"provider": provider}, "ingress": {"hosts": ["app.example"], "gateway": "edge/public"}})
+}
+
+fn other(fake: &mut Fake, spec: &Value) {
+    let object = json!({
+        "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+        "metadata": {"name": "other", "namespace": "pay", "uid": "u-0", "creationTimestamp": "2025-12-31T00:00:00Z"},
+        "spec": spec,
+    });
+    let service = Parsed::Good(Arc::new(serde_json::from_value(object).expect("a FinService")));
+    fake.event("another FinService", |index| {
+        index.service(&Key::new("pay", "other"), 1, Some(service));
+        index.refresh_cycles();
+    });
+}
+
+fn route(fake: &mut Fake, change: fn(&mut crate::finservice::children::observed::Observed)) {
+    fake.touch("its gateway says something", Kind::HTTPRoute, "app", |state| {
+        if let Facts::Route(route) = &mut state.facts {
+            change(route);
+        }
+    });
+}
+
+fn mistakes() -> Vec<Mistake> {
+    vec![
+        with(
+            "a ConfigMap that is not there",
+            "spec.env, spec.envFrom, spec.files",
+            json!({"envFrom": [{"configMapRef": {"name": "fees"}}]}),
+            |fake| {
+                fake.index.config_map(&Key::new("pay", "fees"), None);
+            },
+        ),
+        with(
+            "a Secret that is not there",
+            "spec.env, spec.envFrom, spec.files",
+            json!({"files": [{"mountPath": "/keys", "secret": "keys"}]}),
+            |fake| {
+                fake.index.secret(&Key::new("pay", "keys"), None);
+            },
+        ),
+        with(
+            "an image that cannot be pulled, or pods that do not fit",
+            "spec.image, spec.resources, spec.probes",
+            json!({}),
+            |fake| {
+                let name = format!("app-{}", fake.hashes()[0]);
+                fake.touch("its pods do not come", Kind::Deployment, &name, |state| {
+                    if let Facts::Deployment(facts) = &mut state.facts {
+                        facts.failure = Some("ReplicaSet \"app-x\" has timed out progressing.".into());
+                    }
+                });
+            },
+        ),
+        mistake("nothing is said of whom it calls (6.2)", "spec.access.outbound", json!({"access": {}})),
+        mistake(
+            "a load balancer, and nobody outside may call (6.5)",
+            "spec.access.inbound",
+            json!({"service": {"type": "LoadBalancer"}}),
+        ),
+        mistake(
+            "a pause that eats all the time to stop (6.8)",
+            "spec.preStop.sleep",
+            json!({"terminationGracePeriod": "5s"}),
+        ),
+        with(
+            "a slip in the only site (6.9)",
+            "spec.placement",
+            json!({"placement": [{"cluster": "heer"}]}),
+            |fake| {
+                fake.index.set_sites(sites(Some(&[Residency::US]), &["there"]));
+            },
+        ),
+        with(
+            "data that must be elsewhere",
+            "spec.data.residency",
+            json!({"data": {"residency": "EU"}}),
+            |fake| {
+                fake.index.set_sites(sites(Some(&[Residency::US]), &[]));
+            },
+        ),
+        with(
+            "nobody has said what this site may keep",
+            "spec.data.residency",
+            json!({"data": {"residency": "EU"}}),
+            |fake| {
+                fake.index.set_sites(sites(None, &[]));
+            },
+        ),
+        with("`banyan.dev/pause: \"True\"` (6.12)", "metadata.annotations", json!({}), |fake| {
+            fake.change("an annotation", |service| {
+                let all = service.metadata.annotations.get_or_insert_default();
+                all.insert("banyan.dev/pause".to_owned(), "True".to_owned());
+            });
+        }),
+        with("a Service of that name is somebody else's", "Service app", json!({}), |fake| {
+            let theirs = Stranger { whose: "the Helm release shop".into(), ..Stranger::default() };
+            fake.index.child_gone(&Key::new("pay", "app"), Kind::Service, "app", None);
+            fake.index.stranger(Kind::Service, &Key::new("pay", "app"), Some(theirs));
+        }),
+        with(
+            "a gateway that does not let the namespace in (5.5)",
+            "spec.ingress.gateway",
+            ingress("GatewayAPI"),
+            |fake| {
+                route(fake, |route| {
+                    route.refused = Some(
+                        "Accepted is False (NotAllowedByListeners): no listener allows namespace pay".into(),
+                    )
+                });
+            },
+        ),
+        with("a gateway that is not there (5.5)", "spec.ingress.gateway", ingress("GatewayAPI"), |fake| {
+            route(fake, |route| route.unclaimed_since = Some(jiff::Timestamp::UNIX_EPOCH));
+        }),
+        with(
+            "an old backend in a namespace without a ReferenceGrant (5.6)",
+            "spec.ingress.gateway",
+            {
+                let mut spec = ingress("GatewayAPI");
+                spec["legacy"] = json!({"host": "monolith.legacy.svc", "port": 80});
+                spec
+            },
+            |fake| {
+                route(fake, |route| {
+                    route.refused = Some(
+                        "ResolvedRefs is False (RefNotPermitted): backendRef legacy/monolith not permitted"
+                            .into(),
+                    )
+                });
+            },
+        ),
+        mistake("an old backend of another namespace, with Istio (4.3)", "spec.legacy.host", {
+            let mut spec = ingress("Istio");
+            spec["legacy"] = json!({"host": "monolith.legacy.svc", "port": 80});
+            spec
+        }),
+        with("a host that an older FinService has", "spec.ingress", ingress("Istio"), |fake| {
+            let mut spec = base();
+            spec.as_object_mut().expect("a map").extend(ingress("Istio").as_object().expect("a map").clone());
+            other(fake, &spec);
+        }),
+        with(
+            "calls that go round in a ring",
+            "spec.access",
+            json!({"access": {"outbound": {"services": [{"service": "other"}]}}}),
+            |fake| {
+                let mut spec = base();
+                spec["access"] = json!({"outbound": {"services": [{"service": "app"}]}});
+                other(fake, &spec);
+            },
+        ),
+        mistake("retries of what takes writes", "spec.mesh.retries", {
+            let mut spec = ingress("Istio");
+            spec["ingress"]["paths"] = json!(["/payments"]);
+            spec["mesh"]["retries"] = json!({"attempts": 2, "retryOn": "5xx"});
+            spec
+        }),
+        mistake(
+            "a try that takes longer than all of them",
+            "spec.mesh.retries.perTryTimeout",
+            json!({"mesh": {"provider": "Istio",
+            "timeout": "1s", "retries": {"attempts": 2, "perTryTimeout": "2s"}}}),
+        ),
+        mistake(
+            "card data without certificates",
+            "spec.mesh.mtls",
+            json!({"data": {"classification": "PCI"},
+            "mesh": {"provider": "Istio", "mtls": "Permissive"}}),
+        ),
+        mistake(
+            "hosts that nobody can hold it to",
+            "spec.access.outbound.hosts",
+            json!({"access": {"outbound": {"hosts": ["api.stripe.com"]}}}),
+        ),
+        with(
+            "an API that is not installed",
+            "spec.mesh.provider",
+            json!({"mesh": {"provider": "Istio"}}),
+            |fake| {
+                for kind in Kind::ALL
+                    .into_iter()
+                    .filter(|kind| kind.api() == Some(crate::finservice::children::Api::Istio))
+                {
+                    fake.index.kind(kind, false);
+                }
+            },
+        ),
+        mistake(
+            "an autoscaler without a request to measure by",
+            "spec.resources.requests",
+            json!({"scale": {"min": 2, "max": 5}}),
+        ),
+        mistake(
+            "metrics at the port of requests (4.7)",
+            "spec.observability.metrics.port",
+            json!({"observability": {"metrics": {"port": "http"}}}),
+        ),
+    ]
+}
+
+#[test]
+fn what_status_says_of_each_mistake() {
+    let mut page = String::from(
+        "# What a FinService says of mistakes\n\nWritten by `UPDATE_EXPECT=1 cargo test --lib mistakes`: each mistake is made, and what \
+         `status.problems` then says first of it stands here. What the API server refuses at once is not here: it says why.\n\n\
+         | mistake | field | severity | words | remedy |\n|---|---|---|---|---|\n",
+    );
+    for Mistake { words, source, over, then } in mistakes() {
+        let mut spec = base();
+        spec.as_object_mut().expect("a map").extend(over.as_object().expect("a map").clone());
+        let mut fake = Fake::new(spec);
+        fake.everything_is_there();
+        if source == "spec.legacy.host" {
+            fake.index.stranger(Kind::Service, &Key::new("legacy", "monolith"), None);
+        }
+        fake.settle();
+        then(&mut fake);
+        let plan = fake.settle();
+        let found = plan.problems.iter().find(|problem| problem.source == source);
+        let problem = found.unwrap_or_else(|| panic!("{words}: {source} is not among {:#?}", plan.problems));
+        assert_ne!(problem.remedy, "", "{words}");
+        let shown = |text: &str| {
+            let text = fake
+                .hashes()
+                .iter()
+                .fold(text.to_owned(), |text, hash| text.replace(hash.as_str(), "REVISION"));
+            text.replace('|', "\\|").replace('\n', " ")
+        };
+        let severity = match problem.severity {
+            Severity::Error => "Error",
+            Severity::Warning => "Warning",
+            Severity::Info => "Info",
+        };
+        page.push_str(&format!(
+            "| {words} | `{source}` | {severity} | {} | {} |\n",
+            shown(&problem.message),
+            shown(&problem.remedy)
+        ));
+    }
+    expect_file![Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/service-messages.md")]
+        .assert_eq(&page);
+}
