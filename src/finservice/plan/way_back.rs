@@ -10,13 +10,14 @@ use crate::api::canarystatus::Memory;
 use crate::canary;
 use crate::canary::facts::Decision;
 use crate::finservice::children::Scope;
+use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
 use crate::finservice::index::Observed;
 use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::placement;
 use crate::finservice::plan::planning::{Asked, Planning, Stopped};
 use crate::finservice::plan::stages::{Making, Reach};
 use crate::finservice::plan::traffic_split;
-use crate::finservice::plan::{Plan, PlannedRollout, what_to_measure};
+use crate::finservice::plan::{Op, Plan, PlannedRollout, what_to_measure};
 
 /// Adds to a plan that is stopped what takes requests away from a canary.
 pub fn add(seen: &Observed, now: Timestamp, stopped: Stopped, plan: &mut Plan, reach: Reach) {
@@ -47,9 +48,28 @@ pub fn add(seen: &Observed, now: Timestamp, stopped: Stopped, plan: &mut Plan, r
             Reach::Weights => making.weights(),
         };
         (plan.weights, plan.stages) = stages.into_parts();
+        if seen.legacy_refused.is_some() {
+            without_old_backend(plan, &scope);
+        }
     }
     let made = shift.decision.zip(shift.gathered);
     plan.rollout = made.map(|(decision, gathered)| Box::new(PlannedRollout { decision, gathered, follow }));
+}
+
+/// Takes out what would lead to an old backend that is not given: else one that is named while a canary fails would be
+/// published by the way back.
+fn without_old_backend(plan: &mut Plan, scope: &Scope<'_>) {
+    let host = match legacy_backend(scope) {
+        Some(LegacyBackend::Service(namespace, name)) => format!("\"{name}.{namespace}.svc.cluster.local\""),
+        Some(LegacyBackend::Host(host)) => format!("\"{host}\""),
+        None => return,
+    };
+    let leads_there = |op: &Op| match op {
+        Op::Apply { child, .. } => child.body["spec"].to_string().contains(&host),
+        _ => false,
+    };
+    plan.weights.retain(|op| !leads_there(op));
+    plan.stages.iter_mut().for_each(|stage| stage.retain(|op| !leads_there(op)));
 }
 
 /// The same where the problems of the plan say why it is stopped.

@@ -186,3 +186,17 @@ fn a_pause_that_pauses_nothing_is_told() {
     assert!(problem.message.contains("pauses nothing"), "{problem:?}");
     assert_eq!(told(&mut fake, "true"), None);
 }
+
+/// Faults 4.3: an old backend that is named while a canary fails is not published by the way back either.
+#[test]
+fn faults_4_3_no_way_back_leads_to_an_old_backend_that_is_not_given() {
+    let mut fake = at_half("Istio");
+    fake.index.stranger(Kind::Service, &Key::new("bank", "ledger"), Some(Stranger::default()));
+    fake.spec("an old backend", "/legacy", json!({"host": "ledger.bank.svc.cluster.local", "port": 80}));
+    fake.fails(50);
+    fake.settle();
+    let route = fake.child(Kind::VirtualService, "app.ingress").map(|child| child.facts);
+    let Some(Facts::Route(route)) = route else { panic!("it has one: {}", fake.log) };
+    assert!(!route.names("ledger"), "{}", fake.log);
+    assert_eq!(given(&fake), 0, "callers in the mesh are taken off it: {}", fake.log);
+}
