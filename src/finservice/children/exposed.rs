@@ -57,7 +57,8 @@ pub fn metrics(scope: &Scope) -> Vec<Value> {
 pub fn problems(scope: &Scope) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(port) = shared_port(scope).filter(|_| scope.settings.scrapers.is_empty()) {
-        problems.push(Problem::error(
+        // It serves all the same: an upgrade must not make of it one that does not.
+        problems.push(Problem::warning(
             "spec.observability.metrics.port",
             format!(
                 "requests come in at port {} too: it is not opened to whoever scrapes metrics, which would be every \
