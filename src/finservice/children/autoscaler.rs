@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::json::{filled, object, text};
 use super::{Child, Kind, Scope};
+use crate::api::FinServiceSpec;
 use crate::api::network::MeshProvider;
 use crate::api::quantity;
 use crate::api::workload::Scale;
@@ -52,11 +53,23 @@ pub fn build(scope: &Scope, hash: &str, least: Option<i32>) -> Option<Child> {
     ))
 }
 
-/// What the number of pods follows: the greatest need counts.
-fn metrics(scope: &Scope, scale: &Scale) -> Value {
+/// The resources that the number of pods follows, as Kubernetes and as people call them.
+pub fn follows(spec: &FinServiceSpec) -> Vec<(&'static str, &'static str)> {
+    let Some(scale) = spec.scale.as_ref().filter(|scale| scale.max.is_some()) else { return Vec::new() };
+    let cpu = percent_of_cpu(scale).map(|_| ("cpu", "CPU"));
+    cpu.into_iter().chain(scale.memory_percent.map(|_| ("memory", "memory"))).collect()
+}
+
+/// Unless something else says what is aimed at, CPU does.
+fn percent_of_cpu(scale: &Scale) -> Option<i32> {
     let aims_elsewhere =
         scale.memory_percent.is_some() || scale.external.as_ref().is_some_and(|m| !m.is_empty());
-    let cpu = scale.cpu_percent.or((!aims_elsewhere).then_some(CPU_PERCENT));
+    scale.cpu_percent.or((!aims_elsewhere).then_some(CPU_PERCENT))
+}
+
+/// What the number of pods follows: the greatest need counts.
+fn metrics(scope: &Scope, scale: &Scale) -> Value {
+    let cpu = percent_of_cpu(scale);
     let resource = |name: &str, percent: i32| {
         let target = json!({"type": "Utilization", "averageUtilization": percent});
         match scope.spec.provider() {

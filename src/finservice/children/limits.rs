@@ -1,9 +1,9 @@
 //! What was asked for and cannot be had in the way that was asked: problems that come from the spec
 //! alone.
 
-use super::Scope;
 use super::metric_source::MetricSource;
 use super::routing::legacy_service;
+use super::{Scope, autoscaler};
 use crate::api::Problem;
 use crate::api::network::MeshProvider;
 
@@ -35,19 +35,18 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
     {
         problems.push(problem);
     }
-    let autoscaled = spec.scale.as_ref().is_some_and(|scale| scale.max.is_some());
-    let cpu = spec.resources.as_ref().is_some_and(|resources| {
-        [&resources.requests, &resources.limits]
-            .into_iter()
-            .flatten()
-            .any(|amounts| amounts.contains_key("cpu"))
-    });
-    if autoscaled && !cpu {
-        problems.push(Problem::warning(
-            "spec.resources.requests",
-            "the autoscaler goes by the share of the CPU request, and there is none: it does nothing",
-            "Set resources.requests.cpu.",
-        ));
+    for (resource, named) in autoscaler::follows(spec) {
+        let has = spec.resources.as_ref().is_some_and(|resources| {
+            let amounts = [&resources.requests, &resources.limits].into_iter().flatten();
+            amounts.into_iter().any(|amounts| amounts.contains_key(resource))
+        });
+        if !has {
+            problems.push(Problem::warning(
+                "spec.resources.requests",
+                format!("the autoscaler goes by the share of the {named} request, and there is none: it does nothing"),
+                format!("Set resources.requests.{resource}."),
+            ));
+        }
     }
     problems.extend(objectives(scope));
     problems

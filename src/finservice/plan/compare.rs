@@ -242,7 +242,7 @@ impl<'a> Comparison<'a> {
                         api.title(),
                         names.join(", ")
                     ),
-                    format!("Install the {} (it is noticed without a restart), or {remedy}.", api.title()),
+                    format!("Install {} (it is noticed without a restart), or {remedy}.", api.title()),
                 ));
             }
         }

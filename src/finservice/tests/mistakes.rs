@@ -233,9 +233,14 @@ fn mistakes() -> Vec<Mistake> {
             json!({"scale": {"min": 2, "max": 5}}),
         ),
         mistake(
+            "a network in which nodes have their credentials (4.8)",
+            "spec.access.outbound.cidrs",
+            json!({"access": {"outbound": {"cidrs": ["169.254.169.254/32"]}}}),
+        ),
+        mistake(
             "metrics at the port of requests (4.7)",
             "spec.observability.metrics.port",
-            json!({"observability": {"metrics": {"port": "http"}}}),
+            json!({"observability": {"metrics": {"port": "http"}}, "access": {"inbound": [{"service": "web"}], "outbound": {}}}),
         ),
     ]
 }
