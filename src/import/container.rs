@@ -104,11 +104,14 @@ pub fn security(of_container: &mut Value, of_pod: &mut Value) {
 fn env(fields: &mut Fields, container: &mut Value, path: &str) -> Vec<Value> {
     let mut variables: Vec<Value> = Vec::new();
     for mut variable in list(container, "env") {
+        let name = variable["name"].as_str().unwrap_or_default().to_owned();
         if let Some(source) = variable.get_mut("valueFrom") {
             take(source, "/fieldRef/apiVersion");
             if let Some(mut of) = source.get("resourceFieldRef").cloned() {
                 take(&mut of, "/containerName");
-                take(&mut of, "/divisor");
+                if let Some(divisor) = take(&mut of, "/divisor").filter(|divisor| divisor != "0") {
+                    fields.leave(&format!("{path}.env[{name}].valueFrom.resourceFieldRef.divisor"), divisor);
+                }
                 source["resourceFieldRef"] = of;
             }
         }

@@ -14,6 +14,8 @@ mod scale;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -140,12 +142,8 @@ pub fn import(objects: Vec<Value>, wishes: &Wishes) -> Imported {
     for object in objects.into_iter().flat_map(apart).filter_map(Object::of) {
         sort(object, wishes, &mut manifests, &mut imported);
     }
-    let names: Vec<(String, String)> = manifests
-        .deployments
-        .iter()
-        .map(|deployment| (deployment.namespace.clone(), name(deployment, &manifests)))
-        .collect();
-    for (deployment, (_, name)) in manifests.deployments.iter().zip(&names) {
+    let names = names(&manifests);
+    for (deployment, name) in manifests.deployments.iter().zip(&names) {
         imported.services.push(service(deployment, name, &manifests, wishes));
     }
     calls::connect(&mut imported.services, &manifests);
@@ -198,12 +196,30 @@ fn sort(object: Object, wishes: &Wishes, manifests: &mut Manifests, imported: &m
     into.push(object);
 }
 
-/// The name of the FinService: that of the Service by which callers know it, else that of the Deployment.
-fn name(deployment: &Object, manifests: &Manifests) -> String {
-    let selecting: Vec<&Object> =
-        manifests.services.iter().filter(|service| service.selects(deployment)).collect();
-    let same = selecting.iter().find(|service| service.name == deployment.name);
-    same.or(selecting.first()).map_or_else(|| deployment.name.clone(), |service| service.name.clone())
+/// The names of the FinServices: each that of the Service by which callers know it, else that of the Deployment. Where one
+/// Service leads to several Deployments, it is the name of the one that is called so, else of the first.
+fn names(manifests: &Manifests) -> Vec<String> {
+    let by_service = |deployment: &Object| {
+        let mut selecting = manifests.services.iter().filter(|service| service.selects(deployment));
+        let same = selecting.clone().find(|service| service.name == deployment.name);
+        same.or(selecting.next()).map(|service| service.name.clone())
+    };
+    let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut names: Vec<Option<String>> = Vec::new();
+    for own in [true, false] {
+        names.resize(manifests.deployments.len(), None);
+        for (deployment, name) in manifests.deployments.iter().zip(&mut names) {
+            let Some(found) = by_service(deployment).filter(|found| (*found == deployment.name) == own)
+            else {
+                continue;
+            };
+            if name.is_none() && taken.insert((deployment.namespace.clone(), found.clone())) {
+                *name = Some(found);
+            }
+        }
+    }
+    let all = manifests.deployments.iter().zip(names);
+    all.map(|(deployment, name)| name.unwrap_or_else(|| deployment.name.clone())).collect()
 }
 
 fn service(deployment: &Object, name: &str, manifests: &Manifests, wishes: &Wishes) -> Taken {
@@ -217,10 +233,28 @@ fn service(deployment: &Object, name: &str, manifests: &Manifests, wishes: &Wish
         selecting.iter().filter_map(|service| service.whole.pointer("/spec/selector")?.as_object()).collect();
     let mut fields = Fields::of(deployment);
     let declared = pods::read(&mut fields, (deployment, name), &selectors, manifests, &mut spec);
+    if fields.take("/strategy/type").is_some_and(|kind| kind == "Recreate") {
+        fields.note(
+            Weight::Lost,
+            "spec.strategy.type",
+            "Recreate: here a new revision starts beside the old one. If two must never run at once, leave it a Deployment",
+        );
+    }
     scale::read(&mut fields, deployment, manifests, &mut spec, &mut notes);
     notes.append(&mut fields.left());
     ports::read(plain, &declared, &mut spec, &mut notes);
-    for other in selecting.iter().filter(|service| service.name != name) {
+    if plain.is_none() && !selecting.is_empty() {
+        notes.push(deployment.note(
+            Weight::Decide,
+            "metadata.name",
+            format!(
+                "Service {} leads to pods of several Deployments, and becomes that of another FinService: this one has no callers \
+                 but by its own name",
+                selecting[0].name
+            ),
+        ));
+    }
+    for other in selecting.iter().filter(|service| plain.is_some() && service.name != name) {
         notes.push(other.note(
             Weight::Decide,
             "spec.selector",

@@ -174,3 +174,38 @@ fn routes_become_ingress_where_it_is_said_who_carries_traffic() {
         json!({"hosts": ["shop.example"], "paths": ["/shop"], "gateway": "edge/public"})
     );
 }
+
+#[test]
+fn one_service_of_several_deployments_becomes_that_of_one() {
+    let named = |name: &str| {
+        let mut deployment = deployment(json!({"containers": [container(json!({}))]}));
+        deployment["metadata"]["name"] = name.into();
+        deployment
+    };
+    let service = json!({"kind": "Service", "metadata": {"name": "shop", "namespace": "pay"},
+        "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "targetPort": 8080}]}});
+    let wishes = Wishes { owner: "team".to_owned(), ..Wishes::default() };
+    let imported = import(vec![named("shop-canary"), named("shop"), service], &wishes);
+    let names: Vec<&Value> =
+        imported.services.iter().map(|taken| &taken.service["metadata"]["name"]).collect();
+    assert_eq!(names, ["shop-canary", "shop"]);
+    let told = &imported.services[0].notes;
+    assert!(
+        told.iter().any(|note| note.message.contains("leads to pods of several Deployments")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_must_never_run_twice_is_told() {
+    let mut deployment = deployment(json!({"containers": [container(json!({"env": [
+        {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}}]}))]}));
+    deployment["spec"]["strategy"] = json!({"type": "Recreate"});
+    assert_eq!(
+        lost(&taken(vec![deployment])),
+        [
+            "spec.strategy.type",
+            "spec.template.spec.containers[0].env[CPUS].valueFrom.resourceFieldRef.divisor"
+        ]
+    );
+}

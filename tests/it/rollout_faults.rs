@@ -31,7 +31,7 @@ async fn a_source_that_is_away_or_wrong_holds_and_is_explained_and_nothing_is_lo
         (Mood::Twice, "the same series more than once"),
         (Mood::Stale(120.0), "Prometheus has no series of it"),
         (Mood::CutOff, "Prometheus does not answer"),
-        (Mood::Warning, "the answer is not whole: a store is away"),
+        (Mood::Warning, "the answer is not whole: the server warns"),
     ] {
         stage.played.mood(mood.clone());
         let status = stage
