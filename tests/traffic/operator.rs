@@ -120,8 +120,10 @@ async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
         [rule.data.clone()].into_iter().chain(panels).for_each(|value| exprs(&value, &mut expressions));
         assert_eq!(expressions.len(), 20, "{expressions:?}");
         for expression in &expressions {
-            let answer = prometheus.query(&expression.replace("$__rate_interval", "1m")).await;
-            assert!(answer.is_ok(), "{name}: {answer:?}");
+            // A busy Prometheus may give no answer once; one that cannot read an expression never gives one.
+            let expression = expression.replace("$__rate_interval", "1m");
+            let answers = async || prometheus.query(&expression).await.ok().map(drop);
+            until(&format!("{name}: Prometheus reads {expression}"), answers).await;
         }
         prometheus.evaluate(name, &rule.data["spec"]).expect("rules");
         let of = |slo: &str| format!(r#"{{namespace="{}",service="app",slo="{slo}"}}"#, space.namespace);
@@ -129,7 +131,8 @@ async fn rules_and_dashboards_speak_of_what_was_sent(world: &World) {
             let of = of(slo);
             let bad = format!("banyan:slo_bad_requests:rate5m{of} / banyan:slo_requests:rate5m{of}");
             until(&format!("{name}: {bad} is from {at_least} to {at_most}"), async || {
-                let answer = prometheus.query(&bad).await.expect("an answer");
+                // A busy Prometheus may give none once.
+                let answer = prometheus.query(&bad).await.ok()?;
                 answer.first().filter(|(_, value)| (at_least..=at_most).contains(value)).map(drop)
             })
             .await;
