@@ -94,6 +94,9 @@ async fn what_is_handed_over_and_given_back_costs_no_request(world: &World) {
     install::apply(&world.client, &[service]).await.expect("a FinService");
     space.annotate(("apps/v1", "Deployment")).await;
     space.annotate(("v1", "Service")).await;
+    // Asked for before there is a burst of requests: it would go on until the new pods are Ready.
+    let taken = async || space.service().await["spec"]["selector"].get("app").is_none().then_some(());
+    until("the Service selects the new pods", taken).await;
     space.only("app:2").await;
     until("the old pods go", async || space.pods("app:1").is_empty().then_some(())).await;
     let adopted = space.service().await;
