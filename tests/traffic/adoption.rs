@@ -14,7 +14,7 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![Pods: what_is_handed_over_and_given_back_costs_no_request]
+    scenarios![Alone: what_is_handed_over_and_given_back_costs_no_request]
 }
 
 impl Space<'_> {
