@@ -34,6 +34,13 @@ pub struct Ingress {
     pub port: Option<String>,
 }
 
+impl Ingress {
+    /// Namespace and name of the gateway; `own` is the namespace of the service.
+    pub fn gateway_in<'a>(&'a self, own: &'a str) -> (&'a str, &'a str) {
+        self.gateway.split_once('/').unwrap_or((own, &self.gateway))
+    }
+}
+
 /// The policy of the mesh for this service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -89,7 +89,8 @@ struct Say {
     timeout: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration, as arguments have it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).ok_or_else(|| "must be a duration such as 30s or 5m".to_owned())
 }
 

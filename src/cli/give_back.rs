@@ -14,6 +14,7 @@ use kube::{Client, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::canary::duration;
 use super::cluster::ClusterArgs;
 use crate::api::labels::{
     ADOPT_ANNOTATION, ADOPTED_FROM_ANNOTATION, HANDED_OVER_ANNOTATION, MANAGED_BY_LABEL, PAUSE_ANNOTATION,
@@ -49,10 +50,6 @@ pub struct GiveBackOptions {
     /// How it is printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    units::duration(text).ok_or_else(|| "must be a duration such as 90s or 10m".to_owned())
 }
 
 /// Why it was not given back.
@@ -116,9 +113,8 @@ struct GivenBack {
 /// # Errors
 /// If nothing was handed over, the cluster refuses something, or the old pods are not Ready in time.
 pub async fn main(options: GiveBackOptions) -> Result<(), GiveBackError> {
-    let config = client::config(&options.cluster.target()).await?;
-    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = client::client(config, Metrics::default())?;
+    let client = client::connect(&options.cluster.target(), Metrics::default()).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let back = Back { client, namespace, options: &options };
     let given = back.give().await?;
     if options.output == Output::Json {

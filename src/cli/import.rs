@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
 use serde_json::Value;
 
 use super::cluster::ClusterArgs;
 use super::documents::{self, DocumentError};
+use super::objects::{self, ReadError};
+use crate::api::labels::SERVICE_LABEL;
 use crate::import::{Imported, Note, Taken, Weight, Wishes, import};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
@@ -64,15 +63,8 @@ pub enum ImportError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The cluster does not answer as it should.
-    #[error("cannot read {kind} in namespace {namespace}: {source}")]
-    Read {
-        /// What.
-        kind: &'static str,
-        /// Where.
-        namespace: String,
-        /// Why.
-        source: kube::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// There is no Deployment.
     #[error("there is no Deployment in {0}; name a file with -f, or a namespace with -n")]
     Nothing(String),
@@ -85,11 +77,12 @@ pub enum ImportError {
 }
 
 /// What is read of a cluster; the last of each are there only where they are installed.
-const KINDS: [(&str, &str, &str); 8] = [
+const KINDS: [(&str, &str, &str); 9] = [
     ("apps", "v1", "Deployment"),
     ("apps", "v1", "StatefulSet"),
     ("", "v1", "Service"),
     ("", "v1", "ServiceAccount"),
+    ("", "v1", "ConfigMap"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     ("networking.k8s.io", "v1", "Ingress"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
@@ -125,28 +118,14 @@ pub async fn main(options: ImportOptions) -> Result<(), ImportError> {
 }
 
 async fn of_cluster(options: &ImportOptions) -> Result<(Vec<Value>, String), ImportError> {
-    let config = client::config(&options.cluster.target()).await?;
-    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = client::client(config, Metrics::default())?;
+    let client = client::connect(&options.cluster.target(), Metrics::default()).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let mut objects = Vec::new();
-    let config_map = ("", "v1", "ConfigMap");
-    for (group, version, kind) in KINDS.into_iter().chain([config_map]) {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-        let list = match api.list(&ListParams::default()).await {
-            Ok(list) => list,
-            // Not installed.
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
-            Err(source) => return Err(ImportError::Read { kind, namespace, source }),
-        };
-        for mut object in list {
-            let labels = object.metadata.labels.as_ref();
-            if labels.is_some_and(|labels| labels.contains_key(crate::api::labels::SERVICE_LABEL)) {
-                continue;
-            }
+    for kind in KINDS {
+        // What Banyan has made is none of it.
+        for mut object in objects::list(&client, &namespace, kind, &format!("!{SERVICE_LABEL}")).await? {
             object.metadata.managed_fields = None;
             let mut value = serde_json::to_value(&object)?;
-            value["kind"] = kind.into();
             value["status"] = Value::Null;
             objects.push(value);
         }

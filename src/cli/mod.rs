@@ -16,6 +16,7 @@ pub(crate) mod give_back;
 mod groups;
 pub(crate) mod import;
 mod moves;
+mod objects;
 pub mod operator;
 pub(crate) mod pg_agent;
 pub(crate) mod render;

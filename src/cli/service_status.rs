@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 
 use super::cluster::ClusterArgs;
+use super::objects::{self, ReadError};
 use super::status_tree::{Read, shown, tree};
 use crate::api::labels::SERVICE_LABEL;
 use crate::api::{CanaryRollout, FinService};
@@ -46,15 +45,8 @@ pub enum StatusError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The cluster does not answer as it should.
-    #[error("cannot read {kind} in namespace {namespace}: {source}")]
-    Read {
-        /// What.
-        kind: &'static str,
-        /// Where.
-        namespace: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// There is none.
     #[error(
         "there is no FinService {name} in namespace {namespace}; list them with `kubectl get finservices -A`"
@@ -75,9 +67,8 @@ pub enum StatusError {
 /// # Errors
 /// If there is none, or the cluster cannot be read.
 pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
-    let config = client::config(&options.cluster.target()).await?;
-    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = client::client(config, Metrics::default())?;
+    let client = client::connect(&options.cluster.target(), Metrics::default()).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let mut told = String::new();
     loop {
         let read = read(&client, &namespace, &options.name).await?;
@@ -102,52 +93,33 @@ pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
 }
 
 async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, StatusError> {
-    let failed = |kind: &'static str| {
-        move |source| StatusError::Read { kind, namespace: namespace.to_owned(), source: Box::new(source) }
-    };
     let services: Api<FinService> = Api::namespaced(client.clone(), namespace);
     let rollouts: Api<CanaryRollout> = Api::namespaced(client.clone(), namespace);
     let everything = ListParams::default();
+    let own = format!("{SERVICE_LABEL}={name}");
+    let list = async |kind| {
+        let found = objects::list(client, namespace, kind, &own).await?;
+        Ok::<Vec<Value>, ReadError>(
+            found.iter().filter_map(|object| serde_json::to_value(object).ok()).collect(),
+        )
+    };
     let (service, rollouts, deployments, pods, routes) = tokio::join!(
         services.get_opt(name),
         rollouts.list(&everything),
-        list(client, namespace, name, ("apps", "v1", "Deployment")),
-        list(client, namespace, name, ("", "v1", "Pod")),
-        list(client, namespace, name, ("gateway.networking.k8s.io", "v1", "HTTPRoute")),
+        list(("apps", "v1", "Deployment")),
+        list(("", "v1", "Pod")),
+        list(("gateway.networking.k8s.io", "v1", "HTTPRoute")),
     );
-    let service = service.map_err(failed("FinServices"))?;
+    let service = service.map_err(ReadError::of("FinService", namespace))?;
     if service.is_none() {
         return Err(StatusError::Absent { name: name.to_owned(), namespace: namespace.to_owned() });
     }
-    let rollouts = rollouts.map_err(failed("CanaryRollouts"))?;
+    let rollouts = rollouts.map_err(ReadError::of("CanaryRollout", namespace))?;
     Ok(Read {
         service,
         rollout: rollouts.items.into_iter().find(|rollout| rollout.spec.service == name),
-        deployments: deployments.map_err(failed("Deployments"))?,
-        pods: pods.map_err(failed("pods"))?,
-        routes: routes.map_err(failed("HTTPRoutes"))?,
+        deployments: deployments?,
+        pods: pods?,
+        routes: routes?,
     })
-}
-
-/// Objects of a FinService; none where their API is not installed.
-async fn list(
-    client: &Client,
-    namespace: &str,
-    service: &str,
-    (group, version, kind): (&str, &str, &str),
-) -> Result<Vec<Value>, kube::Error> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    match api.list(&ListParams::default().labels(&format!("{SERVICE_LABEL}={service}"))).await {
-        Ok(found) => Ok(found
-            .into_iter()
-            .filter_map(|object| {
-                let mut object = serde_json::to_value(object).ok()?;
-                object["kind"] = kind.into();
-                Some(object)
-            })
-            .collect()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::api::labels::{REVISION_LABEL, VERSION_LABEL};
 use crate::api::{CanaryRollout, FinService, Problem};
+use crate::finservice::children::observed::{is_unclaimed, refusal};
 
 /// All that was read of a FinService.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +101,7 @@ pub fn shown(read: &Read) -> Shown {
         |ready| [ready.status.clone(), ready.reason.clone(), ready.message.clone()],
     );
     let revisions = revisions(read);
-    let routes: Vec<String> = read.routes.iter().flat_map(refusals).collect();
+    let routes: Vec<String> = read.routes.iter().filter_map(refusals).collect();
     let rollout = read.rollout.as_ref().map(|rollout| {
         let status = rollout.status.clone().unwrap_or_default();
         let [phase, step] = [status.phase, status.step].map(Option::unwrap_or_default);
@@ -212,22 +213,15 @@ fn pod(object: &Value) -> Pod {
     Pod { name, ready, why: why.filter(|_| !ready), restarts }
 }
 
-/// What gateways say against a route.
-fn refusals(route: &Value) -> Vec<String> {
+/// What gateways say against a route, as the operator reads it.
+fn refusals(route: &Value) -> Option<String> {
     let name = format!("{} {}", text(route, "/kind"), text(route, "/metadata/name"));
-    let parents: Vec<&Value> = items(route, "/status/parents").collect();
-    if parents.is_empty() {
+    if is_unclaimed(route) {
         let gateway = text(route, "/spec/parentRefs/0/name");
-        return vec![format!("{name}: no gateway has taken it; is there a Gateway {gateway}?")];
+        return Some(format!("{name}: no gateway has taken it; is there a Gateway {gateway}?"));
     }
-    let bad = parents.into_iter().flat_map(|parent| items(parent, "/conditions"));
-    let bad = bad.filter(|condition| condition["status"] == "False");
-    bad.map(|condition| {
-        let [kind, reason, message] =
-            ["/type", "/reason", "/message"].map(|pointer| text(condition, pointer));
-        format!("{name}: {kind} is False ({reason}): {message}")
-    })
-    .collect()
+    let generation = route["metadata"]["generation"].as_i64().unwrap_or_default();
+    refusal(route, generation).map(|words| format!("{name}: {words}"))
 }
 
 /// What to type next: what a remedy says, else where the reason is told at length.
@@ -350,14 +344,17 @@ mod tests {
             refusals(&json!({"kind": "HTTPRoute", "metadata": {"name": "app"},
                 "spec": {"parentRefs": [{"name": "public"}]}, "status": {"parents": parents}}))
         };
-        assert_eq!(route(json!([])), ["HTTPRoute app: no gateway has taken it; is there a Gateway public?"]);
+        assert_eq!(
+            route(json!([])).as_deref(),
+            Some("HTTPRoute app: no gateway has taken it; is there a Gateway public?")
+        );
         let refused = json!([{"conditions": [
             {"type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "namespace pay may not"},
             {"type": "ResolvedRefs", "status": "True", "reason": "ResolvedRefs", "message": ""},
         ]}]);
         assert_eq!(
-            route(refused),
-            ["HTTPRoute app: Accepted is False (NotAllowedByListeners): namespace pay may not"]
+            route(refused).as_deref(),
+            Some("HTTPRoute app: Accepted is False (NotAllowedByListeners): namespace pay may not")
         );
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::operations::Residency;
-use crate::api::{FinService, Problem};
+use crate::api::{FinService, FinServiceSpec, Problem};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::{self, Child, Kind, Routing, Scope, Weights};
 use crate::finservice::index::stranger::Stranger;
@@ -42,21 +42,7 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
     for kind in Kind::ALL {
         index.kind(kind, true);
     }
-    let residency: Option<Arc<[Residency]>> = Some(Arc::new([Residency::US, Residency::EU]));
-    index.set_sites(Sites { residency, ..Sites::default() });
-    let (config_maps, secrets) = references(&spec);
-    for of in config_maps {
-        index.config_map(&Key::new(&namespace, &of), Some("rendered".into()));
-    }
-    for of in secrets {
-        let of = Key::new(&namespace, &of);
-        index.secret(&of, Some("1".into()));
-        index.secret_read(&of, "1", "rendered");
-    }
-    if let Some(backend) = legacy::named(&namespace, &spec) {
-        let given = Stranger { legacy_for: Some(namespace.as_str().into()), ..Stranger::default() };
-        index.stranger(Kind::Service, &backend, Some(given));
-    }
+    everything_is_there(&mut index, &namespace, &spec);
     index.service(&key, 1, Some(Parsed::Good(Arc::new(service))));
     index.refresh_cycles();
     let Some(seen) = index.observe(&key) else { return Rendered::default() };
@@ -79,6 +65,25 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
         }
     }
     Rendered { revision, objects, problems: plan.problems, reasons: plan.reasons }
+}
+
+/// Tells an index that all is there that a FinService refers to, its old backend is given, and any data may be kept here.
+pub(super) fn everything_is_there(index: &mut Index, namespace: &str, spec: &FinServiceSpec) {
+    let residency: Option<Arc<[Residency]>> = Some(Arc::new([Residency::US, Residency::EU]));
+    index.set_sites(Sites { residency, ..Sites::default() });
+    let (config_maps, secrets) = references(spec);
+    for of in config_maps {
+        index.config_map(&Key::new(namespace, &of), Some("contents".into()));
+    }
+    for of in secrets {
+        let of = Key::new(namespace, &of);
+        index.secret(&of, Some("1".into()));
+        index.secret_read(&of, "1", "aaaaaa");
+    }
+    if let Some(backend) = legacy::named(namespace, spec) {
+        let given = Stranger { legacy_for: Some(namespace.into()), ..Stranger::default() };
+        index.stranger(Kind::Service, &backend, Some(given));
+    }
 }
 
 fn made(op: &Op) -> Option<&Child> {

@@ -54,6 +54,11 @@ impl Fields {
         take(&mut self.rest, pointer)
     }
 
+    /// Takes a list out, by the name of its field.
+    pub fn list(&mut self, key: &str) -> Vec<Value> {
+        list(&mut self.rest, key)
+    }
+
     /// Puts what is left of a part back.
     pub fn put_back(&mut self, key: &str, value: Value) {
         self.rest[key] = value;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{Fields, list, put, take};
+use super::fields::{Fields, put, take};
 use super::{Note, Object, Weight};
 
 /// Annotations of a Service that whoever wrote it last left there.
@@ -106,7 +106,7 @@ fn of_service(
         put(&mut settings, "annotations", annotations);
     }
     let (mut ports, mut rest): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
-    for mut port in list_of(&mut fields) {
+    for mut port in fields.list("ports") {
         let number = take(&mut port, "/port").unwrap_or_default();
         let target = take(&mut port, "/targetPort").unwrap_or_else(|| number.clone());
         let own_name = take(&mut port, "/name");
@@ -165,11 +165,6 @@ fn of_service(
     put(spec, "service", settings);
     notes.append(&mut fields.left());
     ports
-}
-
-fn list_of(fields: &mut Fields) -> Vec<Value> {
-    let mut whole = json!({"ports": fields.take("/ports").unwrap_or_default()});
-    list(&mut whole, "ports")
 }
 
 /// A name of at most 15 characters that no other port has.

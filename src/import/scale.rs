@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{Fields, list, put, take};
+use super::fields::{Fields, put, take};
 use super::{Manifests, Note, Object, Weight};
 
 /// Writes `scale`: from the autoscaler of the Deployment if there is one, else from its replicas.
@@ -34,9 +34,8 @@ fn of_autoscaler(autoscaler: &Object, notes: &mut Vec<Note>) -> Value {
     put(&mut scale, "min", fields.take("/minReplicas").unwrap_or_else(|| json!(1)));
     put(&mut scale, "max", fields.take("/maxReplicas").unwrap_or_default());
     put(&mut scale, "cpuPercent", fields.take("/targetCPUUtilizationPercentage").unwrap_or_default());
-    let mut metrics = json!({"metrics": fields.take("/metrics").unwrap_or_default()});
     let (mut external, mut rest) = (Vec::new(), Vec::new());
-    for mut metric in list(&mut metrics, "metrics") {
+    for mut metric in fields.list("metrics") {
         let resource = metric.get("resource").or_else(|| metric.get("containerResource")).cloned();
         let percent =
             resource.as_ref().and_then(|resource| resource.pointer("/target/averageUtilization")).cloned();

@@ -40,8 +40,7 @@ pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
 
 /// A route from the gateway of the ingress; none without rules.
 fn route(scope: &Scope, name: String, hosts: Value, rules: Vec<Value>) -> Option<Child> {
-    let gateway = &scope.spec.ingress.as_ref()?.gateway;
-    let (namespace, gateway) = gateway.split_once('/').unwrap_or((scope.namespace, gateway));
+    let (namespace, gateway) = scope.spec.ingress.as_ref()?.gateway_in(scope.namespace);
     let spec = json!({
         "parentRefs": [{
             "group": "gateway.networking.k8s.io",

@@ -111,8 +111,7 @@ impl Scope<'_> {
 
     /// The namespace of the ingress gateway, if there is an ingress.
     pub fn gateway_namespace(&self) -> Option<&str> {
-        let gateway = &self.spec.ingress.as_ref()?.gateway;
-        Some(gateway.split_once('/').map_or(self.namespace, |(namespace, _)| namespace))
+        Some(self.spec.ingress.as_ref()?.gateway_in(self.namespace).0)
     }
 
     /// The port that the ingress sends requests to: the one that it names, else the first.
@@ -125,10 +124,14 @@ impl Scope<'_> {
         }
     }
 
-    /// Number of the port of the plain Service for a port of stable: the spec says it, whatever stable was made from.
+    /// A port of stable as callers see it: the spec says that, whatever stable was made from.
+    pub fn seen_as(&self, port: &Port) -> Option<&Port> {
+        self.spec.ports.iter().find(|seen| seen.name == port.name)
+    }
+
+    /// Number of the port of the plain Service for a port of stable.
     pub fn service_port(&self, port: &Port) -> u16 {
-        let seen = self.spec.ports.iter().find(|seen| seen.name == port.name);
-        seen.and_then(|seen| seen.service_port).unwrap_or(port.port)
+        self.seen_as(port).and_then(|seen| seen.service_port).unwrap_or(port.port)
     }
 
     /// The port that metrics are scraped at.

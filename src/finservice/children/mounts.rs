@@ -88,15 +88,7 @@ pub fn volumes(scope: &Scope, input: &RevisionInput, hash: &str) -> Vec<(Value, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finservice::children::template::render;
-    use crate::finservice::testing;
-
-    fn rendered(change: impl FnOnce(&mut RevisionInput)) -> Value {
-        let spec = testing::minimal();
-        let mut input = testing::input(&spec);
-        change(&mut input);
-        render(&testing::scope(&spec), &input, "bcdfghjklm")["spec"].clone()
-    }
+    use crate::finservice::testing::rendered;
 
     #[test]
     fn a_volume_of_the_user_keeps_its_name_and_place() {

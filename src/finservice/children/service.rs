@@ -84,11 +84,11 @@ fn service_ports(scope: &Scope, ports: &[Port], plain: bool) -> Value {
     ports
         .iter()
         .map(|port| {
-            let seen = scope.spec.ports.iter().find(|seen| plain && seen.name == port.name);
+            let node_port = scope.seen_as(port).filter(|_| plain).and_then(|seen| seen.node_port);
             object([
                 ("name", text(&port.name)),
                 ("port", Some(if plain { scope.service_port(port) } else { port.port }.into())),
-                ("nodePort", seen.and_then(|seen| seen.node_port).map(Value::from)),
+                ("nodePort", node_port.map(Value::from)),
                 ("protocol", text("TCP")),
                 // By name, so that a pod's own number counts.
                 ("targetPort", text(&port.name)),

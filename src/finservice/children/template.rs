@@ -267,14 +267,7 @@ fn spread(scope: &Scope, hash: &str, scheduling: &Scheduling) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::api::workload::PreStop;
-    use crate::finservice::testing;
-
-    fn rendered(change: impl FnOnce(&mut RevisionInput)) -> Value {
-        let spec = testing::minimal();
-        let mut input = testing::input(&spec);
-        change(&mut input);
-        render(&testing::scope(&spec), &input, "bcdfghjklm")["spec"].clone()
-    }
+    use crate::finservice::testing::{self, rendered};
 
     #[test]
     fn labels_take_any_release() {

@@ -96,8 +96,8 @@ fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize)
 
 /// The gateway of the ingress, with its namespace.
 fn gateway(scope: &Scope) -> Option<String> {
-    let gateway = &scope.spec.ingress.as_ref()?.gateway;
-    Some(if gateway.contains('/') { gateway.clone() } else { format!("{}/{gateway}", scope.namespace) })
+    let (namespace, gateway) = scope.spec.ingress.as_ref()?.gateway_in(scope.namespace);
+    Some(format!("{namespace}/{gateway}"))
 }
 
 /// What can be seen of a revision before it serves: all paths of the ingress, under another host.

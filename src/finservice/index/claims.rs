@@ -111,10 +111,8 @@ fn claims(key: &Key, service: &FinService, preview: Option<&str>, site: &str) ->
 
 /// A host with each path of an ingress.
 fn of_host<'a>(key: &Key, ingress: &'a Ingress, host: &'a str) -> impl Iterator<Item = Claim> + use<'a> {
-    let gateway = match ingress.gateway.split_once('/') {
-        Some(_) => ingress.gateway.clone(),
-        None => format!("{}/{}", key.namespace, ingress.gateway),
-    };
+    let (namespace, gateway) = ingress.gateway_in(&key.namespace);
+    let gateway = format!("{namespace}/{gateway}");
     let paths = ingress.paths.clone().unwrap_or_else(|| vec!["/".to_owned()]);
     paths.into_iter().map(move |path| {
         let path = match path.trim_end_matches('/') {

@@ -8,6 +8,7 @@ use crate::api::notice::Reason;
 use crate::finservice::children::{Api, Child, Kind};
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::ChildState;
+use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::uid::Uid;
 use crate::finservice::plan::{Op, Over, Plan};
 use crate::runtime::digest;
@@ -59,35 +60,39 @@ impl<'a> Comparison<'a> {
     }
 
     fn judge(&mut self, child: &mut Child) -> Option<(u64, Over)> {
-        self.disown(child);
-        let (kind, name) = (child.kind, child.name.as_str());
-        if !self.seen.kinds.contains(&kind) {
-            self.missing.push(kind);
+        if !self.seen.kinds.contains(&child.kind) {
+            self.missing.push(child.kind);
             return None;
         }
-        self.wanted.push((kind, name.to_owned()));
-        let wanted = digest::wanted(&child.body);
-        match self.child(kind, name) {
-            Some(state) => self.judge_ours(state, wanted).map(|over| (wanted, over)),
-            None => self.judge_absent(kind, name).map(|over| (wanted, over)),
-        }
-    }
-
-    /// What somebody has handed over is not ours to take along: without an owner it outlives the FinService.
-    fn disown(&self, child: &mut Child) {
-        let adopted = match self.child(child.kind, &child.name) {
-            Some(state) => state.adopted,
-            None => {
-                let mut strangers = self.seen.strangers.iter();
-                strangers.any(|(kind, name, whose)| {
-                    (*kind, name) == (child.kind, &child.name)
-                        && whose.adopt.as_deref() == self.seen.service.metadata.name.as_deref()
-                })
-            }
-        };
-        if let Some(metadata) = child.body["metadata"].as_object_mut().filter(|_| adopted) {
+        let state = self.child(child.kind, &child.name);
+        let stranger = if state.is_none() { self.stranger(child.kind, &child.name) } else { None };
+        // What somebody has handed over is not ours to take along: without an owner it outlives the FinService.
+        let handed_over = state.is_some_and(|state| state.adopted)
+            || stranger.is_some_and(|theirs| self.is_handed_over(theirs));
+        if let Some(metadata) = child.body["metadata"].as_object_mut().filter(|_| handed_over) {
             metadata.remove("ownerReferences");
         }
+        let (kind, name) = (child.kind, child.name.as_str());
+        self.wanted.push((kind, name.to_owned()));
+        let wanted = digest::wanted(&child.body);
+        match (state, stranger) {
+            (Some(state), _) => self.judge_ours(state, wanted),
+            (None, Some(theirs)) => self.judge_theirs(kind, name, theirs),
+            (None, None) => Some(Over::Nothing),
+        }
+        .map(|over| (wanted, over))
+    }
+
+    /// Somebody else's object of that name.
+    fn stranger(&self, kind: Kind, name: &str) -> Option<&'a Stranger> {
+        let mut strangers = self.seen.strangers.iter();
+        strangers.find(|(have, bears, _)| *have == kind && bears == name).map(|(_, _, stranger)| stranger)
+    }
+
+    /// Whether its owner hands it over to this FinService.
+    fn is_handed_over(&self, theirs: &Stranger) -> bool {
+        let service = self.seen.service.metadata.name.as_deref();
+        service.is_some() && theirs.adopt.as_deref() == service
     }
 
     fn judge_ours(&mut self, state: &ChildState, wanted: u64) -> Option<Over> {
@@ -165,11 +170,8 @@ impl<'a> Comparison<'a> {
         true
     }
 
-    fn judge_absent(&mut self, kind: Kind, name: &str) -> Option<Over> {
-        let stranger = self.seen.strangers.iter().find(|(have, bears, _)| *have == kind && bears == name);
-        let Some((_, _, stranger)) = stranger else { return Some(Over::Nothing) };
-        let service = self.seen.service.metadata.name.as_deref().unwrap_or_default();
-        if stranger.adopt.as_deref() == Some(service) {
+    fn judge_theirs(&mut self, kind: Kind, name: &str, stranger: &Stranger) -> Option<Over> {
+        if self.is_handed_over(stranger) {
             let moves_traffic = matches!(kind, Kind::Service | Kind::VirtualService | Kind::HTTPRoute);
             if moves_traffic && !self.may_take_traffic {
                 let kind = kind.name();
@@ -187,6 +189,7 @@ impl<'a> Comparison<'a> {
             return Some(Over::HandedOver);
         }
         let (kind, whose) = (kind.name(), &stranger.whose);
+        let service = self.seen.service.metadata.name.as_deref().unwrap_or_default();
         let namespace = self.seen.service.metadata.namespace.as_deref().unwrap_or_default();
         self.plan.problems.push(Problem::error(
             format!("{kind} {name}"),

@@ -8,11 +8,12 @@ use crate::api::network::{MeshProvider, Mtls, ServiceType};
 use crate::api::operations::Classification;
 use crate::api::{FinServiceSpec, Problem, units};
 use crate::finservice::children::template::PRE_STOP_SECONDS;
-use crate::finservice::index::Observed;
 use crate::finservice::index::child::Facts;
 use crate::finservice::index::rollouts::ObservedRollout;
 use crate::finservice::index::topics::LostTopic;
+use crate::finservice::index::{Observed, legacy};
 use crate::finservice::plan::Plan;
+use crate::runtime::key::Key;
 
 /// Paths and names that take writes, by the words that teams use; a retry there may do a thing
 /// twice.
@@ -119,9 +120,10 @@ const TAKEN_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 /// What gateways say of the routes, where that is no good news.
 pub fn of_gateways(seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let spec = &seen.service.spec;
-    let gateway = spec.ingress.as_ref().map(|ingress| ingress.gateway.as_str()).unwrap_or_default();
     let namespace = seen.service.metadata.namespace.as_deref().unwrap_or_default();
-    let (of, gateway) = gateway.split_once('/').unwrap_or((namespace, gateway));
+    let Some((of, gateway)) = spec.ingress.as_ref().map(|ingress| ingress.gateway_in(namespace)) else {
+        return;
+    };
     for child in &seen.children {
         let Facts::Route(route) = &child.facts else { continue };
         let (kind, name) = (child.kind.name(), &child.name);
@@ -157,8 +159,7 @@ pub fn of_gateways(seen: &Observed, now: Timestamp, plan: &mut Plan) {
 
 /// What the owner of the legacy backend's namespace has to apply, so that a route of ours may lead there.
 fn grant(spec: &FinServiceSpec, namespace: &str) -> Option<String> {
-    let mut parts = spec.legacy.as_ref()?.host.split('.');
-    let (name, of) = (parts.next()?, parts.next()?);
+    let Key { namespace: of, name, .. } = legacy::named(namespace, spec)?;
     let grant = serde_json::json!({
         "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
         "metadata": {"name": format!("{namespace}-{name}"), "namespace": of},

@@ -18,10 +18,10 @@ use crate::evidence::{Judgement, Numbers, Reason, Share, Tally, Verdict};
 use crate::finservice::children::Kind;
 use crate::finservice::index::child::{ChildState, Facts};
 use crate::finservice::index::pod::PodState;
-use crate::finservice::index::stranger::Stranger;
-use crate::finservice::index::{Index, Observed, Parsed, legacy};
+use crate::finservice::index::{Index, Observed, Parsed};
 use crate::finservice::plan::decide::{decide, weights};
 use crate::finservice::plan::{Op, Plan};
+use crate::finservice::rendered;
 use crate::judge::Evidence;
 use crate::runtime::key::Key;
 
@@ -360,21 +360,7 @@ impl Fake {
 
     /// All ConfigMaps and Secrets that the FinService refers to are there, and its data may be here.
     pub fn everything_is_there(&mut self) {
-        if let Some(backend) = legacy::named(&self.key.namespace, &self.service.spec) {
-            let given = Stranger { legacy_for: Some((&*self.key.namespace).into()), ..Stranger::default() };
-            self.index.stranger(Kind::Service, &backend, Some(given));
-        }
-        let (config_maps, secrets) = crate::finservice::plan::revision::references(&self.service.spec);
-        for name in config_maps {
-            let key = Key::new(&self.key.namespace, &name);
-            self.index.config_map(&key, Some("contents".into()));
-        }
-        for name in secrets {
-            let key = Key::new(&self.key.namespace, &name);
-            self.index.secret(&key, Some("1".into()));
-            self.index.secret_read(&key, "1", "aaaaaa");
-        }
-        self.index.set_sites(super::sites(Some(&[Residency::US, Residency::EU]), &[]));
+        rendered::everything_is_there(&mut self.index, &self.key.namespace, &self.service.spec);
     }
 
     /// All Deployments get the pods that they ask for.

@@ -6,7 +6,9 @@ pub(crate) mod in_memory;
 
 pub use arbitrary::spec;
 
-use super::children::Scope;
+use serde_json::Value;
+
+use super::children::{Scope, template};
 use crate::api::FinServiceSpec;
 use crate::api::operations::Residency;
 use crate::cloudcluster::sites::Sites;
@@ -175,6 +177,14 @@ pub fn input(spec: &FinServiceSpec) -> RevisionInput {
     let (config_maps, secrets) = references(spec);
     let digests = |names: Vec<String>| names.into_iter().map(|name| (name, "digest".to_owned())).collect();
     RevisionInput::of(spec, digests(config_maps), digests(secrets))
+}
+
+/// The spec of the pods of the shortest FinService, of which something was changed.
+pub fn rendered(change: impl FnOnce(&mut RevisionInput)) -> Value {
+    let spec = minimal();
+    let mut input = input(&spec);
+    change(&mut input);
+    template::render(&scope(&spec), &input, "bcdfghjklm")["spec"].clone()
 }
 
 /// A view of the sites: what may be kept here (`None`: nobody has said), and which others there are.
