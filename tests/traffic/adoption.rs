@@ -1,7 +1,6 @@
 //! A Deployment and its Service, as somebody else made them, become a FinService under requests, and are given back.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use banyan::sandbox::install;
 use banyan::sandbox::traffic::Load;
@@ -14,17 +13,18 @@ use crate::world::{Space, World, until};
 
 /// All of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    scenarios![Alone: what_is_handed_over_and_given_back_costs_no_request]
+    scenarios![Pods: what_is_handed_over_and_given_back_costs_no_request]
 }
 
 impl Space<'_> {
     /// The program, on this cloud.
-    fn banyan(&self, args: &[&str]) -> String {
+    async fn banyan(&self, args: &[&str]) -> String {
         let kubeconfig = PathBuf::from(self.world.cloud.dir()).join("admin.kubeconfig");
         std::fs::write(&kubeconfig, self.world.cloud.kubeconfig().expect("a kubeconfig")).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+        // Not a thread's time: `give-back` waits for half a minute, and all that is played here runs on these threads.
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_banyan"));
         command.args(args).args(["-n", &self.namespace]).env("BANYAN_KUBECONFIG", kubeconfig);
-        let output = command.output().expect("a program that runs");
+        let output = command.output().await.expect("a program that runs");
         let (said, wrong) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "banyan {args:?}: {said}{wrong}");
@@ -83,8 +83,9 @@ async fn what_is_handed_over_and_given_back_costs_no_request(world: &World) {
     let load = Load::start(space.load().at(100.0)).expect("a load");
     until("the old pods answer", async || (load.tally().answered() > 100).then_some(())).await;
 
-    let said: Value = serde_json::from_str(&space.banyan(&["import", "--owner", "team", "--output", "json"]))
-        .expect("JSON");
+    let said: Value =
+        serde_json::from_str(&space.banyan(&["import", "--owner", "team", "--output", "json"]).await)
+            .expect("JSON");
     let taken = &said["services"][0];
     let notes = taken["notes"].as_array().expect("notes");
     assert!(notes.iter().all(|note| note["weight"] != "Lost"), "{notes:#?}");
@@ -105,11 +106,11 @@ async fn what_is_handed_over_and_given_back_costs_no_request(world: &World) {
     assert_eq!(port(&adopted), port(&before));
     assert_eq!(adopted["spec"]["clusterIP"], before["spec"]["clusterIP"]);
 
-    let tree = space.banyan(&["status", "app"]);
+    let tree = space.banyan(&["status", "app"]).await;
     assert!(tree.contains("stable: 3 of 3 pods Ready"), "{tree}");
     println!("{tree}");
 
-    let words = space.banyan(&["give-back", "app", "--delete"]);
+    let words = space.banyan(&["give-back", "app", "--delete"]).await;
     assert!(words.contains("Deployment app is scaled to 3"), "{words}");
     space.only("app:1").await;
     let services = space.api("banyan.dev/v1alpha1", "FinService");
