@@ -80,7 +80,7 @@ async fn what_is_handed_over_and_given_back_costs_no_request(world: &World) {
     let space = world.space("adoption").await;
     space.grown().await;
     let before = space.service().await;
-    let load = Load::start(space.load().at(100.0)).expect("a load");
+    let load = Load::start(space.load().at(300.0)).expect("a load");
     until("the old pods answer", async || (load.tally().answered() > 100).then_some(())).await;
 
     let said: Value =
