@@ -108,7 +108,7 @@ pub struct Retries {
     /// failures before the request reached the service.
     // Not `on`: kubectl and Helm read that, unquoted, as the boolean true.
     #[serde(rename = "retryOn", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 253), regex(pattern = patterns::RETRY_ON))]
     pub on: Option<String>,
     /// Says that requests may be repeated without harm; silences the warning about retries on a
     /// path that takes writes.
@@ -270,12 +270,32 @@ pub struct Outbound {
     #[x_kube(validation = Rule::new("self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$'))")
         .message("each host must be a DNS name without scheme, port or path, such as api.stripe.com"))]
     pub hosts: Option<Vec<String>>,
-    /// Ranges of addresses, such as those of a database.
+    /// Ranges of addresses, such as those of a database, at all their ports. Where the ports are known, name them in
+    /// `addresses`: a mesh knows no ranges without ports, so that its proxies hold the pods to nothing then, and the
+    /// NetworkPolicy alone does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each must be a range of addresses, such as 10.0.0.0/8"))]
     pub cidrs: Option<Vec<String>>,
+    /// Ranges of addresses at some of their ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub addresses: Option<Vec<AddressPeer>>,
+}
+
+/// A range of addresses, and ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressPeer {
+    /// The range, such as `10.3.0.0/16`.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("isCIDR(self)").message("cidr must be a range of addresses, such as 10.3.0.0/16"))]
+    pub cidr: String,
+    /// The ports there.
+    #[schemars(length(min = 1, max = 16), inner(range(min = 1, max = 65535)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub ports: Vec<u16>,
 }
 
 /// Pods that are no FinService.

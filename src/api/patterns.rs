@@ -16,6 +16,9 @@ pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0
 pub const PORT_NAME: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 /// An image reference.
 pub const IMAGE: &str = r"^[^\s]+$";
+/// What is retried: the words that Istio takes, which are Envoy's of `x-envoy-retry-on` and `x-envoy-retry-grpc-on`, and
+/// status codes.
+pub const RETRY_ON: &str = "^(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|[1-5][0-9][0-9])(,(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|[1-5][0-9][0-9]))*$";
 /// The name of an environment variable.
 pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 /// A key of a ConfigMap or of a Secret.
@@ -119,6 +122,9 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         }
         PORT_NAME => {
             "must be lower-case letters, digits and single dashes, with a letter first, such as http"
+        }
+        RETRY_ON => {
+            "must be failures that a proxy knows, with commas and no spaces between, such as connect-failure,refused-stream,503"
         }
         IMAGE => "must be an image reference without spaces, such as registry.example/transaction:1.4.2",
         ENV_NAME => {

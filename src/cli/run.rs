@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::clouds::CloudArgs;
 use super::cluster::ClusterArgs;
 use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
+use crate::finservice::settings::Gateways;
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::context::Context;
 use crate::runtime::events::Events;
@@ -78,6 +79,16 @@ pub struct RunOptions {
     /// The namespaces from which metrics are scraped [default: any, but not where requests come in as well]
     #[arg(long, env = "BANYAN_SCRAPER_NAMESPACES", value_name = "NAME", value_delimiter = ',')]
     pub scraper_namespaces: Vec<String>,
+    /// Where the proxies of gateways run, as JSON: [{"gateway": "edge/public", "namespace": "projectcontour", "podLabels":
+    /// {"app": "envoy"}}]; gateway * is all others [default: in the namespace of each Gateway]
+    #[arg(
+        long,
+        env = "BANYAN_GATEWAYS",
+        value_name = "JSON",
+        default_value = "[]",
+        hide_default_value = true
+    )]
+    pub gateways: Gateways,
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,

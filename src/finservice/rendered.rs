@@ -52,8 +52,9 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
     if let Some(hash) = revision.as_deref().filter(|_| !objects.is_empty()) {
         let spec = placement::effective(&spec, site, None);
         let uid = seen.service.metadata.uid.as_deref().unwrap_or_default();
-        let settings = &*seen.settings;
-        let scope = Scope { namespace: &namespace, name: &name, uid, site, spec: &spec, settings };
+        let (settings, known_hosts) = (&*seen.settings, &seen.known_hosts);
+        let scope =
+            Scope { namespace: &namespace, name: &name, uid, site, spec: &spec, settings, known_hosts };
         let legacy = if spec.legacy.is_some() { 100 } else { 0 };
         let weights = Weights::of_revisions(&[(hash, 100)], legacy);
         let (plain, routes) = children::ways(&scope, &Routing::new(Some(hash), &weights));

@@ -1,5 +1,10 @@
 //! What the installer says of this cluster, by which builders of children go. Pure.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
 /// What the installer says of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -9,6 +14,8 @@ pub struct Settings {
     pub istiod: Option<String>,
     /// Namespaces from which metrics are scraped; none: any.
     pub scrapers: Vec<String>,
+    /// Where the proxies of gateways run. One that is not named has them in its own namespace.
+    pub gateways: Gateways,
 }
 
 impl Default for Settings {
@@ -17,6 +24,79 @@ impl Default for Settings {
             own_namespace: "banyan-system".to_owned(),
             istiod: Some("istio-system".to_owned()),
             scrapers: Vec::new(),
+            gateways: Gateways::default(),
+        }
+    }
+}
+
+/// Where the proxies of gateways run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Gateways(pub Vec<Proxies>);
+
+/// The proxies of a gateway: pods of a namespace, or what has these addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Proxies {
+    /// The gateway, as `namespace/name`; `*` is all that are not named.
+    pub gateway: String,
+    /// The namespace of its proxies.
+    pub namespace: Option<String>,
+    /// Labels of its proxies in that namespace; without any, all pods there.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Addresses of its proxies, where they are no pods of this cluster.
+    #[serde(default)]
+    pub cidrs: Vec<String>,
+}
+
+impl Gateways {
+    /// What is said of a gateway.
+    pub fn of(&self, namespace: &str, name: &str) -> Option<&Proxies> {
+        let named = |proxies: &&Proxies| proxies.gateway.split_once('/') == Some((namespace, name));
+        let others = || self.0.iter().find(|proxies| proxies.gateway == "*");
+        self.0.iter().find(named).or_else(others)
+    }
+}
+
+impl FromStr for Gateways {
+    type Err = String;
+
+    /// Reads what the chart hands over: the list of its value `gateways`, as JSON.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = r#"write a list such as [{"gateway": "edge/public", "namespace": "projectcontour"}]"#;
+        let gateways: Self = serde_json::from_str(text).map_err(|error| format!("{error}; {form}"))?;
+        for Proxies { gateway, namespace, cidrs, .. } in &gateways.0 {
+            if gateway != "*" && !gateway.contains('/') {
+                return Err(format!("gateway {gateway} must be namespace/name, or *; {form}"));
+            }
+            if namespace.is_none() && cidrs.is_empty() {
+                return Err(format!("gateway {gateway} needs the namespace of its proxies, or their cidrs"));
+            }
+        }
+        Ok(gateways)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_is_named_goes_before_all_others() {
+        let text = r#"[{"gateway": "*", "cidrs": ["35.191.0.0/16"]}, {"gateway": "edge/public", "namespace": "contour", "podLabels": {"app": "envoy"}}]"#;
+        let gateways: Gateways = text.parse().expect("gateways");
+        let of = |namespace: &str, name: &str| gateways.of(namespace, name).map(|proxies| &*proxies.gateway);
+        assert_eq!([of("edge", "public"), of("edge", "other")], [Some("edge/public"), Some("*")]);
+        assert_eq!(Gateways::default().of("edge", "public"), None);
+        for (wrong, says) in [
+            ("edge/public", "expected value"),
+            (r#"[{"gateway": "public", "namespace": "edge"}]"#, "must be namespace/name"),
+            (r#"[{"gateway": "edge/public"}]"#, "needs the namespace"),
+            (r#"[{"gateway": "edge/public", "labels": {}}]"#, "unknown field"),
+        ] {
+            let error = wrong.parse::<Gateways>().expect_err("it is wrong");
+            assert!(error.contains(says), "{error}");
         }
     }
 }

@@ -60,6 +60,7 @@ fn services(met: &mut Met) {
         kinds: Default::default(),
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
+        known_hosts: Default::default(),
         lost_topics: Vec::new(),
         cycle: None,
         rollout: None,

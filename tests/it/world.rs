@@ -109,6 +109,7 @@ pub fn start_operator(
         evidence_allow: vec!["127.0.0.0/8".parse().expect("a network")],
         istio_namespace: "istio-system".to_owned(),
         scraper_namespaces: Vec::new(),
+        gateways: Default::default(),
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
         clouds: CloudArgs::default(),

@@ -69,7 +69,7 @@ pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
         children.extend(request_authentication::build(scope));
         children.push(authorization_policy::build(scope));
         children.extend(service_entry::build(scope));
-        children.extend(sidecar::build(scope));
+        children.push(sidecar::build(scope));
     }
     children.extend(routes);
     children

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::peer_authentication::strict;
-use super::{Child, Kind, Scope};
+use super::{Child, Kind, Scope, gateway_pods};
 use crate::api::network::Peer;
+use crate::api::workload::{Port, Protocol};
 
 /// What may reach the pods; all else is refused. `cluster.local` in a principal stands for the
 /// mesh's own trust domain, whatever it is called.
@@ -14,22 +15,29 @@ use crate::api::network::Peer;
 /// such callers are let in as far as the NetworkPolicy lets them.
 pub fn build(scope: &Scope) -> Child {
     let jwt = scope.spec.access.as_ref().and_then(|access| access.jwt.as_ref());
-    let request_principals = jwt.map(|jwt| json!([format!("{}/*", jwt.issuer)]));
-    let source = |key: &str, values: Value| {
-        let mut source = json!({key: values});
-        if let Some(principals) = &request_principals {
-            source["requestPrincipals"] = principals.clone();
-        }
-        json!({"source": source})
-    };
     let inbound = scope.spec.access.as_ref().and_then(|access| access.inbound.as_deref()).unwrap_or_default();
-    let mut sources: Vec<Value> =
-        inbound.iter().filter_map(|peer| caller(scope, peer)).map(|(k, v)| source(k, v)).collect();
-    sources.extend(scope.gateway_namespace().map(|namespace| source("namespaces", json!([namespace]))));
+    let mut who: Vec<(&str, Value)> = inbound.iter().filter_map(|peer| caller(scope, peer)).collect();
+    who.extend(gateway_pods::sources(scope));
     if !strict(scope) {
-        sources.push(source("notPrincipals", json!(["*"])));
+        who.push(("notPrincipals", json!(["*"])));
     }
-    let callers = list(sources).map(|from| json!({"from": from}));
+    let sources = |token: Option<Value>| {
+        let sources = who.iter().map(|(field, values)| {
+            let mut source = json!({*field: values});
+            if let Some(principals) = &token {
+                source["requestPrincipals"] = principals.clone();
+            }
+            json!({"source": source})
+        });
+        list(sources.collect())
+    };
+    let with_token = jwt.map(|jwt| json!([format!("{}/*", jwt.issuer)]));
+    // A connection has no requests, and so no tokens: asked for one, it would be refused whoever made it.
+    let connections: Vec<Value> = tcp_ports(scope).map(|port| json!(port.port.to_string())).collect();
+    let connections = list(connections)
+        .filter(|_| with_token.is_some())
+        .and_then(|ports| Some(json!({"from": sources(None)?, "to": [{"operation": {"ports": ports}}]})));
+    let callers = sources(with_token).map(|from| json!({"from": from})).into_iter().chain(connections);
     let scrapers = scope.metrics_port().map(|port| {
         let path = scope.spec.observability.as_ref().and_then(|o| o.metrics.as_ref()?.path.clone());
         let mut operation = json!({"ports": [port.port.to_string()]});
@@ -44,9 +52,16 @@ pub fn build(scope: &Scope) -> Child {
         ("selector", Some(json!({"matchLabels": scope.service_labels()}))),
         ("action", Some("ALLOW".into())),
         // Without rules an ALLOW policy lets nobody in.
-        ("rules", list(callers.into_iter().chain(scrapers).collect())),
+        ("rules", list(callers.chain(scrapers).collect())),
     ]);
     scope.child(Kind::AuthorizationPolicy, scope.name.to_owned(), None, json!({"spec": spec}))
+}
+
+/// Ports at which there are connections, and no requests.
+pub fn tcp_ports<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = &'a Port> {
+    let metrics = scope.own_metrics_port().map(|port| port.port);
+    let tcp = move |port: &&Port| port.protocol() == Protocol::TCP && Some(port.port) != metrics;
+    scope.spec.ports.iter().filter(tcp)
 }
 
 /// How a caller is told: the field of a source, and its values.
@@ -108,6 +123,22 @@ mod tests {
                 {"source": {"ipBlocks": ["10.0.0.0/8"]}},
             ]}])
         );
+    }
+
+    #[test]
+    fn faults_5_4_a_connection_is_asked_for_no_token() {
+        let mut spec = testing::rich();
+        let port = |name: &str, port| Port { name: name.to_owned(), port, ..Port::default() };
+        spec.ports = vec![port("http", 8080), Port { protocol: Some(Protocol::TCP), ..port("gossip", 7946) }];
+        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let gossip = rules
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|rule| rule["to"][0]["operation"]["ports"] == json!(["7946"]));
+        let sources = gossip.and_then(|rule| rule["from"].as_array()).cloned().unwrap_or_default();
+        assert_eq!(sources.len(), rules[0]["from"].as_array().map_or(0, Vec::len), "{rules}");
+        assert!(sources.iter().all(|source| source["source"].get("requestPrincipals").is_none()), "{rules}");
     }
 
     #[test]

@@ -70,10 +70,14 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
         ));
     }
     let outbound = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref());
-    let cidrs = outbound.and_then(|outbound| outbound.cidrs.as_ref()).into_iter().flatten();
-    for cidr in cidrs.filter(|cidr| addresses(cidr).is_none()) {
+    let cidrs = outbound.into_iter().flat_map(|outbound| outbound.cidrs.iter().flatten());
+    let ranges = outbound.into_iter().flat_map(|outbound| outbound.addresses.iter().flatten());
+    let named = cidrs
+        .map(|cidr| ("spec.access.outbound.cidrs", cidr))
+        .chain(ranges.map(|range| ("spec.access.outbound.addresses", &range.cidr)));
+    for (field, cidr) in named.filter(|(_, cidr)| addresses(cidr).is_none()) {
         problems.push(Problem::error(
-            "spec.access.outbound.cidrs",
+            field,
             format!("{cidr} is link-local, where clouds give away credentials of the node: it is not opened"),
             "Take it out; for an identity of its own at the cloud set spec.identity.",
         ));

@@ -2,10 +2,11 @@
 //! alone.
 
 use super::metric_source::MetricSource;
+use super::prometheus_rule::{SHORTEST_OBJECTIVE, never_told};
 use super::routing::legacy_service;
-use super::{Scope, autoscaler};
-use crate::api::Problem;
+use super::{Scope, authorization_policy, autoscaler, gateway_pods, outbound, peer_authentication};
 use crate::api::network::MeshProvider;
+use crate::api::{Problem, units};
 
 /// The problems of the children of this spec, irrespective of what is installed.
 pub fn problems(scope: &Scope) -> Vec<Problem> {
@@ -19,7 +20,7 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
         problems.push(Problem::warning(
             "spec.access.outbound.hosts",
             "a NetworkPolicy knows no names of hosts: port 443 is open to all addresses",
-            "Use mesh.provider Istio, which holds to the names, or name address ranges in access.outbound.cidrs instead.",
+            "Use mesh.provider Istio, which holds to the names, or name address ranges in access.outbound.addresses instead.",
         ));
     }
     let accounts = spec.access.iter().flat_map(|access| access.inbound.iter().flatten());
@@ -30,6 +31,10 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
             "Use mesh.provider Istio, or name the FinService that calls.",
         ));
     }
+    if provider == MeshProvider::Istio {
+        problems.extend(of_mesh(scope));
+    }
+    problems.extend(gateway_pods::problem(scope));
     if provider == MeshProvider::GatewayAPI
         && let Err(problem) = legacy_service(scope)
     {
@@ -49,6 +54,70 @@ pub fn problems(scope: &Scope) -> Vec<Problem> {
         }
     }
     problems.extend(objectives(scope));
+    problems.extend(impossible(scope));
+    problems
+}
+
+/// Objectives whose burn nobody can be told of as it is usual.
+fn impossible(scope: &Scope) -> Vec<Problem> {
+    let Some(slo) = &scope.spec.slo else { return Vec::new() };
+    let mut problems = Vec::new();
+    let window = slo.window.as_deref().and_then(units::duration);
+    if window.is_some_and(|window| window < SHORTEST_OBJECTIVE) {
+        problems.push(Problem::warning(
+            "spec.slo.window",
+            "a window of less than an hour holds too few scrapes of metrics: the objective is judged over one hour",
+            "Set slo.window to 1h or more; 30d is usual.",
+        ));
+    }
+    let availability = slo.availability.as_deref().map(|percent| ("spec.slo.availability", percent));
+    let latency = slo.latency.as_ref().map(|latency| ("spec.slo.latency.percent", latency.percent.as_str()));
+    for (field, percent) in availability.into_iter().chain(latency) {
+        if never_told(percent).contains(&"page") {
+            problems.push(Problem::warning(
+                field,
+                format!(
+                    "with {percent} % nobody is paged: the budget burns six times too fast only if more than all requests are bad"
+                ),
+                "Promise more than 83.4 %; until then the alert with severity ticket is all that there is.",
+            ));
+        }
+    }
+    problems
+}
+
+/// What Istio does not do in the way that was asked.
+fn of_mesh(scope: &Scope) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let access = scope.spec.access.as_ref();
+    if outbound::any_port(scope.spec) {
+        problems.push(Problem::info(
+            "spec.access.outbound.cidrs",
+            "Istio knows no ranges of addresses without ports: its proxies let everything out, and the NetworkPolicy alone holds the pods to what is named",
+            "Name the ranges in access.outbound.addresses, with their ports: - {cidr: 10.3.0.0/16, ports: [5432]}.",
+        ));
+    }
+    let inbound = access.and_then(|access| access.inbound.as_deref()).unwrap_or_default();
+    let by_address = inbound.iter().any(|peer| peer.cidr.is_some());
+    if (by_address || gateway_pods::outside(scope)) && peer_authentication::strict(scope) {
+        let source = if by_address { "spec.access.inbound" } else { "spec.ingress.gateway" };
+        problems.push(Problem::warning(
+            source,
+            "who is told by an address has no certificate of the mesh, and mTLS is Strict: such callers are refused",
+            "Set mesh.mtls to Permissive; or name the callers by service, or by namespace, if they are in the mesh.",
+        ));
+    }
+    let tcp: Vec<&str> = authorization_policy::tcp_ports(scope).map(|port| port.name.as_str()).collect();
+    if access.is_some_and(|access| access.jwt.is_some()) && !tcp.is_empty() {
+        problems.push(Problem::warning(
+            "spec.access.jwt",
+            format!(
+                "port {} has no requests that could carry a token (protocol TCP): whoever may call is let in there without one",
+                tcp.join(", ")
+            ),
+            "Nothing to do if that is meant; else set the port's protocol to HTTP, HTTP2 or GRPC.",
+        ));
+    }
     problems
 }
 
@@ -90,7 +159,8 @@ mod tests {
     #[test]
     fn a_plain_service_has_no_problems() {
         assert_eq!(sources(&testing::minimal()), Vec::<String>::new());
-        assert_eq!(sources(&testing::rich()), Vec::<String>::new());
+        // Both are told, and meant.
+        assert_eq!(sources(&testing::rich()), ["spec.access.outbound.cidrs", "spec.access.jwt"]);
     }
 
     #[test]

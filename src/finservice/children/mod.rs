@@ -15,6 +15,7 @@ pub(crate) mod destination_rule;
 pub(crate) mod environment;
 pub(crate) mod exposed;
 pub(crate) mod fresh;
+pub(crate) mod gateway_pods;
 pub(crate) mod http_route;
 mod json;
 pub(crate) mod kafka;
@@ -24,6 +25,9 @@ pub(crate) mod metric_source;
 mod mounts;
 pub(crate) mod network_policy;
 pub mod observed;
+pub(crate) mod outbound;
+#[cfg(test)]
+mod outbound_tests;
 pub(crate) mod peer_authentication;
 pub(crate) mod prometheus_rule;
 pub(crate) mod request_authentication;
@@ -41,6 +45,8 @@ pub(crate) mod template;
 mod tests;
 pub(crate) mod virtual_service;
 pub(crate) mod weights;
+
+use std::collections::BTreeSet;
 
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use serde_json::{Value, json};
@@ -70,6 +76,8 @@ pub struct Scope<'a> {
     pub spec: &'a FinServiceSpec,
     /// What the installer says of this cluster.
     pub settings: &'a Settings,
+    /// Hosts outside, with their ports, that an older FinService of the namespace makes known to the mesh for all of them.
+    pub known_hosts: &'a BTreeSet<(String, u16)>,
 }
 
 /// An object as it ought to be.

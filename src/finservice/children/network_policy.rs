@@ -1,15 +1,13 @@
 //! The NetworkPolicy: who may reach the pods, and what they may reach. What is not named is refused,
 //! also where a spec has no `access` at all.
 
-use crate::api::labels::SERVICE_LABEL;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json::{list, object};
+use super::outbound::{self, To};
 use super::routing::Routing;
-use super::{Child, Kind, Scope, exposed, kafka};
+use super::{Child, Kind, Scope, exposed, gateway_pods};
+use crate::api::labels::SERVICE_LABEL;
 use crate::api::network::{MeshProvider, Peer};
 
 /// HBONE, through which Istio's ambient mode carries requests.
@@ -18,15 +16,6 @@ const HBONE: u16 = 15008;
 const PROXY_METRICS: [u16; 2] = [15090, 15020];
 /// Where Istio's proxies get configuration and certificates.
 const ISTIOD: u16 = 15012;
-/// Strimzi's listeners by default: plain, TLS, and one more.
-const KAFKA: [u16; 3] = [9092, 9093, 9094];
-/// Link-local addresses: clouds answer questions about the node and its credentials there, and run
-/// caches of DNS.
-const LINK_LOCAL: &str = "169.254.0.0/16";
-/// Where GKE's nodes hand out tokens to pods (Workload Identity): both addresses that its manual
-/// names, with their ports.
-const GKE_METADATA: [(&str, &[u16]); 2] =
-    [("169.254.169.252/32", &[987, 988]), ("169.254.169.254/32", &[80])];
 
 /// The policy for all pods of the service.
 ///
@@ -47,7 +36,7 @@ fn ingress(scope: &Scope, routing: &Routing) -> Vec<Value> {
     let mut rules = Vec::new();
     let inbound = scope.spec.access.as_ref().and_then(|access| access.inbound.as_deref()).unwrap_or_default();
     let mut peers: Vec<Value> = inbound.iter().map(|peer| caller(scope, peer)).collect();
-    peers.extend(scope.gateway_namespace().map(namespace));
+    peers.extend(gateway_pods::peers(scope));
     // Revisions may differ in their ports, and the policy is for the pods of all of them.
     let mut numbers: Vec<u16> = routing.all_ports(scope).into_iter().collect();
     // An empty list of either means all, so that nothing may be written without both.
@@ -55,7 +44,7 @@ fn ingress(scope: &Scope, routing: &Routing) -> Vec<Value> {
         if istio {
             numbers.push(HBONE);
         }
-        rules.push(json!({"from": peers, "ports": tcp(&numbers)}));
+        rules.push(json!({"from": peers, "ports": tcp(&numbers).collect::<Value>()}));
     }
     let mut scraped: Vec<(u16, Vec<Value>)> =
         scope.metrics_port().map(|port| (port.port, exposed::metrics(scope))).into_iter().collect();
@@ -66,65 +55,56 @@ fn ingress(scope: &Scope, routing: &Routing) -> Vec<Value> {
     while let Some((_, from)) = scraped.first().cloned() {
         let ports: Vec<u16> =
             scraped.extract_if(.., |(_, callers)| *callers == from).map(|(port, _)| port).collect();
-        rules.push(json!({"from": from, "ports": tcp(&ports)}));
+        rules.push(json!({"from": from, "ports": tcp(&ports).collect::<Value>()}));
     }
     rules
 }
 
 fn egress(scope: &Scope) -> Vec<Value> {
-    let istio = scope.spec.provider() == MeshProvider::Istio;
-    let dns = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
-    let kube_dns = json!({
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-    });
-    // NodeLocal DNSCache and Cloud DNS answer at link-local addresses.
-    let mut rules = vec![json!({"to": [kube_dns, {"ipBlock": {"cidr": LINK_LOCAL}}], "ports": dns})];
-    if let Some(outbound) = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref()) {
-        let mut peers: Vec<Value> = outbound
-            .services
-            .iter()
-            .flatten()
-            .map(|service| pods(service.namespace.as_deref().unwrap_or(scope.namespace), &service.service))
-            .collect();
-        peers.extend(outbound.cidrs.iter().flatten().filter_map(|cidr| exposed::addresses(cidr)));
-        // On all their ports: which of them are open is for the other side to say.
-        rules.extend(list(peers).map(|to| json!({"to": to})));
-        rules.extend(outbound.pods.iter().flatten().map(|peer| {
-            let to = labelled(peer.namespace.as_deref().unwrap_or(scope.namespace), peer.labels.as_ref());
-            object([("to", Some(json!([to]))), ("ports", peer.ports.as_ref().map(|ports| tcp(ports)))])
-        }));
+    // What is open at the same ports stands in one rule.
+    let mut rules: Vec<(Value, Vec<Value>)> = Vec::new();
+    let mut open = |ports: Value, to: Vec<Value>| {
+        let place = rules.iter().position(|(known, _)| *known == ports).unwrap_or_else(|| {
+            rules.push((ports, Vec::new()));
+            rules.len() - 1
+        });
+        to.into_iter().for_each(|peer| {
+            if !rules[place].1.contains(&peer) {
+                rules[place].1.push(peer);
+            }
+        });
+    };
+    for way in outbound::ways(scope.spec, scope.namespace) {
+        let udp = way.udp.then(|| way.ports.iter().map(|port| json!({"protocol": "UDP", "port": port})));
+        let all = udp.into_iter().flatten().chain(tcp(&way.ports));
+        open(all.collect(), callees(&way.to));
     }
-    let hosts = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
-    let identity = scope.spec.identity.as_ref();
-    // An IAM role is of no use without STS, which has no address of its own.
-    if hosts.is_some_and(|hosts| !hosts.is_empty()) || identity.is_some_and(|id| id.aws_role_arn.is_some()) {
-        rules.push(json!({"to": anywhere(), "ports": tcp(&[443])}));
-    }
-    if identity.is_some_and(|identity| identity.gcp_service_account.is_some()) {
-        for (cidr, ports) in GKE_METADATA {
-            rules.push(json!({"to": [{"ipBlock": {"cidr": cidr}}], "ports": tcp(ports)}));
-        }
-    }
-    if let Some(tracing) = scope.spec.observability.as_ref().and_then(|o| o.tracing.as_ref())
-        && let Some((peers, port)) = collector(scope, &tracing.endpoint)
-    {
-        rules.push(json!({"to": peers, "ports": tcp(&[port])}));
-    }
-    if let Some(cluster) = kafka::cluster(scope) {
-        let brokers =
-            json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"strimzi.io/cluster": cluster}}});
-        rules.push(json!({"to": [brokers], "ports": tcp(&KAFKA)}));
-    }
-    if istio {
+    if scope.spec.provider() == MeshProvider::Istio {
         // One that somebody else manages is not in the cluster.
         let control_plane = match &scope.settings.istiod {
             Some(name) => vec![namespace(name)],
             None => anywhere(),
         };
-        rules.push(json!({"to": control_plane, "ports": tcp(&[ISTIOD])}));
+        open(tcp(&[ISTIOD]).collect(), control_plane);
     }
-    rules
+    rules.retain(|(_, to)| !to.is_empty());
+    let ports = |ports: Value| ports.as_array().is_some_and(|ports| !ports.is_empty()).then_some(ports);
+    rules.into_iter().map(|(at, to)| object([("to", list(to)), ("ports", ports(at))])).collect()
+}
+
+/// Who is meant, as a NetworkPolicy can tell it: of names it knows nothing. Empty if it is nothing that may be opened.
+fn callees(to: &To) -> Vec<Value> {
+    match to {
+        To::Service(namespace, service) => vec![pods(namespace, service)],
+        To::Pods(of, labels) => vec![labelled(of, labels.iter().copied())],
+        To::Brokers(cluster) => {
+            let labels = json!({"matchLabels": {"strimzi.io/cluster": cluster}});
+            vec![json!({"namespaceSelector": {}, "podSelector": labels})]
+        }
+        To::Addresses(cidr) => exposed::addresses(cidr).into_iter().collect(),
+        To::Node(cidr) => vec![json!({"ipBlock": {"cidr": cidr}})],
+        To::Host(_) => anywhere(),
+    }
 }
 
 fn caller(scope: &Scope, peer: &Peer) -> Value {
@@ -134,14 +114,18 @@ fn caller(scope: &Scope, peer: &Peer) -> Value {
     let from = peer.namespace.as_deref().unwrap_or(scope.namespace);
     match &peer.service {
         Some(service) => pods(from, service),
-        None => labelled(from, peer.pod_labels.as_ref()),
+        None => {
+            let labels = peer.pod_labels.iter().flatten();
+            labelled(from, labels.map(|(key, value)| (key.as_str(), value.as_str())))
+        }
     }
 }
 
 /// Pods in a namespace: those with the labels, or all.
-fn labelled(of: &str, labels: Option<&BTreeMap<String, String>>) -> Value {
+fn labelled<'a>(of: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
+    let labels: Map<String, Value> = labels.map(|(key, value)| (key.to_owned(), value.into())).collect();
     let mut peer = namespace(of);
-    if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
+    if !labels.is_empty() {
         peer["podSelector"] = json!({"matchLabels": labels});
     }
     peer
@@ -165,40 +149,8 @@ fn anywhere() -> Vec<Value> {
     ["0.0.0.0/0", "::/0"].into_iter().filter_map(exposed::addresses).collect()
 }
 
-fn tcp(ports: &[u16]) -> Value {
-    ports.iter().map(|port| json!({"protocol": "TCP", "port": port})).collect()
-}
-
-/// Where traces go: the peers and the port of an OTLP endpoint such as
-/// `http://collector.observability.svc:4318`.
-fn collector(scope: &Scope, endpoint: &str) -> Option<(Vec<Value>, u16)> {
-    let (scheme, rest) = endpoint.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let default = if scheme == "https" { 443 } else { 80 };
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(ipv6) => {
-            let (host, rest) = ipv6.split_once(']')?;
-            (host, rest.strip_prefix(':').map_or(Some(default), |port| port.parse().ok())?)
-        }
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, port.parse().ok()?),
-            None => (authority, default),
-        },
-    };
-    let port = if port == 0 { return None } else { port };
-    if let Ok(address) = host.parse::<IpAddr>() {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        return Some((vec![exposed::addresses(&format!("{address}/{bits}"))?], port));
-    }
-    let parts: Vec<&str> = host.split('.').collect();
-    let peers = match parts[..] {
-        [_] => vec![namespace(scope.namespace)],
-        [_, name, "svc"] | [_, name, "svc", "cluster", "local"] => vec![namespace(name)],
-        // `name.namespace` looks like any other host.
-        [_, name] => anywhere().into_iter().chain([namespace(name)]).collect(),
-        _ => anywhere(),
-    };
-    Some((peers, port))
+fn tcp(ports: &[u16]) -> impl Iterator<Item = Value> {
+    ports.iter().map(|port| json!({"protocol": "TCP", "port": port}))
 }
 
 #[cfg(test)]
@@ -242,25 +194,21 @@ mod tests {
         let policy = policy(&spec);
         let to = |policy: &Value, labels: Value| {
             let rules = policy["egress"].as_array().cloned().unwrap_or_default();
-            rules
-                .into_iter()
-                .find(|rule| rule["to"][0]["podSelector"]["matchLabels"] == labels)
-                .expect("a rule")
+            let found = rules.iter().find_map(|rule| {
+                let mut peers = rule["to"].as_array().into_iter().flatten();
+                let peer = peers.find(|peer| peer["podSelector"]["matchLabels"] == labels)?;
+                Some((peer.clone(), rule.get("ports").cloned()))
+            });
+            found.expect("a rule")
         };
         let database = to(&policy, json!({"app": "ledger-db"}));
-        assert_eq!(
-            database["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
-            "data"
-        );
-        assert_eq!(database["ports"], json!([{"protocol": "TCP", "port": 5432}]));
+        assert_eq!(database.0["namespaceSelector"], namespace("data")["namespaceSelector"]);
+        assert_eq!(database.1, Some(json!([{"protocol": "TCP", "port": 5432}])));
         let cache = to(&policy, json!({"app": "redis"}));
-        assert_eq!(cache["to"][0]["namespaceSelector"], namespace(testing::NAMESPACE)["namespaceSelector"]);
-        assert_eq!(cache.get("ports"), None);
+        assert_eq!(cache.0["namespaceSelector"], namespace(testing::NAMESPACE)["namespaceSelector"]);
+        assert_eq!(cache.1, None);
         let callers = policy["ingress"][0]["from"].as_array().cloned().unwrap_or_default();
-        assert!(
-            callers
-                .contains(&labelled("monitoring", Some(&[("app".to_owned(), "prober".to_owned())].into())))
-        );
+        assert!(callers.contains(&labelled("monitoring", [("app", "prober")].into_iter())));
     }
 
     #[test]
@@ -274,24 +222,5 @@ mod tests {
         for rule in policy["egress"].as_array().into_iter().flatten() {
             assert!(rule["to"].as_array().is_some_and(|to| !to.is_empty()), "{rule}");
         }
-    }
-
-    #[test]
-    fn collectors_are_found_in_their_endpoints() {
-        let spec = testing::minimal();
-        let scope = testing::scope(&spec);
-        let found = |endpoint: &str| collector(&scope, endpoint);
-        let observability = vec![namespace("observability")];
-        assert_eq!(found("http://otel.observability.svc:4318/v1"), Some((observability.clone(), 4318)));
-        assert_eq!(found("https://otel.observability.svc.cluster.local"), Some((observability, 443)));
-        assert_eq!(found("http://otel:4317"), Some((vec![namespace(testing::NAMESPACE)], 4317)));
-        assert_eq!(found("http://10.1.2.3"), Some((vec![json!({"ipBlock": {"cidr": "10.1.2.3/32"}})], 80)));
-        assert_eq!(
-            found("http://[fd00::1]:4318"),
-            Some((vec![json!({"ipBlock": {"cidr": "fd00::1/128"}})], 4318))
-        );
-        assert_eq!(found("https://otlp.vendor.example:443"), Some((anywhere(), 443)));
-        assert_eq!(found("http://otel:notaport"), None);
-        assert_eq!(found("http://169.254.169.254/latest"), None, "faults 4.8");
     }
 }

@@ -30,6 +30,8 @@ const REQUESTS: &str = "banyan:slo_requests:rate";
 const BAD: &str = "banyan:slo_bad_requests:rate";
 /// The shortest window, in minutes: less holds too few scrapes for a rate.
 const SHORTEST: u64 = 2;
+/// The shortest window of an objective: the others are parts of it, and at least [`SHORTEST`].
+pub const SHORTEST_OBJECTIVE: Duration = Duration::from_secs(3_600);
 
 /// An objective: what share of requests may be bad, and the two series that are recorded of it, how many requests there
 /// were and how many of them were bad. All longer windows add up these two, so that no window of days is read from the
@@ -86,7 +88,7 @@ fn objectives<'a>(scope: &'a Scope) -> Vec<Objective<'a>> {
     let Some(slo) = &scope.spec.slo else { return Vec::new() };
     let source = MetricSource::of(scope);
     let window = slo.window.as_deref().and_then(units::duration);
-    let window = window.filter(|window| !window.is_zero()).unwrap_or(WINDOW);
+    let window = window.filter(|window| !window.is_zero()).unwrap_or(WINDOW).max(SHORTEST_OBJECTIVE);
     let base = scaled(BASE, window, SHORTEST);
     let labels =
         |name: &'static str| vec![("namespace", scope.namespace), ("service", scope.name), ("slo", name)];
@@ -122,6 +124,23 @@ fn budget(percent: &str) -> Option<String> {
     Some(if fraction.is_empty() { digits[..1].to_owned() } else { format!("{}.{fraction}", &digits[..1]) })
 }
 
+/// The paces of burning that an objective can have: at another one more than all requests would have to be bad, and an alert
+/// that waits for that would never be raised (sloth#341).
+fn possible(budget: &str) -> impl Iterator<Item = &'static (&'static str, u64, u64, &'static str)> {
+    let budget: f64 = budget.parse().unwrap_or_default();
+    BURNS.iter().filter(move |(pace, ..)| pace.parse::<f64>().is_ok_and(|pace| pace * budget < 1.0))
+}
+
+/// Who is told of no burn of such an objective, `percent` of the requests: `page`, or `page` and `ticket`.
+pub fn never_told(percent: &str) -> Vec<&'static str> {
+    let Some(budget) = budget(percent) else { return Vec::new() };
+    let told: Vec<&str> = possible(&budget).map(|(.., severity)| *severity).collect();
+    let mut all: Vec<&str> = BURNS.iter().map(|(.., severity)| *severity).collect();
+    all.dedup();
+    all.retain(|severity| !told.contains(severity));
+    all
+}
+
 /// A window of the workbook, brought to the window of the objective, in whole minutes.
 fn scaled(minutes: u64, window: Duration, at_least: u64) -> String {
     let scaled = minutes.saturating_mul(window.as_secs()) / WINDOW.as_secs();
@@ -133,7 +152,7 @@ fn burning(scope: &Scope, objective: &Objective) -> Value {
     let mut rules =
         vec![objective.record(REQUESTS, &objective.requests), objective.record(BAD, &objective.bad)];
     let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
-    for (pace, long, short, severity) in BURNS {
+    for &(pace, long, short, severity) in possible(&objective.budget) {
         // The short window makes the alert end soon after the cause does; it must stay the shorter.
         let (long, short) = (scaled(long, window, 5 * SHORTEST), scaled(short, window, SHORTEST));
         let over = |window: &str| format!("{} > {pace} * {}", objective.share(window), objective.budget);
@@ -223,6 +242,23 @@ fn logs(scope: &Scope) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::finservice::testing;
+
+    #[test]
+    fn faults_5_10_no_alert_waits_for_more_than_all_requests() {
+        assert_eq!(never_told("99.9"), [""; 0]);
+        // Six times 14 % is less than all, 14.4 times is more: the slower of the two pages.
+        assert_eq!(never_told("86"), [""; 0]);
+        assert_eq!(never_told("80"), ["page"]);
+        let mut spec = testing::rich();
+        let slo = spec.slo.as_mut().expect("an objective");
+        (slo.availability, slo.latency, slo.window) = (Some("80".to_owned()), None, Some("500ms".to_owned()));
+        let rules = build(&testing::scope(&spec)).expect("rules").body.to_string();
+        assert!(
+            !rules.contains("page") && rules.contains("3 * 0.2") && !rules.contains("6 * 0.2"),
+            "{rules}"
+        );
+        assert!(rules.contains("over 1h"), "{rules}");
+    }
 
     #[test]
     fn faults_4_10_an_owner_is_no_template_of_an_alert() {

@@ -1,76 +1,179 @@
-//! Istio's ServiceEntries: hosts outside of the mesh that the service calls, and a legacy backend
-//! outside of it.
+//! Istio's ServiceEntries: what the service calls outside of the mesh, and a legacy backend outside of it.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::outbound::{self, Spoken, To};
 use super::routing::{LegacyBackend, legacy_backend};
-use super::{Child, Kind, Scope};
+use super::{Child, Kind, Scope, exposed};
 
-/// Makes outside hosts known to the mesh, so that a mesh whose `outboundTrafficPolicy` is
-/// `REGISTRY_ONLY` lets the service reach them and no others. Hosts with a wildcard have an entry of
-/// their own, since they cannot be looked up.
+/// Makes known to the mesh what the service calls outside of it, so that its [`super::sidecar`] lets that out and nothing else.
+/// Hosts with a wildcard have an entry of their own, since they cannot be looked up, and so have ranges of addresses.
 pub fn build(scope: &Scope) -> Vec<Child> {
-    let hosts = scope.spec.access.as_ref().and_then(|access| access.outbound.as_ref()?.hosts.as_ref());
-    let (wild, plain): (Vec<&String>, Vec<&String>) =
-        hosts.into_iter().flatten().partition(|host| host.starts_with('*'));
-    let entry = |name: String, hosts: Value, port: Value, resolution: &str, visible: &[&str]| {
-        let spec = json!({
-            "hosts": hosts,
-            "ports": [port],
-            "location": "MESH_EXTERNAL",
-            "resolution": resolution,
-            "exportTo": visible,
-        });
-        scope.child(Kind::ServiceEntry, name, None, json!({"spec": spec}))
-    };
-    let tls = json!({"number": 443, "name": "tls", "protocol": "TLS"});
-    let mut children = Vec::new();
-    if !plain.is_empty() {
-        children.push(entry(scope.name.to_owned(), json!(plain), tls.clone(), "DNS", &["."]));
+    let mut hosts: BTreeMap<(&'static str, u16, Spoken), Vec<String>> = BTreeMap::new();
+    for way in outbound::ways(scope.spec, scope.namespace) {
+        let To::Host(host) = way.to else { continue };
+        // Two entries for one host would make one listener twice, which Envoy refuses as a whole.
+        for port in way.ports {
+            if !scope.known_hosts.contains(&(host.clone(), port)) {
+                // Dots keep these names apart from those of all FinServices, which are DNS labels.
+                let suffix = match (host.starts_with('*'), (port, way.spoken) == (443, Spoken::Tls)) {
+                    (true, _) => ".wildcard",
+                    (false, true) => "",
+                    (false, false) => ".collector",
+                };
+                hosts.entry((suffix, port, way.spoken)).or_default().push(host.clone());
+            }
+        }
     }
-    // Dots keep these names apart from those of all FinServices, which are DNS labels.
-    if !wild.is_empty() {
-        children.push(entry(format!("{}.wildcard", scope.name), json!(wild), tls, "NONE", &["."]));
+    let mut children: Vec<Child> = hosts
+        .into_iter()
+        .map(|((suffix, port, spoken), hosts)| {
+            let resolution = if suffix == ".wildcard" { "NONE" } else { "DNS" };
+            let spec = json!({"hosts": hosts, "ports": [shape(port, spoken)], "resolution": resolution});
+            entry(scope, suffix, spec, &["."])
+        })
+        .collect();
+    // Each node has the same, so that one entry is enough for all that call there.
+    for way in outbound::ways(scope.spec, scope.namespace) {
+        let To::Node(range) = way.to else { continue };
+        let host = outbound::node_host(range);
+        let Some(first) =
+            way.ports.first().filter(|first| !scope.known_hosts.contains(&(host.clone(), **first)))
+        else {
+            continue;
+        };
+        let ports: Vec<Value> = way.ports.iter().map(|port| shape(*port, Spoken::Tcp)).collect();
+        let spec = json!({"hosts": [host], "addresses": [range], "ports": ports, "resolution": "NONE"});
+        children.push(entry(scope, &format!(".node-{first}"), spec, &["."]));
     }
+    children.extend(addresses(scope).into_iter().enumerate().map(|(index, (ports, ranges))| {
+        let ports: Vec<Value> = ports.into_iter().map(|port| shape(port, Spoken::Tcp)).collect();
+        let suffix = address_suffix(index);
+        let hosts = [address_host(scope, &suffix)];
+        let spec = json!({"hosts": hosts, "addresses": ranges, "ports": ports, "resolution": "NONE"});
+        entry(scope, &suffix, spec, &["."])
+    }));
     if let (Some(LegacyBackend::Host(host)), Some(legacy)) = (legacy_backend(scope), &scope.spec.legacy) {
-        let port = json!({"number": legacy.port, "name": "http", "protocol": "HTTP"});
         // The gateway, which sends requests there, is mostly in another namespace; nobody else is to know the host.
         let gateway = scope.gateway_namespace().filter(|name| *name != scope.namespace);
         let visible: Vec<&str> = ["."].into_iter().chain(gateway).collect();
-        children.push(entry(format!("{}.legacy", scope.name), json!([host]), port, "DNS", &visible));
+        let port = json!({"number": legacy.port, "name": "http", "protocol": "HTTP"});
+        let spec = json!({"hosts": [host], "ports": [port], "resolution": "DNS"});
+        children.push(entry(scope, ".legacy", spec, &visible));
     }
     children
+}
+
+/// The hosts by which the entries for ranges of addresses are known: names that nobody looks up.
+pub fn address_hosts(scope: &Scope) -> Vec<String> {
+    (0..addresses(scope).len()).map(|index| address_host(scope, &address_suffix(index))).collect()
+}
+
+fn address_suffix(index: usize) -> String {
+    if index == 0 { ".addresses".to_owned() } else { format!(".addresses-{}", index + 1) }
+}
+
+fn address_host(scope: &Scope, suffix: &str) -> String {
+    format!("{}{suffix}.{}.banyan.internal", scope.name, scope.namespace)
+}
+
+/// Ranges of addresses by their ports: an entry opens each of its ports at each of its ranges.
+fn addresses(scope: &Scope) -> BTreeMap<Vec<u16>, Vec<String>> {
+    let mut by_ports: BTreeMap<Vec<u16>, Vec<String>> = BTreeMap::new();
+    for way in outbound::ways(scope.spec, scope.namespace).into_iter().filter(|way| !way.ports.is_empty()) {
+        let range = match way.to {
+            To::Addresses(range) if exposed::addresses(&range).is_some() => range,
+            _ => continue,
+        };
+        by_ports.entry(way.ports).or_default().push(range);
+    }
+    by_ports
+}
+
+fn entry(scope: &Scope, suffix: &str, mut spec: Value, visible: &[&str]) -> Child {
+    spec["location"] = "MESH_EXTERNAL".into();
+    spec["exportTo"] = json!(visible);
+    scope.child(Kind::ServiceEntry, format!("{}{suffix}", scope.name), None, json!({"spec": spec}))
+}
+
+fn shape(port: u16, spoken: Spoken) -> Value {
+    let (name, protocol) = match spoken {
+        Spoken::Tls => ("tls", "TLS"),
+        Spoken::Http => ("http", "HTTP"),
+        Spoken::Grpc => ("grpc", "GRPC"),
+        Spoken::Tcp => ("tcp", "TCP"),
+    };
+    let name = if spoken == Spoken::Tcp { format!("{name}-{port}") } else { name.to_owned() };
+    json!({"number": port, "name": name, "protocol": protocol})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::network::{Access, Legacy, Outbound};
+    use crate::api::FinServiceSpec;
     use crate::finservice::testing;
 
+    fn spec(more: &str) -> FinServiceSpec {
+        let text = format!("owner: team\nimage: app:1\nports: [{{name: http, port: 8080}}]\n{more}");
+        serde_norway::from_str(&text).expect("a spec")
+    }
+
+    fn entries(scope: &Scope) -> Vec<String> {
+        let told = |child: Child| {
+            let spec = &child.body["spec"];
+            let ports = spec["ports"].as_array().into_iter().flatten();
+            let ports: Vec<String> =
+                ports.map(|port| format!("{}/{}", port["number"], port["protocol"])).collect();
+            let addresses = spec.get("addresses").map(|all| format!(" {all}")).unwrap_or_default();
+            format!("{} {} {}{addresses} {}", child.name, spec["hosts"], spec["resolution"], ports.join(" "))
+                .replace('"', "")
+        };
+        build(scope).into_iter().map(told).collect()
+    }
+
     #[test]
-    fn wildcards_and_legacy_hosts_have_entries_of_their_own() {
-        let mut spec = testing::minimal();
-        spec.access = Some(Access {
-            outbound: Some(Outbound {
-                hosts: Some(vec!["api.stripe.com".to_owned(), "*.swift.example".to_owned()]),
-                ..Outbound::default()
-            }),
-            ..Access::default()
-        });
-        spec.legacy = Some(Legacy { host: "old.example".to_owned(), port: 8080, paths: None });
-        let entries: Vec<(String, Value)> = build(&testing::scope(&spec))
-            .into_iter()
-            .map(|c| (c.name, c.body["spec"]["resolution"].clone()))
-            .collect();
-        let name = |suffix: &str| format!("{}{suffix}", testing::NAME);
-        assert_eq!(
-            entries,
-            [(name(""), json!("DNS")), (name(".wildcard"), json!("NONE")), (name(".legacy"), json!("DNS"))]
+    fn faults_5_1_what_the_network_policy_opens_the_mesh_knows() {
+        let spec = spec(
+            "access: {outbound: {hosts: [api.stripe.com, '*.swift.example'], addresses: [{cidr: 10.3.0.0/16, ports: [5432]}, \
+             {cidr: 10.4.0.0/16, ports: [5432]}, {cidr: 169.254.169.254/32, ports: [80]}]}}\n\
+             identity: {awsRoleArn: 'arn:aws:iam::1:role/a', gcpServiceAccount: a@p.iam.gserviceaccount.com}\n\
+             observability: {tracing: {endpoint: 'http://otlp.vendor.example:4317'}}",
         );
-        // Faults 4.4: no other namespace of the mesh sees it.
-        let seen_by = |spec: &crate::api::FinServiceSpec| {
+        let scope = testing::scope(&spec);
+        assert_eq!(
+            entries(&scope),
+            [
+                "transaction [api.stripe.com] DNS 443/TLS",
+                "transaction.collector [otlp.vendor.example] DNS 4317/GRPC",
+                "transaction.wildcard [*.swift.example,*.amazonaws.com] NONE 443/TLS",
+                "transaction.node-53 [169-254-0-0-16.node.banyan.internal] NONE [169.254.0.0/16] 53/TCP",
+                "transaction.node-987 [169-254-169-252-32.node.banyan.internal] NONE [169.254.169.252/32] 987/TCP 988/TCP",
+                "transaction.node-80 [169-254-169-254-32.node.banyan.internal] NONE [169.254.169.254/32] 80/TCP",
+                "transaction.addresses [transaction.addresses.payments.banyan.internal] NONE [10.3.0.0/16,10.4.0.0/16] 5432/TCP",
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_8_11_a_host_that_an_older_one_makes_known_has_one_entry() {
+        let spec = spec("access: {outbound: {hosts: [api.stripe.com, b.example]}}");
+        let known = outbound::hosts(&spec, testing::NAMESPACE);
+        let known = known.into_iter().filter(|(host, _)| host != "b.example").collect();
+        let scope = Scope { known_hosts: &known, ..testing::scope(&spec) };
+        assert_eq!(entries(&scope), ["transaction [b.example] DNS 443/TLS"]);
+    }
+
+    #[test]
+    fn faults_4_4_an_old_backend_is_seen_by_its_gateway_alone() {
+        let mut spec = spec("legacy: {host: old.example, port: 8080}");
+        let seen_by = |spec: &FinServiceSpec| {
             let entry = build(&testing::scope(spec)).pop().expect("that of the old backend");
+            assert_eq!(
+                (&*entry.name, &entry.body["spec"]["resolution"]),
+                ("transaction.legacy", &json!("DNS"))
+            );
             entry.body["spec"]["exportTo"].clone()
         };
         assert_eq!(seen_by(&spec), json!(["."]));

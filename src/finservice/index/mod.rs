@@ -7,10 +7,12 @@ pub(crate) mod claims;
 pub(crate) mod graph;
 mod holders;
 pub mod legacy;
+mod outside;
 mod own_writes;
 mod parsed;
 pub(crate) mod pod;
 pub(crate) mod rollouts;
+mod snapshot;
 mod standing;
 pub(crate) mod stranger;
 pub(crate) mod topics;
@@ -22,20 +24,20 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::FinService;
-use crate::authority::view::{Authorities, Standing};
+use crate::authority::view::Authorities;
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::Kind;
 use crate::finservice::plan::{child_digests, revision};
 use crate::finservice::settings::Settings;
 use crate::runtime::digest;
 use child::ChildState;
-use claims::{Claim, Claims};
+use claims::Claims;
 use graph::CallGraph;
 pub use parsed::{Parsed, Readable, Unreadable};
-use rollouts::{ObservedRollout, Rollouts};
+use rollouts::Rollouts;
+pub use snapshot::Observed;
 use stranger::Stranger;
-use topics::{LostTopic, Topics};
+use topics::Topics;
 use uid::Uid;
 
 /// Children that room is made for at once.
@@ -59,45 +61,6 @@ pub struct SecretState {
     pub digest: Option<Box<str>>,
 }
 
-/// All that decisions about one FinService need, taken from the index at one moment.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// The site of this operator.
-    pub site: Arc<str>,
-    /// What the installer says of this cluster.
-    pub settings: Arc<Settings>,
-    /// The sites that are described here.
-    pub sites: Sites,
-    /// How this site stands for its FailoverGroup; `None` if it is in none.
-    pub authority: Option<Standing>,
-    /// The FinService.
-    pub service: Arc<FinService>,
-    /// Its children.
-    pub children: Vec<ChildState>,
-    /// Objects of others under names that it may want.
-    pub strangers: Vec<(Kind, String, Stranger)>,
-    /// Digests of the ConfigMaps that it refers to; `None` if there is none of that name.
-    pub config_maps: BTreeMap<String, Option<Box<str>>>,
-    /// The Secrets that it refers to; none if this operator may not read Secrets.
-    pub secrets: BTreeMap<String, Option<SecretState>>,
-    /// Whether this operator may not read Secrets although the FinService refers to some.
-    pub secrets_hidden: bool,
-    /// Kinds that this cluster has.
-    pub kinds: BTreeSet<Kind>,
-    /// Hosts and paths that an older FinService holds.
-    pub lost_claims: Vec<(Claim, Key)>,
-    /// Hosts and paths that its CanaryRollout would show a revision under, and that another holds.
-    pub lost_previews: Vec<(Claim, Key)>,
-    /// Topics that an older FinService names as its own.
-    pub lost_topics: Vec<LostTopic>,
-    /// Why its old backend is not routed to, if it is not.
-    pub legacy_refused: Option<legacy::Refused>,
-    /// The call cycle that it is a member of.
-    pub cycle: Option<Arc<str>>,
-    /// Its CanaryRollout, if it has one.
-    pub rollout: Option<ObservedRollout>,
-}
-
 /// What the operator knows of its cluster.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -116,6 +79,7 @@ pub struct Index {
     kinds: BTreeSet<Kind>,
     claims: Claims,
     topics: Topics,
+    outside: outside::Outside,
     legacies: legacy::Legacies,
     calls: CallGraph,
     calls_changed: bool,
@@ -154,6 +118,7 @@ impl Index {
         self.calls_changed |= self.calls.update(key, good.as_deref());
         self.legacies.update(key, good.as_deref().map(|service| &service.spec));
         let mut concerned = self.topics.update(key, good.as_deref(), &self.site);
+        concerned.extend(self.outside.update(key, good.as_deref(), &self.site));
         concerned.extend(self.claim(key));
         concerned.insert(key.clone());
         concerned
@@ -435,59 +400,5 @@ impl Index {
         seen.service = Arc::clone(service);
         seen.children.clone_from(&entry.children);
         true
-    }
-
-    /// All that decisions about that FinService need. `None` if there is none that parses.
-    pub fn observe(&self, key: &Key) -> Option<Observed> {
-        let entry = self.entries.get(key)?;
-        let Some(Parsed::Good(service)) = &entry.service else { return None };
-        Some(self.snapshot(key, entry, service))
-    }
-
-    /// The same of one that does not parse, with what of it can be read.
-    pub fn observe_unreadable(&self, key: &Key) -> Option<Observed> {
-        let entry = self.entries.get(key)?;
-        let Some(Parsed::Bad(unreadable)) = &entry.service else { return None };
-        Some(self.snapshot(key, entry, unreadable.readable.0.as_ref()?))
-    }
-
-    fn snapshot(&self, key: &Key, entry: &Entry, service: &Arc<FinService>) -> Observed {
-        let near = |name: &String| Key::new(&key.namespace, name);
-        let mut names = BTreeSet::from([key.clone(), near(&format!("{}-kafka", key.name))]);
-        // Our other names begin with the service's and a dot, which no FinService's name has.
-        let dotted = near(&format!("{}.", key.name))..near(&format!("{}/", key.name));
-        names.extend(self.strangers.range(dotted).map(|(name, _)| name.clone()));
-        names.extend(self.handed_over.get(key).into_iter().flatten().cloned());
-        let topics = service.spec.data.iter().flat_map(|data| data.topics.iter().flatten());
-        names.extend(topics.map(|topic| near(&topic.name)));
-        let strangers = names
-            .iter()
-            .filter_map(|name| Some((name, self.strangers.get(name)?)))
-            .flat_map(|(key, list)| list.iter().map(|(kind, s)| (*kind, key.name.to_string(), s.clone())))
-            .collect();
-        Observed {
-            site: Arc::clone(&self.site),
-            settings: Arc::clone(&self.settings),
-            sites: self.sites.clone(),
-            authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
-            service: Arc::clone(service),
-            children: entry.children.clone(),
-            strangers,
-            config_maps: (entry.references.0.iter())
-                .map(|name| (name.clone(), self.config_maps.get(&near(name)).cloned()))
-                .collect(),
-            secrets: (entry.references.1.iter())
-                .filter(|_| !self.secrets_hidden)
-                .map(|name| (name.clone(), self.secrets.get(&near(name)).cloned()))
-                .collect(),
-            secrets_hidden: self.secrets_hidden && !entry.references.1.is_empty(),
-            kinds: self.kinds.clone(),
-            lost_claims: self.claims.lost(key),
-            lost_previews: self.claims.lost_previews(key),
-            lost_topics: self.topics.lost(key),
-            legacy_refused: legacy::refused(key, &service.spec, |service| self.legacy_for(service)),
-            cycle: entry.cycle.clone(),
-            rollout: self.rollouts.observe(service),
-        }
     }
 }

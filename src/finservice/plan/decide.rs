@@ -167,6 +167,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
         site: &seen.site,
         spec: &spec,
         settings: &seen.settings,
+        known_hosts: &seen.known_hosts,
     };
     let current = current(&spec, seen, plan);
     plan.problems.extend(children::limits::problems(&scope));

@@ -266,7 +266,7 @@ fn reached(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
         problems.push(Problem::info(
             "spec.access.outbound",
             "the pods may call nobody but DNS, since it is not said whom they call",
-            "Name in access.outbound what they call (services, pods, hosts, cidrs); or set access.outbound to {} if they call nobody.",
+            "Name in access.outbound what they call (services, pods, hosts, addresses); or set access.outbound to {} if they call nobody.",
         ));
     }
     let settings = spec.service.as_ref();

@@ -32,6 +32,7 @@ pub fn add(seen: &Observed, now: Timestamp, stopped: Stopped, plan: &mut Plan, r
         site: &seen.site,
         spec: &spec,
         settings: &seen.settings,
+        known_hosts: &seen.known_hosts,
     };
     let planning = Planning::stopped(&scope, seen, canary, stopped, now);
     let shift = traffic_split::shift(&planning, plan);

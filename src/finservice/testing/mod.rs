@@ -3,6 +3,7 @@
 mod arbitrary;
 pub(crate) mod fake;
 pub(crate) mod in_memory;
+pub(crate) mod policies;
 
 pub use arbitrary::spec;
 
@@ -14,6 +15,7 @@ use crate::api::operations::Residency;
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::plan::revision::{RevisionInput, references};
 use crate::finservice::settings::Settings;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Name of the service.
@@ -134,6 +136,7 @@ access:
     services: [{service: ledger}, {service: fraud, namespace: risk}]
     hosts: [api.stripe.com, "*.swift.example"]
     cidrs: [10.30.0.0/24]
+    addresses: [{cidr: 10.40.0.0/16, ports: [1521, 5432]}]
     pods: [{namespace: data, labels: {app: ledger-db}, ports: [5432]}, {labels: {app: redis}}]
   jwt: {issuer: "https://auth.finflow.example", jwksUri: "https://auth.finflow.example/keys", audiences: [api]}
 observability:
@@ -169,7 +172,8 @@ pub fn rich() -> FinServiceSpec {
 pub fn scope(spec: &FinServiceSpec) -> Scope<'_> {
     static SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
     let uid = "8a5f3e0c-6d1b-4c57-9b0e-3f2a1d4c5b6e";
-    Scope { namespace: NAMESPACE, name: NAME, uid, site: SITE, spec, settings: &SETTINGS }
+    static NONE: BTreeSet<(String, u16)> = BTreeSet::new();
+    Scope { namespace: NAMESPACE, name: NAME, uid, site: SITE, spec, settings: &SETTINGS, known_hosts: &NONE }
 }
 
 /// The input of a revision, with a digest for each ConfigMap that it reads.

@@ -99,13 +99,22 @@ fn access() -> BoxedStrategy<Access> {
     let service = (name(), of(name())).prop_map(|(service, namespace)| ServiceRef { service, namespace });
     let pods = (of(name()), of(labels()), of(vec(1_u16.., 1..3)))
         .prop_map(|(namespace, labels, ports)| PodPeer { namespace, labels, ports });
+    let ranges = (select(vec!["10.1.0.0/16", "192.0.2.7/32", "fd00::/8"]), vec(1_u16.., 1..3))
+        .prop_map(|(cidr, ports)| AddressPeer { cidr: cidr.to_owned(), ports });
     let outbound = (
         of(vec(service, 0..3)),
         of(vec("([*][.])?[a-z]{1,6}[.]example", 0..3)),
         of(vec(Just("10.0.0.0/8".to_owned()), 0..2)),
         of(vec(pods, 0..3)),
+        of(vec(ranges, 0..3)),
     )
-        .prop_map(|(services, hosts, cidrs, pods)| Outbound { services, hosts, cidrs, pods });
+        .prop_map(|(services, hosts, cidrs, pods, addresses)| Outbound {
+            services,
+            hosts,
+            cidrs,
+            pods,
+            addresses,
+        });
     let jwt = of(vec(name(), 0..2)).prop_map(|audiences| Jwt {
         issuer: "https://issuer.example".to_owned(),
         jwks_uri: "https://issuer.example/keys".to_owned(),
