@@ -28,6 +28,7 @@ pub(crate) mod schema;
 pub mod shown;
 pub mod step;
 pub mod store;
+pub(crate) mod stuck;
 pub mod traffic;
 pub mod units;
 pub mod witness;

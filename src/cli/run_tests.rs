@@ -32,7 +32,7 @@ fn bench() -> Bench {
     let permits = std::sync::Arc::new(Permits::new(1));
     let context = Context {
         api_server: None,
-        statuses: StatusWriter::new(client.clone(), permits.clone(), leadership.clone()),
+        statuses: StatusWriter::new(client.clone(), permits.clone(), leadership.clone(), metrics.clone()),
         permits,
         client,
         site: "aws-us-east-1".into(),

@@ -105,6 +105,9 @@ async fn reconcile(context: Context, index: Arc<Mutex<Index>>, links: Links, key
     let began = Instant::now();
     let done = async {
         let seen = observe(&context.client, &index, &links, &context.site, &key).await?;
+        if seen.is_none() {
+            context.metrics.stuck().set("CloudCluster", &key, Vec::new());
+        }
         let decided = seen.as_ref().and_then(|seen| Some((&seen.site, decide(seen)?)));
         let Some((site, decision)) = decided else { return Ok(false) };
         act(&context.statuses, &index, &key, site, decision).await

@@ -30,6 +30,7 @@ use crate::api::failover::{MoveAction, Phase};
 use crate::api::failovergroup::Approval;
 use crate::api::notice::Reason;
 use crate::api::step::Step;
+use crate::api::stuck::{self, Stuck};
 use crate::api::{Failover, FailoverStatus};
 use crate::failovergroup::act::write as write_authority;
 use crate::failovergroup::controller::Shared;
@@ -108,9 +109,11 @@ impl Worker {
             Some(Known::Good(failover)) => Arc::unwrap_or_clone(failover),
             Some(Known::Bad(why)) => {
                 tracing::error!(failover = %key, why, "it cannot be read; upgrade the operator of this site");
+                self.context.metrics.stuck().set("Failover", key, vec![Stuck::new("Unreadable", Timestamp::now())]);
                 return Ok(Again::Idle);
             }
             None => {
+                self.context.metrics.stuck().set("Failover", key, Vec::new());
                 self.rehearse(&key.name, None);
                 return Ok(Again::Idle);
             }
@@ -136,8 +139,11 @@ impl Move<'_> {
         Api::namespaced(self.worker.context.client.clone(), &self.key.namespace)
     }
 
-    /// What others are to know of it: what is rehearsed, and what was measured.
+    /// What others are to know of it: what it waits for, what is rehearsed, and what was measured.
     fn known(&self) {
+        let is_late = status::lateness(Some(&self.status)).is_some();
+        let stuck = stuck::of_move(self.failover.spec.action, &self.status, is_late);
+        self.worker.context.metrics.stuck().set("Failover", self.key, stuck);
         let rehearses = self.status.grown == Some(true) && !is_over(&self.failover);
         let group = &self.failover.spec.group;
         if self.failover.spec.action == MoveAction::Rehearsal {

@@ -232,9 +232,10 @@ fn tell(context: &Context, seen: &Observed, wanted: &AuthoritySpec) {
 ///
 /// # Errors
 /// If something could not be written.
-pub async fn release(means: &Means<'_>, seen: &Observed) -> Result<bool, ActError> {
+pub async fn release(means: &Means<'_>, key: &Key, seen: &Observed) -> Result<bool, ActError> {
     let Means { context, .. } = means;
     context.metrics.set_checks(&seen.name, []);
+    context.metrics.stuck().set("FailoverGroup", key, Vec::new());
     if seen.own.is_none() {
         return Ok(false);
     }

@@ -161,11 +161,12 @@ async fn reconcile(
     let done: Result<Option<bool>, ActError> = async {
         let Some(seen) = observe(ground, &key.name) else {
             context.metrics.set_checks(&key.name, []);
+            context.metrics.stuck().set("FailoverGroup", &key, Vec::new());
             return Ok(None);
         };
         match decide(&seen, Timestamp::now()) {
             Some(decision) => act(&means, &key, &seen, decision).await.map(Some),
-            None => release(&means, &seen).await.map(|_| None),
+            None => release(&means, &key, &seen).await.map(|_| None),
         }
     }
     .await;

@@ -103,6 +103,7 @@ pub async fn run(
         queue: queue.clone(),
         calls_changed: Arc::clone(&calls_changed),
         permits: Arc::clone(&context.permits),
+        metrics: context.metrics.clone(),
         services_read: tokio::sync::watch::Sender::default(),
     };
     actions.hear(Hears { index: Arc::clone(&index), queue: queue.clone() });

@@ -1,6 +1,5 @@
 //! Numbers of the rollouts that are under way, for `/metrics`. They are read when somebody scrapes, and cost nothing
-//! otherwise. This is the one place where a metric bears the name of an object: there are as many as rollouts are
-//! under way, and none at rest.
+//! otherwise. Here a metric bears the name of an object: there are as many as rollouts are under way, and none at rest.
 
 use crate::runtime::lock::lock;
 use std::fmt::{Debug, Error, Formatter};

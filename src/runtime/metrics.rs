@@ -2,7 +2,7 @@
 //!
 //! Every label has few values: kinds, verbs, results, field paths without their indices. Nothing is labelled with
 //! the name of an object, so ten thousand services cost no more than ten; but for rollouts that are under way
-//! ([`super::live`]).
+//! ([`super::live`]), and what is stuck ([`super::stuck`]), which is bounded.
 
 use crate::runtime::lock::lock;
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::live::LiveNumbers;
 use super::process::ProcessCollector;
 use super::request::RequestInfo;
+use super::stuck::StuckObjects;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -107,6 +108,7 @@ pub struct Metrics {
     events: Family<EventLabels, Counter>,
     leader: Gauge,
     live: LiveNumbers,
+    stuck: StuckObjects,
 }
 
 impl Default for Metrics {
@@ -123,6 +125,8 @@ impl Metrics {
         all.register_collector(Box::new(ProcessCollector));
         let live = LiveNumbers::default();
         all.register_collector(Box::new(live.clone()));
+        let stuck = StuckObjects::default();
+        all.register_collector(Box::new(stuck.clone()));
         let registry = all.sub_registry_with_prefix("banyan");
         let reconciles = Family::default();
         let durations: Histograms<_> = Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS));
@@ -191,12 +195,18 @@ impl Metrics {
             events,
             leader,
             live,
+            stuck,
         }
     }
 
     /// Where numbers of rollouts that are under way are read from.
     pub fn live(&self) -> &LiveNumbers {
         &self.live
+    }
+
+    /// What is stuck.
+    pub fn stuck(&self) -> &StuckObjects {
+        &self.stuck
     }
 
     /// Everything as OpenMetrics text, of type [`CONTENT_TYPE`].

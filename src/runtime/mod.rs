@@ -27,6 +27,7 @@
 //! | [`telemetry`] | logs, and traces on demand |
 //! | [`aws`] | the identity that a Pod has at AWS, and what an error of AWS means |
 //! | [`digest`] | the digest of the fields that we own: whether a child has drifted |
+//! | [`stuck`] | what is stuck, by name, for `/metrics` |
 //! | [`live`] | numbers of rollouts under way, for `/metrics` |
 //! | [`context`] | what a controller gets: the client, the site, permits, statuses, Events, metrics, leadership, shutdown |
 
@@ -56,6 +57,7 @@ pub mod remote;
 pub(crate) mod request;
 pub(crate) mod shares;
 pub(crate) mod status_writer;
+pub(crate) mod stuck;
 pub(crate) mod telemetry;
 
 #[cfg(test)]

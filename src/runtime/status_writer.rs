@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::key::Key;
 use super::lease::Leadership;
+use super::metrics::Metrics;
 use super::patch::applying;
 use super::permits::Permits;
 use super::raw_object::RawObject;
+use crate::api::stuck::Stands;
 
 /// Writes statuses. Cheap to clone.
 #[derive(Clone)]
@@ -20,12 +22,13 @@ pub struct StatusWriter {
     client: Client,
     permits: Arc<Permits>,
     leadership: Leadership,
+    metrics: Metrics,
 }
 
 impl StatusWriter {
-    /// A writer to that API server.
-    pub fn new(client: Client, permits: Arc<Permits>, leadership: Leadership) -> Self {
-        Self { client, permits, leadership }
+    /// A writer to that API server, which says in `metrics` what is stuck.
+    pub fn new(client: Client, permits: Arc<Permits>, leadership: Leadership, metrics: Metrics) -> Self {
+        Self { client, permits, leadership, metrics }
     }
 
     /// Writes the status of an object of kind `K` unless the `old` one says the same. Returns the object as the API server
@@ -44,21 +47,28 @@ impl StatusWriter {
     ) -> Result<Option<RawObject>, kube::Error>
     where
         K: Resource<DynamicType = ()>,
-        S: Serialize + Debug,
+        S: Serialize + Debug + Stands,
     {
+        let kind = K::kind(&());
+        if self.leadership.is_leader() {
+            self.metrics.stuck().set(&kind, key, wanted.stuck());
+        }
         if old.is_some_and(|old| same(old, wanted)) {
             return Ok(None);
         }
         let resource = ApiResource::erase::<K>(&());
         let api: Api<RawObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": wanted});
+        let patch = json!({"apiVersion": K::api_version(&()), "kind": kind, "status": wanted});
         let Some(_permit) = self.permits.write_if_leading(&self.leadership, false).await else {
             return Ok(None);
         };
         match api.patch_status(&key.name, &applying(true), &Patch::Apply(&patch)).await {
             Ok(written) => Ok(Some(written)),
             // It was deleted meanwhile.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                self.metrics.stuck().set(&kind, key, Vec::new());
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -30,6 +30,7 @@ use crate::runtime::key::Key;
 use crate::runtime::key::key_of;
 use crate::runtime::key::version_of;
 use crate::runtime::lock::lock;
+use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::raw_object;
 use crate::runtime::raw_object::RawObject;
@@ -47,6 +48,8 @@ pub struct Watches {
     pub calls_changed: Arc<tokio::sync::Notify>,
     /// How much may be asked of the API server at once.
     pub permits: Arc<Permits>,
+    /// Where it is told that what is gone is not stuck.
+    pub metrics: Metrics,
     /// Whether all FinServices have been read once, and so what they have on record of children.
     pub services_read: watch::Sender<bool>,
 }

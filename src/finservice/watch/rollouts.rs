@@ -34,6 +34,7 @@ impl Watches {
         let all: Api<RawObject> =
             Api::all_with(self.client.clone(), &resource("CanaryRollout", "canaryrollouts"));
         self.follow(all, selection(None), "canaryrollouts", first, |change| {
+            let stuck = self.metrics.stuck();
             let mut index = lock(&self.index);
             let listed = matches!(change, Change::Relisted(_));
             let concerned = match change {
@@ -44,8 +45,18 @@ impl Watches {
                     let concerned = index.canary(&key, policy);
                     if same { BTreeSet::new() } else { concerned }
                 }
-                Change::Gone(object) => index.canary_gone(&key_of(&object.0.metadata)),
-                Change::Relisted(seen) => index.retain_canaries(&seen),
+                // It is gone from the index first: whoever makes a status of it meanwhile looks there afterwards.
+                Change::Gone(object) => {
+                    let key = key_of(&object.0.metadata);
+                    let concerned = index.canary_gone(&key);
+                    stuck.set("CanaryRollout", &key, Vec::new());
+                    concerned
+                }
+                Change::Relisted(seen) => {
+                    let concerned = index.retain_canaries(&seen);
+                    stuck.retain("CanaryRollout", |key| seen.contains(key));
+                    concerned
+                }
             };
             let there = index.rollouts.any();
             drop(index);

@@ -74,6 +74,7 @@ impl Effects for Cluster {
         let seen = observe(&self.context.client, &self.index, &beside, key).await?;
         if matches!(seen, Seen::Gone) {
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
+            self.context.metrics.stuck().set("FinService", key, Vec::new());
             self.hub.follow(key, None);
             self.peers.want(key, Vec::new());
         }

@@ -112,9 +112,18 @@ impl RolloutStatuses {
             CanaryObject::Bad(object, unreadable) => {
                 let Some(old) = self.standing_status(key).await? else { return Ok(()) };
                 let status = wanted::unreadable(&old, unreadable, object.metadata.generation, now);
-                self.context.statuses.write::<CanaryRollout, _>(key, Some(&old), &status, Value::eq).await?;
-                Ok(())
+                let statuses = &self.context.statuses;
+                let written = statuses.write::<CanaryRollout, _>(key, Some(&old), &status, Value::eq).await;
+                self.forget_if_gone(key);
+                written.map(drop)
             }
+        }
+    }
+
+    /// Says of one that has gone meanwhile that it is not stuck: its watch has said so before its status was made.
+    fn forget_if_gone(&self, key: &Key) {
+        if lock(&self.index).rollouts.object(key).is_none() {
+            self.context.metrics.stuck().set("CanaryRollout", key, Vec::new());
         }
     }
 
@@ -132,9 +141,9 @@ impl RolloutStatuses {
     async fn write(&self, object: &CanaryRollout, wanted: CanaryRolloutStatus) -> Result<bool, kube::Error> {
         let key = key_of(&object.metadata);
         let old = object.status.as_ref();
-        let written =
-            self.context.statuses.write::<CanaryRollout, _>(&key, old, &wanted, status::same).await?;
-        let Some(RawObject(written)) = written else { return Ok(false) };
+        let written = self.context.statuses.write::<CanaryRollout, _>(&key, old, &wanted, status::same).await;
+        self.forget_if_gone(&key);
+        let Some(RawObject(written)) = written? else { return Ok(false) };
         lock(&self.index).canary_answered(&key, unreadable::read(written));
         Ok(true)
     }
