@@ -110,7 +110,7 @@ impl Actions {
     /// # Errors
     /// If the watch ends.
     pub async fn run(self, gate: Gate) -> Result<(), ControllerError> {
-        let queue: Queue<Key> = Queue::new(self.context.metrics.queue_depth(RESOURCE));
+        let queue: Queue<Key> = Queue::of(&self.context.metrics, RESOURCE);
         let shutdown = self.context.shutdown.clone();
         let mut tasks = JoinSet::new();
         let (tell, first) = oneshot::channel();

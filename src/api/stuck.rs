@@ -25,6 +25,11 @@ impl Stuck {
     pub fn new(reason: &str, since: Timestamp) -> Self {
         Self { reason: reason.to_owned(), since }
     }
+
+    /// Its spec cannot be read, which was found then.
+    pub fn unreadable(since: Timestamp) -> Self {
+        Self::new("Unreadable", since)
+    }
 }
 
 /// A status that says how its object stands.

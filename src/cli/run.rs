@@ -205,7 +205,12 @@ pub async fn operate<P: Program>(
     tokio::spawn(publishing);
     let permits = Arc::new(Permits::new(options.concurrency.into()));
     let context = Context {
-        statuses: StatusWriter::new(client.clone(), Arc::clone(&permits), leadership.clone(), metrics.clone()),
+        statuses: StatusWriter::new(
+            client.clone(),
+            Arc::clone(&permits),
+            leadership.clone(),
+            metrics.clone(),
+        ),
         permits,
         client,
         api_server,

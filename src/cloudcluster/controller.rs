@@ -51,7 +51,7 @@ impl Controller {
     /// `addresses` says where the clouds' own APIs are.
     pub fn new(context: Context, addresses: Addresses) -> (Self, SitesHandle) {
         let index = Arc::new(Mutex::new(Index::new(&context.site)));
-        let queue: Queue<Key> = Queue::new(context.metrics.queue_depth(RESOURCE));
+        let queue: Queue<Key> = Queue::of(&context.metrics, RESOURCE);
         let (sites, view) = channel(None);
         let sites = Arc::new(sites);
         let links = Links::new(context.client.clone(), &context.namespace, addresses, Pace::default());

@@ -69,7 +69,7 @@ impl Controller {
     /// One that knows nothing yet. It hears what is said to Failovers from here on.
     pub fn new(context: Context, shared: Shared, actions: Actions) -> Self {
         let index = Arc::new(Mutex::new(Index::default()));
-        let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
+        let queue = Queue::of(&context.metrics, RESOURCE);
         actions.hear(Ears { index: Arc::clone(&index), queue: queue.clone() });
         let since = Timestamp::now();
         let silent = Arc::default();

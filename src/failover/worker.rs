@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::act::{Means, carry_out};
@@ -109,11 +109,15 @@ impl Worker {
             Some(Known::Good(failover)) => Arc::unwrap_or_clone(failover),
             Some(Known::Bad(why)) => {
                 tracing::error!(failover = %key, why, "it cannot be read; upgrade the operator of this site");
-                self.context.metrics.stuck().set("Failover", key, vec![Stuck::new("Unreadable", Timestamp::now())]);
+                self.context.metrics.stuck().set(
+                    &Failover::kind(&()),
+                    key,
+                    vec![Stuck::unreadable(Timestamp::now())],
+                );
                 return Ok(Again::Idle);
             }
             None => {
-                self.context.metrics.stuck().set("Failover", key, Vec::new());
+                self.context.metrics.stuck().set(&Failover::kind(&()), key, Vec::new());
                 self.rehearse(&key.name, None);
                 return Ok(Again::Idle);
             }
@@ -143,7 +147,7 @@ impl Move<'_> {
     fn known(&self) {
         let is_late = status::lateness(Some(&self.status)).is_some();
         let stuck = stuck::of_move(self.failover.spec.action, &self.status, is_late);
-        self.worker.context.metrics.stuck().set("Failover", self.key, stuck);
+        self.worker.context.metrics.stuck().set(&Failover::kind(&()), self.key, stuck);
         let rehearses = self.status.grown == Some(true) && !is_over(&self.failover);
         let group = &self.failover.spec.group;
         if self.failover.spec.action == MoveAction::Rehearsal {
@@ -335,7 +339,6 @@ impl Move<'_> {
         status::waits(&mut self.status, step, wait, Timestamp::now());
         self.write().await?;
         if news {
-            tracing::info!(failover = %self.key, step = step.as_str(), reason = wait.reason, wait.message, "waits");
             self.tell(Reason::MoveWaits, &wait.message);
         }
         Ok(Stop::Later)
@@ -346,14 +349,12 @@ impl Move<'_> {
         if !self.write().await? {
             return Ok(Stop::Later);
         }
-        tracing::info!(failover = %self.key, phase = phase.as_str(), words, "over");
         let reason = if phase == Phase::Done { Reason::Moved } else { Reason::NotMoved };
         self.tell(reason, words);
         Ok(Stop::Over)
     }
 
     pub(super) fn tell(&self, reason: Reason, note: &str) {
-        use kube::Resource;
         let about = self.failover.object_ref(&());
         self.worker.context.events.publish(about, reason, note.to_owned());
     }

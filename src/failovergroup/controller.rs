@@ -75,7 +75,7 @@ impl Controller {
         let (view, known) = watch::channel(None);
         let watches = Watches {
             index: Arc::new(Mutex::new(Index::new(&context.site))),
-            queue: Queue::new(context.metrics.queue_depth(RESOURCE)),
+            queue: Queue::of(&context.metrics, RESOURCE),
             view: Arc::new(view),
             specs: Arc::new(watch::channel(Arc::default()).0),
             context: context.clone(),

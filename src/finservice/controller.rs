@@ -95,7 +95,7 @@ pub async fn run(
 ) -> Result<(), ControllerError> {
     let SitesHandle { mut sites, peers, .. } = sites;
     let Groups { index, mut authorities } = groups;
-    let queue = Queue::new(context.metrics.queue_depth(RESOURCE));
+    let queue = Queue::of(&context.metrics, RESOURCE);
     let calls_changed = Arc::new(tokio::sync::Notify::new());
     let watches = Watches {
         client: context.client.clone(),

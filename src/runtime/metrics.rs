@@ -19,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::live::LiveNumbers;
 use super::process::ProcessCollector;
+use super::queue_ages::QueueAges;
 use super::request::RequestInfo;
 use super::stuck::StuckObjects;
 
@@ -109,6 +110,7 @@ pub struct Metrics {
     leader: Gauge,
     live: LiveNumbers,
     stuck: StuckObjects,
+    queues: QueueAges,
 }
 
 impl Default for Metrics {
@@ -127,6 +129,8 @@ impl Metrics {
         all.register_collector(Box::new(live.clone()));
         let stuck = StuckObjects::default();
         all.register_collector(Box::new(stuck.clone()));
+        let queues = QueueAges::default();
+        all.register_collector(Box::new(queues.clone()));
         let registry = all.sub_registry_with_prefix("banyan");
         let reconciles = Family::default();
         let durations: Histograms<_> = Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS));
@@ -196,12 +200,18 @@ impl Metrics {
             leader,
             live,
             stuck,
+            queues,
         }
     }
 
     /// Where numbers of rollouts that are under way are read from.
     pub fn live(&self) -> &LiveNumbers {
         &self.live
+    }
+
+    /// Where it is read how long queues have stood.
+    pub fn queues(&self) -> &QueueAges {
+        &self.queues
     }
 
     /// What is stuck.
@@ -225,7 +235,7 @@ impl Metrics {
         self.durations.get_or_create(&ResourceLabels { resource }).observe(took.as_secs_f64());
     }
 
-    /// The gauge to give to the [`super::queue::Queue`] of a `resource`.
+    /// The gauge of how many keys wait in the [`super::queue::Queue`] of a `resource`.
     pub fn queue_depth(&self, resource: &'static str) -> Gauge {
         self.depth.get_or_create_owned(&ResourceLabels { resource })
     }

@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`queue`] | which key is worked on when: deduplicated, never twice at once, urgent first, with backoff |
+//! | [`queue_ages`] | how long the oldest key of each queue has waited, for `/metrics` |
 //! | [`lease`] | which replica acts: the leader Lease |
 //! | [`lease_store`] | where that Lease is kept |
 //! | [`client`] | the connection to an API server, with every request counted |
@@ -52,6 +53,7 @@ pub mod patch;
 pub mod permits;
 pub(crate) mod process;
 pub(crate) mod queue;
+pub(crate) mod queue_ages;
 pub(crate) mod raw_object;
 pub mod remote;
 pub(crate) mod request;
@@ -60,5 +62,7 @@ pub(crate) mod status_writer;
 pub(crate) mod stuck;
 pub(crate) mod telemetry;
 
+#[cfg(test)]
+mod alerts_tests;
 #[cfg(test)]
 pub(crate) mod pod_tests;

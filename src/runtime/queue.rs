@@ -14,6 +14,7 @@
 //! - **Quiet.** With nothing due it sleeps, on one timer for all keys.
 
 use crate::runtime::lock::lock;
+use crate::runtime::metrics::Metrics;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::Hash;
@@ -104,6 +105,8 @@ struct Entry {
     /// Added while running: run again at once.
     dirty: Option<Lane>,
     failures: u32,
+    /// Since when its turn has been waited for; while it runs, since before that.
+    asked: Option<Instant>,
 }
 
 impl Entry {
@@ -133,6 +136,7 @@ impl<K: Hash + Eq + Clone> State<K> {
             None => {}
         }
         entry.ready = Some((lane, sequence));
+        entry.asked.get_or_insert_with(Instant::now);
         self.ready.insert((lane, sequence), key);
     }
 
@@ -183,6 +187,11 @@ impl<K: Hash + Eq + Clone> State<K> {
         Some(key)
     }
 
+    /// Since when the oldest key has waited for its turn, or for the end of its run.
+    fn oldest(&self) -> Option<Instant> {
+        self.entries.values().filter_map(|entry| entry.asked).min()
+    }
+
     fn finish(&mut self, key: K, next: Next, now: Instant) {
         self.running -= 1;
         let Some(entry) = self.entries.get_mut(&key) else {
@@ -190,6 +199,7 @@ impl<K: Hash + Eq + Clone> State<K> {
         };
         let lane = entry.running.take().unwrap_or(Lane::Normal);
         let dirty = entry.dirty.take();
+        entry.asked = None;
         entry.failures = if next == Next::Retry { entry.failures.saturating_add(1) } else { 0 };
         let failures = entry.failures;
         match next {
@@ -212,6 +222,17 @@ impl<K: Hash + Eq + Clone + Send + 'static> Default for Queue<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
+    /// An empty queue of a `resource`, which `metrics` tells of.
+    pub fn of(metrics: &Metrics, resource: &'static str) -> Self {
+        let queue = Self::new(metrics.queue_depth(resource));
+        let shared = Arc::downgrade(&queue.shared);
+        let oldest = move || shared.upgrade().and_then(|shared| lock(&shared.state).oldest());
+        metrics
+            .queues()
+            .read_from(resource, move || oldest().map(|asked| asked.elapsed()).unwrap_or_default());
+        queue
+    }
+
     /// An empty queue that keeps `depth` at the number of keys whose turn it is but that have not started.
     pub fn new(depth: Gauge) -> Self {
         let state = State {

@@ -326,3 +326,33 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_the_oldest_key_has_waited_is_told_until_its_run_has_ended() {
+    let metrics = Metrics::new();
+    let queue: Queue<u8> = Queue::of(&metrics, "finservices");
+    let age = || {
+        let text = metrics.encode().unwrap();
+        let start = r#"banyan_queue_oldest_seconds{resource="finservices"} "#;
+        text.lines().find_map(|line| line.strip_prefix(start)?.parse::<f64>().ok()).unwrap()
+    };
+    assert_eq!(age(), 0.0);
+    queue.add(1, Lane::Normal);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    queue.add(2, Lane::Urgent);
+    queue.add(1, Lane::Normal);
+    assert_eq!(age(), 3.0, "while nobody works");
+    let working = queue.clone();
+    let driver = tokio::spawn(async move {
+        let work = |_| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Next::At(Instant::now() + Duration::from_secs(1000), Lane::Normal)
+        };
+        working.run(1, work).await;
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(age(), 4.0, "while it is at work");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(age(), 0.0, "one that waits for a time is not late");
+    driver.abort();
+}

@@ -78,7 +78,9 @@ impl Collector for StuckObjects {
         }
         let left_out = counts.values().sum::<i64>().saturating_sub(MOST as i64).max(0);
         let help = "Series of banyan_stuck_since_seconds that are left out, since there are too many";
-        encoder.encode_descriptor("banyan_stuck_left_out", help, None, MetricType::Gauge)?.encode_gauge(&left_out)
+        encoder
+            .encode_descriptor("banyan_stuck_left_out", help, None, MetricType::Gauge)?
+            .encode_gauge(&left_out)
     }
 }
 
@@ -114,8 +116,9 @@ mod tests {
                 r#"banyan_stuck_since_seconds{{kind="{kind}",namespace="{namespace}",name="{name}",reason="{reason}"}} {since}"#
             )
         };
-        let counted =
-            |kind: &str, reason: &str| format!(r#"banyan_stuck_objects{{kind="{kind}",reason="{reason}"}} 1"#);
+        let counted = |kind: &str, reason: &str| {
+            format!(r#"banyan_stuck_objects{{kind="{kind}",reason="{reason}"}} 1"#)
+        };
         assert_eq!(
             told(&metrics),
             [

@@ -84,6 +84,7 @@ const EVERYTHING: &[&str] = &[
     SITE,
     "evidence.allow={prometheus.monitoring:9090,*.finflow.example}",
     "metrics.serviceMonitor.enabled=true",
+    "metrics.prometheusRule.enabled=true",
     "tracing.otlpEndpoint=https://collector.example",
     "argocd.enabled=true",
 ];
@@ -262,6 +263,7 @@ async fn wrong_values_are_refused_by_name() {
         ("admission.stampAuthors=perhaps", "/admission/stampAuthors"),
         ("argocd.enabled=perhaps", "/argocd/enabled"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
+        ("metrics.prometheusRule.runbooks=", "/metrics/prometheusRule/runbooks"),
         ("networkPolicy.apiServerPorts[0]=0", "/networkPolicy/apiServerPorts/0"),
         ("replica=2", "replica"),
     ];

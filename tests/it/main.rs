@@ -4,6 +4,7 @@ mod actions;
 mod after;
 mod behaviour;
 mod chart;
+mod chart_alerts;
 mod children;
 mod cloud;
 mod cnpg;
