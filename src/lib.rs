@@ -19,6 +19,7 @@
 //! | [`stores`] | databases and mirrors that are replicated between sites: read, fenced, promoted |
 //! | [`judge`] | the engine that judges: it has things counted, and says how they compare |
 //! | [`witness`] | which epoch of a group followed which, in object storage on ground that is neither cloud |
+//! | [`notifications`] | transitions that are told to people elsewhere: in Slack, or at any webhook |
 //! | [`runtime`] | what every controller shares: list and watch, queue, permits, status writer, Lease, Events, metrics, logs, HTTP |
 //! | [`cli`] | the commands |
 //! | [`sandbox`] | two clouds on one machine |
@@ -40,6 +41,7 @@ pub(crate) mod feature_flags;
 pub mod finservice;
 pub mod import;
 pub(crate) mod judge;
+pub(crate) mod notifications;
 pub mod runtime;
 pub mod sandbox;
 pub mod signals;

@@ -16,6 +16,7 @@ pub(crate) mod give_back;
 mod groups;
 pub(crate) mod import;
 mod moves;
+pub(crate) mod notifications;
 mod objects;
 pub mod operator;
 pub(crate) mod pg_agent;
@@ -44,7 +45,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the operator of one cluster
-    Run(run::RunOptions),
+    Run(Box<run::RunOptions>),
     /// Says to load balancers whether this site has authority over a FailoverGroup
     Authority(authority::AuthorityOptions),
     /// Shows where rollouts stand, and speaks to them in mid-course
@@ -53,6 +54,8 @@ enum Command {
     Failover(failover::FailoverOptions),
     /// Prints the record of what moves did, and says whether one is whole
     Audit(audit::AuditOptions),
+    /// Tries out where the operator tells people of transitions
+    Notifications(notifications::NotificationsOptions),
     /// Prints the definitions of the custom resources, or writes them into a folder
     Crds(crds::CrdsOptions),
     /// Makes FinServices from Deployments, Services, autoscalers and routes, and says what could not be taken over
@@ -84,11 +87,12 @@ enum Command {
 /// Whatever stands in the way, as one sentence with the remedy.
 pub async fn main(cli: Cli) -> Result<(), Box<dyn Error + Send + Sync>> {
     match cli.command {
-        Command::Run(options) => Ok(run::run(options, operator::Operator::new).await?),
+        Command::Run(options) => Ok(run::run(*options, operator::Operator::new).await?),
         Command::Authority(options) => Ok(authority::main(options).await?),
         Command::Canary(options) => Ok(canary::main(options).await?),
         Command::Failover(options) => Ok(failover::main(options).await?),
         Command::Audit(options) => Ok(audit::main(options).await?),
+        Command::Notifications(options) => Ok(notifications::main(options).await?),
         Command::Crds(options) => Ok(crds::main(&options)?),
         Command::Import(options) => Ok(import::main(options).await?),
         Command::GiveBack(options) => Ok(give_back::main(options).await?),

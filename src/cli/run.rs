@@ -20,6 +20,9 @@ use super::clouds::CloudArgs;
 use super::cluster::ClusterArgs;
 use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
 use crate::finservice::settings::Gateways;
+use crate::notifications::Notifications;
+use crate::notifications::send::NoClient;
+use crate::notifications::settings::Settings as NotificationSettings;
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::context::Context;
 use crate::runtime::events::Events;
@@ -92,6 +95,9 @@ pub struct RunOptions {
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,
+    /// Who is told of transitions, as a list in JSON: see docs/notifications.md
+    #[arg(long, env = "BANYAN_NOTIFICATIONS", value_name = "JSON", default_value = "")]
+    pub notifications: NotificationSettings,
     /// Where the clouds' own APIs are.
     #[command(flatten)]
     pub clouds: CloudArgs,
@@ -112,6 +118,9 @@ pub enum RunError {
     /// The address for probes and metrics.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Notifications.
+    #[error(transparent)]
+    Notifications(#[from] NoClient),
     /// Signals cannot be heard.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -201,7 +210,9 @@ pub async fn operate<P: Program>(
     let release = CancellationToken::new();
     let served = CancellationToken::new();
     let mut election = tokio::spawn(election.run(release.clone()));
-    let (events, publishing) = Events::new(client.clone(), &identity, leadership.clone(), metrics.clone());
+    let notifications = Notifications::start(&options.notifications, &options.site, &metrics)?;
+    let (events, publishing) =
+        Events::new(client.clone(), &identity, leadership.clone(), metrics.clone(), notifications.ear());
     tokio::spawn(publishing);
     let permits = Arc::new(Permits::new(options.concurrency.into()));
     let context = Context {
@@ -251,6 +262,8 @@ pub async fn operate<P: Program>(
         }
         Err(error) => Err(error),
     };
+    // The Lease is given back already: nobody waits for what is told last.
+    notifications.finish().await;
     served.cancel();
     // Whoever keeps a connection to /metrics open is not waited for.
     if !http.is_finished() {

@@ -28,7 +28,13 @@ fn bench() -> Bench {
     let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
     let (_, heartbeat) = tokio::sync::watch::channel(tokio::time::Instant::now());
     let leadership = Leadership::always();
-    let (events, _) = Events::new(client.clone(), "test", leadership.clone(), metrics.clone());
+    let (events, _) = Events::new(
+        client.clone(),
+        "test",
+        leadership.clone(),
+        metrics.clone(),
+        std::sync::Arc::new(|_, _, _| {}),
+    );
     let permits = std::sync::Arc::new(Permits::new(1));
     let context = Context {
         api_server: None,

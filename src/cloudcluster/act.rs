@@ -1,31 +1,47 @@
-//! Writes what was decided: the status of a CloudCluster.
+//! Writes what was decided: the status of a CloudCluster, and an Event where that turns.
 
 use std::sync::Mutex;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
 
 use super::decide::Decision;
 use super::index::{Index, Site};
 use super::status;
 use crate::api::CloudCluster;
+use crate::api::notice::{Notice, turned};
+use crate::runtime::context::Context;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
-use crate::runtime::status_writer::StatusWriter;
 
 /// Writes the status, if it differs. Returns whether it did.
 ///
 /// # Errors
 /// If the API server does not answer, or refuses.
 pub async fn act(
-    statuses: &StatusWriter,
+    context: &Context,
     index: &Mutex<Index>,
     key: &Key,
     site: &Site,
     decision: Decision,
 ) -> Result<bool, kube::Error> {
     let wanted = status::status(site, decision, Timestamp::now());
-    let written = statuses.write::<CloudCluster, _>(key, site.status.as_ref(), &wanted, status::same).await?;
+    let old = site.status.as_ref();
+    let written = context.statuses.write::<CloudCluster, _>(key, old, &wanted, status::same).await?;
     let Some(written) = written else { return Ok(false) };
+    let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    for Notice { reason, note } in turned(old, &wanted.conditions) {
+        let about = ObjectReference {
+            api_version: Some(CloudCluster::api_version(&()).into_owned()),
+            kind: Some(CloudCluster::kind(&()).into_owned()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            uid: site.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        context.events.publish(about, reason, note);
+    }
     lock(index).answered(&key.name, Site::read(written.0));
     Ok(true)
 }

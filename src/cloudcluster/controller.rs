@@ -110,7 +110,7 @@ async fn reconcile(context: Context, index: Arc<Mutex<Index>>, links: Links, key
         }
         let decided = seen.as_ref().and_then(|seen| Some((&seen.site, decide(seen)?)));
         let Some((site, decision)) = decided else { return Ok(false) };
-        act(&context.statuses, &index, &key, site, decision).await
+        act(&context, &index, &key, site, decision).await
     };
     let done: Result<bool, kube::Error> = done.await;
     let (outcome, next) = match done {

@@ -66,7 +66,6 @@ impl Move<'_> {
             return Ok(false);
         }
         if let Some((entries, head)) = said {
-            tracing::info!(failover = %self.key, group, entries, head, "on record");
             let note = format!(
                 "the record of {group} has {entries} entries, and the hash of the last one is {head}: keep it, and \
                  `banyan audit verify --head {head}` finds whether entries were cut off later"

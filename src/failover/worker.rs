@@ -349,7 +349,11 @@ impl Move<'_> {
         if !self.write().await? {
             return Ok(Stop::Later);
         }
-        let reason = if phase == Phase::Done { Reason::Moved } else { Reason::NotMoved };
+        let reason = match (phase, self.failover.spec.action.moves()) {
+            (Phase::Done, true) => Reason::Moved,
+            (Phase::Done, false) => Reason::Rehearsed,
+            _ => Reason::NotMoved,
+        };
         self.tell(reason, words);
         Ok(Stop::Over)
     }

@@ -16,7 +16,7 @@ use super::sources::witness;
 use super::{duties, hangs, live, status};
 use crate::api::authority::{AuthoritySpec, AuthorityState};
 use crate::api::labels::{MANAGER, RELEASED_ANNOTATION, SITE_LABEL};
-use crate::api::notice::Reason;
+use crate::api::notice::{Notice, Reason, turned};
 use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
 use crate::authority::decide::{self as authority, Decision as Deciding};
 use crate::authority::known::{Decided, Knowledge};
@@ -89,6 +89,10 @@ pub async fn act(
     let written = writer.write::<FailoverGroup, _>(key, seen.status(), &wanted, status::same_group).await?;
     if let Some(written) = written {
         changed = true;
+        let old = seen.status().map(|old| old.conditions.as_slice()).unwrap_or_default();
+        for Notice { reason, note } in turned(old, &wanted.conditions) {
+            context.events.publish(about(context, seen), reason, note);
+        }
         answered(&ground.index, &seen.name, Group::read(written.0));
     }
     Ok(changed)
@@ -215,17 +219,20 @@ fn tell(context: &Context, seen: &Observed, wanted: &AuthoritySpec) {
     }
     let holders = wanted.holders.join(", ");
     let note = format!("{holders} has authority in epoch {}", wanted.epoch);
-    tracing::info!(group = seen.name, epoch = wanted.epoch, holders, "authority has changed");
+    context.events.publish(about(context, seen), Reason::AuthorityChanged, note);
+}
+
+/// The group, as Events name it.
+fn about(context: &Context, seen: &Observed) -> ObjectReference {
     let metadata = seen.group.as_ref().map(|group| &group.metadata);
-    let about = ObjectReference {
+    ObjectReference {
         api_version: Some(FailoverGroup::api_version(&()).into_owned()),
         kind: Some(FailoverGroup::kind(&()).into_owned()),
         name: Some(seen.name.clone()),
         namespace: Some(context.namespace.to_string()),
         uid: metadata.and_then(|metadata| metadata.uid.clone()),
         ..ObjectReference::default()
-    };
-    context.events.publish(about, Reason::AuthorityChanged, note);
+    }
 }
 
 /// The group is gone: nothing hangs on its Authority any more, which may be deleted from now on.

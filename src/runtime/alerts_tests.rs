@@ -188,7 +188,7 @@ fn stories() -> Vec<Story> {
         },
         Story {
             alert: "BanyanQueueStands",
-            fires: (19, 20),
+            fires: (21, 22),
             labels: &[("job", "banyan"), ("resource", "finservices")],
             summary: "One of the finservices has waited for the operator for 10m 1s",
             happens: |metrics, minute| {
@@ -207,6 +207,18 @@ fn stories() -> Vec<Story> {
             happens: |metrics, minute| {
                 well(metrics, minute);
                 metrics.reconciled("cloudclusters", Outcome::Error, Duration::from_millis(1));
+                true
+            },
+        },
+        Story {
+            alert: "BanyanNotificationsFail",
+            fires: (9, 12),
+            labels: &[("job", "banyan"), ("destination", "ops")],
+            summary: "Notifications to ops are not taken",
+            happens: |metrics, minute| {
+                well(metrics, minute);
+                metrics.notified("ops", "dropped", usize::from(minute == 11));
+                metrics.notification_failures("ops", u64::from(minute % 10 == 1));
                 true
             },
         },

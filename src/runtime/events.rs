@@ -1,12 +1,14 @@
-//! Kubernetes Events, for `kubectl describe` and whoever alerts on them.
+//! Transitions: each is one line in the log, what notifications tell of, and a Kubernetes Event, for `kubectl describe` and whoever alerts on them.
+//! All that happens to any object and is worth saying goes through here.
 //!
 //! An Event is a courtesy: what matters stands in status. So publishing never slows a reconcile down and never
 //! fails one: Events go through a bounded channel to one task, at a bounded rate, and are dropped and counted when
-//! there are too many. One that says the same of the same object again within [`REPEAT_AFTER`] is left out. Whoever
-//! does not lead publishes none.
+//! there are too many; the line in the log stands all the same. What says the same of the same object again within
+//! [`REPEAT_AFTER`] is left out. Whoever does not lead says nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::lease::Leadership;
+use super::lock::lock;
 use super::metrics::Metrics;
 use crate::api::notice::Reason;
 
@@ -32,8 +35,15 @@ const PER_SECOND: f64 = 10.0;
 /// After how long the same may be said again of the same object. Events themselves are kept for an hour.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(10 * 60);
 
+/// How much is remembered of what was said: then all of it is forgotten, and some of it may be said again.
+const REMEMBERED: usize = 65_536;
+
 /// A note may have at most 1024 bytes, says the API.
 const LONGEST_NOTE: usize = 1024;
+
+/// Who hears of each transition beside the log and the API server: its object, its reason, and the sentence. It must not
+/// wait.
+pub type Ear = Arc<dyn Fn(&ObjectReference, Reason, &str) + Send + Sync>;
 
 /// An Event on its way.
 #[derive(Debug)]
@@ -49,7 +59,10 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::Sender<Waiting>,
+    said: Arc<Mutex<Said>>,
+    leadership: Leadership,
     metrics: Metrics,
+    ear: Ear,
 }
 
 impl Events {
@@ -60,6 +73,7 @@ impl Events {
         identity: &str,
         leadership: Leadership,
         metrics: Metrics,
+        ear: Ear,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: "banyan".into(), instance: Some(identity.to_owned()) };
@@ -69,8 +83,8 @@ impl Events {
             let recorder = Recorder::new(client.clone(), reporter.clone());
             async move { recorder.publish(&event(&waiting), &waiting.about).await }
         };
-        let work = publish(receiver, leadership, metrics.clone(), send);
-        (Self { sender, metrics }, work)
+        let work = publish(receiver, leadership.clone(), metrics.clone(), send);
+        (Self { sender, said: Arc::default(), leadership, metrics, ear }, work)
     }
 
     /// Says `note` (in a sentence for people; cut at 1024 bytes) about an object. Returns at once.
@@ -81,9 +95,30 @@ impl Events {
     /// The same of one of several rounds, such as the attempt of a rollout: what was said of an earlier one is no
     /// repetition, also where the words are the same.
     pub fn publish_of(&self, about: ObjectReference, round: i64, reason: Reason, note: impl Into<String>) {
-        if self.sender.try_send(Waiting { about, reason, note: note.into(), round }).is_err() {
+        let waiting = Waiting { about, reason, note: shorten(note.into()), round };
+        if !self.leadership.is_leader() {
             self.metrics.event("dropped");
+        } else if !lock(&self.said).is_news(&waiting, Instant::now()) {
+            self.metrics.event("repeated");
+        } else {
+            log(&waiting);
+            (self.ear)(&waiting.about, reason, &waiting.note);
+            if self.sender.try_send(waiting).is_err() {
+                self.metrics.event("dropped");
+            }
         }
+    }
+}
+
+/// The one line of a transition.
+fn log(Waiting { about, reason, note, .. }: &Waiting) {
+    let word = |part: &Option<String>| part.clone().unwrap_or_default();
+    let (kind, namespace, name) = (word(&about.kind), word(&about.namespace), word(&about.name));
+    let (is_warning, reason) = (reason.is_warning(), reason.as_str());
+    if is_warning {
+        tracing::warn!(kind, namespace, name, reason, "{note}");
+    } else {
+        tracing::info!(kind, namespace, name, reason, "{note}");
     }
 }
 
@@ -91,15 +126,15 @@ fn event(waiting: &Waiting) -> Event {
     Event {
         type_: if waiting.reason.is_warning() { EventType::Warning } else { EventType::Normal },
         reason: waiting.reason.as_str().into(),
-        note: Some(shorten(&waiting.note)),
+        note: Some(waiting.note.clone()),
         action: waiting.reason.action().into(),
         secondary: None,
     }
 }
 
-fn shorten(note: &str) -> String {
+fn shorten(note: String) -> String {
     if note.len() <= LONGEST_NOTE {
-        return note.into();
+        return note;
     }
     let ellipsis = '…';
     let mut end = LONGEST_NOTE - ellipsis.len_utf8();
@@ -110,7 +145,7 @@ fn shorten(note: &str) -> String {
 }
 
 /// What was said when, by a digest of object, round, reason and note.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Said {
     when: HashMap<u64, Instant>,
     swept: Option<Instant>,
@@ -122,6 +157,9 @@ impl Said {
         if self.swept.is_none_or(|swept| now >= swept + REPEAT_AFTER) {
             self.when.retain(|_, said| now < *said + REPEAT_AFTER);
             self.swept = Some(now);
+        }
+        if self.when.len() >= REMEMBERED {
+            self.when.clear();
         }
         let mut hasher = DefaultHasher::new();
         let ObjectReference { kind, namespace, name, uid, .. } = &waiting.about;
@@ -160,13 +198,8 @@ async fn publish<F, S, E>(
     S: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
-    let mut said = Said::default();
     let mut pace = Pace { tokens: BURST, at: Instant::now() };
     while let Some(waiting) = receiver.recv().await {
-        if !said.is_news(&waiting, Instant::now()) {
-            metrics.event("repeated");
-            continue;
-        }
         tokio::time::sleep(pace.next(Instant::now())).await;
         if !leadership.is_leader() {
             metrics.event("dropped");
@@ -185,7 +218,7 @@ async fn publish<F, S, E>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -199,12 +232,22 @@ mod tests {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (metrics, sent) = (Metrics::new(), Sent::default());
         let log = sent.clone();
-        tokio::spawn(publish(receiver, leadership, metrics.clone(), move |waiting: Waiting| {
+        tokio::spawn(publish(receiver, leadership.clone(), metrics.clone(), move |waiting: Waiting| {
             let event = event(&waiting);
             log.lock().unwrap().push((Instant::now(), format!("{} {}", event.reason, event.note.unwrap())));
             async move { if fail { Err("no") } else { Ok(()) } }
         }));
-        (Events { sender, metrics: metrics.clone() }, sent, metrics)
+        (
+            Events {
+                sender,
+                said: Arc::default(),
+                leadership,
+                metrics: metrics.clone(),
+                ear: Arc::new(|_, _, _| {}),
+            },
+            sent,
+            metrics,
+        )
     }
 
     fn about(name: &str) -> ObjectReference {
@@ -271,12 +314,63 @@ mod tests {
 
     #[test]
     fn long_notes_are_cut_at_a_character() {
-        assert_eq!(shorten("short"), "short");
-        let long = shorten(&"é".repeat(1000));
+        assert_eq!(shorten("short".to_owned()), "short");
+        let long = shorten("é".repeat(1000));
         assert!(
             long.len() <= LONGEST_NOTE && long.len() > LONGEST_NOTE - 4 && long.ends_with('…'),
             "{}",
             long.len()
         );
+    }
+    /// A log that tests read.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_transition_is_one_line_in_the_log_however_many_events_there_are() {
+        let (events, _, metrics) = publisher(false);
+        let (standby, ..) = publisher_that(Leadership::never(), false);
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        let layer = layer.with_writer(move || writer.clone());
+        let ledger = ObjectReference {
+            kind: Some("FinService".into()),
+            namespace: Some("pay".into()),
+            ..about("ledger")
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for _ in 0..3 {
+                events.publish(ledger.clone(), Reason::Stalled, "no image\nat all");
+                events.publish(ledger.clone(), Reason::RevisionPromoted, "1.1 serves");
+            }
+            standby.publish(ledger.clone(), Reason::Moved, "it does not lead");
+            for n in 0..2 * WAITING {
+                events.publish(about(&n.to_string()), Reason::WeightShifted, "10 %");
+            }
+        });
+        let text = String::from_utf8(lock(&lines.0).clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2 + 2 * WAITING, "what is dropped as an Event is logged");
+        assert!(count(&metrics, "dropped") > 0);
+        for (line, level, reason, message) in [
+            (&lines[0], "WARN", "Stalled", "no image\nat all"),
+            (&lines[1], "INFO", "RevisionPromoted", "1.1 serves"),
+        ] {
+            let said = ["level", "kind", "namespace", "name", "reason", "message"].map(|field| &line[field]);
+            assert_eq!(said, [level, "FinService", "pay", "ledger", reason, message]);
+        }
     }
 }

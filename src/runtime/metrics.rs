@@ -82,6 +82,17 @@ struct CheckLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotificationLabels {
+    destination: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationLabels {
+    destination: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     result: &'static str,
 }
@@ -107,6 +118,8 @@ pub struct Metrics {
     checks: Family<CheckLabels, Gauge>,
     checked: Arc<Checks>,
     events: Family<EventLabels, Counter>,
+    notifications: Family<NotificationLabels, Counter>,
+    notification_failures: Family<DestinationLabels, Counter>,
     leader: Gauge,
     live: LiveNumbers,
     stuck: StuckObjects,
@@ -142,6 +155,7 @@ impl Metrics {
         let problems = Family::default();
         let checks = Family::default();
         let events = Family::default();
+        let (notifications, notification_failures) = (Family::default(), Family::default());
         let leader = Gauge::default();
         registry.register("reconciles", "Reconciles, by resource and result", Family::clone(&reconciles));
         registry.register_with_unit(
@@ -178,6 +192,16 @@ impl Metrics {
             Family::clone(&checks),
         );
         registry.register("events", "Kubernetes Events, by what became of them", Family::clone(&events));
+        registry.register(
+            "notifications",
+            "Transitions for a destination of notifications, by what became of them",
+            Family::clone(&notifications),
+        );
+        registry.register(
+            "notification_failures",
+            "Attempts to send a notification that failed, by destination",
+            Family::clone(&notification_failures),
+        );
         registry.register("leader", "1 if this replica holds the leader Lease", leader.clone());
         registry.register(
             "build",
@@ -197,6 +221,8 @@ impl Metrics {
             checks,
             checked: Arc::default(),
             events,
+            notifications,
+            notification_failures,
             leader,
             live,
             stuck,
@@ -324,6 +350,18 @@ impl Metrics {
     /// Counts an Event: `published`, `repeated`, `dropped` or `failed`.
     pub fn event(&self, result: &'static str) {
         self.events.get_or_create(&EventLabels { result }).inc();
+    }
+
+    /// Counts transitions for a destination of notifications: `sent` or `dropped`.
+    pub fn notified(&self, destination: &str, result: &'static str, count: usize) {
+        let labels = NotificationLabels { destination: destination.to_owned(), result };
+        self.notifications.get_or_create(&labels).inc_by(count as u64);
+    }
+
+    /// Counts attempts to send that failed.
+    pub fn notification_failures(&self, destination: &str, count: u64) {
+        let labels = DestinationLabels { destination: destination.to_owned() };
+        self.notification_failures.get_or_create(&labels).inc_by(count);
     }
 
     /// Whether this replica leads.

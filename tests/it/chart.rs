@@ -37,7 +37,7 @@ async fn helm_path() -> &'static Path {
 }
 
 /// What Helm makes of the chart with these values, or what it says against them.
-async fn render(values: &[&str]) -> Result<String, String> {
+pub async fn render(values: &[&str]) -> Result<String, String> {
     let mut command = Command::new(helm_path().await);
     command.args(["template", "banyan", CHART, "--namespace", "banyan-system"]);
     // A Helm that was not linked with a version of Kubernetes takes an old one for granted.
@@ -87,6 +87,10 @@ const EVERYTHING: &[&str] = &[
     "metrics.prometheusRule.enabled=true",
     "tracing.otlpEndpoint=https://collector.example",
     "argocd.enabled=true",
+    "notifications[0].name=ops",
+    "notifications[0].format=Slack",
+    "notifications[0].urlFrom.secret=banyan-slack",
+    "notifications[0].urlFrom.key=url",
 ];
 
 /// The sandbox gives the operator the rights of this file.

@@ -4,7 +4,7 @@ mod actions;
 mod after;
 mod behaviour;
 mod chart;
-mod chart_alerts;
+mod chart_noticed;
 mod children;
 mod cloud;
 mod cnpg;
@@ -14,6 +14,7 @@ mod finservice;
 mod in_sync;
 mod lease;
 mod moto;
+mod noticed;
 mod ownership;
 mod peers;
 #[path = "../support/prometheus.rs"]

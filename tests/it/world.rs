@@ -95,9 +95,19 @@ pub fn start_operator(
     shutdown: CancellationToken,
     identity: &str,
 ) -> std::thread::JoinHandle<()> {
+    start_operator_with(cloud, shutdown, identity, |_| ())
+}
+
+/// The same with options that the caller changes.
+fn start_operator_with(
+    cloud: &Cloud,
+    shutdown: CancellationToken,
+    identity: &str,
+    change: impl FnOnce(&mut RunOptions),
+) -> std::thread::JoinHandle<()> {
     let path = cloud.dir().join(format!("kubeconfig-operator-{identity}"));
     std::fs::write(&path, cloud.kubeconfig_operator().expect("a kubeconfig")).expect("written");
-    let options = RunOptions {
+    let mut options = RunOptions {
         site: cloud.name().to_owned(),
         cluster: ClusterArgs { kubeconfig: Some(path), context: None },
         namespace: "banyan-system".to_owned(),
@@ -110,11 +120,13 @@ pub fn start_operator(
         istio_namespace: "istio-system".to_owned(),
         scraper_namespaces: Vec::new(),
         gateways: Default::default(),
+        notifications: Default::default(),
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,
         clouds: CloudArgs::default(),
         identity: Some(identity.to_owned()),
     };
+    change(&mut options);
     // A runtime of its own: each test has one that ends with it, the operator outlives them all.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -140,6 +152,11 @@ pub struct Alone {
 
 /// Starts a cloud for one test alone, without the optional APIs, with an operator of its own.
 pub async fn alone(name: &str) -> Alone {
+    alone_with(name, |_| ()).await
+}
+
+/// The same with an operator whose options the caller changes.
+pub async fn alone_with(name: &str, change: impl FnOnce(&mut RunOptions)) -> Alone {
     let shared = pair().await.expect("a pair of clouds");
     let (supervisor, tools) = (shared.supervisor().clone(), &shared.tools);
     let options = CloudOptions { name: name.to_owned(), subnet: 9, ..CloudOptions::aws() };
@@ -148,7 +165,7 @@ pub async fn alone(name: &str) -> Alone {
     let cloud = Cloud::start(options, &dir, tools, supervisor.clone(), &progress).await.expect("a cloud");
     prepare(&cloud).await;
     let shutdown = CancellationToken::new();
-    let operator = start_operator(&cloud, shutdown.clone(), name);
+    let operator = start_operator_with(&cloud, shutdown.clone(), name, change);
     Alone { cloud, shutdown, operator }
 }
 

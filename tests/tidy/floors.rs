@@ -7,7 +7,7 @@ use crate::imports::named;
 use crate::{files, name, read, root};
 
 /// The top-level modules from the top floor to the ground. A module imports from below it alone.
-const FLOORS: [&str; 21] = [
+const FLOORS: [&str; 22] = [
     "cli",
     "sandbox",
     "failover",
@@ -25,6 +25,7 @@ const FLOORS: [&str; 21] = [
     "actions",
     "witness",
     "stores",
+    "notifications",
     "runtime",
     "terminal",
     "evidence",

@@ -134,7 +134,7 @@ impl Counted {
             let rate = sites(&["this cluster", "the Secret of each way that has one"]);
             told(format!("Secrets by the operator of {name}"), of(&own, "get", "secrets"), rate, 3.0);
             // And nothing else, but that watches begin anew, and that slow sources still bring news, once: nodes are
-            // counted and the witness is read every minute.
+            // counted and the witness is read every minute. A status by which a group turns comes with an Event.
             let once = ["cloudclusters/status", "authorities/status", "failovergroups/status"];
             let known = |((verb, resource), count): &((String, String), usize)| {
                 let read = ["nodes", "pods", "/readyz", "secrets", "/version"].contains(&resource.as_str());
@@ -142,6 +142,7 @@ impl Counted {
                     || resource == "leases"
                     || (read && ["get", "list"].contains(&verb.as_str()))
                     || (verb == "patch" && once.contains(&resource.as_str()) && *count == 1)
+                    || (verb == "create" && resource == "events" && *count == 1)
             };
             for audit in [&own, &peers] {
                 let other: Vec<_> = audit.counts().into_iter().filter(|request| !known(request)).collect();
