@@ -47,6 +47,7 @@ impl Operator {
                 own_namespace: context.namespace.to_string(),
                 istiod: Some(options.istio_namespace.clone()).filter(|name| !name.is_empty()),
                 scrapers: options.scraper_namespaces.clone(),
+                gateways_count: !options.gateway_metrics.is_empty(),
                 gateways: options.gateways.clone(),
             },
             reach: Reach::new(options.evidence_allow.clone()),

@@ -6,6 +6,8 @@ use serde_json::Value;
 use crate::api::labels::{REVISION_LABEL, VERSION_LABEL};
 use crate::api::{CanaryRollout, FinService, Problem};
 use crate::finservice::children::observed::{is_unclaimed, refusal};
+use crate::finservice::index::pod_words::why;
+use crate::finservice::index::slim_pod::SlimPod;
 
 /// All that was read of a FinService.
 #[derive(Clone, Debug, Default)]
@@ -174,29 +176,8 @@ fn pod(object: &Value) -> Pod {
     let containers =
         || items(object, "/status/initContainerStatuses").chain(items(object, "/status/containerStatuses"));
     let restarts = containers().filter_map(|container| container["restartCount"].as_i64()).sum();
-    let said = |of: &Value| {
-        let (reason, message) = (text(of, "/reason"), text(of, "/message").trim());
-        if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") }
-    };
-    let unscheduled = condition("PodScheduled").filter(|scheduled| scheduled["status"] == "False").map(&said);
-    let waits = containers().find_map(|container| {
-        let waiting = container.pointer("/state/waiting")?;
-        let usual = ["PodInitializing", "ContainerCreating", ""];
-        (!usual.contains(&text(waiting, "/reason"))).then(|| said(waiting))
-    });
-    let ended = containers().find_map(|container| {
-        let last =
-            container.pointer("/lastState/terminated").or_else(|| container.pointer("/state/terminated"))?;
-        let code = last["exitCode"].as_i64()?;
-        let name = text(container, "/name");
-        let words = said(last);
-        (code != 0).then(|| format!("container {name} ended with exit code {code} ({words})"))
-    });
-    let refused = (text(object, "/status/phase") == "Failed").then(|| said(&object["status"]));
-    let why = unscheduled.or(refused).or(match (waits, ended) {
-        (Some(waits), Some(ended)) => Some(format!("{waits}; {ended}")),
-        (waits, ended) => waits.or(ended),
-    });
+    let known = serde_json::from_value::<SlimPod>(object.clone()).ok();
+    let why = known.as_ref().and_then(why);
     let why = why.or_else(|| {
         if object["metadata"].get("deletionTimestamp").is_some_and(|at| !at.is_null()) {
             return Some("it is ending".to_owned());
@@ -330,7 +311,7 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}));
         assert_eq!(
             killed.why.as_deref(),
-            Some("CrashLoopBackOff: back-off 40s; container app ended with exit code 137 (OOMKilled)")
+            Some("CrashLoopBackOff: container app ended with exit code 137 (OOMKilled)")
         );
         assert_eq!(killed.restarts, 4);
         let slow = of(json!({"containerStatuses": [{"name": "app", "state": {"running": {}}}]}));

@@ -20,6 +20,7 @@ use crate::api::action::TargetKind;
 use crate::authority::view::Authorities;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::sites::Sites;
+use crate::finservice::short::Short;
 use crate::judge::hub::{Follow, Hub, Wake};
 use crate::runtime::context::Context;
 use crate::runtime::http::Gate;
@@ -160,6 +161,7 @@ pub async fn run(
     let worker = Arc::new(Worker::new(Cluster {
         rollouts: RolloutStatuses::new(context.clone(), Arc::clone(&index), actions.clone()),
         flags: FlagSetter::new(context.client.clone(), &options.launch_darkly),
+        short: Short::default(),
         context: context.clone(),
         index,
         hub,

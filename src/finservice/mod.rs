@@ -21,6 +21,7 @@ pub(crate) mod observe;
 pub mod plan;
 pub mod rendered;
 pub mod settings;
+mod short;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -14,6 +14,8 @@ pub struct Settings {
     pub istiod: Option<String>,
     /// Namespaces from which metrics are scraped; none: any.
     pub scrapers: Vec<String>,
+    /// Whether gateways tell the operator what they count.
+    pub gateways_count: bool,
     /// Where the proxies of gateways run. One that is not named has them in its own namespace.
     pub gateways: Gateways,
 }
@@ -24,6 +26,7 @@ impl Default for Settings {
             own_namespace: "banyan-system".to_owned(),
             istiod: Some("istio-system".to_owned()),
             scrapers: Vec::new(),
+            gateways_count: false,
             gateways: Gateways::default(),
         }
     }

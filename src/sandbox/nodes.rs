@@ -15,7 +15,10 @@ const NODE_STAGES: &str = include_str!("stages/nodes.yaml");
 /// How pods run, fail, are slow and end.
 const POD_STAGES: &str = include_str!("stages/pods.yaml");
 
-/// Annotation on a pod: `"true"` makes it crash again and again; it is never Ready.
+/// What images need of a pod.
+const ROOT_IMAGES: &str = include_str!("stages/root-images.txt");
+
+/// Annotation on a pod that makes it fail: `Crash` (or `"true"`), `Memory` and `Pull`. It is never Ready.
 pub const FAIL: &str = "sandbox.banyan.dev/fail";
 /// Annotation on a pod: how long it takes to be Ready, as Go writes durations (`5s`).
 pub const READY_AFTER: &str = "sandbox.banyan.dev/ready-after";
@@ -29,11 +32,12 @@ const PODS: u32 = 10_000;
 /// Where pods are `served` by somebody who says when they are Ready, kwok only lets them run. It also keeps one that
 /// is to go for as long as the `preStop` of its first container sleeps, as a kubelet would: proxies need that time.
 pub(super) fn stages(served: bool) -> Result<String> {
+    let pod_stages = POD_STAGES.replace("$WOULD_BE_ROOT", &would_be_root());
     if !served {
-        return Ok(format!("{NODE_STAGES}---\n{POD_STAGES}"));
+        return Ok(format!("{NODE_STAGES}---\n{pod_stages}"));
     }
     let mut text = NODE_STAGES.to_owned();
-    for mut stage in install::documents("stages/pods.yaml", POD_STAGES)? {
+    for mut stage in install::documents("stages/pods.yaml", &pod_stages)? {
         match stage["metadata"]["name"].as_str() {
             Some("banyan-pod-ready" | "banyan-pod-slow-ready") => continue,
             // What runs, but is not Ready: so are all of them at first.
@@ -53,6 +57,21 @@ pub(super) fn stages(served: bool) -> Result<String> {
         text.push_str(&format!("---\n{stage}"));
     }
     Ok(text)
+}
+
+/// An expression of jq over a pod: `"true"` if one of its images would run as root although the pod forbids that.
+fn would_be_root() -> String {
+    let names = ROOT_IMAGES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+    let of = |field: &str| format!("(.securityContext.{field} // $pod.spec.securityContext.{field})");
+    // An image's name without Docker Hub's own parts, its tag and its digest.
+    let name = r#"(.image | ltrimstr("docker.io/") | ltrimstr("library/") | split("@")[0] | split(":")[0])"#;
+    format!(
+        ". as $pod | [(.spec.containers[], ((.spec.initContainers // [])[])) | select({} == true and {} == null and ({name} | IN({})))] | length > 0 | tostring",
+        of("runAsNonRoot"),
+        of("runAsUser"),
+        names.join(", ")
+    )
 }
 
 /// Makes the nodes of one cloud: `per_zone` in each of its zones.

@@ -61,6 +61,8 @@ fn services(met: &mut Met) {
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
         known_hosts: Default::default(),
+        pods: None,
+        pods_again: None,
         lost_topics: Vec::new(),
         cycle: None,
         rollout: None,

@@ -65,6 +65,58 @@ async fn a_changed_config_map_begins_a_revision_and_the_old_one_keeps_its_copy()
     assert_eq!(again.data.unwrap()["K"], "one");
 }
 
+/// Faults 5.9 and 6.1: what scheduler and kubelet say of the first revision, in their own words, with the pod's name.
+#[tokio::test]
+async fn faults_5_9_what_keeps_pods_from_starting_is_told_in_the_words_of_those_who_know() {
+    let world = World::new("words").await;
+    let annotated = |value: &str| json!({"sandbox.banyan.dev/fail": value});
+    let cases = [
+        (
+            "pull",
+            "podAnnotations",
+            annotated("Pull"),
+            "spec.image",
+            "ErrImagePull: failed to pull and unpack image",
+        ),
+        ("memory", "podAnnotations", annotated("Memory"), "spec.resources", "exit code 137 (OOMKilled)"),
+        (
+            "large",
+            "resources",
+            json!({"requests": {"cpu": "5000"}}),
+            "spec.resources, spec.scheduling, spec.volumes",
+            "Unschedulable: 0/",
+        ),
+        (
+            "volume",
+            "volumes",
+            json!([{"name": "j", "mountPath": "/j", "persistentVolumeClaim": "journal"}]),
+            "spec.resources, spec.scheduling, spec.volumes",
+            "persistentvolumeclaim \"journal\" not found",
+        ),
+        ("root", "image", json!("nginx:1.29"), "spec.security", "image will run as root"),
+    ];
+    let begun = std::time::Instant::now();
+    for (name, field, value, ..) in &cases {
+        let mut spec = small();
+        spec[field] = value.clone();
+        world.apply(name, spec).await.unwrap();
+    }
+    for (name, _, _, source, words) in cases {
+        let told = world
+            .status(name, words, |service| {
+                let problems = service.status.iter().flat_map(|status| &status.problems);
+                problems.into_iter().any(|problem| problem.message.contains(words))
+            })
+            .await;
+        let problems = told.status.unwrap().problems;
+        let problem = problems.iter().find(|problem| problem.message.contains(words)).unwrap();
+        assert_eq!(problem.source, source, "{problem:?}");
+        assert!(problem.message.starts_with(&format!("pod {name}-")), "{problem:?}");
+        assert!(!problem.remedy.contains("serves on"), "there is none before: {problem:?}");
+    }
+    println!("all are told {:?} after the first was applied", begun.elapsed());
+}
+
 #[tokio::test]
 async fn a_changed_secret_restarts_pods_in_place_or_begins_a_revision_or_does_nothing() {
     let world = World::new("secret").await;

@@ -47,6 +47,9 @@ fn rule(scope: &Scope, service: String, hash: &str) -> Option<Child> {
     let policy = filled(object([
         ("tls", strict(scope).then(|| json!({"mode": "ISTIO_MUTUAL"}))),
         ("connectionPool", pool),
+        // Istio sends requests to the zone of the caller first as soon as pods can be ejected, and to others only where none
+        // are left: the share of a revision would be that of its pods in the zone.
+        ("loadBalancer", outliers.is_some().then(|| json!({"localityLbSetting": {"enabled": false}}))),
         ("outlierDetection", outliers),
     ]))?;
     let host: Value = scope.host(&service).into();

@@ -106,6 +106,8 @@ pub struct ServiceFacts {
     pub mark: Option<Box<str>>,
     /// Since when it is there.
     pub since: Option<Timestamp>,
+    /// Its ports, if it was handed over: the others are all ours.
+    pub ports: Box<[u16]>,
 }
 
 /// Facts of a HorizontalPodAutoscaler.
@@ -296,6 +298,15 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             selects: text("/spec/selector/banyan.dev~1revision"),
             mark: own_mark(&object.metadata).map(|mark| mark.as_str().into()),
             since: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            ports: match object
+                .metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|all| all.contains_key(ADOPT_ANNOTATION))
+            {
+                true => ports(data).collect(),
+                false => Box::default(),
+            },
         })),
         Kind::VirtualService | Kind::HTTPRoute => {
             let generation = object.metadata.generation.unwrap_or_default();
@@ -362,6 +373,11 @@ fn beyond(theirs: &Value, ours: &Value, path: String, fields: &mut Vec<String>) 
             Some(ours) => beyond(value, ours, path, fields),
         }
     }
+}
+
+fn ports(service: &Value) -> impl Iterator<Item = u16> {
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+    ports.filter_map(|port| port["port"].as_u64()?.try_into().ok())
 }
 
 /// The mark of an object, as we wrote it. Whoever may write routes must not promote a canary by an annotation.

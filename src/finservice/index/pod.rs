@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
+use super::pod_words;
+use super::slim_pod::SlimPod;
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
 use crate::canary::facts::PodFacts;
 use crate::runtime::key::Key;
@@ -27,6 +27,10 @@ pub struct PodState {
     pub at_start: u32,
     /// Whether it has been seen Ready.
     pub started: bool,
+    /// Why it is not Ready, where scheduler or kubelet say something of it.
+    pub why: Option<Box<str>>,
+    /// Whether it has no proxy of a mesh.
+    pub bare: bool,
 }
 
 impl PodState {
@@ -42,6 +46,7 @@ impl PodState {
             Some(older) => (self.started, self.at_start) = (true, older.at_start),
             None => (self.started, self.at_start) = (self.ready_since.is_some(), self.restarts),
         }
+        pod_words::steady(&mut self.why, older.and_then(|older| older.why.as_deref()));
     }
 
     /// What is kept of a pod, and its FinService; `None` if it bears no label of a FinService.
@@ -63,99 +68,57 @@ impl PodState {
                 .and_then(|text| text.parse().ok()),
             ready_since: ready.map(|ready| ready.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             restarts,
+            why: pod_words::why(pod).map(String::into_boxed_str),
+            bare: pod_words::is_bare(pod),
             ..Self::default()
         };
         Some((Key::new(pod.metadata.namespace.as_deref().unwrap_or_default(), service), state))
     }
 }
 
-/// The part of a Pod that is read. A cluster has many of them, and most of each is of no concern here.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SlimPod {
-    /// Its metadata.
-    #[serde(default)]
-    pub metadata: ObjectMeta,
-    /// Its spec.
-    #[serde(default)]
-    pub spec: SlimSpec,
-    /// Its status.
-    #[serde(default)]
-    pub status: SlimStatus,
+/// What the pods of a FinService say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodsSaid {
+    /// Of each revision that has one, a pod that is not Ready, and why.
+    pub unready: Vec<Unready>,
+    /// A Ready pod of each revision that has one without a proxy of the mesh: the revision, and the pod.
+    pub without_proxy: Vec<(Box<str>, Box<str>)>,
 }
 
-/// The part of a Pod's spec that is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimSpec {
-    /// Whether it is on the network of its node. None of a FinService's is.
-    #[serde(default)]
-    pub host_network: bool,
+/// A pod that is not Ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unready {
+    /// Its revision.
+    pub revision: Box<str>,
+    /// Its name.
+    pub pod: Box<str>,
+    /// Why, in the words of those who know.
+    pub why: Box<str>,
 }
 
-/// The part of a Pod's status that is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimStatus {
-    /// Its address.
-    #[serde(rename = "podIP")]
-    pub pod_ip: Option<String>,
-    /// Its conditions.
-    #[serde(default)]
-    pub conditions: Vec<SlimCondition>,
-    /// Its containers.
-    #[serde(default)]
-    pub container_statuses: Vec<SlimContainer>,
-}
-
-/// The part of a condition that is read.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimCondition {
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Its status.
-    pub status: String,
-    /// Since when.
-    pub last_transition_time: Option<Timestamp>,
-}
-
-/// The part of a container's status that is read.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimContainer {
-    /// How often it has restarted.
-    #[serde(default)]
-    pub restart_count: u32,
-}
-
-impl kube::Resource for SlimPod {
-    type DynamicType = ();
-    type Scope = k8s_openapi::NamespaceResourceScope;
-
-    fn kind((): &()) -> std::borrow::Cow<'_, str> {
-        "Pod".into()
+/// What these pods say: of each revision the first that has something to say, by name.
+pub fn said(pods: &[PodState]) -> PodsSaid {
+    let mut said = PodsSaid::default();
+    let mut pods: Vec<&PodState> = pods.iter().filter(|pod| pod.why.is_some() || pod.bare).collect();
+    pods.sort_by(|one, other| one.name.cmp(&other.name));
+    for pod in pods {
+        if let Some(why) = &pod.why
+            && !said.unready.iter().any(|known| known.revision == pod.revision)
+        {
+            said.unready.push(Unready {
+                revision: pod.revision.clone(),
+                pod: pod.name.clone(),
+                why: why.clone(),
+            });
+        }
+        if pod.bare
+            && pod.ready_since.is_some()
+            && !said.without_proxy.iter().any(|(revision, _)| *revision == pod.revision)
+        {
+            said.without_proxy.push((pod.revision.clone(), pod.name.clone()));
+        }
     }
-
-    fn group((): &()) -> std::borrow::Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> std::borrow::Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> std::borrow::Cow<'_, str> {
-        "pods".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+    said
 }
 
 #[cfg(test)]

@@ -162,6 +162,8 @@ pub struct Rollouts {
     objects: HashMap<Key, CanaryObject>,
     of_service: HashMap<Key, BTreeSet<Key>>,
     pods: HashMap<Key, Vec<PodState>>,
+    /// Whether all pods of FinServices are followed, so that one that is not known is not there.
+    pub follows_pods: bool,
 }
 
 impl Rollouts {
@@ -224,30 +226,33 @@ impl Rollouts {
     pub fn pod(&mut self, service: &Key, mut pod: PodState) -> BTreeSet<Key> {
         let pods = self.pods.entry(service.clone()).or_default();
         pod.inherit(pods.iter().find(|known| known.name == pod.name));
-        let changed = match pods.iter_mut().find(|known| known.name == pod.name) {
-            Some(known) if *known == pod => false,
+        let (changed, says) = match pods.iter_mut().find(|known| known.name == pod.name) {
+            Some(known) if *known == pod => (false, false),
             Some(known) => {
+                let says = (&known.why, known.bare) != (&pod.why, pod.bare);
                 *known = pod;
-                true
+                (true, says)
             }
             None => {
+                let says = pod.why.is_some();
                 pods.push(pod);
-                true
+                (true, says)
             }
         };
-        self.concerned(service, changed)
+        if says { BTreeSet::from([service.clone()]) } else { self.concerned(service, changed) }
     }
 
     /// Takes in that a pod is gone.
     pub fn pod_gone(&mut self, service: &Key, name: &str) -> BTreeSet<Key> {
         let Some(pods) = self.pods.get_mut(service) else { return BTreeSet::new() };
         let before = pods.len();
+        let said = pods.iter().any(|pod| &*pod.name == name && pod.why.is_some());
         pods.retain(|pod| &*pod.name != name);
         let changed = pods.len() != before;
         if pods.is_empty() {
             self.pods.remove(service);
         }
-        self.concerned(service, changed)
+        if said { BTreeSet::from([service.clone()]) } else { self.concerned(service, changed) }
     }
 
     fn concerned(&self, service: &Key, changed: bool) -> BTreeSet<Key> {

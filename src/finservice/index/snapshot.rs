@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::child::ChildState;
 use super::claims::Claim;
+use super::pod::{PodsSaid, said};
 use super::rollouts::ObservedRollout;
 use super::stranger::Stranger;
 use super::topics::LostTopic;
@@ -53,6 +56,10 @@ pub struct Observed {
     pub legacy_refused: Option<legacy::Refused>,
     /// The call cycle that it is a member of.
     pub cycle: Option<Arc<str>>,
+    /// What its pods say; `None` where nobody has asked them.
+    pub pods: Option<PodsSaid>,
+    /// When they are to be asked again.
+    pub pods_again: Option<Timestamp>,
     /// Its CanaryRollout, if it has one.
     pub rollout: Option<ObservedRollout>,
 }
@@ -109,6 +116,8 @@ impl Index {
             known_hosts: self.outside.known(key),
             legacy_refused: legacy::refused(key, &service.spec, |service| self.legacy_for(service)),
             cycle: entry.cycle.clone(),
+            pods: self.rollouts.follows_pods.then(|| said(self.rollouts.pods_of(key))),
+            pods_again: None,
             rollout: self.rollouts.observe(service),
         }
     }

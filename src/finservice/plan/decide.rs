@@ -22,7 +22,7 @@ use crate::finservice::plan::rollout_inputs::route_behind;
 use crate::finservice::plan::stages::{Making, Reach, Stages};
 use crate::finservice::plan::traffic_split;
 use crate::finservice::plan::{Op, Phase, Plan, PlannedRollout};
-use crate::finservice::plan::{warnings, way_back, what_to_measure};
+use crate::finservice::plan::{pod_problems, warnings, way_back, what_to_measure};
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -321,16 +321,18 @@ fn conclude(planning: &Planning<'_>, stable_pods: Option<i32>, plan: &mut Plan) 
                 Some(stable) if stable != hash => format!(" Revision {stable} serves on."),
                 _ => String::new(),
             };
+            let cni = pod_problems::cni(failure);
             plan.problems.push(Problem::error(
                 "spec.image, spec.resources, spec.probes",
                 format!("revision {hash} does not get its pods: {failure}"),
                 format!(
                     "See `kubectl -n {namespace} describe deployment {name}-{hash}` and `kubectl -n {namespace} \
-                     describe pods -l banyan.dev/revision={hash}`.{serves_on}"
+                     describe pods -l banyan.dev/revision={hash}`.{cni}{serves_on}"
                 ),
             ));
         }
     }
+    pod_problems::add(scope, seen, plan);
     for (hash, revision) in revisions {
         let Some(added) = revision.deployment.and_then(|facts| facts.added.as_deref()) else { continue };
         let Scope { namespace, name, .. } = scope;

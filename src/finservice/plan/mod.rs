@@ -24,6 +24,7 @@ pub mod decide;
 pub(crate) mod old_backend;
 pub(crate) mod placement;
 pub(crate) mod planning;
+pub(crate) mod pod_problems;
 pub(crate) mod revision;
 pub(crate) mod revisions;
 pub(crate) mod rollout_inputs;

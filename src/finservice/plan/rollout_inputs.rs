@@ -17,7 +17,7 @@ use crate::canary::facts::{Decision, Facts, Fares, Held, Peer, RevisionFacts, Ro
 use crate::canary::mark::{End, Mark};
 use crate::canary::peers::fares;
 use crate::finservice::children::routing::{LegacyBackend, legacy_backend};
-use crate::finservice::children::{Kind, fresh, rollout_route, service_monitor};
+use crate::finservice::children::{Kind, Scope, fresh, rollout_route, service_monitor};
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
 use crate::finservice::index::pod::PodState;
@@ -26,6 +26,25 @@ use crate::finservice::plan::planning::{Asked, Planning, Stopped};
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::watch::unreadable;
+
+/// That nothing will count the requests of a rollout, said before it has any: the canary would wait at its first share.
+fn nothing_counts(scope: &Scope, rollout: &ObservedRollout) -> Option<Problem> {
+    let spec = &rollout.object.spec;
+    let asks = spec.analysis.as_ref().and_then(|analysis| analysis.source.as_ref()).is_some();
+    let by_gateway = scope.settings.gateways_count && scope.spec.ingress.is_some();
+    let of_requests = scope.spec.traffic() == Traffic::Requests && spec.via.is_none();
+    if asks || by_gateway || !of_requests || scope.metrics_port().is_some() {
+        return None;
+    }
+    Some(Problem::warning(
+        "spec.analysis.source",
+        format!(
+            "nothing counts the requests of FinService {}: a release would wait at its first step for a person",
+            scope.name
+        ),
+        "Set observability.metrics in the FinService, or analysis.source here; or have the operator told of the gateway (evidence.gatewayMetrics of its chart).",
+    ))
+}
 
 /// How long Istio puts changes together before it tells proxies of them, at the longest (`PILOT_DEBOUNCE_MAX`).
 const DEBOUNCE: SignedDuration = SignedDuration::from_secs(10);
@@ -73,6 +92,7 @@ impl Gathered {
         // The same manifest stands in every cluster: the one that it names goes first, and waits for nobody.
         policy.after.retain(|after| after.cluster != scope.site);
         skip_those_without_authority(&mut policy, seen.authority.as_ref(), &mut problems);
+        problems.extend(nothing_counts(scope, rollout));
         if policy.from == From::Legacy && spec.legacy.is_none() {
             problems.push(Problem::error(
                 "spec.from",

@@ -51,6 +51,7 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
     times(spec, problems);
     card_data(spec, problems);
     reached(spec, problems);
+    handed_over(spec, seen, problems);
     let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
     if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
         problems.push(Problem::info(
@@ -278,6 +279,28 @@ fn reached(spec: &FinServiceSpec, problems: &mut Vec<Problem>) {
             format!("the Service is reached from outside ({kind:?}), and nobody outside may call"),
             "Add the callers' addresses to access.inbound, as - cidr: 203.0.113.0/24, or 0.0.0.0/0 for everybody.",
         ));
+    }
+}
+
+/// Ports of a Service that was handed over of which the FinService knows nothing: who calls there gets no share of a rollout.
+fn handed_over(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Problem>) {
+    let name = seen.service.metadata.name.as_deref().unwrap_or_default();
+    if spec.provider() != MeshProvider::Istio {
+        return;
+    }
+    for child in seen.children.iter().filter(|child| &*child.name == name) {
+        let Facts::Service(facts) = &child.facts else { continue };
+        let known = |port: &&u16| spec.ports.iter().any(|known| known.service_port() == **port);
+        for port in facts.ports.iter().filter(|port| !known(port)) {
+            problems.push(Problem::warning(
+                "spec.ports",
+                format!(
+                    "Service {name} has port {port} from before it was handed over, and no port of the FinService is seen there: \
+                     who calls it gets the stable revision alone, whatever the weights"
+                ),
+                format!("Set servicePort: {port} at the port of spec.ports that is meant; or take it out of the Service once nobody calls it."),
+            ));
+        }
     }
 }
 

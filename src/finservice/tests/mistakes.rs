@@ -11,6 +11,7 @@ use crate::api::operations::Residency;
 use crate::finservice::children::Kind;
 use crate::finservice::index::Parsed;
 use crate::finservice::index::child::Facts;
+use crate::finservice::index::pod::PodState;
 use crate::finservice::index::stranger::Stranger;
 use crate::finservice::testing::fake::Fake;
 use crate::finservice::testing::sites;
@@ -62,8 +63,134 @@ fn route(fake: &mut Fake, change: fn(&mut crate::finservice::children::observed:
     });
 }
 
+/// The first pod says that, as a watch of pods tells it.
+fn pod(fake: &mut Fake, change: fn(&mut PodState)) {
+    let revision = fake.hashes()[0].clone();
+    fake.event("a pod says something", |index| {
+        let mut pod = PodState {
+            revision: revision.as_str().into(),
+            name: format!("app-{revision}-x").into(),
+            ..PodState::default()
+        };
+        change(&mut pod);
+        index.rollouts.follows_pods = true;
+        index.rollouts.pod(&Key::new("pay", "app"), pod);
+    });
+}
+
 fn mistakes() -> Vec<Mistake> {
     vec![
+        with("an image that cannot be pulled (5.9)", "spec.image", json!({}), |fake| {
+            pod(fake, |pod| {
+                pod.why = Some(
+                    "ErrImagePull: failed to resolve reference \"registry.example/app:1\": not found".into(),
+                )
+            });
+        }),
+        with(
+            "a volume that is not there (5.9)",
+            "spec.resources, spec.scheduling, spec.volumes",
+            json!({"volumes": [{"name": "journal", "mountPath": "/j", "persistentVolumeClaim": "journal"}]}),
+            |fake| {
+                pod(fake, |pod| {
+                    pod.why = Some("Unschedulable: 0/3 nodes are available: persistentvolumeclaim \"journal\" not found.".into())
+                });
+            },
+        ),
+        with(
+            "pods that fit on no node (5.9)",
+            "spec.resources, spec.scheduling, spec.volumes",
+            json!({"resources": {"requests": {"cpu": "64"}}}),
+            |fake| {
+                pod(fake, |pod| {
+                    pod.why = Some("Unschedulable: 0/3 nodes are available: 3 Insufficient cpu.".into())
+                })
+            },
+        ),
+        with(
+            "a key that a Secret does not have (6.12)",
+            "spec.env, spec.envFrom, spec.files",
+            json!({"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}),
+            |fake| {
+                pod(fake, |pod| {
+                    pod.why =
+                        Some("CreateContainerConfigError: couldn't find key a in Secret pay/keys".into())
+                })
+            },
+        ),
+        with("an image whose process is root (6.1)", "spec.security", json!({}), |fake| {
+            pod(fake, |pod| {
+                pod.why = Some("CreateContainerConfigError: container has runAsNonRoot and image will run as root (pod: x, container: app)".into())
+            });
+        }),
+        with("too little memory (5.9)", "spec.resources", json!({}), |fake| {
+            pod(fake, |pod| {
+                pod.why = Some("CrashLoopBackOff: container app ended with exit code 137 (OOMKilled)".into())
+            });
+        }),
+        with(
+            "a namespace without injection (5.3)",
+            "spec.mesh.provider, the namespace",
+            json!({"mesh": {"provider": "Istio"}}),
+            |fake| pod(fake, |pod| (pod.bare, pod.ready_since) = (true, Some(jiff::Timestamp::UNIX_EPOCH))),
+        ),
+        with(
+            "a namespace that lets no container change the network, and Istio without CNI (8.9)",
+            "spec.image, spec.resources, spec.probes",
+            json!({"mesh": {"provider": "Istio"}}),
+            |fake| {
+                let name = format!("app-{}", fake.hashes()[0]);
+                fake.touch("its pods are refused", Kind::Deployment, &name, |state| {
+                    if let Facts::Deployment(facts) = &mut state.facts {
+                        facts.failure = Some("pods \"app-x\" is forbidden: violates PodSecurity \"restricted:latest\": unrestricted capabilities (container \"istio-init\" must not include \"NET_ADMIN\")".into());
+                    }
+                });
+            },
+        ),
+        mistake(
+            "ranges of addresses without ports, with Istio (5.1)",
+            "spec.access.outbound.cidrs",
+            json!({"mesh": {"provider": "Istio"}, "access": {"outbound": {"cidrs": ["10.3.0.0/16"]}}}),
+        ),
+        mistake(
+            "callers by address, and certificates are asked for",
+            "spec.access.inbound",
+            json!({"mesh": {"provider": "Istio"}, "access": {"outbound": {}, "inbound": [{"cidr": "10.0.0.0/8"}]}}),
+        ),
+        mistake(
+            "a token for connections (5.4)",
+            "spec.access.jwt",
+            json!({"mesh": {"provider": "Istio"},
+            "ports": [{"name": "http", "port": 8080}, {"name": "gossip", "port": 7946, "protocol": "TCP"}],
+            "access": {"outbound": {}, "jwt": {"issuer": "https://auth.example", "jwksUri": "https://auth.example/keys"}}}),
+        ),
+        mistake(
+            "a Gateway in the team's own namespace (5.2)",
+            "spec.ingress.gateway",
+            json!({"mesh": {"provider": "Istio"}, "ingress": {"hosts": ["app.example"], "gateway": "public"}}),
+        ),
+        mistake(
+            "an objective that leaves too much (5.10)",
+            "spec.slo.availability",
+            json!({"mesh": {"provider": "Istio"}, "slo": {"availability": "80"}}),
+        ),
+        mistake(
+            "an objective over a moment (5.10)",
+            "spec.slo.window",
+            json!({"mesh": {"provider": "Istio"}, "slo": {"availability": "99", "window": "500ms"}}),
+        ),
+        with(
+            "a port of the old Service that nobody names (5.7)",
+            "spec.ports",
+            json!({"mesh": {"provider": "Istio"}}),
+            |fake| {
+                fake.touch("it was handed over", Kind::Service, "app", |state| {
+                    if let Facts::Service(facts) = &mut state.facts {
+                        facts.ports = Box::new([80, 8080]);
+                    }
+                });
+            },
+        ),
         with(
             "a ConfigMap that is not there",
             "spec.env, spec.envFrom, spec.files",

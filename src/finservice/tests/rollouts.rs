@@ -49,6 +49,20 @@ fn started(spec: Value, policy: Value) -> Fake {
     fake
 }
 
+#[test]
+fn faults_5_11_what_nobody_counts_is_told_before_anything_is_released() {
+    let told = |change: fn(&mut Value)| {
+        let mut spec = spec("GatewayAPI");
+        change(&mut spec);
+        let fake = started(spec, policy());
+        let problems = fake.rollout_status().problems;
+        problems.into_iter().find(|problem| problem.source == "spec.analysis.source")
+    };
+    let problem = told(|_| {}).expect("a problem");
+    assert!(problem.message.contains("nothing counts the requests of FinService app"), "{problem:?}");
+    assert_eq!(told(|spec| spec["observability"] = json!({"metrics": {"port": "http"}})), None);
+}
+
 /// Pods become Ready, and proxies hear of them.
 fn ready(fake: &mut Fake) {
     fake.pods_become_ready();

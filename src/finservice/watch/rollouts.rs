@@ -9,8 +9,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
-use crate::finservice::index::pod::{PodState, SlimPod};
+use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::CanaryObject;
+use crate::finservice::index::slim_pod::SlimPod;
 use crate::finservice::watch::unreadable;
 use crate::finservice::watch::{Watches, selection};
 use crate::runtime::follow::{Change, Selection};
@@ -88,7 +89,9 @@ impl Watches {
                 () = self.follow_pods(listed) => {}
                 gone = gone.wait_for(|there| *there == Some(false)) => if gone.is_err() { return },
             }
-            lock(&self.index).rollouts.retain_pods(&Default::default());
+            let mut index = lock(&self.index);
+            index.rollouts.follows_pods = false;
+            index.rollouts.retain_pods(&Default::default());
         }
     }
 
@@ -107,7 +110,10 @@ impl Watches {
                     Some((service, state)) => index.rollouts.pod_gone(&service, &state.name),
                     None => BTreeSet::new(),
                 },
-                Change::Relisted(seen) => index.rollouts.retain_pods(&seen),
+                Change::Relisted(seen) => {
+                    index.rollouts.follows_pods = true;
+                    index.rollouts.retain_pods(&seen)
+                }
             };
             drop(index);
             self.again(concerned);

@@ -17,6 +17,7 @@ use crate::finservice::index::rollouts::{CanaryObject, ObservedRollout};
 use crate::finservice::index::{Index, Observed, Unreadable};
 use crate::finservice::observe::{Beside, observe};
 use crate::finservice::plan::{Op, Plan};
+use crate::finservice::short::Short;
 use crate::finservice::status;
 use crate::finservice::watch::parse;
 use crate::finservice::worker::{Effects, Failed, FlagTurn, Seen};
@@ -42,6 +43,8 @@ pub struct Cluster {
     pub rollouts: RolloutStatuses,
     /// Feature flags.
     pub flags: FlagSetter,
+    /// Pods of those that lack some.
+    pub short: Short,
 }
 
 /// The rollouts of other clusters whose word is waited for.
@@ -71,8 +74,12 @@ impl Cluster {
 impl Effects for Cluster {
     async fn observe(&self, key: &Key) -> Result<Seen, Failed> {
         let beside = Beside { actions: &self.actions, hub: &self.hub, peers: &self.peers };
-        let seen = observe(&self.context.client, &self.index, &beside, key).await?;
+        let mut seen = observe(&self.context.client, &self.index, &beside, key).await?;
+        if let Seen::Whole(seen) = &mut seen {
+            self.short.fill(&self.context.client, key, seen).await?;
+        }
         if matches!(seen, Seen::Gone) {
+            self.short.forget(key);
             self.context.metrics.set_problems("FinService", &key.to_string(), []);
             self.context.metrics.stuck().set("FinService", key, Vec::new());
             self.hub.follow(key, None);
