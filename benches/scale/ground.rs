@@ -104,7 +104,7 @@ impl Ground {
     /// Makes the namespaces for that many services.
     pub async fn namespaces(&self, prefix: &str, services: u32) -> Result<(), Failure> {
         let namespaces: Vec<Value> = namespaces(prefix, services)
-            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"istio-injection": "enabled"}}}))
             .collect();
         install::apply(&self.client, &namespaces).await?;
         Ok(())

@@ -14,9 +14,9 @@ use super::cloud_options::CloudOptions;
 use super::credentials::{Credentials, OPERATOR_USER, PEER_USER, kubeconfig, write_private};
 use super::ends::token_review;
 use super::error::{Context, Error, Result};
-use super::nodes;
 use super::process::{Signal, Spec, Status, Supervisor, tail};
 use super::tools::Tools;
+use super::{install, nodes};
 use crate::terminal::progress::Progress;
 
 /// How long a control plane may take to be ready. Four seconds are usual; a loaded laptop takes longer.
@@ -143,6 +143,7 @@ impl Cloud {
             self.options.subnet,
         )
         .await?;
+        install::apply(&client, &nodes::injector()?).await?;
         self.until("the nodes are Ready", async || Ok(nodes::ready(&client).await? == wanted)).await?;
         step.done();
         Ok(())

@@ -15,11 +15,15 @@ const NODE_STAGES: &str = include_str!("stages/nodes.yaml");
 /// How pods run, fail, are slow and end.
 const POD_STAGES: &str = include_str!("stages/pods.yaml");
 
+/// What Istio's injector does to pods, as far as anybody here reads it.
+const INJECTOR: &str = include_str!("stages/injector.yaml");
 /// What images need of a pod.
 const ROOT_IMAGES: &str = include_str!("stages/root-images.txt");
 
 /// Annotation on a pod that makes it fail: `Crash` (or `"true"`), `Memory` and `Pull`. It is never Ready.
 pub const FAIL: &str = "sandbox.banyan.dev/fail";
+/// What [`FAIL`] can be.
+pub const FAILS: [&str; 4] = ["true", "Crash", "Memory", "Pull"];
 /// Annotation on a pod: how long it takes to be Ready, as Go writes durations (`5s`).
 pub const READY_AFTER: &str = "sandbox.banyan.dev/ready-after";
 
@@ -57,6 +61,11 @@ pub(super) fn stages(served: bool) -> Result<String> {
         text.push_str(&format!("---\n{stage}"));
     }
     Ok(text)
+}
+
+/// Istio's injector, as it is played.
+pub(super) fn injector() -> Result<Vec<serde_json::Value>> {
+    install::documents("stages/injector.yaml", INJECTOR)
 }
 
 /// An expression of jq over a pod: `"true"` if one of its images would run as root although the pod forbids that.
@@ -97,6 +106,9 @@ pub(super) async fn create(
                     "labels": {
                         "kubernetes.io/hostname": name,
                         "kubernetes.io/os": "linux",
+                        // Kubelets still set the older words beside them, and old manifests ask for them.
+                        "beta.kubernetes.io/os": "linux",
+                        "beta.kubernetes.io/arch": "amd64",
                         "kubernetes.io/arch": "amd64",
                         "topology.kubernetes.io/region": region,
                         "topology.kubernetes.io/zone": zone,

@@ -211,7 +211,11 @@ impl World {
     pub async fn on(cloud: &Cloud, name: &str) -> Self {
         let client = cloud.client_admin().expect("a client");
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        let metadata = ObjectMeta { generate_name: Some(format!("{name}-")), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            generate_name: Some(format!("{name}-")),
+            labels: Some([("istio-injection".to_owned(), "enabled".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
         let namespace = k8s_openapi::api::core::v1::Namespace { metadata, ..Default::default() };
         let made = namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
         Self { client, namespace: made.name_any() }
@@ -220,7 +224,7 @@ impl World {
     /// The namespace of that name in that cloud: what GitOps does for every cluster.
     pub async fn named(cloud: &Cloud, namespace: &str) -> Self {
         let client = cloud.client_admin().expect("a client");
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"istio-injection": "enabled"}}});
         install::apply(&client, &[object]).await.expect("a namespace");
         Self { client, namespace: namespace.to_owned() }
     }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_pods};
@@ -30,7 +31,7 @@ use super::metrics::Metrics;
 use super::namespace::{self, is_pod};
 use crate::sandbox::cloud::Cloud;
 use crate::sandbox::error::{Context, Error, Result};
-use crate::sandbox::nodes::{FAIL, READY_AFTER};
+use crate::sandbox::nodes::{FAIL, FAILS, READY_AFTER};
 
 /// How long to wait before a port is tried again: the pod that had the address before may not be gone yet.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -71,21 +72,32 @@ impl ServedPod {
         let status = pod.status.as_ref()?;
         let address = status.pod_ip.as_deref()?.parse().ok().filter(|address| is_pod(*address))?;
         let spec = pod.spec.as_ref()?;
-        let failing = pod.annotations().get(FAIL).is_some_and(|value| value == "true");
+        let failing = pod.annotations().get(FAIL).is_some_and(|value| FAILS.contains(&value.as_str()));
         if status.phase.as_deref() != Some("Running") || failing {
             return None;
         }
         let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
         let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
         let port = |number: i32| u16::try_from(number).ok();
+        // Ports need not be declared; what a probe asks is open as well.
+        let probed = spec.containers.iter().flat_map(|container| {
+            let probes = [&container.readiness_probe, &container.liveness_probe, &container.startup_probe];
+            probes.into_iter().flatten().filter_map(probed_port).collect::<Vec<i32>>()
+        });
+        let mut ports: Vec<(String, u16)> = tcp
+            .filter_map(|tcp| Some((tcp.name.clone().unwrap_or_default(), port(tcp.container_port)?)))
+            .collect();
+        for port in probed.filter_map(port) {
+            if !ports.iter().any(|(_, known)| *known == port) {
+                ports.push((String::new(), port));
+            }
+        }
         Some(Self {
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
             release: spec.containers.first()?.image.clone().unwrap_or_default(),
             address,
-            ports: tcp
-                .filter_map(|tcp| Some((tcp.name.clone().unwrap_or_default(), port(tcp.container_port)?)))
-                .collect(),
+            ports,
             labels: pod.labels().clone(),
         })
     }
@@ -322,6 +334,17 @@ async fn follow(shared: Arc<Shared>) {
         if let Err(error) = shared.publish().await {
             shared.problem(error.to_string());
         }
+    }
+}
+
+/// The port that a probe asks at, where it is a number.
+fn probed_port(probe: &Probe) -> Option<i32> {
+    let of_http = probe.http_get.as_ref().map(|get| &get.port);
+    let of_tcp = probe.tcp_socket.as_ref().map(|socket| &socket.port);
+    match of_http.or(of_tcp) {
+        Some(IntOrString::Int(port)) => Some(*port),
+        Some(IntOrString::String(_)) => None,
+        None => probe.grpc.as_ref().map(|grpc| grpc.port),
     }
 }
 
