@@ -18,9 +18,12 @@ pub fn scenarios() -> Vec<Scenario> {
 
 impl Space<'_> {
     /// The program, on this cloud.
-    async fn banyan(&self, args: &[&str]) -> String {
+    pub async fn banyan(&self, args: &[&str]) -> String {
         let kubeconfig = PathBuf::from(self.world.cloud.dir()).join("admin.kubeconfig");
-        std::fs::write(&kubeconfig, self.world.cloud.kubeconfig().expect("a kubeconfig")).expect("a file");
+        // Several may be asked at once, and none must read half of it.
+        let unfinished = kubeconfig.with_extension(format!("{}-{}", self.namespace, args.join("-")));
+        std::fs::write(&unfinished, self.world.cloud.kubeconfig().expect("a kubeconfig")).expect("a file");
+        std::fs::rename(&unfinished, &kubeconfig).expect("a file");
         // Not a thread's time: `give-back` waits for half a minute, and all that is played here runs on these threads.
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_banyan"));
         command.args(args).args(["-n", &self.namespace]).env("BANYAN_KUBECONFIG", kubeconfig);

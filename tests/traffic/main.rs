@@ -5,6 +5,7 @@
 //! `cargo test --test traffic NAME` runs those whose names contain NAME.
 
 mod adoption;
+mod applications;
 mod hardships;
 mod operator;
 mod outages;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The longest first.
-    let mut scenarios = rollouts::scenarios();
+    let mut scenarios = applications::scenarios();
+    scenarios.extend(rollouts::scenarios());
     scenarios.extend(outages::scenarios());
     scenarios.extend(adoption::scenarios());
     scenarios.extend(hardships::scenarios());

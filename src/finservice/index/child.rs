@@ -1,6 +1,7 @@
 //! What is kept of a child: its name, eight bytes of digest, and the few facts that decisions need.
 
 use crate::api::labels::ADOPT_ANNOTATION;
+use crate::api::labels::ADOPTED_FROM_ANNOTATION;
 use crate::api::labels::MANAGER;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::labels::RETIRED_ANNOTATION;
@@ -19,6 +20,7 @@ use crate::api::conditions::cut;
 use crate::api::labels::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
 use crate::finservice::children::observed::{Observed as Route, is_behind, is_unclaimed, observed, refusal};
+use crate::finservice::children::service::Had;
 use crate::finservice::index::uid::Uid;
 use crate::runtime::digest::{self, Parts};
 use crate::runtime::key::version_of;
@@ -106,8 +108,8 @@ pub struct ServiceFacts {
     pub mark: Option<Box<str>>,
     /// Since when it is there.
     pub since: Option<Timestamp>,
-    /// Its ports, if it was handed over: the others are all ours.
-    pub ports: Box<[u16]>,
+    /// The ports that it had, if it was handed over.
+    pub had: Box<[Had]>,
 }
 
 /// Facts of a HorizontalPodAutoscaler.
@@ -298,15 +300,7 @@ fn facts(kind: Kind, object: &DynamicObject) -> Facts {
             selects: text("/spec/selector/banyan.dev~1revision"),
             mark: own_mark(&object.metadata).map(|mark| mark.as_str().into()),
             since: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            ports: match object
-                .metadata
-                .annotations
-                .as_ref()
-                .is_some_and(|all| all.contains_key(ADOPT_ANNOTATION))
-            {
-                true => ports(data).collect(),
-                false => Box::default(),
-            },
+            had: had(&object.metadata),
         })),
         Kind::VirtualService | Kind::HTTPRoute => {
             let generation = object.metadata.generation.unwrap_or_default();
@@ -375,9 +369,13 @@ fn beyond(theirs: &Value, ours: &Value, path: String, fields: &mut Vec<String>) 
     }
 }
 
-fn ports(service: &Value) -> impl Iterator<Item = u16> {
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
-    ports.filter_map(|port| port["port"].as_u64()?.try_into().ok())
+/// The ports that a Service had when it was handed over, as we noted on it then.
+fn had(metadata: &ObjectMeta) -> Box<[Had]> {
+    let kept = metadata.annotations.as_ref().and_then(|all| all.get(ADOPTED_FROM_ANNOTATION));
+    let before: Value = kept.and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default();
+    let ports = before["ports"].as_array().into_iter().flatten();
+    let one = |port: &Value| Some((port["port"].as_u64()?.try_into().ok()?, port["name"].is_string()));
+    ports.filter_map(one).collect()
 }
 
 /// The mark of an object, as we wrote it. Whoever may write routes must not promote a canary by an annotation.

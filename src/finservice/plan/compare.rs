@@ -5,9 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::Problem;
 use crate::api::notice::Notice;
 use crate::api::notice::Reason;
+use crate::finservice::children::service::keep_names;
 use crate::finservice::children::{Api, Child, Kind};
 use crate::finservice::index::Observed;
-use crate::finservice::index::child::ChildState;
+use crate::finservice::index::child::{ChildState, Facts};
 use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::uid::Uid;
 use crate::finservice::plan::{Op, Over, Plan};
@@ -71,6 +72,9 @@ impl<'a> Comparison<'a> {
             || stranger.is_some_and(|theirs| self.is_handed_over(theirs));
         if let Some(metadata) = child.body["metadata"].as_object_mut().filter(|_| handed_over) {
             metadata.remove("ownerReferences");
+        }
+        if let Some(Facts::Service(facts)) = state.map(|state| &state.facts) {
+            keep_names(&mut child.body, &facts.had);
         }
         let (kind, name) = (child.kind, child.name.as_str());
         self.wanted.push((kind, name.to_owned()));

@@ -290,8 +290,8 @@ fn handed_over(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Proble
     }
     for child in seen.children.iter().filter(|child| &*child.name == name) {
         let Facts::Service(facts) = &child.facts else { continue };
-        let known = |port: &&u16| spec.ports.iter().any(|known| known.service_port() == **port);
-        for port in facts.ports.iter().filter(|port| !known(port)) {
+        let known = |port: u16| spec.ports.iter().any(|known| known.service_port() == port);
+        for (port, _) in facts.had.iter().filter(|(port, _)| !known(*port)) {
             problems.push(Problem::warning(
                 "spec.ports",
                 format!(

@@ -186,7 +186,7 @@ fn mistakes() -> Vec<Mistake> {
             |fake| {
                 fake.touch("it was handed over", Kind::Service, "app", |state| {
                     if let Facts::Service(facts) = &mut state.facts {
-                        facts.ports = Box::new([80, 8080]);
+                        facts.had = Box::new([(80, true)]);
                     }
                 });
             },

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::labels::ADOPTED_FROM_ANNOTATION;
+use crate::finservice::children::service::Had;
 
 /// The merge patch that makes an existing Service ready to be applied over: our selector, our ports,
 /// and beside them those that it has, led to pods of ours. `None` if ours says nothing of ports.
@@ -20,20 +21,34 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
     let existing_ports: Vec<&ServicePort> =
         existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
     // A load balancer, and whoever calls a node, know the number that was given out.
+    let alone = wanted.len() == 1 && existing_ports.len() == 1;
     for port in &mut ports {
         let has = existing_ports.iter().find(|of| is(port, of));
+        // What a gateway knows them by stays.
+        if let (Some(has), Some(port)) = (has.filter(|has| has.name.is_some() || alone), port.as_object_mut())
+        {
+            for (field, value) in [("name", &has.name), ("appProtocol", &has.app_protocol)] {
+                match value {
+                    Some(value) => port.insert(field.to_owned(), value.as_str().into()),
+                    None => port.remove(field),
+                };
+            }
+        }
         if let Some(number) = has.and_then(|has| has.node_port).filter(|_| port.get("nodePort").is_none()) {
             port["nodePort"] = number.into();
         }
     }
+    // Those of the new pods, and those that are taken in the Service.
     let names: Vec<&str> = wanted.iter().filter_map(|port| port["name"].as_str()).collect();
+    let taken: Vec<String> =
+        ports.iter().filter_map(|port| port["name"].as_str().map(str::to_owned)).collect();
     let first = wanted.first()?.get("targetPort").cloned().unwrap_or_else(|| wanted[0]["port"].clone());
     for port in existing_ports {
         if wanted.iter().any(|have| is(have, port)) {
             continue;
         }
         let name = match port.name.as_deref() {
-            Some(name) if !names.contains(&name) => name.to_owned(),
+            Some(name) if !taken.iter().any(|taken| taken == name) => name.to_owned(),
             _ => format!("adopted-{}", port.port),
         };
         // A target by name may mean nothing to the new pods.
@@ -66,6 +81,12 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
         },
         "spec": {"selector": selector, "ports": ports},
     }))
+}
+
+/// The ports of a Service that is taken over.
+pub fn had(existing: &Service) -> Vec<Had> {
+    let ports = existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter_map(|port| Some((port.port.try_into().ok()?, port.name.is_some()))).collect()
 }
 
 fn protocol(port: &ServicePort) -> &str {
@@ -117,13 +138,33 @@ mod tests {
         assert_eq!(
             patch["spec"]["ports"],
             json!([
-                {"name": "http", "port": 8080, "protocol": "TCP", "targetPort": 8080, "nodePort": 31501},
-                {"name": "adopted-80", "port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 31500}
+                {"name": "web", "port": 8080, "protocol": "TCP", "targetPort": 8080, "nodePort": 31501},
+                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 31500}
             ]),
             "row 6.5: who calls a node or a load balancer knows its number"
         );
         let kept = patch["metadata"]["annotations"][ADOPTED_FROM_ANNOTATION].as_str().expect("what it was");
         let before: Before = serde_json::from_str(kept).expect("what it was");
         assert_eq!(before, Before::of(&existing), "row 6.3: it can be given back");
+    }
+
+    #[test]
+    fn a_port_keeps_the_name_by_which_gateways_know_its_endpoints() {
+        let patched = |name: Option<&str>| {
+            let existing: Service = serde_json::from_value(json!({"metadata": {"name": "x"},
+                "spec": {"selector": {"app": "old"}, "ports": [{"name": name, "port": 80, "targetPort": 8080}]}}))
+            .expect("a Service");
+            let mut ours = json!({"spec": {"selector": {"a": "b"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP",
+                "targetPort": "http", "appProtocol": "http"}]}});
+            let patch = service_patch(&existing, &ours).expect("a patch");
+            crate::finservice::children::service::keep_names(&mut ours, &had(&existing));
+            assert_eq!(ours["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": "http"}]));
+            patch["spec"]["ports"][0].clone()
+        };
+        assert_eq!(patched(None), json!({"port": 80, "protocol": "TCP", "targetPort": "http"}));
+        assert_eq!(
+            patched(Some("web")),
+            json!({"name": "web", "port": 80, "protocol": "TCP", "targetPort": "http"})
+        );
     }
 }
