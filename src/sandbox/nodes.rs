@@ -17,6 +17,8 @@ const POD_STAGES: &str = include_str!("stages/pods.yaml");
 
 /// What Istio's injector does to pods, as far as anybody here reads it.
 const INJECTOR: &str = include_str!("stages/injector.yaml");
+/// The Gateway of Istio that the example platform names.
+const GATEWAY: &str = include_str!("stages/istio-gateway.yaml");
 /// What images need of a pod.
 const ROOT_IMAGES: &str = include_str!("stages/root-images.txt");
 
@@ -66,6 +68,11 @@ pub(super) fn stages(served: bool) -> Result<String> {
 /// Istio's injector, as it is played.
 pub(super) fn injector() -> Result<Vec<serde_json::Value>> {
     install::documents("stages/injector.yaml", INJECTOR)
+}
+
+/// The Gateway that the example platform names. No proxy listens for it.
+pub(super) fn gateway() -> Result<Vec<serde_json::Value>> {
+    install::documents("stages/istio-gateway.yaml", GATEWAY)
 }
 
 /// An expression of jq over a pod: `"true"` if one of its images would run as root although the pod forbids that.

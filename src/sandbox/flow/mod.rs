@@ -27,6 +27,7 @@ use super::home::{self, Home};
 use super::install::{self, Applied};
 use super::interrupt::Interrupt;
 use super::introduce::{self, Way};
+use super::nodes;
 use super::operators::{Operator, OperatorOptions};
 use super::pair::{self, Install, Pair, PairOptions, without_workloads};
 use super::payload::Payload;
@@ -241,6 +242,9 @@ impl Session {
             progress: self.progress.clone(),
         };
         let pair = Pair::launch(self.supervisor.clone(), tools, options).await?;
+        for cloud in pair.clouds() {
+            install::apply(&cloud.client_admin()?, &nodes::gateway()?).await?;
+        }
         let traffic = if served { Traffic::start(&pair, &self.progress).await? } else { None };
         let site = |cloud: &Cloud| {
             Ok(Site {
