@@ -22,7 +22,8 @@ const GATEWAY: &str = include_str!("stages/istio-gateway.yaml");
 /// What images need of a pod.
 const ROOT_IMAGES: &str = include_str!("stages/root-images.txt");
 
-/// Annotation on a pod that makes it fail: `Crash` (or `"true"`), `Memory` and `Pull`. It is never Ready.
+/// Annotation on a pod that makes it fail: `Crash` (or `"true"`), `Memory` and `Pull`. It is never Ready; with any other value it
+/// is not begun, and says so.
 pub const FAIL: &str = "sandbox.banyan.dev/fail";
 /// What [`FAIL`] can be.
 pub const FAILS: [&str; 4] = ["true", "Crash", "Memory", "Pull"];

@@ -426,6 +426,8 @@ mod tests {
             ("/status/podIP", json!("10.0.0.1")),
             ("/status/podIP", Value::Null),
             ("/metadata/annotations", json!({FAIL: "true"})),
+            ("/metadata/annotations", json!({FAIL: "Crash"})),
+            ("/metadata/annotations", json!({FAIL: "Memory"})),
         ] {
             let (parent, field) = pointer.rsplit_once('/').unwrap();
             let not = pod(|pod| pod.pointer_mut(parent).unwrap()[field] = value.clone());
