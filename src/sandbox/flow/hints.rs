@@ -9,14 +9,15 @@ use super::{Session, Site};
 impl Session {
     /// How to ask more about FailoverGroups, a line for each cloud.
     pub(super) fn more(&self) -> String {
+        let banyan = program("banyan");
         let line = |site: &Site| {
-            format!("  banyan failover ready payments --kubeconfig {}\n", short(&self.kubeconfig(site)))
+            format!("  {banyan} failover ready payments --kubeconfig {}\n", short(&self.kubeconfig(site)))
         };
         // The first one has authority to begin with.
         let moves = |site: &Site| {
             let path = short(&self.kubeconfig(site));
             format!(
-                "  banyan failover start payments --reason 'a drill' --wait --kubeconfig {path}    # moves it there\n"
+                "  {banyan} failover start payments --reason 'a drill' --wait --kubeconfig {path}    # moves it there\n"
             )
         };
         match self.args.examples {
@@ -37,8 +38,22 @@ impl Session {
         if let Some(failover) = self.failover.as_ref().filter(|_| !namespace::inside()) {
             text.push_str(&failover.how_to());
         }
+        let plugin = program("kubectl-banyan");
+        if plugin != "kubectl-banyan" {
+            text.push_str(&format!("Where it says `kubectl banyan`, type {plugin}, or link that to kubectl-banyan in your PATH.\n"));
+        }
+        text.push_str("A service of your own, and releases that fail: docs/first-service.md.\n");
         text.push_str(&format!("{end}. Logs are in {}.\n", short(self.home.path())));
         text
+    }
+}
+
+/// How this program is called from the working folder: by that name where a shell finds it, else by its path.
+pub(super) fn program(name: &str) -> String {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(path) if !std::env::split_paths(&dirs).any(|dir| dir.join(name).is_file()) => short(&path),
+        _ => name.to_owned(),
     }
 }
 

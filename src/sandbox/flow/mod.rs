@@ -403,7 +403,9 @@ impl Session {
                 true => String::new(),
                 false => format!(" --dir {}", self.args.dir.display()),
             };
-            self.progress.say(&self.how_to(&format!("They go on; `banyan sandbox --stop{flag}` ends them")));
+            let banyan = hints::program("banyan");
+            self.progress
+                .say(&self.how_to(&format!("They go on; `{banyan} sandbox --stop{flag}` ends them")));
             return Ok(());
         }
         let mut taken_back = Ok(());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::gateway::{NAME, NAMESPACE};
 use super::namespace;
 use super::relay::{DOORS, Door};
 use super::{Gateway, GatewayOptions, PodRunner, TrafficTools};
@@ -118,12 +119,17 @@ impl Traffic {
         self.door(cloud).map(|door| format!("https://{}", door.outside))
     }
 
-    /// How to send a request from outside, a line for each cloud.
+    /// How to send a request from outside, a line for each cloud, and who answers it.
     pub fn how_to(&self) -> String {
         let line = |door: &Door| {
             format!("  curl --header 'host: HOST' http://{}/    # {}\n", door.outside, door.name)
         };
-        self.doors.iter().filter(|door| door.name.ends_with("-gateway")).map(line).collect()
+        let lines: String =
+            self.doors.iter().filter(|door| door.name.ends_with("-gateway")).map(line).collect();
+        format!(
+            "{lines}HOST is one of spec.ingress.hosts of a FinService with mesh.provider GatewayAPI and ingress.gateway \
+             {NAMESPACE}/{NAME}.\n"
+        )
     }
 
     /// The gateways, one in each cloud in the order of the pair.
