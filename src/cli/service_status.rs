@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
 
 use super::cluster::ClusterArgs;
 use super::objects::{self, ReadError};
 use super::status_tree::{Read, shown, tree};
 use crate::api::labels::SERVICE_LABEL;
+use crate::api::network::MeshProvider;
 use crate::api::{CanaryRollout, FinService};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
@@ -92,6 +93,26 @@ pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
     }
 }
 
+/// The namespace and the name of the Gateway of Istio that a FinService names.
+fn istio_gateway(service: &FinService) -> Option<(String, String)> {
+    if service.spec.provider() != MeshProvider::Istio {
+        return None;
+    }
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let (of, gateway) = service.spec.ingress.as_ref()?.gateway_in(namespace);
+    Some((of.to_owned(), gateway.to_owned()))
+}
+
+/// Whether there is no such Gateway of Istio. Nothing in a VirtualService's status would say so. Who may not look, or has no
+/// Istio, hears nothing of it.
+async fn is_absent(client: &Client, namespace: &str, gateway: &str) -> bool {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("networking.istio.io", "v1", "Gateway"));
+    let gateways: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    // A list: the answer to a name is 404 as well where the kind is not known.
+    let found = gateways.list_metadata(&ListParams::default()).await;
+    found.is_ok_and(|found| !found.items.iter().any(|one| one.metadata.name.as_deref() == Some(gateway)))
+}
+
 async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, StatusError> {
     let services: Api<FinService> = Api::namespaced(client.clone(), namespace);
     let rollouts: Api<CanaryRollout> = Api::namespaced(client.clone(), namespace);
@@ -115,8 +136,13 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, Stat
         return Err(StatusError::Absent { name: name.to_owned(), namespace: namespace.to_owned() });
     }
     let rollouts = rollouts.map_err(ReadError::of("CanaryRollout", namespace))?;
+    let no_gateway = match service.as_ref().and_then(istio_gateway) {
+        Some((of, gateway)) => is_absent(client, &of, &gateway).await.then(|| format!("{of}/{gateway}")),
+        None => None,
+    };
     Ok(Read {
         service,
+        no_gateway,
         rollout: rollouts.items.into_iter().find(|rollout| rollout.spec.service == name),
         deployments: deployments?,
         pods: pods?,

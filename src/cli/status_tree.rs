@@ -3,11 +3,16 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::api::finservice::image_without_registry;
 use crate::api::labels::{REVISION_LABEL, VERSION_LABEL};
 use crate::api::{CanaryRollout, FinService, Problem};
 use crate::finservice::children::observed::{is_unclaimed, refusal};
+use crate::finservice::children::template::label_value;
 use crate::finservice::index::pod_words::why;
 use crate::finservice::index::slim_pod::SlimPod;
+
+/// Why a pod that is to go is not Ready.
+const ENDS: &str = "it is ending";
 
 /// All that was read of a FinService.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +27,8 @@ pub struct Read {
     pub pods: Vec<Value>,
     /// Its HTTPRoutes.
     pub routes: Vec<Value>,
+    /// The Gateway of Istio that it names, as namespace/name, if there is none.
+    pub no_gateway: Option<String>,
 }
 
 /// What is shown.
@@ -103,7 +110,10 @@ pub fn shown(read: &Read) -> Shown {
         |ready| [ready.status.clone(), ready.reason.clone(), ready.message.clone()],
     );
     let revisions = revisions(read);
-    let routes: Vec<String> = read.routes.iter().filter_map(refusals).collect();
+    let mut routes: Vec<String> = read.routes.iter().filter_map(refusals).collect();
+    let absent =
+        |gateway| format!("Gateway {gateway}: there is none; create it, or correct spec.ingress.gateway");
+    routes.extend(read.no_gateway.iter().map(absent));
     let rollout = read.rollout.as_ref().map(|rollout| {
         let status = rollout.status.clone().unwrap_or_default();
         let [phase, step] = [status.phase, status.step].map(Option::unwrap_or_default);
@@ -150,10 +160,7 @@ fn revisions(read: &Read) -> Vec<Revision> {
         }
         revisions.push(Revision {
             hash: hash.to_owned(),
-            release: deployment["spec"]["template"]["metadata"]["labels"][VERSION_LABEL]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+            release: release(&deployment["spec"]["template"]),
             role,
             pods_ready: [deployment["status"]["readyReplicas"].as_i64().unwrap_or(0), asked],
             pods,
@@ -168,6 +175,14 @@ fn revisions(read: &Read) -> Vec<Revision> {
     revisions
 }
 
+/// What people call the revision with this template. Its label holds less signs than the image may have.
+fn release(template: &Value) -> String {
+    let label = label(template, VERSION_LABEL);
+    let images = items(template, "/spec/containers").filter_map(|container| container["image"].as_str());
+    let mut releases = images.map(image_without_registry);
+    releases.find(|release| label_value(release) == label).unwrap_or(label).to_owned()
+}
+
 /// A pod, and why it is not Ready.
 fn pod(object: &Value) -> Pod {
     let condition =
@@ -177,10 +192,13 @@ fn pod(object: &Value) -> Pod {
         || items(object, "/status/initContainerStatuses").chain(items(object, "/status/containerStatuses"));
     let restarts = containers().filter_map(|container| container["restartCount"].as_i64()).sum();
     let known = serde_json::from_value::<SlimPod>(object.clone()).ok();
+    let ends = object["metadata"].get("deletionTimestamp").is_some_and(|at| !at.is_null());
+    // Nobody is sent to one that is to go, Ready or not.
+    let ready = ready && !ends;
     let why = known.as_ref().and_then(why);
     let why = why.or_else(|| {
-        if object["metadata"].get("deletionTimestamp").is_some_and(|at| !at.is_null()) {
-            return Some("it is ending".to_owned());
+        if ends {
+            return Some(ENDS.to_owned());
         }
         let runs = items(object, "/status/containerStatuses")
             .all(|container| container.pointer("/state/running").is_some());
@@ -213,8 +231,9 @@ fn next(shown: &Shown, read: &Read, namespace: &str, name: &str) -> Option<Strin
     };
     let of_problem = shown.problems.iter().find_map(|problem| commands(&problem.remedy));
     let mut pods = shown.revisions.iter().flat_map(|revision| &revision.pods);
-    let of_pod =
-        pods.find(|pod| !pod.ready).map(|pod| format!("kubectl -n {namespace} describe pod {}", pod.name));
+    let of_pod = pods
+        .find(|pod| !pod.ready && pod.why.as_deref() != Some(ENDS))
+        .map(|pod| format!("kubectl -n {namespace} describe pod {}", pod.name));
     let of_rollout = read
         .rollout
         .as_ref()
@@ -316,11 +335,39 @@ mod tests {
         assert_eq!(killed.restarts, 4);
         let slow = of(json!({"containerStatuses": [{"name": "app", "state": {"running": {}}}]}));
         assert_eq!(slow.why.as_deref(), Some("it runs, and its readiness probe has not passed"));
+        let ends = pod(&json!({"metadata": {"name": "app-x-1", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+        assert_eq!((ends.ready, ends.why.as_deref()), (false, Some(ENDS)));
+    }
+
+    #[test]
+    fn a_release_is_called_as_everywhere_else() {
+        let of = |label: &str, image: &str| {
+            release(
+                &json!({"metadata": {"labels": {VERSION_LABEL: label}}, "spec": {"containers": [{"image": image}]}}),
+            )
+        };
+        assert_eq!(of("pay_app_1.0", "registry.example/pay/app:1.0"), "pay/app:1.0");
+        // One that has a version is called by that.
+        assert_eq!(of("1.0", "registry.example/pay/app:1.0"), "1.0");
     }
 
     /// Row 5.5.
     #[test]
     fn a_gateway_that_is_not_there_or_refuses_is_told() {
+        let service: FinService =
+            serde_json::from_value(json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
+            "metadata": {"name": "app", "namespace": "pay"}, "spec": {"owner": "team", "image": "app:2"}}))
+            .expect("a FinService");
+        let read = Read {
+            service: Some(service),
+            no_gateway: Some("istio-system/publik".to_owned()),
+            ..Read::default()
+        };
+        assert_eq!(
+            shown(&read).routes,
+            ["Gateway istio-system/publik: there is none; create it, or correct spec.ingress.gateway"]
+        );
         let route = |parents: Value| {
             refusals(&json!({"kind": "HTTPRoute", "metadata": {"name": "app"},
                 "spec": {"parentRefs": [{"name": "public"}]}, "status": {"parents": parents}}))
