@@ -107,6 +107,15 @@ pub fn service(object: &Value) -> Result<FinService, DocumentError> {
     let refused = |why: String| DocumentError::Refused { name: name.clone(), why };
     let service: FinService =
         serde_json::from_value(object.clone()).map_err(|error| refused(error.to_string()))?;
+    // Before the rules: one that a slip in a name breaks would be told of another field.
+    let mut unknown = Vec::new();
+    let read = serde_json::to_value(&service).unwrap_or_default();
+    lost(&object["spec"], &read["spec"], "spec".to_owned(), &mut unknown);
+    if !unknown.is_empty() {
+        let (names, are) =
+            (unknown.join(", "), if unknown.len() == 1 { "is no field" } else { "are no fields" });
+        return Err(refused(format!("{names} {are} of a FinService; see docs/reference/finservice.md")));
+    }
     let definition = api::crds().into_iter().find(|definition| definition.spec.names.kind == "FinService");
     let schema = definition.and_then(|definition| {
         serde_json::to_value(definition.spec.versions.into_iter().next()?.schema?.open_api_v3_schema).ok()
@@ -121,15 +130,7 @@ pub fn service(object: &Value) -> Result<FinService, DocumentError> {
             .collect();
         return Err(refused(told.join("; ")));
     }
-    let mut unknown = Vec::new();
-    let read = serde_json::to_value(&service).unwrap_or_default();
-    lost(&object["spec"], &read["spec"], "spec".to_owned(), &mut unknown);
-    match unknown.first() {
-        Some(field) => {
-            Err(refused(format!("{field} is no field of a FinService; see docs/reference/finservice.md")))
-        }
-        None => Ok(service),
-    }
+    Ok(service)
 }
 
 /// Fields of an object that are gone from what was read of it.
@@ -179,6 +180,8 @@ mod tests {
             "{}",
             spec(json!({"replicas": 3}))
         );
+        let slip = spec(json!({"scale": {"replica": 3}, "replicas": 3}));
+        assert!(slip.contains("spec.replicas, spec.scale.replica are no fields"), "{slip}");
         let rule = spec(json!({"scale": {"replicas": 2, "min": 1, "max": 3}}));
         assert!(rule.contains("set replicas, or min and max"), "{rule}");
         assert!(spec(json!({"ports": "http"})).starts_with("FinService app: "));

@@ -14,6 +14,7 @@ use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::{Index, Parsed, legacy};
 use crate::finservice::plan::decide::decide;
 use crate::finservice::plan::revision::references;
+use crate::finservice::plan::revisions::{is_autoscaled, replicas_of_next};
 use crate::finservice::plan::{Op, placement};
 use crate::runtime::key::Key;
 
@@ -22,6 +23,8 @@ use crate::runtime::key::Key;
 pub struct Rendered {
     /// Hash of the revision, if one can begin.
     pub revision: Option<String>,
+    /// How many pods it has, where no autoscaler says so.
+    pub pods: Option<i32>,
     /// The objects, in the order in which they are made.
     pub objects: Vec<Child>,
     /// What is wrong with it by itself, worst first.
@@ -48,9 +51,11 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
     let Some(seen) = index.observe(&key) else { return Rendered::default() };
     let plan = decide(&seen, Timestamp::UNIX_EPOCH);
     let mut objects: Vec<Child> = plan.ops().filter_map(made).cloned().collect();
+    let mut pods = None;
     let revision = plan.next.clone().or_else(|| plan.stable.clone());
     if let Some(hash) = revision.as_deref().filter(|_| !objects.is_empty()) {
         let spec = placement::effective(&spec, site, None);
+        pods = (!is_autoscaled(&spec)).then(|| replicas_of_next(&spec, None));
         let uid = seen.service.metadata.uid.as_deref().unwrap_or_default();
         let (settings, known_hosts) = (&*seen.settings, &seen.known_hosts);
         let scope =
@@ -65,7 +70,7 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
             }
         }
     }
-    Rendered { revision, objects, problems: plan.problems, reasons: plan.reasons }
+    Rendered { revision, pods, objects, problems: plan.problems, reasons: plan.reasons }
 }
 
 /// Tells an index that all is there that a FinService refers to, its old backend is given, and any data may be kept here.
@@ -107,12 +112,18 @@ pub fn differences(old: &Rendered, new: &Rendered) -> Vec<String> {
         };
         objects.map(of).collect()
     };
+    let mut found = Vec::new();
+    // No Deployment of a revision has a number in what is applied: its pods are scaled.
+    if let (Some(before), Some(after)) = (old.pods, new.pods)
+        && before != after
+    {
+        found.push(format!("~ pods: {before} -> {after}"));
+    }
     let (old, new) = (plain(old), plain(new));
     let names: BTreeSet<&String> = old.iter().chain(&new).map(|(name, _)| name).collect();
     let find = |of: &[(String, serde_json::Value)], name: &str| {
         of.iter().find(|(other, _)| other == name).map(|(_, body)| body.clone())
     };
-    let mut found = Vec::new();
     for name in names {
         match (find(&old, name), find(&new, name)) {
             (Some(_), None) => found.push(format!("- {name}")),
@@ -173,6 +184,7 @@ fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::workload::Scale;
     use crate::finservice::testing;
 
     fn service(change: impl FnOnce(&mut crate::api::FinServiceSpec)) -> FinService {
@@ -213,5 +225,10 @@ mod tests {
         let scaled =
             rendered(service(|spec| spec.scale.as_mut().expect("a scale").max = Some(40)), testing::SITE);
         assert_eq!(old.revision, scaled.revision, "a number of pods is no new revision");
+        let fixed = |replicas| {
+            let scale = Scale { replicas: Some(replicas), ..Scale::default() };
+            rendered(service(|spec| spec.scale = Some(scale)), testing::SITE)
+        };
+        assert_eq!(super::differences(&fixed(3), &fixed(4)), ["~ pods: 3 -> 4"]);
     }
 }
