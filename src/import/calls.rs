@@ -41,6 +41,23 @@ pub fn connect(services: &mut [Taken], manifests: &Manifests) {
         for word in &words {
             hosts.extend(outside(word));
         }
+        let is_known = |it: &(String, String)| {
+            manifests.services.iter().any(|service| (&service.namespace, &service.name) == (&it.0, &it.1))
+        };
+        let unread: BTreeSet<(String, String)> =
+            words.iter().flat_map(|word| in_cluster(word)).filter(|it| !is_known(it)).collect();
+        for (namespace, name) in unread {
+            taken.notes.push(Note {
+                weight: Weight::Decide,
+                object: format!("FinService {}/{}", own.0, own.1),
+                field: "spec.access.outbound".to_owned(),
+                message: format!(
+                    "it names Service {name} of namespace {namespace}, which was not read, and may not call it yet: add \
+                     {{service: {name}, namespace: {namespace}}} to services, or, if it is no FinService, {{namespace: {namespace}, \
+                     labels: …, ports: […]}} to pods"
+                ),
+            });
+        }
         let mut outbound = Map::new();
         put(&mut outbound, "services", called);
         put(&mut outbound, "pods", pods);
@@ -152,6 +169,18 @@ fn peer(service: &Object, from: &str, manifests: &Manifests) -> Value {
         peer["ports"] = ports.into();
     }
     peer
+}
+
+/// Services that a text names in full, as `name.namespace.svc`: their namespaces and names.
+fn in_cluster(text: &str) -> Vec<(String, String)> {
+    let hosts = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'));
+    let named = hosts.filter_map(|host| match host.split('.').collect::<Vec<_>>()[..] {
+        [name, namespace, "svc", ..] if !name.is_empty() && !namespace.is_empty() => {
+            Some((namespace.to_owned(), name.to_owned()))
+        }
+        _ => None,
+    });
+    named.collect()
 }
 
 /// Hosts outside of the cluster, called with TLS.

@@ -145,6 +145,21 @@ fn calls_are_read_from_where_names_stand_and_from_nowhere_else() {
 }
 
 #[test]
+fn a_service_that_is_named_in_full_and_was_not_read_is_told() {
+    let env = json!({"env": [{"name": "A", "value": "postgres://u:p@ledger.data.svc.cluster.local:5432/x,db.pay.svc:1"}]});
+    let db = json!({"kind": "Service", "metadata": {"name": "db", "namespace": "pay"}, "spec": {"selector": {"app": "db"}}});
+    let taken = taken(vec![deployment(json!({"containers": [container(env)]})), db]);
+    let told: Vec<&str> = taken
+        .notes
+        .iter()
+        .filter(|note| note.field == "spec.access.outbound")
+        .map(|note| note.message.as_str())
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("it names Service ledger of namespace data, which was not read"), "{told:?}");
+}
+
+#[test]
 fn hosts_outside_are_those_that_are_called_with_tls() {
     let env = json!({"env": [{"name": "A", "value": "https://api.stripe.com/v1,https://db.pay.svc/,http://plain.example,https://10.0.0.1/"}]});
     let taken = taken(vec![deployment(json!({"containers": [container(env)]}))]);
