@@ -23,8 +23,13 @@ fn or_nothing(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or(NOTHING).to_owned()
 }
 
-fn weight(weight: Option<&Weight>) -> String {
-    let Some(weight) = weight else { return NOTHING.to_owned() };
+/// The weight of a canary; of none where there is no canary, so that nobody reads it as that of the release.
+fn weight(status: &CanaryRolloutStatus) -> String {
+    let weight = status.weight.as_ref();
+    let none = |weight: &&Weight| weight.asked == 0 && weight.observed.unwrap_or_default() == 0;
+    let Some(weight) = weight.filter(|weight| status.canary.is_some() || !none(weight)) else {
+        return NOTHING.to_owned();
+    };
     let about = if weight.approximate { "about " } else { "" };
     match weight.observed {
         Some(observed) if observed != weight.asked => {
@@ -55,7 +60,7 @@ pub fn list(rollouts: &[CanaryRollout], namespaces: bool) -> String {
             rollout.spec.service.clone(),
             or_nothing(status.phase.as_deref()),
             or_nothing(status.step.as_deref()),
-            weight(status.weight.as_ref()),
+            weight(status),
             or_nothing(status.verdict.as_deref()),
             or_nothing(status.release.as_deref()),
             or_nothing(status.message.as_deref()),
@@ -81,7 +86,7 @@ pub fn status(rollout: &CanaryRollout) -> String {
     let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
     row("phase", or_nothing(status.phase.as_deref()));
     row("step", or_nothing(status.step.as_deref()));
-    row("weight", weight(status.weight.as_ref()));
+    row("weight", weight(status));
     row("release", or_nothing(status.release.as_deref()));
     row("stable", or_nothing(status.stable.as_deref()));
     row("canary", or_nothing(status.canary.as_deref()));
@@ -100,7 +105,11 @@ pub fn status(rollout: &CanaryRollout) -> String {
             let _ = write!(text, "{title}\n{}", table(&rows, "  "));
         }
     };
-    section(&mut text, "evidence", status.metrics.iter().map(metric).collect());
+    section(
+        &mut text,
+        "evidence (written at each change, and once a minute in between)",
+        status.metrics.iter().map(metric).collect(),
+    );
     section(&mut text, "gates", gates(spec.gates.as_deref().unwrap_or_default(), status));
     let problems = status.problems.iter();
     let problem = |p: &crate::api::Problem| {

@@ -59,7 +59,7 @@ fn a_status_has_all_that_is_known() {
           canary   b41f2
           verdict  Pass
           why      the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
-        evidence
+        evidence (written at each change, and once a minute in between)
           error-rate  Pass          increase 0.02 % (-0.11 % to 0.31 %)  1200 canary and 10800 stable requests  evidence 0.40 of 100  the increase lies under 0.5 %
           latency     Insufficient  increase not known yet               1200 canary and 10800 stable requests  evidence 1.00 of 100  needs 900 more requests, until 2026-11-25T10:30:00Z; too few slow requests
         gates
@@ -112,7 +112,7 @@ fn a_list_has_a_line_for_each() {
     expect![[r#"
         NAMESPACE  NAME         SERVICE      PHASE    STEP  WEIGHT                    VERDICT  RELEASE          WHY
         payments   transaction  transaction  Gated    2/4   10 % asked, 8 % observed  Pass     transaction:1.5  the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
-        payments   ledger       transaction  Settled  0/4   about 0 %                 -        ledger:7         -
+        payments   ledger       transaction  Settled  0/4   -                         -        ledger:7         -
         payments   transaction  transaction  -        -     -                         -        -                -
     "#]].assert_eq(&list(&all, true));
     expect![[r#"

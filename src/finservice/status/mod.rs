@@ -84,7 +84,7 @@ fn standing(plan: &Plan, problems: &[Problem]) -> Standing {
         Phase::Serving | Phase::NotPlaced | Phase::Blocked => Says::no("Settled", ""),
     };
     let stalled = match error {
-        Some(problem) => Says::yes("Problem", format!("{} {}", problem.message, problem.remedy)),
+        Some(problem) => Says::yes("Problem", format!("{}; {}", problem.message, problem.remedy)),
         None => Says::no_problem(),
     };
     Standing { ready, reconciling, stalled }

@@ -199,7 +199,7 @@ impl Effects for Cluster {
         };
         if stalled(&status) && !old.is_some_and(stalled) {
             let note =
-                status.problems.first().map(|p| format!("{} {}", p.message, p.remedy)).unwrap_or_default();
+                status.problems.first().map(|p| format!("{}; {}", p.message, p.remedy)).unwrap_or_default();
             self.context.events.publish(seen.service.object_ref(&()), Reason::Stalled, note);
         }
         self.put_status(key, old, &status).await
