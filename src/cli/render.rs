@@ -11,15 +11,18 @@ use crate::api::{FinService, Problem, Severity};
 use crate::finservice::rendered::{Rendered, differences, rendered};
 use crate::terminal::output::Output;
 
+/// A site for FinServices that do not say where they are to be.
+const ANYWHERE: &str = "site";
+
 /// What is rendered.
 #[derive(Clone, Debug, Args)]
 pub struct RenderOptions {
     /// A file with FinServices, a folder, or - for standard input
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filename: Vec<PathBuf>,
-    /// The site: what `sites` overrides there, and whether `placement` names it
-    #[arg(long, value_name = "SITE", default_value = "site")]
-    site: String,
+    /// The site: what `sites` overrides there, and whether `placement` names it [default: the first that `placement` names]
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
     /// How it is printed: the objects as YAML with the problems before them, or all as JSON
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -34,9 +37,9 @@ pub struct DiffOptions {
     /// The file as it is to be
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// The site: what `sites` overrides there, and whether `placement` names it
-    #[arg(long, value_name = "SITE", default_value = "site")]
-    site: String,
+    /// The site: what `sites` overrides there, and whether `placement` names it [default: the first that `placement` names]
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
     /// How it is printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -64,7 +67,8 @@ pub fn render(options: &RenderOptions) -> Result<(), RenderError> {
     let mut answers = Vec::new();
     for service in documents::services(&options.filename)? {
         let title = title(&service);
-        let shown = rendered(service, &options.site);
+        let site = site(options.site.as_deref(), &service);
+        let shown = rendered(service, &site);
         match options.output {
             Output::Table => print!("{}", yaml(&title, &shown)?),
             Output::Json => answers.push(json!({
@@ -80,6 +84,12 @@ pub fn render(options: &RenderOptions) -> Result<(), RenderError> {
         println!("{}", serde_json::to_string_pretty(&answers)?);
     }
     Ok(())
+}
+
+/// The site that is wanted; else the first at which a FinService is to be. One without `placement` is everywhere.
+fn site(wanted: Option<&str>, service: &FinService) -> String {
+    let placed = service.spec.placement.iter().flatten().next();
+    wanted.or(placed.map(|placed| placed.cluster.as_str())).unwrap_or(ANYWHERE).to_owned()
 }
 
 fn title(service: &FinService) -> String {
@@ -109,7 +119,7 @@ fn yaml(title: &str, shown: &Rendered) -> Result<String, RenderError> {
 pub fn diff(options: &DiffOptions) -> Result<(), RenderError> {
     let read = |path: &PathBuf| documents::services(std::slice::from_ref(path));
     let (old, new) = (read(&options.old)?, read(&options.new)?);
-    let changes = changes(old, new, &options.site);
+    let changes = changes(old, new, options.site.as_deref());
     match options.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&changes)?),
         Output::Table => print!("{}", table(&changes)),
@@ -117,14 +127,17 @@ pub fn diff(options: &DiffOptions) -> Result<(), RenderError> {
     Ok(())
 }
 
-fn changes(old: Vec<FinService>, new: Vec<FinService>, site: &str) -> Vec<Value> {
+fn changes(old: Vec<FinService>, new: Vec<FinService>, wanted: Option<&str>) -> Vec<Value> {
     let names: BTreeSet<String> = old.iter().chain(&new).map(title).collect();
     let find = |of: &[FinService], name: &str| of.iter().find(|service| title(service) == name).cloned();
     let of = |name: &String| {
-        let shown = |service: Option<FinService>| {
-            service.map_or_else(Rendered::default, |service| rendered(service, site))
-        };
         let (before, after) = (find(&old, name), find(&new, name));
+        // One site for both: what leaves it is a change.
+        let site =
+            after.as_ref().or(before.as_ref()).map(|service| site(wanted, service)).unwrap_or_default();
+        let shown = |service: Option<FinService>| {
+            service.map_or_else(Rendered::default, |service| rendered(service, &site))
+        };
         let gone = after.is_none();
         let made = before.is_none();
         let (before, after) = (shown(before), shown(after));
@@ -180,7 +193,7 @@ mod tests {
     #[test]
     fn a_change_says_whether_pods_are_replaced() {
         let effect = |old: Value, new: Value| {
-            let changes = changes(service(old), service(new), "here");
+            let changes = changes(service(old), service(new), Some("here"));
             changes[0]["effect"].as_str().expect("words").to_owned()
         };
         assert_eq!(effect(json!({}), json!({})), "nothing");
@@ -191,9 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_shown_where_it_is_placed() {
+        let placed = |image: &str| {
+            service(json!({"image": image, "placement": [{"cluster": "aws"}, {"cluster": "gcp"}]}))
+        };
+        let effect = |wanted| changes(placed("app:1"), placed("app:2"), wanted)[0]["effect"].clone();
+        assert_eq!(effect(None), "a new revision: it rolls out");
+        assert_eq!(effect(Some("gcp")), "a new revision: it rolls out");
+        assert_eq!(effect(Some("elsewhere")), "nothing");
+    }
+
+    #[test]
     fn new_problems_are_told_with_the_change() {
         let short = json!({"terminationGracePeriod": "5s"});
-        let text = table(&changes(service(json!({})), service(short), "here"));
+        let text = table(&changes(service(json!({})), service(short), Some("here")));
         assert!(text.contains("Warning spec.preStop.sleep"), "{text}");
         assert!(text.contains("terminationGracePeriodSeconds: nothing -> 5"), "{text}");
     }

@@ -74,7 +74,7 @@ pub enum ClientError {
     },
     /// There is neither a kubeconfig nor a service account.
     #[error(
-        "found no way to an API server ({0}); name a kubeconfig with --kubeconfig, or run in a Pod with a service account"
+        "found no way to an API server ({0}); name a kubeconfig with --kubeconfig or in KUBECONFIG, or run in a Pod with a service account"
     )]
     Nowhere(String),
     /// The certificates or credentials cannot be used.
