@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use crate::api::action::{Verb, command};
 use crate::api::canaryrollout::Gate;
 use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
-use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, Severity};
 use crate::canary::Policy;
 use crate::canary::refusal::{self, Asked, Standing};
 use crate::terminal::table::columns;
@@ -174,6 +174,20 @@ fn gates(gates: &[Gate], status: &CanaryRolloutStatus) -> Vec<Vec<String>> {
 
 fn under_way(status: &CanaryRolloutStatus) -> Option<&Rollout> {
     status.memory.as_ref()?.rollout.as_ref()
+}
+
+/// What stands before what was said to a rollout: it is done once that is corrected, however much later. To
+/// give traffic back, nothing has to be corrected.
+pub fn blocked(rollout: &CanaryRollout, verb: Verb) -> String {
+    let status = rollout.status.as_ref().filter(|status| status.phase.as_deref() == Some("Blocked"));
+    let error = status.and_then(|status| status.problems.iter().find(|p| p.severity == Severity::Error));
+    match error.filter(|_| verb != Verb::Abort) {
+        Some(error) => format!(
+            "It is Blocked, and does that once its errors are corrected: {}: {}; {}\n",
+            error.source, error.message, error.remedy
+        ),
+        None => String::new(),
+    }
 }
 
 /// The release that words of that kind would be meant for, as the rollout stands.

@@ -122,6 +122,22 @@ fn a_list_has_a_line_for_each() {
 }
 
 #[test]
+fn a_rollout_that_is_blocked_says_what_comes_first() {
+    let of = |phase: &str| {
+        rollout(json!({"phase": phase, "problems": [
+            {"source": "spec.strategy", "severity": "Info", "message": "weights hold", "remedy": "Nothing."},
+            {"source": "spec.analysis.interval", "severity": "Error", "message": "20s is too long", "remedy": "Set it to 5s."},
+        ]}))
+    };
+    assert_eq!(
+        blocked(&of("Blocked"), Verb::Promote),
+        "It is Blocked, and does that once its errors are corrected: spec.analysis.interval: 20s is too long; Set it to 5s.\n"
+    );
+    assert_eq!(blocked(&of("Blocked"), Verb::Abort), "");
+    assert_eq!(blocked(&of("Analysing"), Verb::Promote), "");
+}
+
+#[test]
 fn words_are_meant_for_the_release_that_is_here() {
     let here = rollout(analysing());
     let says = |verb, gate| meant(&here, verb, gate);
