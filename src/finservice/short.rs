@@ -13,6 +13,7 @@ use super::index::child::ChildState;
 use super::index::pod::{PodState, said};
 use super::index::slim_pod::SlimPod;
 use crate::api::labels::{REVISION_LABEL, SERVICE_LABEL};
+use crate::api::network::MeshProvider;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 
@@ -29,6 +30,8 @@ struct Asked {
     since: Timestamp,
     at: Option<Timestamp>,
     pods: Vec<PodState>,
+    /// Whether they were read since none is lacking any more.
+    settled: bool,
 }
 
 /// What is known of the pods of FinServices that lack some.
@@ -36,27 +39,39 @@ struct Asked {
 pub struct Short(Mutex<HashMap<Key, Asked>>);
 
 impl Short {
-    /// Fills in what pods say, if some are lacking and no watch tells of them.
+    /// Fills in what pods say, if some are lacking and no watch tells of them. In Istio's mesh they are read once more when
+    /// all have come: whether they have a proxy is nothing that keeps them from being Ready.
     ///
     /// # Errors
     /// If the pods cannot be read.
     pub async fn fill(&self, client: &Client, key: &Key, seen: &mut Observed) -> Result<(), kube::Error> {
-        if seen.pods.is_some() || !lacks(seen) {
+        let lacks = lacks(seen);
+        let in_mesh = seen.service.spec.provider() == MeshProvider::Istio;
+        let known = lock(&self.0).get(key).map(|asked| asked.settled);
+        if seen.pods.is_some() || !lacks && (known.is_none() || !in_mesh) {
             lock(&self.0).remove(key);
             return Ok(());
         }
+        if lacks && known == Some(true) {
+            // A time of its own begins.
+            lock(&self.0).remove(key);
+        }
         let now = Timestamp::now();
-        if self.next(key).is_none_or(|due| due <= now) {
+        let due = if lacks { self.next(key).is_none_or(|due| due <= now) } else { known == Some(false) };
+        if due {
             let pods: Api<SlimPod> = Api::namespaced(client.clone(), &key.namespace);
             let of = format!("{SERVICE_LABEL}={},{REVISION_LABEL}", key.name);
             let list = pods.list(&ListParams::default().labels(&of).limit(MOST)).await?;
             let read = list.items.iter().filter_map(PodState::read).map(|(_, pod)| pod).collect();
             self.heard(key, read, now);
         }
+        if let Some(asked) = lock(&self.0).get_mut(key) {
+            asked.settled = !lacks;
+        }
         if let Some(asked) = lock(&self.0).get(key).filter(|asked| asked.at.is_some()) {
             seen.pods = Some(said(&asked.pods));
         }
-        seen.pods_again = self.next(key);
+        seen.pods_again = self.next(key).filter(|_| lacks);
         Ok(())
     }
 
@@ -68,7 +83,7 @@ impl Short {
     /// When its pods are to be read next. The first time that it is asked for begins the time that is usual.
     fn next(&self, key: &Key) -> Option<Timestamp> {
         let mut known = lock(&self.0);
-        let begin = || Asked { since: Timestamp::now(), at: None, pods: Vec::new() };
+        let begin = || Asked { since: Timestamp::now(), at: None, pods: Vec::new(), settled: false };
         let asked = known.entry(key.clone()).or_insert_with(begin);
         let after = |at: Timestamp, pause| at.saturating_add(pause).ok();
         match asked.at {

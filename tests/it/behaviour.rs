@@ -7,7 +7,7 @@ use banyan::api::CloudCluster;
 use banyan::sandbox::install;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::api::{EvictParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -115,6 +115,25 @@ async fn faults_5_9_what_keeps_pods_from_starting_is_told_in_the_words_of_those_
         assert!(!problem.remedy.contains("serves on"), "there is none before: {problem:?}");
     }
     println!("all are told {:?} after the first was applied", begun.elapsed());
+}
+
+/// Faults 5.3: pods that are Ready, and that nobody in the mesh can call.
+#[tokio::test]
+async fn faults_5_3_pods_without_a_proxy_are_told_also_where_all_are_ready() {
+    let world = World::new("bare").await;
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let without = Patch::Merge(json!({"metadata": {"labels": {"istio-injection": null}}}));
+    namespaces.patch(&world.namespace, &PatchParams::default(), &without).await.unwrap();
+    let mut spec = small();
+    spec["mesh"] = json!({"provider": "Istio", "mtls": "Strict"});
+    world.apply("app", spec).await.unwrap();
+    let told = world
+        .status("app", "its pods have no proxy", |service| {
+            let problems = service.status.iter().flat_map(|status| &status.problems);
+            problems.into_iter().any(|problem| problem.message.contains("have no proxy of Istio"))
+        })
+        .await;
+    assert_eq!(condition(&told, "Ready"), Some("False"));
 }
 
 #[tokio::test]
