@@ -61,6 +61,7 @@ fn services(met: &mut Met) {
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
         known_hosts: Default::default(),
+        nested_claims: Vec::new(),
         pods: None,
         pods_again: None,
         lost_topics: Vec::new(),

@@ -28,6 +28,7 @@ pub mod observed;
 pub(crate) mod outbound;
 #[cfg(test)]
 mod outbound_tests;
+mod path_regex;
 pub(crate) mod peer_authentication;
 pub(crate) mod prometheus_rule;
 pub(crate) mod request_authentication;

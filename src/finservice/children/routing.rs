@@ -18,6 +18,8 @@ pub struct Routing<'a> {
     pub ports: BTreeMap<&'a str, &'a [Port]>,
     /// Pairs of host and path that another FinService has claimed: no route is made for them.
     pub refused: BTreeSet<(String, String)>,
+    /// Paths of other FinServices below those of this one, by host.
+    pub nested: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Hosts that are served on the same paths.
@@ -27,6 +29,8 @@ pub struct HostGroup {
     pub hosts: Vec<String>,
     /// Path prefixes.
     pub paths: Vec<String>,
+    /// Path prefixes below them that are another's.
+    pub nested: Vec<String>,
 }
 
 /// Where the legacy backend is.
@@ -41,7 +45,7 @@ pub enum LegacyBackend {
 impl<'a> Routing<'a> {
     /// A routing in which every revision has the ports of the spec and nothing is refused.
     pub fn new(stable: Option<&'a str>, weights: &'a Weights) -> Self {
-        Self { stable, weights, ports: BTreeMap::new(), refused: BTreeSet::new() }
+        Self { stable, weights, ports: BTreeMap::new(), refused: BTreeSet::new(), nested: BTreeMap::new() }
     }
 
     /// Ports of a revision.
@@ -78,10 +82,11 @@ impl<'a> Routing<'a> {
             if paths.is_empty() {
                 continue;
             }
-            match groups.iter_mut().find(|group| group.paths == paths) {
+            let nested: Vec<String> = self.nested.get(host).into_iter().flatten().cloned().collect();
+            match groups.iter_mut().find(|group| (&group.paths, &group.nested) == (&paths, &nested)) {
                 Some(group) if group.hosts.contains(host) => {}
                 Some(group) => group.hosts.push(host.clone()),
-                None => groups.push(HostGroup { hosts: vec![host.clone()], paths }),
+                None => groups.push(HostGroup { hosts: vec![host.clone()], paths, nested }),
             }
         }
         groups
@@ -317,7 +322,11 @@ mod tests {
         let groups = routing.groups(&testing::scope(&spec));
         assert_eq!(
             groups[1],
-            HostGroup { hosts: vec!["b.example".to_owned()], paths: vec!["/y".to_owned()] }
+            HostGroup {
+                hosts: vec!["b.example".to_owned()],
+                paths: vec!["/y".to_owned()],
+                nested: Vec::new(),
+            }
         );
         routing.refused.insert(("b.example".to_owned(), "/y".to_owned()));
         assert_eq!(routing.groups(&testing::scope(&spec)).len(), 1);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::{list, object, text};
 use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
 use super::routing::{HostGroup, LegacyBackend, Routing, legacy_backend, split_paths};
-use super::{Child, Kind, Scope, fresh};
+use super::{Child, Kind, Scope, fresh, path_regex};
 use crate::api::finservice::Traffic;
 use crate::api::units;
 use crate::api::workload::Protocol;
@@ -76,11 +76,11 @@ fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize)
     for (paths, legacy) in [(shared, true), (rest, false)] {
         let shares = routing.shares(legacy);
         if !paths.is_empty() && !shares.is_empty() {
-            rules.extend(by_chance(scope, routing, &under(paths), &shares, &port.name)?);
+            rules.extend(by_chance(scope, routing, &under(paths, &group.nested), &shares, &port.name)?);
         }
     }
     if !rules.is_empty() {
-        let base = under(all);
+        let base = under(all, &group.nested);
         let matched = rollout_route::matched(routing.weights);
         let chosen = matched.iter().map(|chosen| chosen_rule(scope, routing, &base, chosen, &port.name));
         rules.splice(0..0, chosen.collect::<Option<Vec<_>>>()?);
@@ -104,7 +104,7 @@ fn gateway(scope: &Scope) -> Option<String> {
 fn preview(scope: &Scope, routing: &Routing) -> Option<Child> {
     let preview = rollout_route::preview(scope, routing)?;
     let route = direct(scope, routing, preview.hash, &scope.ingress_port()?.name)?;
-    let rule = http_rule(scope, under(preview.paths), route, None);
+    let rule = http_rule(scope, under(preview.paths, &[]), route, None);
     let spec = json!({"hosts": [preview.host], "gateways": [gateway(scope)?], "http": [rule]});
     let name = rollout_route::preview_name(scope);
     Some(scope.child(Kind::VirtualService, name, None, json!({"spec": spec})))
@@ -157,10 +157,19 @@ fn chosen_rule(
     Some(http_rule(scope, matches, direct(scope, routing, chosen.hash, port)?, None))
 }
 
-/// What matches these path prefixes, the longest first.
-fn under(mut paths: Vec<String>) -> Vec<Value> {
+/// What matches these path prefixes, the longest first, and nothing that is `nested` below them.
+fn under(mut paths: Vec<String>, nested: &[String]) -> Vec<Value> {
     paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-    paths.iter().flat_map(|path| path_matches(path)).collect()
+    let one = |path: &String| {
+        let prefix = format!("{}/", path.trim_end_matches('/'));
+        let below: Vec<&str> =
+            nested.iter().map(String::as_str).filter(|nested| nested.starts_with(&prefix)).collect();
+        match below.is_empty() {
+            true => path_matches(path),
+            false => vec![json!({"uri": {"regex": path_regex::but(path, &below)}})],
+        }
+    };
+    paths.iter().flat_map(one).collect()
 }
 
 /// A prefix that ends at a slash, as Gateway API understands prefixes; Istio's `prefix` alone would
@@ -278,6 +287,24 @@ mod tests {
         );
         assert_eq!(path_matches("/pay/"), path_matches("/pay"));
         assert_eq!(path_matches("/"), [json!({"uri": {"prefix": "/"}})]);
+    }
+
+    #[test]
+    fn faults_8_4_a_shorter_prefix_takes_nothing_from_a_longer_one() {
+        let mut spec = testing::rich();
+        spec.legacy = None;
+        let weights = weights();
+        let mut routing = Routing::new(None, &weights);
+        let matched = |routing: &Routing| {
+            let children = build(&testing::scope(&spec), routing);
+            children[1].body["spec"]["http"][0]["match"].clone()
+        };
+        assert!(!matched(&routing).to_string().contains("regex"));
+        routing.nested.insert("api.finflow.example".to_owned(), ["/refunds/admin".to_owned()].into());
+        let found = matched(&routing);
+        assert_eq!(found[0], json!({"uri": {"exact": "/transactions"}}), "{found}");
+        let expression = found[2]["uri"]["regex"].as_str().expect("an expression");
+        assert_eq!(expression, path_regex::but("/refunds", &["/refunds/admin"]));
     }
 
     #[test]

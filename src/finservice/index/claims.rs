@@ -57,6 +57,12 @@ impl Claims {
         if self.by_service.get(key) == new.as_ref() {
             return concerned;
         }
+        let before = self.by_service.get(key).map(|(_, claims)| claims.iter()).into_iter().flatten();
+        let after = new.iter().flat_map(|(_, claims)| claims.iter());
+        for (claim, _) in before.chain(after) {
+            let above = above(claim).flat_map(|claim| self.holders.of(&claim).cloned().collect::<Vec<_>>());
+            concerned.extend(above.filter(|holder| holder != key));
+        }
         if let Some((at, old)) = self.by_service.remove(key) {
             let old = old.into_iter().map(|(claim, of_use)| (claim, (of_use, at)));
             self.holders.remove(key, old, &mut concerned);
@@ -79,6 +85,23 @@ impl Claims {
         self.lost_of(key, Use::Preview)
     }
 
+    /// What others claim below what this FinService claims, at the same gateway.
+    pub fn nested(&self, key: &Key) -> Vec<Claim> {
+        let Some((_, claims)) = self.by_service.get(key) else { return Vec::new() };
+        let mut nested = Vec::new();
+        for (claim, _) in claims.iter().filter(|(_, of_use)| *of_use == Use::Serves) {
+            let prefix = format!("{}/", claim.path.trim_end_matches('/'));
+            let first = Claim { path: prefix.clone(), ..claim.clone() };
+            let below = self.holders.from(&first).take_while(|other| {
+                (&other.gateway, &other.host) == (&claim.gateway, &claim.host)
+                    && other.path.starts_with(&prefix)
+            });
+            let others = below.filter(|other| other.path != claim.path);
+            nested.extend(others.filter(|other| self.holders.of(*other).next() != Some(key)).cloned());
+        }
+        nested
+    }
+
     fn lost_of(&self, key: &Key, wanted: Use) -> Vec<(Claim, Key)> {
         let Some((_, claims)) = self.by_service.get(key) else { return Vec::new() };
         claims
@@ -90,6 +113,14 @@ impl Claims {
             })
             .collect()
     }
+}
+
+/// The claims of which this one is a part: the same host, and each shorter prefix.
+fn above(claim: &Claim) -> impl Iterator<Item = Claim> + use<'_> {
+    let slashes = claim.path.match_indices('/').map(|(at, _)| at);
+    let prefixes = slashes.map(|at| if at == 0 { "/" } else { &claim.path[..at] });
+    let shorter = prefixes.filter(|prefix| *prefix != claim.path);
+    shorter.map(|prefix| Claim { path: prefix.to_owned(), ..claim.clone() })
 }
 
 /// When a FinService was created; the end of time where that is not known.
@@ -155,6 +186,27 @@ mod tests {
         assert_eq!((claims.lost_previews(&b), claims.lost(&a), claims.lost(&b)), (vec![], vec![], vec![]));
         let heard = claims.update(&b, Some(&service(10, "b.example", &["/y"])), None, "here");
         assert_eq!((heard, claims.lost_previews(&a)), (BTreeSet::from([a]), vec![]));
+    }
+
+    #[test]
+    fn faults_8_4_who_claims_below_another_is_known_to_it() {
+        let (mut claims, pay, refunds) =
+            (Claims::default(), Key::new("pay", "pay"), Key::new("pay", "refunds"));
+        claims.update(&pay, Some(&service(20, "a.example", &["/", "/pay"])), None, "here");
+        let nested = |claims: &Claims| -> Vec<String> {
+            claims.nested(&pay).into_iter().map(|claim| claim.path).collect()
+        };
+        let heard = claims.update(
+            &refunds,
+            Some(&service(10, "a.example", &["/pay/refunds/", "/payments"])),
+            None,
+            "here",
+        );
+        assert_eq!(heard, BTreeSet::from([pay.clone()]));
+        assert_eq!(nested(&claims), ["/pay/refunds", "/payments", "/pay/refunds"], "below each of both");
+        assert_eq!(claims.nested(&refunds), []);
+        assert_eq!(claims.update(&refunds, None, None, "here"), BTreeSet::from([pay.clone()]));
+        assert_eq!(nested(&claims), [""; 0]);
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl<T: Ord, R: Ord> Holders<T, R> {
         }
     }
 
+    /// Things that are named, from one of them on.
+    pub(super) fn from<'a>(&'a self, thing: &T) -> impl Iterator<Item = &'a T> + use<'a, T, R> {
+        self.0.range(thing..).map(|(thing, _)| thing)
+    }
+
     /// Those that name a thing, in their order.
     pub(super) fn of<'a, Q>(&'a self, thing: &Q) -> impl Iterator<Item = &'a Key> + use<'a, T, R, Q>
     where

@@ -46,6 +46,8 @@ pub struct Observed {
     pub kinds: BTreeSet<Kind>,
     /// Hosts and paths that an older FinService holds.
     pub lost_claims: Vec<(Claim, Key)>,
+    /// Hosts and paths below its own that others have.
+    pub nested_claims: Vec<Claim>,
     /// Hosts and paths that its CanaryRollout would show a revision under, and that another holds.
     pub lost_previews: Vec<(Claim, Key)>,
     /// Topics that an older FinService names as its own.
@@ -111,6 +113,7 @@ impl Index {
             secrets_hidden: self.secrets_hidden && !entry.references.1.is_empty(),
             kinds: self.kinds.clone(),
             lost_claims: self.claims.lost(key),
+            nested_claims: self.claims.nested(key),
             lost_previews: self.claims.lost_previews(key),
             lost_topics: self.topics.lost(key),
             known_hosts: self.outside.known(key),

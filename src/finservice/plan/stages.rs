@@ -135,6 +135,9 @@ impl<'a> Making<'a> {
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
         routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
         routing.refused = refused(scope.spec, seen);
+        for claim in &seen.nested_claims {
+            routing.nested.entry(claim.host.clone()).or_default().insert(claim.path.clone());
+        }
         let stands = self.shift.decision.is_some() && self.all_stands();
         let lost = seen.lost_topics.iter().filter(|lost| lost.same_object);
         let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::api::Severity;
 use crate::finservice::children::Kind;
 use crate::finservice::index::Parsed;
+use crate::finservice::plan::{Op, Plan};
 use crate::finservice::testing::fake::Fake;
 use crate::runtime::key::Key;
 
@@ -38,6 +39,32 @@ fn ready(fake: &mut Fake) {
     fake.pods_become_ready();
     fake.pass(2);
     fake.settle();
+}
+
+/// Row 8.4: what the older one of two is asked would go to it, also where it is the other's.
+#[test]
+fn faults_8_4_a_path_goes_to_the_longer_prefix_whoever_is_older() {
+    let mut fake = Fake::new(spec("team", hosts("app.example")));
+    fake.settle();
+    ready(&mut fake);
+    let mut below = hosts("app.example");
+    below["ingress"]["paths"] = json!(["/pay/refunds"]);
+    let rule = |plan: &Plan| {
+        let mut ops = plan.ops().filter_map(|op| match op {
+            Op::Apply { child, .. } if child.name == "app.ingress" => {
+                Some(child.body["spec"]["http"].to_string())
+            }
+            _ => None,
+        });
+        ops.next()
+    };
+    other(&mut fake, "another has a path below", spec("others", below));
+    let written = rule(&fake.step()).expect("its route is written");
+    assert!(written.contains("regex") && !written.contains("prefix"), "{written}");
+    fake.settle();
+    other(&mut fake, "it is gone", Value::Null);
+    let written = rule(&fake.step()).expect("its route is written");
+    assert!(!written.contains("regex") && written.contains("prefix"), "{written}");
 }
 
 #[test]
