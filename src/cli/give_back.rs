@@ -21,7 +21,7 @@ use crate::api::labels::{
     REPLICAS_BEFORE_ANNOTATION, RETIRED_ANNOTATION, SERVICE_LABEL,
 };
 use crate::api::{FinService, units};
-use crate::finservice::write::adopt::Before;
+use crate::finservice::children::handed_over::Before;
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;

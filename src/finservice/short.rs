@@ -67,9 +67,7 @@ impl Short {
         }
         if let Some(asked) = lock(&self.0).get_mut(key) {
             asked.settled = !lacks;
-        }
-        if let Some(asked) = lock(&self.0).get(key).filter(|asked| asked.at.is_some()) {
-            seen.pods = Some(said(&asked.pods));
+            seen.pods = asked.at.map(|_| said(&asked.pods));
         }
         seen.pods_again = self.next(key).filter(|_| lacks);
         Ok(())

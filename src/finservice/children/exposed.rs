@@ -3,26 +3,13 @@
 use serde_json::{Value, json};
 
 use super::Scope;
+use super::peer::{addresses, labelled, namespace};
 use crate::api::Problem;
 use crate::api::workload::Port;
-use crate::runtime::network::but_metadata;
-
-/// The addresses of a network, without those where clouds give away credentials of the node; `None` if that is all of them.
-pub fn addresses(cidr: &str) -> Option<Value> {
-    let except = but_metadata(cidr)?;
-    let mut block = json!({"cidr": cidr});
-    if !except.is_empty() {
-        block["except"] = json!(except);
-    }
-    Some(json!({"ipBlock": block}))
-}
 
 /// The operator's own pods, which ask for the metrics of canaries.
 fn operator(scope: &Scope) -> Value {
-    json!({
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scope.settings.own_namespace}},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "banyan"}},
-    })
+    labelled(&scope.settings.own_namespace, [("app.kubernetes.io/name", "banyan")])
 }
 
 /// Who may ask at a port where nothing is served but metrics.
@@ -31,9 +18,7 @@ pub fn scrapers(scope: &Scope) -> Vec<Value> {
     if listed.is_empty() {
         return vec![json!({"namespaceSelector": {}})];
     }
-    let namespace =
-        |name: &String| json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}});
-    listed.iter().map(namespace).chain([operator(scope)]).collect()
+    listed.iter().map(|name| namespace(name)).chain([operator(scope)]).collect()
 }
 
 /// The port of metrics where requests come in as well.

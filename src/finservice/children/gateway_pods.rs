@@ -6,61 +6,69 @@
 
 use serde_json::{Value, json};
 
-use super::{Scope, exposed};
+use super::Scope;
+use super::peer::{addresses, labelled, namespace};
 use crate::api::Problem;
 use crate::api::network::MeshProvider;
+use crate::finservice::settings;
 
 /// The label of the pods that are made for a Gateway (Gateway API, GEP-1762).
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
+/// Where the proxies of a Gateway are.
+enum Proxies<'a> {
+    /// Where the installer says.
+    Said(&'a settings::Proxies),
+    /// In the namespace of the Gateway.
+    Beside(&'a str),
+    /// In that namespace, which is the service's own, where others run too: those with the label of that Gateway.
+    Labelled(&'a str, &'a str),
+}
+
+fn proxies<'a>(scope: &'a Scope<'_>) -> Option<Proxies<'a>> {
+    let (of, name) = scope.spec.ingress.as_ref()?.gateway_in(scope.namespace);
+    Some(match scope.settings.gateways.of(of, name) {
+        Some(said) => Proxies::Said(said),
+        None if of == scope.namespace => Proxies::Labelled(of, name),
+        None => Proxies::Beside(of),
+    })
+}
+
 /// The proxies, as peers of a NetworkPolicy; none if there is no ingress.
 pub fn peers(scope: &Scope) -> Vec<Value> {
-    let Some((of, name)) = gateway(scope) else { return Vec::new() };
-    let in_namespace = |namespace: &str| json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}});
-    let mut pods = match scope.settings.gateways.of(of, name) {
-        Some(proxies) => {
-            let mut peers: Vec<Value> =
-                proxies.cidrs.iter().filter_map(|cidr| exposed::addresses(cidr)).collect();
-            if let Some(namespace) = &proxies.namespace {
-                let mut peer = in_namespace(namespace);
-                if !proxies.pod_labels.is_empty() {
-                    peer["podSelector"] = json!({"matchLabels": proxies.pod_labels});
-                }
-                peers.push(peer);
-            }
-            peers
+    match proxies(scope) {
+        None => Vec::new(),
+        Some(Proxies::Said(settings::Proxies { namespace, pod_labels, cidrs, .. })) => {
+            let labels = || pod_labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let pods = namespace.iter().map(|namespace| labelled(namespace, labels()));
+            cidrs.iter().filter_map(|cidr| addresses(cidr)).chain(pods).collect()
         }
-        None => vec![in_namespace(of)],
-    };
-    if is_guessed(scope) {
-        pods.iter_mut().for_each(|peer| peer["podSelector"] = json!({"matchLabels": {GATEWAY_NAME: name}}));
+        Some(Proxies::Beside(of)) => vec![namespace(of)],
+        Some(Proxies::Labelled(of, name)) => vec![labelled(of, [(GATEWAY_NAME, name)])],
     }
-    pods
 }
 
 /// The proxies, as sources of an AuthorizationPolicy: the field, and its values.
 pub fn sources(scope: &Scope) -> Vec<(&'static str, Value)> {
-    let Some((of, name)) = gateway(scope) else { return Vec::new() };
-    match scope.settings.gateways.of(of, name) {
-        Some(proxies) => {
-            let namespace = proxies.namespace.iter().map(|name| ("namespaces", json!([name])));
-            let cidrs = (!proxies.cidrs.is_empty()).then(|| ("ipBlocks", json!(proxies.cidrs)));
+    match proxies(scope) {
+        None => Vec::new(),
+        Some(Proxies::Said(settings::Proxies { namespace, cidrs, .. })) => {
+            let namespace = namespace.iter().map(|name| ("namespaces", json!([name])));
+            let cidrs = (!cidrs.is_empty()).then(|| ("ipBlocks", json!(cidrs)));
             namespace.chain(cidrs).collect()
         }
-        None => vec![("namespaces", json!([of]))],
+        Some(Proxies::Beside(of) | Proxies::Labelled(of, _)) => vec![("namespaces", json!([of]))],
     }
 }
 
 /// Whether proxies outside of the mesh, which have no certificate, are let in by their addresses.
 pub fn outside(scope: &Scope) -> bool {
-    gateway(scope)
-        .and_then(|(of, name)| scope.settings.gateways.of(of, name))
-        .is_some_and(|proxies| !proxies.cidrs.is_empty())
+    matches!(proxies(scope), Some(Proxies::Said(said)) if !said.cidrs.is_empty())
 }
 
 /// That nobody has said where they are, where that matters.
 pub fn problem(scope: &Scope) -> Option<Problem> {
-    let (of, name) = gateway(scope).filter(|_| is_guessed(scope))?;
+    let Some(Proxies::Labelled(of, name)) = proxies(scope) else { return None };
     let istio = scope.spec.provider() == MeshProvider::Istio;
     // Istio's own Gateways choose their proxies by labels, in whatever namespace.
     let problem = if istio { Problem::warning } else { Problem::info };
@@ -75,16 +83,6 @@ pub fn problem(scope: &Scope) -> Option<Problem> {
              {{gateway: {of}/{name}, namespace: istio-system, podLabels: {{istio: ingressgateway}}}}."
         ),
     ))
-}
-
-fn gateway<'a>(scope: &'a Scope<'_>) -> Option<(&'a str, &'a str)> {
-    Some(scope.spec.ingress.as_ref()?.gateway_in(scope.namespace))
-}
-
-/// Whether they are told by a label, since the namespace of the Gateway is the service's own, where others run too.
-fn is_guessed(scope: &Scope) -> bool {
-    gateway(scope)
-        .is_some_and(|(of, name)| of == scope.namespace && scope.settings.gateways.of(of, name).is_none())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(crate) mod environment;
 pub(crate) mod exposed;
 pub(crate) mod fresh;
 pub(crate) mod gateway_pods;
+pub mod handed_over;
 pub(crate) mod http_route;
 mod json;
 pub(crate) mod kafka;
@@ -29,6 +30,7 @@ pub(crate) mod outbound;
 #[cfg(test)]
 mod outbound_tests;
 mod path_regex;
+pub(crate) mod peer;
 pub(crate) mod peer_authentication;
 pub(crate) mod prometheus_rule;
 pub(crate) mod request_authentication;

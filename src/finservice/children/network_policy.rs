@@ -1,13 +1,13 @@
 //! The NetworkPolicy: who may reach the pods, and what they may reach. What is not named is refused,
 //! also where a spec has no `access` at all.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::outbound::{self, To};
+use super::peer::{self, anywhere, labelled, namespace};
 use super::routing::Routing;
 use super::{Child, Kind, Scope, exposed, gateway_pods};
-use crate::api::labels::SERVICE_LABEL;
 use crate::api::network::{MeshProvider, Peer};
 
 /// HBONE, through which Istio's ambient mode carries requests.
@@ -95,13 +95,13 @@ fn egress(scope: &Scope) -> Vec<Value> {
 /// Who is meant, as a NetworkPolicy can tell it: of names it knows nothing. Empty if it is nothing that may be opened.
 fn callees(to: &To) -> Vec<Value> {
     match to {
-        To::Service(namespace, service) => vec![pods(namespace, service)],
+        To::Service(namespace, service) => vec![peer::service(namespace, service)],
         To::Pods(of, labels) => vec![labelled(of, labels.iter().copied())],
         To::Brokers(cluster) => {
             let labels = json!({"matchLabels": {"strimzi.io/cluster": cluster}});
             vec![json!({"namespaceSelector": {}, "podSelector": labels})]
         }
-        To::Addresses(cidr) => exposed::addresses(cidr).into_iter().collect(),
+        To::Addresses(cidr) => peer::addresses(cidr).into_iter().collect(),
         To::Node(cidr) => vec![json!({"ipBlock": {"cidr": cidr}})],
         To::Host(_) => anywhere(),
     }
@@ -113,40 +113,12 @@ fn caller(scope: &Scope, peer: &Peer) -> Value {
     }
     let from = peer.namespace.as_deref().unwrap_or(scope.namespace);
     match &peer.service {
-        Some(service) => pods(from, service),
+        Some(service) => peer::service(from, service),
         None => {
             let labels = peer.pod_labels.iter().flatten();
             labelled(from, labels.map(|(key, value)| (key.as_str(), value.as_str())))
         }
     }
-}
-
-/// Pods in a namespace: those with the labels, or all.
-fn labelled<'a>(of: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
-    let labels: Map<String, Value> = labels.map(|(key, value)| (key.to_owned(), value.into())).collect();
-    let mut peer = namespace(of);
-    if !labels.is_empty() {
-        peer["podSelector"] = json!({"matchLabels": labels});
-    }
-    peer
-}
-
-/// Everything in a namespace.
-fn namespace(name: &str) -> Value {
-    json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
-}
-
-/// The pods of a FinService.
-fn pods(namespace: &str, service: &str) -> Value {
-    json!({
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "podSelector": {"matchLabels": {SERVICE_LABEL: service}},
-    })
-}
-
-/// All addresses but the link-local ones, where a cloud gives away credentials of the node.
-fn anywhere() -> Vec<Value> {
-    ["0.0.0.0/0", "::/0"].into_iter().filter_map(exposed::addresses).collect()
 }
 
 fn tcp(ports: &[u16]) -> impl Iterator<Item = Value> {
@@ -208,7 +180,7 @@ mod tests {
         assert_eq!(cache.0["namespaceSelector"], namespace(testing::NAMESPACE)["namespaceSelector"]);
         assert_eq!(cache.1, None);
         let callers = policy["ingress"][0]["from"].as_array().cloned().unwrap_or_default();
-        assert!(callers.contains(&labelled("monitoring", [("app", "prober")].into_iter())));
+        assert!(callers.contains(&labelled("monitoring", [("app", "prober")])));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{exposed, kafka};
+use super::{kafka, peer};
 use crate::api::FinServiceSpec;
 
 /// Link-local addresses: clouds answer questions about the node and its credentials there, and run
@@ -126,7 +126,7 @@ pub fn ways<'a>(spec: &'a FinServiceSpec, namespace: &'a str) -> Vec<Way<'a>> {
 pub fn any_port(spec: &FinServiceSpec) -> bool {
     let outbound = spec.access.as_ref().and_then(|access| access.outbound.as_ref());
     let mut ranges = outbound.into_iter().flat_map(|outbound| outbound.cidrs.iter().flatten());
-    ranges.any(|range| exposed::addresses(range).is_some())
+    ranges.any(|range| peer::addresses(range).is_some())
 }
 
 /// What is known to a mesh by the name of a host, and called by such a service, with its ports.

@@ -98,27 +98,6 @@ fn service_ports(scope: &Scope, ports: &[Port], plain: bool) -> Value {
         .collect()
 }
 
-/// A port that a Service had before it was handed over: its number, and whether it had a name.
-pub type Had = (u16, bool);
-
-/// Leaves what a Service was handed over with as it is: the names and the protocols of the ports that it had.
-///
-/// A gateway knows endpoints by them. A port that is called something else is another one to it, and has no endpoints for a
-/// moment: requests were lost for no more than a word.
-pub fn keep_names(service: &mut Value, had: &[Had]) {
-    let Some(ports) = service["spec"]["ports"].as_array_mut() else { return };
-    // Several must have names, and one that had none gets one then.
-    let alone = ports.len() == 1 && had.len() == 1;
-    for port in ports.iter_mut().filter_map(Value::as_object_mut) {
-        let number = port.get("port").and_then(Value::as_u64);
-        let known = had.iter().find(|(had, _)| Some(u64::from(*had)) == number);
-        if known.is_some_and(|(_, named)| *named || alone) {
-            port.remove("name");
-            port.remove("appProtocol");
-        }
-    }
-}
-
 /// `kubernetes.io/h2c` is Kubernetes' standard word for HTTP/2 without TLS, which gRPC is as well;
 /// Istio tells gRPC apart to count its statuses.
 fn app_protocol(provider: MeshProvider, protocol: Protocol) -> &'static str {

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::outbound::{self, Spoken, To};
+use super::outbound::{self, Spoken, To, Way};
 use super::routing::{LegacyBackend, legacy_backend};
-use super::{Child, Kind, Scope, exposed};
+use super::{Child, Kind, Scope, peer};
 
 /// Makes known to the mesh what the service calls outside of it, so that its [`super::sidecar`] lets that out and nothing else.
 /// Hosts with a wildcard have an entry of their own, since they cannot be looked up, and so have ranges of addresses.
 pub fn build(scope: &Scope) -> Vec<Child> {
+    let ways = outbound::ways(scope.spec, scope.namespace);
     let mut hosts: BTreeMap<(&'static str, u16, Spoken), Vec<String>> = BTreeMap::new();
-    for way in outbound::ways(scope.spec, scope.namespace) {
-        let To::Host(host) = way.to else { continue };
+    for way in &ways {
+        let To::Host(host) = &way.to else { continue };
         // Two entries for one host would make one listener twice, which Envoy refuses as a whole.
-        for port in way.ports {
+        for &port in &way.ports {
             if !scope.known_hosts.contains(&(host.clone(), port)) {
                 // Dots keep these names apart from those of all FinServices, which are DNS labels.
                 let suffix = match (host.starts_with('*'), (port, way.spoken) == (443, Spoken::Tls)) {
@@ -36,7 +37,7 @@ pub fn build(scope: &Scope) -> Vec<Child> {
         })
         .collect();
     // Each node has the same, so that one entry is enough for all that call there.
-    for way in outbound::ways(scope.spec, scope.namespace) {
+    for way in &ways {
         let To::Node(range) = way.to else { continue };
         let host = outbound::node_host(range);
         let Some(first) =
@@ -48,8 +49,8 @@ pub fn build(scope: &Scope) -> Vec<Child> {
         let spec = json!({"hosts": [host], "addresses": [range], "ports": ports, "resolution": "NONE"});
         children.push(entry(scope, &format!(".node-{first}"), spec, &["."]));
     }
-    children.extend(addresses(scope).into_iter().enumerate().map(|(index, (ports, ranges))| {
-        let ports: Vec<Value> = ports.into_iter().map(|port| shape(port, Spoken::Tcp)).collect();
+    children.extend(addresses(&ways).into_iter().enumerate().map(|(index, (ports, ranges))| {
+        let ports: Vec<Value> = ports.iter().map(|port| shape(*port, Spoken::Tcp)).collect();
         let suffix = address_suffix(index);
         let hosts = [address_host(scope, &suffix)];
         let spec = json!({"hosts": hosts, "addresses": ranges, "ports": ports, "resolution": "NONE"});
@@ -67,8 +68,8 @@ pub fn build(scope: &Scope) -> Vec<Child> {
 }
 
 /// The hosts by which the entries for ranges of addresses are known: names that nobody looks up.
-pub fn address_hosts(scope: &Scope) -> Vec<String> {
-    (0..addresses(scope).len()).map(|index| address_host(scope, &address_suffix(index))).collect()
+pub fn address_hosts(scope: &Scope, ways: &[Way]) -> Vec<String> {
+    (0..addresses(ways).len()).map(|index| address_host(scope, &address_suffix(index))).collect()
 }
 
 fn address_suffix(index: usize) -> String {
@@ -80,14 +81,14 @@ fn address_host(scope: &Scope, suffix: &str) -> String {
 }
 
 /// Ranges of addresses by their ports: an entry opens each of its ports at each of its ranges.
-fn addresses(scope: &Scope) -> BTreeMap<Vec<u16>, Vec<String>> {
-    let mut by_ports: BTreeMap<Vec<u16>, Vec<String>> = BTreeMap::new();
-    for way in outbound::ways(scope.spec, scope.namespace).into_iter().filter(|way| !way.ports.is_empty()) {
-        let range = match way.to {
-            To::Addresses(range) if exposed::addresses(&range).is_some() => range,
-            _ => continue,
-        };
-        by_ports.entry(way.ports).or_default().push(range);
+fn addresses<'a>(ways: &'a [Way]) -> BTreeMap<&'a [u16], Vec<&'a str>> {
+    let mut by_ports: BTreeMap<&[u16], Vec<&str>> = BTreeMap::new();
+    for way in ways.iter().filter(|way| !way.ports.is_empty()) {
+        if let To::Addresses(range) = &way.to
+            && peer::addresses(range).is_some()
+        {
+            by_ports.entry(&way.ports).or_default().push(range);
+        }
     }
     by_ports
 }

@@ -11,12 +11,14 @@ use super::{Child, Kind, Scope, service_entry};
 /// its own ServiceEntries. What another service of the namespace calls outside is no concern of theirs.
 ///
 /// A range of addresses without ports is nothing that a mesh could know: then its proxies let everything out, and the
-/// NetworkPolicy alone holds ([`super::exposed::problems`] says so). Where the labels of pods are named, and for Kafka, the
+/// NetworkPolicy alone holds ([`super::limits::problems`] says so). Where the labels of pods are named, and for Kafka, the
 /// mesh is open to the Services of a namespace or of all: it knows no labels.
 pub fn build(scope: &Scope) -> Child {
     let mut hosts: BTreeSet<String> = BTreeSet::new();
     let services = |namespace: &str| format!("{namespace}/*.{namespace}.svc.cluster.local");
-    for way in outbound::ways(scope.spec, scope.namespace) {
+    let ways = outbound::ways(scope.spec, scope.namespace);
+    hosts.extend(service_entry::address_hosts(scope, &ways).into_iter().map(|host| format!("./{host}")));
+    for way in ways {
         match way.to {
             To::Service(namespace, service) => {
                 hosts.insert(format!("{namespace}/{service}.{namespace}.svc.cluster.local"));
@@ -36,7 +38,6 @@ pub fn build(scope: &Scope) -> Child {
             To::Addresses(_) => {}
         }
     }
-    hosts.extend(service_entry::address_hosts(scope).into_iter().map(|host| format!("./{host}")));
     // Where collectors of traces that the mesh itself names mostly are.
     hosts.extend(scope.settings.istiod.as_deref().map(services));
     let mode = if outbound::any_port(scope.spec) { "ALLOW_ANY" } else { "REGISTRY_ONLY" };

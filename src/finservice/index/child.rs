@@ -19,8 +19,8 @@ use serde_json::Value;
 use crate::api::conditions::cut;
 use crate::api::labels::MARK_ANNOTATION;
 use crate::finservice::children::Kind;
+use crate::finservice::children::handed_over::{Before, Had};
 use crate::finservice::children::observed::{Observed as Route, is_behind, is_unclaimed, observed, refusal};
-use crate::finservice::children::service::Had;
 use crate::finservice::index::uid::Uid;
 use crate::runtime::digest::{self, Parts};
 use crate::runtime::key::version_of;
@@ -372,10 +372,8 @@ fn beyond(theirs: &Value, ours: &Value, path: String, fields: &mut Vec<String>) 
 /// The ports that a Service had when it was handed over, as we noted on it then.
 fn had(metadata: &ObjectMeta) -> Box<[Had]> {
     let kept = metadata.annotations.as_ref().and_then(|all| all.get(ADOPTED_FROM_ANNOTATION));
-    let before: Value = kept.and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default();
-    let ports = before["ports"].as_array().into_iter().flatten();
-    let one = |port: &Value| Some((port["port"].as_u64()?.try_into().ok()?, port["name"].is_string()));
-    ports.filter_map(one).collect()
+    let before: Before = kept.and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default();
+    before.had()
 }
 
 /// The mark of an object, as we wrote it. Whoever may write routes must not promote a canary by an annotation.

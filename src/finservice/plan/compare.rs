@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::Problem;
 use crate::api::notice::Notice;
 use crate::api::notice::Reason;
-use crate::finservice::children::service::keep_names;
+use crate::finservice::children::handed_over::keep_names;
 use crate::finservice::children::{Api, Child, Kind};
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts};

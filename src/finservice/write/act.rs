@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::api::Problem;
 use crate::api::labels::{HANDED_OVER_ANNOTATION, REPLICAS_BEFORE_ANNOTATION, RETIRED_ANNOTATION};
-use crate::finservice::children::service::keep_names;
+use crate::finservice::children::handed_over::{Before, keep_names};
 use crate::finservice::children::{Child, Kind};
 use crate::finservice::index::Index;
 use crate::finservice::index::child::ChildState;
@@ -214,7 +214,7 @@ impl Actor<'_> {
         if child.kind == Kind::Service && over == Over::HandedOver {
             let services: Api<Service> = Api::namespaced(self.client.clone(), &self.key.namespace);
             let existing = services.get(&child.name).await?;
-            keep_names(body.to_mut(), &adopt::had(&existing));
+            keep_names(body.to_mut(), &Before::of(&existing).had());
             if let Some(patch) = adopt::service_patch(&existing, &child.body) {
                 services.patch(&child.name, &scaling(), &Patch::Merge(&patch)).await?;
             }

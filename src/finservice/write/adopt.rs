@@ -1,39 +1,36 @@
 //! Taking over a Service without a gap: the ports that callers use today stay. Pure.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::labels::ADOPTED_FROM_ANNOTATION;
-use crate::finservice::children::service::Had;
+use crate::finservice::children::handed_over::{Before, keep_names};
 
 /// The merge patch that makes an existing Service ready to be applied over: our selector, our ports,
 /// and beside them those that it has, led to pods of ours. `None` if ours says nothing of ports.
 pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
     let wanted = ours["spec"]["ports"].as_array()?;
-    let mut ports = wanted.clone();
+    let before = Before::of(existing);
+    let mut kept = ours.clone();
+    keep_names(&mut kept, &before.had());
+    let mut ports = kept["spec"]["ports"].as_array().cloned()?;
     let is = |port: &Value, of: &ServicePort| {
         port["port"] == of.port && port["protocol"].as_str().unwrap_or("TCP") == protocol(of)
     };
     let existing_ports: Vec<&ServicePort> =
         existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
-    // A load balancer, and whoever calls a node, know the number that was given out.
-    let alone = wanted.len() == 1 && existing_ports.len() == 1;
     for port in &mut ports {
         let has = existing_ports.iter().find(|of| is(port, of));
-        // What a gateway knows them by stays.
-        if let (Some(has), Some(port)) = (has.filter(|has| has.name.is_some() || alone), port.as_object_mut())
-        {
+        // What a gateway knows it by stays.
+        if let Some(has) = has.filter(|_| port.get("name").is_none()) {
             for (field, value) in [("name", &has.name), ("appProtocol", &has.app_protocol)] {
-                match value {
-                    Some(value) => port.insert(field.to_owned(), value.as_str().into()),
-                    None => port.remove(field),
-                };
+                if let Some(value) = value {
+                    port[field] = value.as_str().into();
+                }
             }
         }
+        // A load balancer, and whoever calls a node, know the number that was given out.
         if let Some(number) = has.and_then(|has| has.node_port).filter(|_| port.get("nodePort").is_none()) {
             port["nodePort"] = number.into();
         }
@@ -72,7 +69,6 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
         }
     }
     // Kept with the object, so that it can be given back as it was.
-    let before = Before::of(existing);
     let before = serde_json::to_string(&before).unwrap_or_default();
     Some(json!({
         "metadata": {
@@ -83,32 +79,8 @@ pub fn service_patch(existing: &Service, ours: &Value) -> Option<Value> {
     }))
 }
 
-/// The ports of a Service that is taken over.
-pub fn had(existing: &Service) -> Vec<Had> {
-    let ports = existing.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.filter_map(|port| Some((port.port.try_into().ok()?, port.name.is_some()))).collect()
-}
-
 fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
-}
-
-/// What a Service was before it was taken over.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Before {
-    /// Which pods it selected.
-    #[serde(default)]
-    pub selector: BTreeMap<String, String>,
-    /// Its ports.
-    #[serde(default)]
-    pub ports: Vec<ServicePort>,
-}
-
-impl Before {
-    fn of(existing: &Service) -> Self {
-        let spec = existing.spec.clone().unwrap_or_default();
-        Self { selector: spec.selector.unwrap_or_default(), ports: spec.ports.unwrap_or_default() }
-    }
 }
 
 #[cfg(test)]
@@ -157,7 +129,7 @@ mod tests {
             let mut ours = json!({"spec": {"selector": {"a": "b"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP",
                 "targetPort": "http", "appProtocol": "http"}]}});
             let patch = service_patch(&existing, &ours).expect("a patch");
-            crate::finservice::children::service::keep_names(&mut ours, &had(&existing));
+            keep_names(&mut ours, &Before::of(&existing).had());
             assert_eq!(ours["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": "http"}]));
             patch["spec"]["ports"][0].clone()
         };
