@@ -3,8 +3,6 @@
 use std::sync::Mutex;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource;
 
 use super::decide::Decision;
 use super::index::{Index, Site};
@@ -12,6 +10,7 @@ use super::status;
 use crate::api::CloudCluster;
 use crate::api::notice::{Notice, turned};
 use crate::runtime::context::Context;
+use crate::runtime::events;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 
@@ -32,14 +31,7 @@ pub async fn act(
     let Some(written) = written else { return Ok(false) };
     let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
     for Notice { reason, note } in turned(old, &wanted.conditions) {
-        let about = ObjectReference {
-            api_version: Some(CloudCluster::api_version(&()).into_owned()),
-            kind: Some(CloudCluster::kind(&()).into_owned()),
-            name: Some(key.name.to_string()),
-            namespace: Some(key.namespace.to_string()),
-            uid: site.metadata.uid.clone(),
-            ..ObjectReference::default()
-        };
+        let about = events::about::<CloudCluster>(&key.namespace, &key.name, site.metadata.uid.clone());
         context.events.publish(about, reason, note);
     }
     lock(index).answered(&key.name, Site::read(written.0));

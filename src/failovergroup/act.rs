@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PostParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::decide::Decision;
@@ -21,6 +21,7 @@ use crate::api::{Authority, FailoverGroup, FailoverGroupSpec};
 use crate::authority::decide::{self as authority, Decision as Deciding};
 use crate::authority::known::{Decided, Knowledge};
 use crate::runtime::context::Context;
+use crate::runtime::events;
 use crate::runtime::key::Key;
 use crate::runtime::lock::lock;
 use crate::runtime::patch::scaling;
@@ -225,14 +226,8 @@ fn tell(context: &Context, seen: &Observed, wanted: &AuthoritySpec) {
 /// The group, as Events name it.
 fn about(context: &Context, seen: &Observed) -> ObjectReference {
     let metadata = seen.group.as_ref().map(|group| &group.metadata);
-    ObjectReference {
-        api_version: Some(FailoverGroup::api_version(&()).into_owned()),
-        kind: Some(FailoverGroup::kind(&()).into_owned()),
-        name: Some(seen.name.clone()),
-        namespace: Some(context.namespace.to_string()),
-        uid: metadata.and_then(|metadata| metadata.uid.clone()),
-        ..ObjectReference::default()
-    }
+    let uid = metadata.and_then(|metadata| metadata.uid.clone());
+    events::about::<FailoverGroup>(&context.namespace, &seen.name, uid)
 }
 
 /// The group is gone: nothing hangs on its Authority any more, which may be deleted from now on.

@@ -110,6 +110,22 @@ impl Events {
     }
 }
 
+/// An object of which no more is at hand than its name, as Events name it.
+pub fn about<K: kube::Resource<DynamicType = ()>>(
+    namespace: &str,
+    name: &str,
+    uid: Option<String>,
+) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid,
+        ..ObjectReference::default()
+    }
+}
+
 /// The one line of a transition.
 fn log(Waiting { about, reason, note, .. }: &Waiting) {
     let word = |part: &Option<String>| part.clone().unwrap_or_default();
