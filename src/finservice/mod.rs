@@ -11,6 +11,7 @@
 //! | [`write`] | carries a plan out, and writes what came of it |
 //! | [`rendered`] | what a FinService becomes, without a cluster; pure |
 //! | [`status`] | what the FinService and its CanaryRollout say of themselves; pure |
+//! | [`table`] | FinServices as people read them, a line for each; pure |
 //! | [`worker`] | the order of one reconcile |
 //! | [`controller`] | runs it all |
 
@@ -23,6 +24,7 @@ pub mod rendered;
 pub mod settings;
 mod short;
 pub mod status;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

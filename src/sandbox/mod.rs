@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `flow`, `args`, `home`, `view`, `table`, `report`, `interrupt`, `contexts`, `payload` | the command |
+//! | `flow`, `args`, `home`, `view`, `frame`, `table`, `report`, `interrupt`, `contexts`, `payload` | the command |
 //! | `tour` | what it shows step by step |
 //! | `pair`, `cloud`, `cloud_options`, `argv`, `nodes`, `credentials`, `audit` | clouds: real control planes, played nodes |
 //! | `introduce` | how each operator finds the other cloud |
@@ -29,6 +29,7 @@ pub mod ends;
 pub(crate) mod error;
 pub(crate) mod failover;
 pub(crate) mod flow;
+mod frame;
 mod home;
 pub mod install;
 mod interrupt;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::failover::answers::{self, Answer};
 use super::table::{self, Row};
 use crate::terminal::progress::{Timing, seconds};
+use crate::terminal::words::hang;
 
 /// How many clouds there are.
 const CLOUDS: usize = 2;
@@ -54,11 +55,11 @@ impl Seen {
         self.unready_services().is_none()
     }
 
-    /// Both tables.
-    pub(super) fn render(&self) -> String {
-        let answers = answers::render(&self.answers);
+    /// Both tables, on a terminal of that width.
+    pub(super) fn render(&self, width: Option<usize>) -> String {
+        let answers = answers::render(&self.answers.iter().collect::<Vec<_>>(), width);
         let between = if answers.is_empty() { "" } else { "\n" };
-        format!("{}{between}{answers}", table::render(&self.rows))
+        format!("{}{between}{answers}", table::render(&self.rows.iter().collect::<Vec<_>>(), width))
     }
 }
 
@@ -88,9 +89,9 @@ pub(super) fn to_json(seen: &Seen, beside: &Beside) -> String {
     format!("{document:#}\n")
 }
 
-/// For people. `timeout` is how long was waited, in words.
-pub(super) fn to_text(seen: &Seen, beside: &Beside, timeout: &str) -> String {
-    let mut text = seen.render();
+/// For people, on a terminal of that width. `timeout` is how long was waited, in words.
+pub(super) fn to_text(seen: &Seen, beside: &Beside, timeout: &str, width: Option<usize>) -> String {
+    let mut text = seen.render(width);
     text.push('\n');
     for timing in &beside.timings {
         text.push_str(&format!("{:>8}  {}\n", seconds(timing.took), timing.step));
@@ -101,10 +102,9 @@ pub(super) fn to_text(seen: &Seen, beside: &Beside, timeout: &str) -> String {
     let Some(unready) = seen.unready() else { return text };
     text.push_str(&format!("\nAfter {timeout}: {unready}\n"));
     for row in seen.rows.iter().filter(|row| !row.ready) {
-        text.push_str(&format!(
-            "  {}/{} in {}: {} {}\n",
-            row.namespace, row.name, row.cloud, row.reason, row.problem
-        ));
+        let words =
+            format!("{}/{} in {}: {}: {}", row.namespace, row.name, row.cloud, row.reason, row.words());
+        text.push_str(&hang("  ", "      ", &words, width));
     }
     text
 }
@@ -115,19 +115,19 @@ mod tests {
 
     use super::*;
     use crate::failovergroup::table::Line;
+    use crate::finservice::table::Line as Service;
 
     fn row(cloud: &str, ready: bool) -> Row {
-        Row {
+        let line = Service {
             namespace: "payments".to_owned(),
             name: "ledger".to_owned(),
-            cloud: cloud.to_owned(),
             ready,
             reason: "Degraded".to_owned(),
-            revision: String::new(),
-            release: String::new(),
             replicas: "2/3".to_owned(),
             problem: "2 of 3 pods are Ready".to_owned(),
-        }
+            ..Service::default()
+        };
+        Row { cloud: cloud.to_owned(), line }
     }
 
     fn answer(cloud: &str, here: &str, ready: &str) -> Answer {
@@ -152,7 +152,7 @@ mod tests {
         seen.answers = vec![answer("aws", "Held", "False"), answer("gcp", "Standby", "False")];
         // Nobody waits for groups without databases.
         assert_eq!(seen.unready().unwrap(), "1 of 2 FinServices are not Ready");
-        seen.rows[1].ready = true;
+        seen.rows[1].line.ready = true;
         assert_eq!((seen.unready(), seen.services_ready()), (None, true));
         seen.groups.push("payments".to_owned());
         let beside = Beside {
@@ -160,7 +160,7 @@ mod tests {
             writes: Some(7),
             kubeconfigs: BTreeMap::new(),
         };
-        let text = to_text(&seen, &beside, "3m");
+        let text = to_text(&seen, &beside, "3m", None);
         assert!(
             text.ends_with(
                 "PostgreSQL acknowledged 7 writes meanwhile.\n\nAfter 3m: FailoverGroup payments is not ready: a \

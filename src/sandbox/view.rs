@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use super::args::Output;
 use super::failover::answers::Answer;
+use super::frame::frame;
 use super::report::Seen;
 use super::table::Row;
 use crate::failovergroup::table::Line;
 use crate::terminal::progress::{Progress, seconds};
+use crate::terminal::size::Size;
 
 /// The table as it changes: in place on a terminal, else a line for each change on standard error.
 pub(super) struct View {
@@ -20,6 +22,8 @@ pub(super) struct View {
     /// What is said under the tables.
     below: String,
     lines: usize,
+    /// The terminal, when it was last drawn on.
+    size: Option<Size>,
     /// Whether it was said that all is Ready.
     pub(super) told: bool,
     /// Whether it was said that every group could fail over.
@@ -36,6 +40,7 @@ impl View {
             answers: BTreeMap::new(),
             below,
             lines: 0,
+            size: None,
             told: false,
             told_groups: false,
         }
@@ -47,27 +52,20 @@ impl View {
         let of = |answer: &Answer| (answer.line.group.clone(), answer.cloud.clone());
         let answers: BTreeMap<_, _> =
             seen.answers.iter().map(|answer| (of(answer), answer.line.clone())).collect();
-        if now == self.shown && answers == self.answers {
+        // Somebody may have made the window larger or smaller.
+        let size = if self.terminal { Size::of_stdout() } else { None };
+        if now == self.shown && answers == self.answers && size == self.size {
             return;
         }
-        if self.terminal {
+        if let Some(size) = size {
             self.wipe();
-            let text = format!("{}{}", seen.render(), self.below);
+            let text = frame(seen, &self.below, size);
             self.lines = text.lines().count();
-            // Lines that are cut at the edge keep the count of lines right.
+            // A word that is longer than a line is cut at the edge, which keeps the count of lines right.
             print(&format!("\x1b[?7l{text}\x1b[?7h"));
         } else {
             for (_, row) in now.iter().filter(|(key, row)| self.shown.get(key) != Some(row)) {
-                self.progress.say(&format!(
-                    "{:>7}    {}/{} in {}: {} {} {}",
-                    seconds(started.elapsed()),
-                    row.namespace,
-                    row.name,
-                    row.cloud,
-                    if row.ready { "Ready" } else { "not Ready" },
-                    row.replicas,
-                    row.problem.lines().next().unwrap_or_default()
-                ));
+                self.progress.say(&format!("{:>7}    {}", seconds(started.elapsed()), change(row)));
             }
             let news = answers.iter().filter(|(key, line)| self.answers.get(key) != Some(line));
             for ((group, cloud), line) in news {
@@ -82,6 +80,7 @@ impl View {
         }
         self.shown = now;
         self.answers = answers;
+        self.size = size;
     }
 
     pub(super) fn wipe(&mut self) {
@@ -92,9 +91,52 @@ impl View {
     }
 }
 
+/// How a service stands now, in a line. Its pods may all be Ready while it is not.
+fn change(row: &Row) -> String {
+    let state = if row.ready { "Ready" } else { "not Ready" };
+    let mut text = format!("{}/{} in {}: {state} ({})", row.namespace, row.name, row.cloud, row.reason);
+    if let Some((ready, asked)) = row.replicas.split_once('/') {
+        text.push_str(&format!(", {ready} of {asked} pods Ready"));
+    }
+    let words = row.words();
+    if !words.is_empty() {
+        text.push_str(&format!(": {}", words.lines().collect::<Vec<_>>().join(" ")));
+    }
+    text
+}
+
 /// Prints on standard output.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout();
     // A reader that went away, as `head` does, is no reason to stop the clouds in another way than usual.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finservice::table::Line as Service;
+
+    #[test]
+    fn faults_6_15_pods_and_service_do_not_contradict_each_other() {
+        let line = Service {
+            namespace: "payments".to_owned(),
+            name: "ledger".to_owned(),
+            reason: "Problem".to_owned(),
+            replicas: "1/1".to_owned(),
+            problem: "the image cannot be pulled".to_owned(),
+            remedy: "Correct spec.image.".to_owned(),
+            ..Service::default()
+        };
+        let mut row = Row { cloud: "aws".to_owned(), line };
+        assert_eq!(
+            change(&row),
+            "payments/ledger in aws: not Ready (Problem), 1 of 1 pods Ready: the image cannot be pulled → Correct spec.image."
+        );
+        row.line.ready = true;
+        row.line.reason = "Serving".to_owned();
+        row.line.problem.clear();
+        row.line.remedy.clear();
+        assert_eq!(change(&row), "payments/ledger in aws: Ready (Serving), 1 of 1 pods Ready");
+    }
 }

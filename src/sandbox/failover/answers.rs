@@ -9,7 +9,7 @@ use super::super::operators::NAMESPACE;
 use crate::api::FailoverGroup;
 use crate::api::Severity;
 use crate::failovergroup::table::{HEADS, Line};
-use crate::terminal::table::columns;
+use crate::terminal::table::fitted;
 
 /// What one site says of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,12 +53,14 @@ fn of(cloud: &str, group: &FailoverGroup) -> Answer {
     }
 }
 
-/// A line for each group at each site, by name, every one ended; nothing where there is no group.
-pub fn render(answers: &[Answer]) -> String {
+/// A line for each group at each site, by name, on a terminal of that width, every one ended; nothing where there is no group.
+pub fn render(answers: &[&Answer], width: Option<usize>) -> String {
+    // The epoch; what a move needs is told by `banyan failover ready` as well.
+    const SPARE: [usize; 1] = [6];
     if answers.is_empty() {
         return String::new();
     }
-    let mut answers: Vec<&Answer> = answers.iter().collect();
+    let mut answers = answers.to_vec();
     answers.sort_by_key(|answer| (&answer.line.group, &answer.cloud));
     let row = |cells: [String; 7], cloud: String| {
         let mut row = cells.to_vec();
@@ -67,7 +69,7 @@ pub fn render(answers: &[Answer]) -> String {
     };
     let mut rows = vec![row(HEADS.map(str::to_owned), "CLOUD".to_owned())];
     rows.extend(answers.into_iter().map(|answer| row(answer.line.cells(), answer.cloud.clone())));
-    columns(&rows, "", 3)
+    fitted(&rows, "", 3, &SPARE, width)
 }
 
 /// Whether one site has authority over a group, and every other one could take over.
@@ -138,11 +140,11 @@ mod tests {
         assert!(stands(std::slice::from_ref(&held), "payments").is_err());
         assert!(stands(&[held.clone(), standby.clone()], "other").is_err());
         assert_eq!(
-            render(&[unfit, held]),
+            render(&[&unfit, &held], None),
             "GROUP      CLOUD   READY   PROTECTED   HERE      HOLDERS   EPOCH   WHY\n\
              payments   aws     True    -           Held      aws       16      words\n\
              payments   gcp     False   -           Standby   aws       16      words\n"
         );
-        assert_eq!(render(&[]), "");
+        assert_eq!(render(&[], None), "");
     }
 }

@@ -40,6 +40,7 @@ use super::traffic::session::{self, Traffic};
 use super::traffic::{Gateway, namespace};
 use super::view::{View, print};
 use crate::terminal::progress::{Progress, seconds};
+use crate::terminal::size;
 
 /// How often the FinServices are read for the table.
 const LOOK: Duration = Duration::from_millis(500);
@@ -436,7 +437,7 @@ impl Session {
         };
         print(&match self.args.output {
             Output::Json => report::to_json(seen, &beside),
-            Output::Table => report::to_text(seen, &beside, &seconds(self.args.timeout)),
+            Output::Table => report::to_text(seen, &beside, &seconds(self.args.timeout), size::width()),
         });
     }
 }
