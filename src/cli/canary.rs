@@ -19,6 +19,7 @@ use crate::api::{Action, CanaryRollout, FinService};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
+use crate::terminal::size;
 
 /// What is asked or said, and where.
 #[derive(Clone, Debug, Args)]
@@ -182,7 +183,15 @@ pub async fn run(options: CanaryOptions, client: Client) -> Result<String, Canar
         Command::List { all_namespaces } => here.list(all_namespaces).await,
         Command::Status { name } => {
             let rollout = here.rollout(name.as_deref()).await?;
-            here.printed(&rollout, || canary_table::status(&rollout))
+            let service = here.service(&rollout).await;
+            let pods = match &service {
+                Ok(found) => {
+                    Ok(found.iter().flat_map(|found| canary_table::of_canary(&rollout, found)).collect())
+                }
+                // Who may read rollouts alone is shown the rollout.
+                Err(error) => Err(format!("it cannot be seen why pods do not start: {error}")),
+            };
+            here.printed(&rollout, || canary_table::status(&rollout, pods, size::width()))
         }
         Command::Plan(args) => here.plan(&args).await,
         Command::Promote(say) => here.say(Verb::Promote, say, None).await,
@@ -225,11 +234,16 @@ impl Here {
 
     async fn plan(&self, args: &PlanArgs) -> Result<String, CanaryError> {
         let rollout = self.rollout(args.name.as_deref()).await?;
-        let service = &rollout.spec.service;
-        let api: Api<FinService> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = api.get_opt(service).await.map_err(failed(format!("reading FinService {service}")))?;
+        let found = self.service(&rollout).await?;
         let forecast = args.forecast(&rollout.spec, found.as_ref())?;
         self.printed(&forecast, || canary_plan::table(&forecast))
+    }
+
+    /// The FinService of a rollout; none if there is none.
+    async fn service(&self, rollout: &CanaryRollout) -> Result<Option<FinService>, CanaryError> {
+        let service = &rollout.spec.service;
+        let api: Api<FinService> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.get_opt(service).await.map_err(failed(format!("reading FinService {service}")))
     }
 
     async fn list(&self, all_namespaces: bool) -> Result<String, CanaryError> {
@@ -241,7 +255,7 @@ impl Here {
         self.printed(&found, || match found.is_empty() {
             true if all_namespaces => "there are no CanaryRollouts\n".to_owned(),
             true => format!("there are no CanaryRollouts in namespace {}\n", self.namespace),
-            false => canary_table::list(&found, all_namespaces),
+            false => canary_table::list(&found, all_namespaces, size::width()),
         })
     }
 

@@ -7,17 +7,13 @@ use kube::ResourceExt;
 use crate::api::action::{Verb, command};
 use crate::api::canaryrollout::Gate;
 use crate::api::canarystatus::{GateMemory, MetricStatus, Rollout, Weight};
-use crate::api::{CanaryRollout, CanaryRolloutStatus, Severity};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, FinService, Problem, Severity};
 use crate::canary::Policy;
 use crate::canary::refusal::{self, Asked, Standing};
-use crate::terminal::table::columns;
+use crate::terminal::table::fitted;
 
 /// Shown where nothing is known.
 const NOTHING: &str = "-";
-
-fn table(rows: &[Vec<String>], indent: &str) -> String {
-    columns(rows, indent, 2)
-}
 
 fn or_nothing(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or(NOTHING).to_owned()
@@ -40,8 +36,8 @@ fn weight(status: &CanaryRolloutStatus) -> String {
     }
 }
 
-/// A line for each CanaryRollout; with namespaces, where more than one is shown.
-pub fn list(rollouts: &[CanaryRollout], namespaces: bool) -> String {
+/// A line for each CanaryRollout, on a terminal of that width; with namespaces, where more than one is shown.
+pub fn list(rollouts: &[CanaryRollout], namespaces: bool, width: Option<usize>) -> String {
     let mut rows = vec![vec![]];
     if namespaces {
         rows[0].push("NAMESPACE".to_owned());
@@ -67,11 +63,24 @@ pub fn list(rollouts: &[CanaryRollout], namespaces: bool) -> String {
         ]);
         rows.push(row);
     }
-    table(&rows, "")
+    // Most are called as their service is; the reason has what led to the verdict.
+    let spare = [1, 5, 6].map(|column| column + usize::from(namespaces));
+    fitted(&rows, "", 2, &spare, width)
 }
 
-/// All that is known of one CanaryRollout.
-pub fn status(rollout: &CanaryRollout) -> String {
+/// What the FinService of a rollout says of the revision that is on its way in, be it of its pods: why they do not start, or
+/// crash. The rollout itself knows only how many are Ready.
+pub fn of_canary<'a>(rollout: &CanaryRollout, service: &'a FinService) -> Vec<&'a Problem> {
+    let canary = rollout.status.as_ref().and_then(|status| status.canary.as_deref());
+    let Some(name) = canary.map(|canary| format!("revision {canary}")) else { return Vec::new() };
+    let problems = service.status.iter().flat_map(|status| &status.problems);
+    problems.filter(|problem| problem.message.contains(&name)).collect()
+}
+
+/// All that is known of one CanaryRollout, with `pods`, what its FinService says of the canary, or why that cannot be known; on
+/// a terminal of that width.
+pub fn status(rollout: &CanaryRollout, pods: Result<Vec<&Problem>, String>, width: Option<usize>) -> String {
+    let table = |rows: &[Vec<String>]| fitted(rows, "  ", 2, &[], width);
     let spec = &rollout.spec;
     let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
     let mut text = format!("CanaryRollout {namespace}/{name} of FinService {}\n", spec.service);
@@ -99,23 +108,27 @@ pub fn status(rollout: &CanaryRollout) -> String {
     if let Some(paused) = under_way(status).and_then(|rollout| rollout.paused.as_deref()) {
         row("paused", format!("by {paused}"));
     }
-    text.push_str(&table(&rows, "  "));
+    text.push_str(&table(&rows));
     let section = |text: &mut String, title: &str, rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
-            let _ = write!(text, "{title}\n{}", table(&rows, "  "));
+            let _ = write!(text, "{title}\n{}", table(&rows));
         }
     };
+    let problem = |p: &Problem| {
+        vec![format!("{:?}", p.severity), p.source.clone(), format!("{} → {}", p.message, p.remedy)]
+    };
+    let pods = match pods {
+        Ok(problems) => problems.into_iter().map(problem).collect(),
+        Err(why) => vec![vec![why]],
+    };
+    section(&mut text, "the canary's pods", pods);
     section(
         &mut text,
         "evidence (written at each change, and once a minute in between)",
         status.metrics.iter().map(metric).collect(),
     );
     section(&mut text, "gates", gates(spec.gates.as_deref().unwrap_or_default(), status));
-    let problems = status.problems.iter();
-    let problem = |p: &crate::api::Problem| {
-        vec![format!("{:?}", p.severity), p.source.clone(), format!("{}; {}", p.message, p.remedy)]
-    };
-    section(&mut text, "problems", problems.map(problem).collect());
+    section(&mut text, "problems", status.problems.iter().map(problem).collect());
     let past = status.history.iter().map(|past| {
         let outcome = format!("{:?}", past.outcome);
         vec![past.ended_at.0.to_string(), past.release.clone(), outcome, past.message.clone()]

@@ -67,10 +67,10 @@ fn a_status_has_all_that_is_known() {
           before 50 %   sum(mismatch) == 0 for 48h  true since 2026-11-25T10:11:00Z
           before 100 %  https://change.example      not reached
         problems
-          Warning  spec.analysis.errorRate.maxIncrease  it is above the error budget; lower it
+          Warning  spec.analysis.errorRate.maxIncrease  it is above the error budget → lower it
         history
           2026-11-24T11:00:00Z  transaction:1.4  Promoted  passed all steps
-    "#]].assert_eq(&status(&rollout(analysing())));
+    "#]].assert_eq(&status(&rollout(analysing()), Ok(Vec::new()), None));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_status_says_what_is_missing() {
         CanaryRollout payments/transaction of FinService transaction
           nothing is known of it yet: no operator has looked at it
     "#]]
-    .assert_eq(&status(&rollout(Value::Null)));
+    .assert_eq(&status(&rollout(Value::Null), Ok(Vec::new()), None));
     let stalled = json!({"type": "Stalled", "status": "True", "reason": "RolledBack", "message": "it failed",
         "lastTransitionTime": "2026-11-25T10:00:00Z"});
     let old = json!({"observedGeneration": 1, "phase": "RolledBack", "conditions": [stalled]});
@@ -100,7 +100,7 @@ fn a_status_says_what_is_missing() {
           before 50 %   sum(mismatch) == 0 for 48h  not reached
           before 100 %  https://change.example      not reached
     "#]]
-    .assert_eq(&status(&rollout(old)));
+    .assert_eq(&status(&rollout(old), Ok(Vec::new()), None));
 }
 
 #[test]
@@ -114,11 +114,145 @@ fn a_list_has_a_line_for_each() {
         payments   transaction  transaction  Gated    2/4   10 % asked, 8 % observed  Pass     transaction:1.5  the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
         payments   ledger       transaction  Settled  0/4   -                         -        ledger:7         -
         payments   transaction  transaction  -        -     -                         -        -                -
-    "#]].assert_eq(&list(&all, true));
+    "#]].assert_eq(&list(&all, true, None));
     expect![[r#"
         NAME  SERVICE  PHASE  STEP  WEIGHT  VERDICT  RELEASE  WHY
     "#]]
-    .assert_eq(&list(&[], false));
+    .assert_eq(&list(&[], false, None));
+}
+
+#[test]
+fn faults_6_15_reason_and_command_stay_whole_at_80_and_120_columns() {
+    let all = [rollout(analysing()), rollout(Value::Null)];
+    for width in [80, 120] {
+        for text in
+            [list(&all, true, Some(width)), status(&rollout(analysing()), Ok(Vec::new()), Some(width))]
+        {
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            let command = "`kubectl banyan canary approve transaction -n payments`";
+            assert!(text.contains(command), "{width}:\n{text}");
+        }
+    }
+    expect![[r#"
+        NAMESPACE  NAME         PHASE  STEP  WEIGHT                    RELEASE
+            WHY
+        payments   transaction  Gated  2/4   10 % asked, 8 % observed  transaction:1.5
+            the gate before 50 % waits for a person: run
+            `kubectl banyan canary approve transaction -n payments`
+        payments   transaction  -      -     -                         -
+    "#]]
+    .assert_eq(&list(&all, true, Some(80)));
+    expect![[r#"
+        NAMESPACE  NAME         SERVICE      PHASE  STEP  WEIGHT                    VERDICT  RELEASE
+            WHY
+        payments   transaction  transaction  Gated  2/4   10 % asked, 8 % observed  Pass     transaction:1.5
+            the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
+        payments   transaction  transaction  -      -     -                         -        -
+    "#]].assert_eq(&list(&all, true, Some(120)));
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          phase    Gated
+          step     2/4
+          weight   10 % asked, 8 % observed
+          release  transaction:1.5
+          stable   7c9d5
+          canary   b41f2
+          verdict  Pass
+          why      the gate before 50 % waits for a person: run
+                   `kubectl banyan canary approve transaction -n payments`
+        evidence (written at each change, and once a minute in between)
+          error-rate, Pass, increase 0.02 % (-0.11 % to 0.31 %), 1200 canary and 10800
+              stable requests, evidence 0.40 of 100, the increase lies under 0.5 %
+          latency, Insufficient, increase not known yet, 1200 canary and 10800 stable
+              requests, evidence 1.00 of 100, needs 900 more requests, until
+              2026-11-25T10:30:00Z; too few slow requests
+        gates
+          before 50 %   approval                    waits since 2026-11-25T10:10:00Z
+          before 50 %   sum(mismatch) == 0 for 48h  true since 2026-11-25T10:11:00Z
+          before 100 %  https://change.example      not reached
+        problems
+          Warning  spec.analysis.errorRate.maxIncrease
+              it is above the error budget → lower it
+        history
+          2026-11-24T11:00:00Z  transaction:1.4  Promoted  passed all steps
+    "#]]
+    .assert_eq(&status(&rollout(analysing()), Ok(Vec::new()), Some(80)));
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          phase    Gated
+          step     2/4
+          weight   10 % asked, 8 % observed
+          release  transaction:1.5
+          stable   7c9d5
+          canary   b41f2
+          verdict  Pass
+          why      the gate before 50 % waits for a person: run `kubectl banyan canary approve transaction -n payments`
+        evidence (written at each change, and once a minute in between)
+          error-rate, Pass, increase 0.02 % (-0.11 % to 0.31 %), 1200 canary and 10800 stable requests, evidence 0.40 of 100,
+              the increase lies under 0.5 %
+          latency, Insufficient, increase not known yet, 1200 canary and 10800 stable requests, evidence 1.00 of 100, needs 900
+              more requests, until 2026-11-25T10:30:00Z; too few slow requests
+        gates
+          before 50 %   approval                    waits since 2026-11-25T10:10:00Z
+          before 50 %   sum(mismatch) == 0 for 48h  true since 2026-11-25T10:11:00Z
+          before 100 %  https://change.example      not reached
+        problems
+          Warning  spec.analysis.errorRate.maxIncrease  it is above the error budget → lower it
+        history
+          2026-11-24T11:00:00Z  transaction:1.4  Promoted  passed all steps
+    "#]].assert_eq(&status(&rollout(analysing()), Ok(Vec::new()), Some(120)));
+}
+
+#[test]
+fn faults_6_15_a_status_says_why_the_canary_does_not_start() {
+    let mut preparing = rollout(json!({
+        "observedGeneration": 2, "phase": "Preparing", "step": "0/4", "release": "transaction:1.5", "stable": "7c9d5",
+        "canary": "b41f2", "message": "0 of 1 pods of revision b41f2 are Ready, which 1 % needs",
+    }));
+    preparing.spec.gates = None;
+    let service: FinService = serde_json::from_value(json!({
+        "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService", "metadata": {"name": "transaction"},
+        "spec": {"owner": "team", "image": "transaction:1.5"},
+        "status": {"problems": [
+            {"source": "spec.image", "severity": "Error",
+                "message": "pod transaction-b41f2-x of revision b41f2: ErrImagePull: manifest unknown",
+                "remedy": "Correct spec.image. Revision 7c9d5 serves on."},
+            {"source": "spec.access", "severity": "Warning", "message": "a ring", "remedy": "Break it."},
+        ]},
+    }))
+    .expect("a FinService");
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          phase    Preparing
+          step     0/4
+          weight   -
+          release  transaction:1.5
+          stable   7c9d5
+          canary   b41f2
+          verdict  -
+          why      0 of 1 pods of revision b41f2 are Ready, which 1 % needs
+        the canary's pods
+          Error  spec.image  pod transaction-b41f2-x of revision b41f2: ErrImagePull:
+                             manifest unknown → Correct spec.image. Revision 7c9d5
+                             serves on.
+    "#]]
+    .assert_eq(&status(&preparing, Ok(of_canary(&preparing, &service)), Some(80)));
+    let refused = "FinService transaction cannot be read, which says why pods do not start: it is forbidden";
+    expect![[r#"
+        CanaryRollout payments/transaction of FinService transaction
+          phase    Preparing
+          step     0/4
+          weight   -
+          release  transaction:1.5
+          stable   7c9d5
+          canary   b41f2
+          verdict  -
+          why      0 of 1 pods of revision b41f2 are Ready, which 1 % needs
+        the canary's pods
+          FinService transaction cannot be read, which says why pods do not start: it is
+          forbidden
+    "#]]
+    .assert_eq(&status(&preparing, Err(refused.to_owned()), Some(80)));
 }
 
 #[test]
@@ -178,5 +312,5 @@ fn what_makes_no_sense_is_refused_before_it_is_said() {
     paused["memory"]["rollout"]["gates"][0]["open"] = true.into();
     assert_eq!(refused(paused.clone(), Verb::Pause), "it is paused already");
     assert_eq!(refused(paused.clone(), Verb::Approve), "no gate waits for a person");
-    assert!(status(&rollout(paused)).contains("paused   by ann: lunch"));
+    assert!(status(&rollout(paused), Ok(Vec::new()), None).contains("paused   by ann: lunch"));
 }

@@ -24,6 +24,7 @@ pub(crate) mod render;
 pub mod run;
 pub(crate) mod sandbox;
 mod say;
+mod service_list;
 pub(crate) mod service_status;
 pub(crate) mod simulate;
 mod status_tree;
@@ -68,7 +69,7 @@ enum Command {
     Diff(render::DiffOptions),
     /// Runs beside a PostgreSQL and does what SQL cannot: shut down, rewind, copy anew, follow
     PgAgent(pg_agent::PgAgentOptions),
-    /// Shows a FinService with its revisions, pods, routes and problems, and what to type next
+    /// Lists FinServices, or shows one with its revisions, pods, routes and problems, and what to type next
     Status(service_status::StatusOptions),
     /// Starts two clouds on this machine, with an operator in each and a platform on both
     Sandbox(sandbox::SandboxOptions),

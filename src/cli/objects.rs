@@ -7,12 +7,12 @@ use kube::discovery::ApiResource;
 
 /// Objects of a kind cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {kind} in namespace {namespace}: {source}")]
+#[error("cannot read {kind} in {place}: {source}")]
 pub struct ReadError {
     /// What.
     kind: String,
     /// Where.
-    namespace: String,
+    place: String,
     /// Why.
     source: Box<kube::Error>,
 }
@@ -20,8 +20,14 @@ pub struct ReadError {
 impl ReadError {
     /// That reading this kind there has failed.
     pub fn of(kind: &str, namespace: &str) -> impl FnOnce(kube::Error) -> Self {
-        let (kind, namespace) = (kind.to_owned(), namespace.to_owned());
-        move |source| Self { kind, namespace, source: Box::new(source) }
+        let (kind, place) = (kind.to_owned(), format!("namespace {namespace}"));
+        move |source| Self { kind, place, source: Box::new(source) }
+    }
+
+    /// That reading this kind in all namespaces has failed.
+    pub fn everywhere(kind: &str) -> impl FnOnce(kube::Error) -> Self {
+        let (kind, place) = (kind.to_owned(), "all namespaces".to_owned());
+        move |source| Self { kind, place, source: Box::new(source) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `banyan status`: a FinService with all that belongs to it, and what to type next.
+//! `banyan status`: a FinService with all that belongs to it, and what to type next; without a name all of them, a line for each.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::cluster::ClusterArgs;
 use super::objects::{self, ReadError};
+use super::service_list;
 use super::status_tree::{Read, shown, tree};
 use crate::api::labels::SERVICE_LABEL;
 use crate::api::network::MeshProvider;
@@ -17,6 +18,7 @@ use crate::api::{CanaryRollout, FinService};
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
+use crate::terminal::size;
 
 /// Time between two looks with `--watch`.
 const LOOK: Duration = Duration::from_secs(2);
@@ -24,11 +26,14 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What is shown.
 #[derive(Clone, Debug, Args)]
 pub struct StatusOptions {
-    /// The name of the FinService
-    name: String,
+    /// The name of the FinService; without it all are listed
+    name: Option<String>,
+    /// List those of all namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "name"])]
+    all_namespaces: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Its namespace [default: the context's]
+    /// The namespace [default: the context's]
     #[arg(short, long, value_name = "NS")]
     namespace: Option<String>,
     /// Show it again whenever something has changed, until Ctrl-C
@@ -50,7 +55,7 @@ pub enum StatusError {
     Read(#[from] ReadError),
     /// There is none.
     #[error(
-        "there is no FinService {name} in namespace {namespace}; list them with `kubectl get finservices -A`"
+        "there is no FinService {name} in namespace {namespace}; list them with `kubectl banyan status -A`"
     )]
     Absent {
         /// Its name.
@@ -63,21 +68,16 @@ pub enum StatusError {
     Json(#[from] serde_json::Error),
 }
 
-/// Shows a FinService.
+/// Shows a FinService, or lists them.
 ///
 /// # Errors
-/// If there is none, or the cluster cannot be read.
+/// If there is none of that name, or the cluster cannot be read.
 pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
     let client = client::connect(&options.cluster.target(), Metrics::default()).await?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let mut told = String::new();
     loop {
-        let read = read(&client, &namespace, &options.name).await?;
-        let answer = shown(&read);
-        let text = match options.output {
-            Output::Table => tree(&answer),
-            Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
-        };
+        let text = look(&options, &client, &namespace).await?;
         if text != told {
             let clear = options.watch && options.output == Output::Table && std::io::stdout().is_terminal();
             print!("{}{text}", if clear { "\x1b[H\x1b[2J" } else { "" });
@@ -90,6 +90,24 @@ pub async fn main(options: StatusOptions) -> Result<(), StatusError> {
             () = tokio::time::sleep(LOOK) => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
+    }
+}
+
+/// What is to be printed now.
+async fn look(options: &StatusOptions, client: &Client, namespace: &str) -> Result<String, StatusError> {
+    let json = |answer: serde_json::Result<String>| Ok(answer? + "\n");
+    let Some(name) = &options.name else {
+        let namespace = (!options.all_namespaces).then_some(namespace);
+        let lines = service_list::read(client, namespace).await?;
+        return match options.output {
+            Output::Table => Ok(service_list::text(&lines, namespace, size::width())),
+            Output::Json => json(serde_json::to_string_pretty(&lines)),
+        };
+    };
+    let answer = shown(&read(client, namespace, name).await?);
+    match options.output {
+        Output::Table => Ok(tree(&answer, size::width())),
+        Output::Json => json(serde_json::to_string_pretty(&answer)),
     }
 }
 
@@ -148,4 +166,32 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, Stat
         pods: pods?,
         routes: routes?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: StatusOptions,
+    }
+
+    fn parsed(line: &str) -> Result<StatusOptions, String> {
+        let words = std::iter::once("status").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_name_may_be_left_out() {
+        assert_eq!(parsed("").unwrap().name, None);
+        assert!(parsed("-A --output json").unwrap().all_namespaces);
+        assert_eq!(parsed("app -n pay").unwrap().name.as_deref(), Some("app"));
+        for line in ["app -A", "-A -n pay"] {
+            assert!(parsed(line).unwrap_err().contains("cannot be used with"), "{line}");
+        }
+    }
 }

@@ -10,9 +10,12 @@ use crate::finservice::children::observed::{is_unclaimed, refusal};
 use crate::finservice::children::template::label_value;
 use crate::finservice::index::pod_words::why;
 use crate::finservice::index::slim_pod::SlimPod;
+use crate::terminal::words::{command, hang};
 
 /// Why a pod that is to go is not Ready.
 const ENDS: &str = "it is ending";
+/// The reason of a FinService that no operator has looked at as it is specified now.
+const NOT_SEEN: &str = "NotSeen";
 
 /// All that was read of a FinService.
 #[derive(Clone, Debug, Default)]
@@ -105,10 +108,17 @@ pub fn shown(read: &Read) -> Shown {
     );
     let status = service.status.clone().unwrap_or_default();
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let ready = ready.map_or_else(
-        || ["Unknown".to_owned(), "NotSeen".to_owned(), "no operator has looked at it yet".to_owned()],
-        |ready| [ready.status.clone(), ready.reason.clone(), ready.message.clone()],
-    );
+    let unseen = |what: &str| ["Unknown", NOT_SEEN, what].map(str::to_owned);
+    // What was said of an older spec is no answer about this one.
+    let ready = match ready {
+        None => unseen("no operator has looked at it yet: does one run in this cluster?"),
+        Some(ready)
+            if ready.observed_generation.or(status.observed_generation) != service.metadata.generation =>
+        {
+            unseen("no operator has looked at its newest spec yet; what follows is about an older one")
+        }
+        Some(ready) => [ready.status.clone(), ready.reason.clone(), ready.message.clone()],
+    };
     let revisions = revisions(read);
     let mut routes: Vec<String> = read.routes.iter().filter_map(refusals).collect();
     let absent =
@@ -129,7 +139,7 @@ pub fn shown(read: &Read) -> Shown {
         problems: status.problems,
         next: None,
     };
-    shown.next = next(&shown, read, namespace, name);
+    shown.next = next(&shown, read, namespace);
     shown
 }
 
@@ -162,7 +172,8 @@ fn revisions(read: &Read) -> Vec<Revision> {
             hash: hash.to_owned(),
             release: release(&deployment["spec"]["template"]),
             role,
-            pods_ready: [deployment["status"]["readyReplicas"].as_i64().unwrap_or(0), asked],
+            // Counted of the pods that are shown: what the Deployment counts is of another moment, and of pods that end, too.
+            pods_ready: [pods.iter().filter(|pod| pod.ready).count() as i64, asked],
             pods,
         });
     }
@@ -224,7 +235,7 @@ fn refusals(route: &Value) -> Option<String> {
 }
 
 /// What to type next: what a remedy says, else where the reason is told at length.
-fn next(shown: &Shown, read: &Read, namespace: &str, name: &str) -> Option<String> {
+fn next(shown: &Shown, read: &Read, namespace: &str) -> Option<String> {
     let commands = |text: &str| -> Option<String> {
         let command = text.split('`').skip(1).step_by(2).find(|part| part.starts_with("kubectl"))?;
         Some(command.to_owned())
@@ -241,16 +252,15 @@ fn next(shown: &Shown, read: &Read, namespace: &str, name: &str) -> Option<Strin
     let of_rollout = of_rollout.and_then(|rollout| rollout.metadata.name.as_deref());
     let of_rollout =
         of_rollout.map(|rollout| format!("kubectl banyan canary status {rollout} -n {namespace}"));
-    let unseen = (shown.ready[1] == "NotSeen").then(|| {
-        format!("kubectl get finservice {name} -n {namespace} -o yaml, and look whether the operator runs: kubectl -n banyan-system get pods")
-    });
+    let unseen = (shown.ready[1] == NOT_SEEN).then(|| "kubectl -n banyan-system get pods".to_owned());
     unseen.or(of_problem).or(of_pod).or(of_rollout)
 }
 
-/// The tree.
-pub fn tree(shown: &Shown) -> String {
+/// The tree, on a terminal of that width.
+pub fn tree(shown: &Shown, width: Option<usize>) -> String {
     let [ready, reason, message] = &shown.ready;
-    let mut text = format!("{}  Ready={ready} {reason}: {message}\n", shown.service);
+    let first = format!("{}  Ready={ready} ", shown.service);
+    let mut text = hang(&first, "  ", &format!("{reason}: {message}"), width);
     let mut branches: Vec<(String, Vec<String>)> = Vec::new();
     for revision in &shown.revisions {
         let [ready, asked] = revision.pods_ready;
@@ -266,17 +276,19 @@ pub fn tree(shown: &Shown) -> String {
         let head = format!("{:?} {}: {}", problem.severity, problem.source, problem.message);
         branches.push((head, vec![problem.remedy.clone()]));
     }
-    let last = branches.len().saturating_sub(1);
+    let turn = |is_last: bool| if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
     for (index, (head, leaves)) in branches.iter().enumerate() {
-        let (turn, beside) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        text.push_str(&format!("{turn}{head}\n"));
+        let (first, beside) = turn(index + 1 == branches.len());
+        // The line down to the leaves goes on beside what is broken.
+        let down = if leaves.is_empty() { "   " } else { "│  " };
+        text.push_str(&hang(first, &format!("{beside}{down}"), head, width));
         for (at, leaf) in leaves.iter().enumerate() {
-            let turn = if at + 1 == leaves.len() { "└─ " } else { "├─ " };
-            text.push_str(&format!("{beside}{turn}{leaf}\n"));
+            let (first, then) = turn(at + 1 == leaves.len());
+            text.push_str(&hang(&format!("{beside}{first}"), &format!("{beside}{then}"), leaf, width));
         }
     }
     if let Some(next) = &shown.next {
-        text.push_str(&format!("next: {next}\n"));
+        text.push_str(&command("next: ", next, width));
     }
     text
 }
@@ -426,6 +438,21 @@ pay/app  Ready=True RollingOut: it serves, and a new revision gets ready
    └─ Break it.
 next: kubectl -n pay describe pod app-bbb-1
 ";
-        assert_eq!(tree(&shown(&read)), expected);
+        assert_eq!(tree(&shown(&read), None), expected);
+        assert_eq!(tree(&shown(&read), Some(80)), expected);
+        let narrow = "\
+pay/app  Ready=True RollingOut: it serves, and
+  a new revision gets ready
+├─ revision aaa (1), stable: 1 of 1 pods Ready
+│  └─ pod app-aaa-1: Ready
+├─ revision bbb (2), on its way in: 0 of 1 pods
+│  │  Ready
+│  └─ pod app-bbb-1: not Ready:
+│     ImagePullBackOff: manifest unknown
+└─ Warning spec.access: a ring
+   └─ Break it.
+next: kubectl -n pay describe pod app-bbb-1
+";
+        assert_eq!(tree(&shown(&read), Some(47)), narrow);
     }
 }
