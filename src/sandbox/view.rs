@@ -83,6 +83,12 @@ impl View {
         self.size = size;
     }
 
+    /// Makes room for a line that is said between two looks at the tables, which are drawn again below it.
+    pub(super) fn make_room(&mut self) {
+        self.wipe();
+        self.size = None;
+    }
+
     pub(super) fn wipe(&mut self) {
         if self.lines > 0 {
             print(&format!("\x1b[{}A\x1b[J", self.lines));

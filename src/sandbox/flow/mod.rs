@@ -8,6 +8,7 @@
 mod hints;
 mod tours;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -360,6 +361,7 @@ impl Session {
     /// Shows the tables until all is Ready, the time is over, or for ever. `groups` are waited for as well.
     async fn watch(&self, operators: &[Operator], groups: Vec<String>, applied: Instant) -> Result<Outcome> {
         let mut view = View::new(self.args.output, self.progress.clone(), self.more());
+        let mut told = BTreeSet::new();
         loop {
             for operator in operators {
                 operator.check()?;
@@ -369,14 +371,23 @@ impl Session {
                 seen.rows.extend(table::read(&site.client, &site.name).await?);
                 seen.answers.extend(answers::read(&site.client, &site.name).await?);
             }
+            // Such as variables of pods that mean nothing: whoever wrote them waits for what they were to do.
+            for problem in self.traffic.iter().flat_map(Traffic::problems) {
+                if told.insert(problem.clone()) {
+                    view.make_room();
+                    self.progress.say(&problem);
+                }
+            }
             view.show(&seen, self.started);
             let all_ready = seen.unready().is_none();
             if seen.services_ready() && !view.told {
                 view.told = true;
+                view.make_room();
                 self.progress.note("every FinService is Ready in both clouds", applied.elapsed());
             }
             if all_ready && !groups.is_empty() && !view.told_groups {
                 view.told_groups = true;
+                view.make_room();
                 let what = format!("{} could fail over to the other cloud", groups.join(", "));
                 self.progress.note(what, applied.elapsed());
             }

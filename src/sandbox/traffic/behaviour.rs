@@ -11,6 +11,12 @@ pub const ERRORS: &str = "BANYAN_SANDBOX_ERRORS";
 pub const LATENCY: &str = "BANYAN_SANDBOX_LATENCY";
 /// Variable of a container: percent of requests that take [`Behaviour::slow_latency`].
 pub const SLOW: &str = "BANYAN_SANDBOX_SLOW";
+/// What all of them begin with.
+const PREFIX: &str = "BANYAN_SANDBOX_";
+/// What [`ERRORS`] and [`SLOW`] may be.
+const PERCENT: &str = "a percentage from 0 to 100 without a sign, such as 2.5";
+/// What [`LATENCY`] may be.
+const LENGTH: &str = "a whole number of ms or s, such as 20ms or 1s";
 /// How long a slow answer takes unless it is said.
 const SLOW_LATENCY: Duration = Duration::from_millis(500);
 
@@ -41,22 +47,31 @@ impl Behaviour {
     }
 
     /// What a container's variables say. What they do not say, or say wrongly, is as by default; the second part names
-    /// each that is wrong, in words.
+    /// each that is wrong, and what it may be.
     pub fn of(container: &Container) -> (Self, Vec<String>) {
         let mut behaviour = Self::default();
         let mut wrong = Vec::new();
-        for variable in container.env.iter().flatten() {
+        let ours = container.env.iter().flatten().filter(|variable| variable.name.starts_with(PREFIX));
+        for variable in ours {
+            let name = variable.name.as_str();
+            if variable.value_from.is_some() {
+                wrong.push(format!("{name} has valueFrom, which nobody reads here: write its value"));
+                continue;
+            }
             let value = variable.value.as_deref().unwrap_or_default();
-            let known = match variable.name.as_str() {
-                ERRORS => percent(value).map(|percent| behaviour.errors = percent),
-                SLOW => percent(value).map(|percent| behaviour.slow = percent),
-                LATENCY => duration(value).map(|latency| behaviour.latency = latency),
-                _ => Some(()),
+            let (known, may_be) = match name {
+                ERRORS => (percent(value).map(|percent| behaviour.errors = percent), PERCENT),
+                SLOW => (percent(value).map(|percent| behaviour.slow = percent), PERCENT),
+                LATENCY => (duration(value).map(|latency| behaviour.latency = latency), LENGTH),
+                _ => {
+                    wrong.push(format!(
+                        "{name} is no variable of the sandbox: write {ERRORS}, {LATENCY} or {SLOW}"
+                    ));
+                    continue;
+                }
             };
             if known.is_none() {
-                let example =
-                    if variable.name == LATENCY { "20ms or 1s" } else { "a percentage such as 2.5" };
-                wrong.push(format!("{} is `{value}`: write {example}", variable.name));
+                wrong.push(format!("{name} is `{value}`: write {may_be}"));
             }
         }
         (behaviour, wrong)
@@ -152,8 +167,26 @@ mod tests {
             let env = serde_json::json!([{"name": name, "value": value}]);
             let (behaviour, wrong) = Behaviour::of(&container(env));
             assert_eq!(behaviour, Behaviour::default());
-            assert!(wrong.len() == 1 && wrong[0].starts_with(&format!("{name} is `{value}`")), "{wrong:?}");
+            let may_be = if name == LATENCY { "20ms or 1s" } else { "from 0 to 100" };
+            assert!(
+                wrong.len() == 1 && wrong[0].starts_with(&format!("{name} is `{value}`: write")),
+                "{wrong:?}"
+            );
+            assert!(wrong[0].contains(may_be), "{wrong:?}");
         }
+        let env = serde_json::json!([
+            {"name": "BANYAN_SANDBOX_ERROR", "value": "20"},
+            {"name": SLOW, "valueFrom": {"fieldRef": {"fieldPath": "x"}}},
+        ]);
+        let (behaviour, wrong) = Behaviour::of(&container(env));
+        assert_eq!(behaviour, Behaviour::default());
+        assert_eq!(
+            wrong,
+            [
+                "BANYAN_SANDBOX_ERROR is no variable of the sandbox: write BANYAN_SANDBOX_ERRORS, BANYAN_SANDBOX_LATENCY or BANYAN_SANDBOX_SLOW",
+                "BANYAN_SANDBOX_SLOW has valueFrom, which nobody reads here: write its value",
+            ]
+        );
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Traffic {
         &self.runners
     }
 
+    /// What went wrong with pods so far, in both clouds, as [`PodRunner::problems`] says it.
+    pub fn problems(&self) -> Vec<String> {
+        self.runners.iter().flat_map(PodRunner::problems).collect()
+    }
+
     fn door(&self, name: &str) -> Option<&Door> {
         self.doors.iter().find(|door| door.name == name)
     }
