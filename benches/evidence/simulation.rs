@@ -11,7 +11,7 @@ mod delays;
 mod harm;
 mod independent;
 mod peers;
-mod random;
+pub mod random;
 mod report;
 mod rollouts;
 mod streams;

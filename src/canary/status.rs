@@ -191,7 +191,7 @@ fn metric(name: &str, judgement: &Judgement, now: Timestamp) -> MetricStatus {
     MetricStatus {
         name: name.to_owned(),
         verdict: judgement.verdict.to_string(),
-        message: short(judgement.reason.to_string()),
+        message: short(super::steps::reason(judgement)),
         canary_requests: count(numbers.step.canary_requests),
         stable_requests: count(numbers.step.stable_requests),
         increase: numbers.estimate.map(|estimate| {

@@ -111,10 +111,30 @@ pub fn doubt(said: Said, doubts: &[(String, Judgement)]) -> Said {
     Said { verdict: Verdict::Insufficient, words, harmless: false, needed: None, asks: true, ..said }
 }
 
+/// Why a verdict is what it is, with what is known of the time: for how long nothing came, or that nobody can tell yet what is
+/// missing.
+pub(super) fn reason(judgement: &Judgement) -> String {
+    let numbers = &judgement.numbers;
+    match judgement.reason {
+        Reason::NothingSeen if numbers.quiet >= QUIET => {
+            let quiet = std::time::Duration::from_secs(numbers.quiet.clamp(0.0, 1e9) as u64);
+            format!(
+                "no request of either revision has been counted for {}, and none since this step began; look whether \
+                 anybody calls the service",
+                display(quiet)
+            )
+        }
+        Reason::TooFewRequests | Reason::LeaningWorse if numbers.needed.is_none() => {
+            format!("{}; how many is not known yet", judgement.reason)
+        }
+        _ => judgement.reason.to_string(),
+    }
+}
+
 /// A judgement in words, with the numbers that a person asks for next.
 fn words(judgement: &Judgement) -> String {
     let numbers = &judgement.numbers;
-    let mut text = judgement.reason.to_string();
+    let mut text = reason(judgement);
     match judgement.reason {
         Reason::Worse => {
             let evidence = format!("evidence {} of {:.0}", Amount(numbers.evidence), numbers.limit);
@@ -269,6 +289,23 @@ pub fn hold(policy: &Policy, rollout: &Rollout, said: &Said, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Detector, Look, Policy as DetectorPolicy, Tally};
+
+    #[test]
+    fn faults_6_15_who_sees_no_request_says_for_how_long() {
+        let mut detector = Detector::new(DetectorPolicy::new(0.005, 0.01, 3)).expect("a policy");
+        let mut said = |tally, seconds| words(&detector.look(Look { tally, seconds, ..Look::default() }));
+        assert_eq!(said(Tally::default(), 30.0), "nothing has been seen in this step yet");
+        assert_eq!(
+            said(Tally::default(), 150.0),
+            "no request of either revision has been counted for 3m, and none since this step began; look whether anybody calls the service"
+        );
+        let few = Tally { canary_requests: 5, canary_bad: 1, stable_requests: 45, stable_bad: 0 };
+        assert_eq!(said(few, 5.0), "more requests are needed for a verdict; how many is not known yet");
+        let many = Tally { canary_requests: 600, canary_bad: 0, stable_requests: 5400, stable_bad: 10 };
+        let told = said(many, 5.0);
+        assert!(told.contains(" more requests, ") && told.contains("at the rate of now"), "{told}");
+    }
 
     const FOUR: Scale = Scale { least: 4, most: 4, need: None };
 

@@ -33,6 +33,13 @@ const OUTAGE_END: usize = 2;
 /// After so many seconds without a request there is no rate of now.
 pub const QUIET: f64 = 60.0;
 
+/// From so many of the canary's requests on it is told how many are missing: with fewer, not even their rate is known.
+const FORECAST_REQUESTS: u64 = 30;
+/// And from when the standard error of the increase is this part of how far it is from where no verdict would ever come. A forecast
+/// goes with one over that distance squared: nearer than that, one bad request by chance makes days of minutes. From then on nine
+/// in ten lie between a tenth of what it takes and four times that (measured in `a_forecast_is_told_once_it_is_one`).
+const FORECAST_ERROR: f64 = 0.5;
+
 /// How many times stable's rate the canary must fail at to be failed while stable itself is in an outage.
 const OUTAGE_TIMES: f64 = 3.0;
 
@@ -446,6 +453,17 @@ impl Detector {
         }
     }
 
+    /// The standard error of the increase in this step. One bad request more than there were is reckoned with: none among few does
+    /// not say that there are none.
+    fn standard_error(&self) -> f64 {
+        let tally = self.step.tally();
+        let bad = (tally.canary_bad as f64) + (tally.stable_bad as f64) + 1.0;
+        let rate = (bad / (tally.requests() as f64 + 2.0)).min(0.5);
+        let each = |requests: u64| 1.0 / requests.max(1) as f64;
+        let variance = rate * (1.0 - rate) * (each(tally.canary_requests) + each(tally.stable_requests));
+        (variance * self.dispersion.phi()).sqrt()
+    }
+
     fn needed(&self) -> Option<Needed> {
         let tally = self.step.tally();
         let (canary, stable) = (tally.canary_rate()?, tally.stable_rate()?);
@@ -459,6 +477,10 @@ impl Detector {
         // Between both, whichever comes first.
         let of = |(_, requests): &(Verdict, Option<u64>)| requests.unwrap_or(u64::MAX);
         let (toward, requests) = fail.into_iter().chain(pass).min_by_key(of)?;
+        let far = if toward == Verdict::Fail { increase } else { self.margin() - increase };
+        if tally.canary_requests < FORECAST_REQUESTS || self.standard_error() > FORECAST_ERROR * far {
+            return None;
+        }
         let requests = (requests? as f64 * (1.0 + 1.0 / ratio)).ceil();
         let rate = self.seen.requests() as f64 / self.seconds;
         // What came long ago is no rate of now.

@@ -231,7 +231,7 @@ pub struct Numbers {
     pub dispersion: f64,
     /// How long there has been no request of either arm, in seconds.
     pub quiet: f64,
-    /// What a verdict still needs; `None` if there is one, or if none is in sight.
+    /// What a verdict still needs; `None` if there is one, if none is in sight, or while too few were counted to tell.
     pub needed: Option<Needed>,
 }
 

@@ -17,7 +17,10 @@ fn run(detector: &mut Detector, looks: usize, canary: (u64, u64), stable: (u64, 
 #[test]
 fn a_good_canary_passes_and_says_what_it_still_needs_before() {
     let mut detector = detector(Policy::new(0.005, ALPHA, 4));
-    let early = run(&mut detector, 3, (100, 0), (900, 4));
+    let first = run(&mut detector, 1, (100, 0), (900, 4));
+    assert_eq!((first.verdict, &first.reason), (Verdict::Insufficient, &Reason::TooFewRequests));
+    assert_eq!(first.numbers.needed, None, "too few were counted to tell");
+    let early = run(&mut detector, 2, (100, 0), (900, 4));
     assert_eq!((early.verdict, &early.reason), (Verdict::Insufficient, &Reason::TooFewRequests));
     let needed = early.numbers.needed.unwrap();
     assert_eq!(needed.toward, Verdict::Pass);
@@ -25,6 +28,46 @@ fn a_good_canary_passes_and_says_what_it_still_needs_before() {
     assert!(looks > 2 && needed.seconds.is_some());
     assert_ne!(run(&mut detector, looks / 2, (100, 0), (900, 4)).verdict, Verdict::Pass);
     assert_eq!(run(&mut detector, looks, (100, 0), (900, 4)).verdict, Verdict::Pass);
+}
+
+/// The first number that is told, against what it takes in the end.
+#[test]
+fn a_forecast_is_told_once_it_is_one() {
+    for (bad, weight, next, max_increase) in [
+        (0.005, 0.1, 0.5, 0.005),
+        (0.005, 0.5, 1.0, 0.01),
+        (0.001, 0.1, 0.5, 0.005),
+        (0.001, 0.05, 0.25, 0.01),
+        (0.02, 0.1, 0.5, 0.01),
+    ] {
+        let mut ratios: Vec<f64> = (0..120)
+            .filter_map(|seed| {
+                let mut random = simulation::random::Random::new(seed, 0);
+                let mut detector = detector(Policy::new(max_increase, ALPHA, 3));
+                detector.moves_on_to(next);
+                let mut told = None;
+                loop {
+                    let canary = random.binomial(20, weight);
+                    let mut arm = |requests| (requests, random.binomial(requests, bad));
+                    let seen = tally(arm(canary), arm(20 - canary));
+                    let said = detector.look(Look { tally: seen, seconds: 1.0, ..Look::default() });
+                    let counted = said.numbers.step.requests();
+                    match said.verdict {
+                        Verdict::Pass => return told.map(|told: u64| told as f64 / counted as f64),
+                        Verdict::Fail => return None,
+                        _ => {}
+                    }
+                    let needed = said.numbers.needed.filter(|needed| needed.toward == Verdict::Pass);
+                    told = told.or(needed.map(|needed| counted + needed.requests));
+                }
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let part = |share: f64| ratios[(ratios.len() as f64 * share) as usize];
+        assert!(ratios.len() > 80, "{bad} {weight} {next}: told of {} only", ratios.len());
+        let (least, most) = (part(0.05), part(0.95));
+        assert!(least > 0.1 && most < 4.0, "{bad} {weight} {next} {max_increase}: {least} to {most}");
+    }
 }
 
 #[test]
