@@ -1,13 +1,8 @@
 //! Lines that end between words. Pure.
 
-/// Breaks a text into lines of at most `width` characters, between words and never within one: a word that is longer has a
-/// line for itself. A command in backquotes stays in one piece where a line has room for it, so that it can be copied. A text
-/// of several lines keeps them. At least one line comes back.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    broken(text, width, width)
-}
-
-/// [`wrap`], with another width of the first line.
+/// Breaks a text into lines, of at most `first` characters the first and of at most `then` each other one, between words and
+/// never within one: a word that is longer has a line for itself. A command in backquotes stays in one piece where a line has room
+/// for it, so that it can be copied. A text of several lines keeps them. At least one line comes back.
 fn broken(text: &str, first: usize, then: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
@@ -107,6 +102,10 @@ pub fn command(prefix: &str, command: &str, width: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wrap(text: &str, width: usize) -> Vec<String> {
+        broken(text, width, width)
+    }
 
     #[test]
     fn faults_6_15_lines_end_between_words() {
