@@ -112,6 +112,13 @@ pub(super) fn name_of(user: &str) -> String {
 }
 
 impl Facts<'_> {
+    /// Why nothing goes forward, whatever the evidence says and whoever asks.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        let broken =
+            self.policy_broken.then_some("the CanaryRollout has errors, which status.problems lists");
+        self.unreadable.or(self.held.map(|held| held.why)).or(broken)
+    }
+
     /// Who is on record for the revision that the FinService asks for, or why nobody is.
     pub(super) fn on_record(&self) -> (Option<String>, Option<String>) {
         match (self.changed, self.made_by) {

@@ -75,6 +75,7 @@ fn accepted(draft: &Draft<'_>, said: &Said) -> Result<Accepted, String> {
         failed: failed.map(|_| facts.release),
         approvals: &approvals,
         retry: &facts.command(Verb::Retry),
+        stopped: facts.stopped(),
     };
     let asked = Asked { verb: said.verb, release: said.release.as_deref(), gate: said.gate };
     let accepted = refusal::accept(&standing, &asked)?;

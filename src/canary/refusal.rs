@@ -16,6 +16,8 @@ pub struct Standing<'a> {
     pub approvals: &'a [i32],
     /// The command that tries again what was rolled back.
     pub retry: &'a str,
+    /// Why nothing goes forward, such as an Error of the policy: what would be done only later is not taken now.
+    pub stopped: Option<&'a str>,
 }
 
 /// What a person asks for.
@@ -79,6 +81,11 @@ fn nothing_rolls_out(standing: &Standing<'_>) -> String {
 /// What the rollout that is under way has against it; with an approval, the gate that it opens.
 fn of_rollout(standing: &Standing<'_>, rollout: &Rollout, asked: &Asked<'_>) -> Result<Option<i32>, String> {
     let words = match asked.verb {
+        // Said now, it would act at a moment that nobody has chosen: when somebody corrects what stops it.
+        Verb::Promote | Verb::SkipStep | Verb::SkipAfter if standing.stopped.is_some() => {
+            let why = standing.stopped.unwrap_or_default();
+            return Err(format!("nothing goes forward: {why}; correct that, and say it again"));
+        }
         Verb::Pause if rollout.paused.is_some() => "it is paused already",
         Verb::Resume if rollout.paused.is_none() => "it is not paused",
         Verb::SkipStep
@@ -129,7 +136,7 @@ mod tests {
 
     fn say(memory: &Memory, failed: Option<&str>, verb: Verb, gate: Option<i32>) -> Result<Accepted, String> {
         let approvals = [50, 100];
-        let standing = Standing { memory, failed, approvals: &approvals, retry: "again" };
+        let standing = Standing { memory, failed, approvals: &approvals, retry: "again", stopped: None };
         accept(&standing, &Asked { verb, release: None, gate })
     }
 
@@ -169,9 +176,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stopped_takes_nothing_that_would_go_forward_later() {
+        let memory = rollout(10, None, false);
+        let stopped = Some("the CanaryRollout has errors");
+        let standing = Standing { memory: &memory, failed: None, approvals: &[50], retry: "", stopped };
+        let say = |verb| accept(&standing, &Asked { verb, release: None, gate: None });
+        assert_eq!(
+            say(Verb::Promote),
+            Err("nothing goes forward: the CanaryRollout has errors; correct that, and say it again"
+                .to_owned())
+        );
+        assert!(say(Verb::SkipStep).is_err());
+        for verb in [Verb::Abort, Verb::Pause, Verb::Approve] {
+            assert!(say(verb).is_ok(), "{verb:?}");
+        }
+    }
+
+    #[test]
     fn what_is_meant_for_another_release_is_refused() {
         let memory = rollout(10, None, false);
-        let standing = Standing { memory: &memory, failed: None, approvals: &[], retry: "" };
+        let standing = Standing { memory: &memory, failed: None, approvals: &[], retry: "", stopped: None };
         let abort = |release| accept(&standing, &Asked { verb: Verb::Abort, release, gate: None });
         assert_eq!(abort(Some("app:2")).map(|it| it.release), Ok("app:2".to_owned()));
         assert_eq!(abort(Some("app:1")), Err("it is meant for app:1, and this is app:2".to_owned()));

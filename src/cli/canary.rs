@@ -291,7 +291,6 @@ impl Here {
         let full = format!("{}/{name}", self.namespace);
         let refused = |why| CanaryError::Refused { verb: verb.as_str(), rollout: full.clone(), why };
         let release = canary_table::meant(&rollout, verb, gate).map_err(refused)?;
-        let blocked = canary_table::blocked(&rollout, verb);
         let spec = ActionSpec {
             target: ActionTarget { kind: TargetKind::CanaryRollout, name: name.clone(), uid: None },
             release: Some(release.clone()),
@@ -310,10 +309,7 @@ impl Here {
         if !say.wait {
             let hint =
                 format!("see what becomes of it with `kubectl get action {action} -n {}`", self.namespace);
-            let words = format!(
-                "said {} of {release} to {full} as Action {action}; {hint}\n{blocked}",
-                verb.as_str()
-            );
+            let words = format!("said {} of {release} to {full} as Action {action}; {hint}\n", verb.as_str());
             return self.printed(&said, || words);
         }
         let within = units::display(say.timeout);
@@ -327,7 +323,7 @@ impl Here {
         if status.state == Some(ActionState::Refused) {
             return Err(refused(words));
         }
-        self.printed(&answered, || format!("{} of {release}: {words}\n{blocked}", verb.as_str()))
+        self.printed(&answered, || format!("{} of {release}: {words}\n", verb.as_str()))
     }
 }
 

@@ -189,18 +189,11 @@ fn under_way(status: &CanaryRolloutStatus) -> Option<&Rollout> {
     status.memory.as_ref()?.rollout.as_ref()
 }
 
-/// What stands before what was said to a rollout: it is done once that is corrected, however much later. To
-/// give traffic back, nothing has to be corrected.
-pub fn blocked(rollout: &CanaryRollout, verb: Verb) -> String {
-    let status = rollout.status.as_ref().filter(|status| status.phase.as_deref() == Some("Blocked"));
-    let error = status.and_then(|status| status.problems.iter().find(|p| p.severity == Severity::Error));
-    match error.filter(|_| verb != Verb::Abort) {
-        Some(error) => format!(
-            "It is Blocked, and does that once its errors are corrected: {}: {}; {}\n",
-            error.source, error.message, error.remedy
-        ),
-        None => String::new(),
-    }
+/// Why a rollout that is Blocked goes nowhere: the first of its errors.
+fn blocked(status: &CanaryRolloutStatus) -> Option<String> {
+    let mut errors = status.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let error = errors.next().filter(|_| status.phase.as_deref() == Some("Blocked"))?;
+    Some(format!("{}: {} ({})", error.source, error.message, error.remedy.trim_end_matches('.')))
 }
 
 /// The release that words of that kind would be meant for, as the rollout stands.
@@ -213,11 +206,13 @@ pub fn meant(rollout: &CanaryRollout, verb: Verb, gate: Option<i32>) -> Result<S
     let release = status.release.as_deref();
     let gates = rollout.spec.gates.iter().flatten();
     let approvals: Vec<i32> = gates.filter(|gate| gate.approval.is_some()).map(|gate| gate.at).collect();
+    let stopped = blocked(status);
     let standing = Standing {
         memory: &memory,
         failed: release.filter(|release| memory.failed.iter().any(|failed| failed.release == **release)),
         approvals: &approvals,
         retry: &command(Verb::Retry, &rollout.namespace().unwrap_or_default(), &rollout.name_any()),
+        stopped: stopped.as_deref(),
     };
     refusal::accept(&standing, &Asked { verb, release: None, gate }).map(|accepted| accepted.release)
 }

@@ -256,19 +256,23 @@ fn faults_6_15_a_status_says_why_the_canary_does_not_start() {
 }
 
 #[test]
-fn a_rollout_that_is_blocked_says_what_comes_first() {
+fn a_rollout_that_is_blocked_is_told_nothing_that_would_go_forward_later() {
     let of = |phase: &str| {
-        rollout(json!({"phase": phase, "problems": [
+        let memory = json!({"rollout": {"canary": "b", "stable": "a", "release": "app:2", "attempt": 1,
+            "startedAt": "2026-01-01T00:00:00Z", "weight": 10}});
+        rollout(json!({"phase": phase, "memory": memory, "problems": [
             {"source": "spec.strategy", "severity": "Info", "message": "weights hold", "remedy": "Nothing."},
             {"source": "spec.analysis.interval", "severity": "Error", "message": "20s is too long", "remedy": "Set it to 5s."},
         ]}))
     };
+    let say = |phase, verb| meant(&of(phase), verb, None);
     assert_eq!(
-        blocked(&of("Blocked"), Verb::Promote),
-        "It is Blocked, and does that once its errors are corrected: spec.analysis.interval: 20s is too long; Set it to 5s.\n"
+        say("Blocked", Verb::Promote),
+        Err("nothing goes forward: spec.analysis.interval: 20s is too long (Set it to 5s); correct that, and say it again"
+            .to_owned())
     );
-    assert_eq!(blocked(&of("Blocked"), Verb::Abort), "");
-    assert_eq!(blocked(&of("Analysing"), Verb::Promote), "");
+    assert_eq!(say("Blocked", Verb::Abort), Ok("app:2".to_owned()));
+    assert_eq!(say("Analysing", Verb::Promote), Ok("app:2".to_owned()));
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Offers {
 fn is_taken(status: &CanaryRolloutStatus, verb: Verb, release: Option<&str>) -> bool {
     let memory = status.memory.clone().unwrap_or_default();
     let failed = status.release.as_deref().filter(|_| status.phase.as_deref() == Some("RolledBack"));
-    let standing = Standing { memory: &memory, failed, approvals: &[], retry: "" };
+    let stopped = (status.phase.as_deref() == Some("Blocked")).then_some("it has errors");
+    let standing = Standing { memory: &memory, failed, approvals: &[], retry: "", stopped };
     accept(&standing, &Asked { verb, release, gate: None }).is_ok()
 }
 
@@ -145,7 +146,7 @@ fn what_is_offered_of_a_rollout_is_what_it_takes() {
     are_kept("CanaryRollout", made);
     expect![[r#"
         Analysing    [abort pause promote] [abort pause promote skip-step]
-        Blocked      [abort pause promote skip-step]
+        Blocked      [abort pause]
         Frozen       [abort pause promote]
         Gated        [abort pause promote] [abort pause promote skip-step]
         Inconclusive [abort pause promote skip-step] [abort promote resume skip-step]
