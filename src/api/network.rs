@@ -116,7 +116,8 @@ pub struct Retries {
     pub idempotent: Option<bool>,
 }
 
-/// When to stop sending requests to a pod, or to wait for connections.
+/// When to stop sending requests to a pod, or to wait for connections. Each proxy counts by itself: each caller's, and
+/// that of each pod as well, for what comes in; so `maxConnections` is not a bound for the whole service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {

@@ -154,12 +154,12 @@ impl BuiltIn {
             return;
         }
         let sweep = Sweep { began: Instant::now(), at: now };
-        let (proxies, silent) = self.ask_proxies(subjects, sweep).await;
+        let (proxies, untold) = self.ask_proxies(subjects, sweep).await;
         let mut namespaces: BTreeMap<&str, Vec<Asks>> = BTreeMap::new();
         for (place, (subject, proxies)) in subjects.iter().zip(&proxies).enumerate() {
             namespaces.entry(&subject.namespace).or_default().push((place, subject, proxies));
         }
-        let asked = namespaces.into_values().map(|of| self.ask_namespace(of, silent.as_deref(), sweep));
+        let asked = namespaces.into_values().map(|of| self.ask_namespace(of, untold.as_deref(), sweep));
         let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some(told) = asked.next().await {
             answered(told);
@@ -170,7 +170,7 @@ impl BuiltIn {
     async fn ask_namespace(
         &self,
         subjects: Vec<Asks<'_>>,
-        silent: Option<&str>,
+        untold: Option<&str>,
         sweep: Sweep,
     ) -> Vec<(usize, Answer)> {
         let pods = self.ask_pods(&subjects, sweep).await;
@@ -179,8 +179,8 @@ impl BuiltIn {
                 Some(page) => pods.get(&page).cloned().unwrap_or_else(|| Err("it was not asked".into())),
                 None => Err("the FinService names no port in observability.metrics".into()),
             };
-            let pods = pods::views(subject, told).map_err(|why| match silent {
-                Some(silent) if proxies.is_empty() => format!("{why}; {silent}"),
+            let pods = pods::views(subject, told).map_err(|why| match untold {
+                Some(untold) if proxies.is_empty() => format!("{why}; {untold}"),
                 _ => why,
             });
             (*place, answer(subject, proxies, &pods, |_| Err(Untold::NotBuiltIn.to_string())))
@@ -188,9 +188,9 @@ impl BuiltIn {
         answers.collect()
     }
 
-    /// What all proxies tell, by subject; and, if one of them tells nothing, which and why.
+    /// What all proxies tell, by subject; and why they tell nothing of the others.
     async fn ask_proxies(&self, subjects: &[Subject], sweep: Sweep) -> (Vec<Vec<Proxy>>, Option<String>) {
-        let mut silent = None;
+        let (mut silent, mut told_all) = (None, 0);
         let mut known = Vec::new();
         let resolved = self.proxies.iter().map(|url| async move {
             let port = url.port_or_known_default().unwrap_or(80);
@@ -211,7 +211,14 @@ impl BuiltIn {
         let mut answers = futures::stream::iter(asked).buffer_unordered(self.limits.at_once);
         while let Some((id, told)) = answers.next().await {
             match told {
-                Ok((time, seen)) => {
+                Ok((_, None)) => {
+                    silent = Some(format!(
+                        "the proxy {id} has counted no request yet, neither in istio_requests_total nor in envoy_cluster_upstream_rq \
+                         (a gateway of Istio tells them at port 15090, /stats/prometheus)"
+                    ));
+                }
+                Ok((time, Some(seen))) => {
+                    told_all += 1;
                     for (subject, arms) in seen {
                         proxies[subject].push(Proxy { id: id.clone(), time, arms });
                     }
@@ -223,17 +230,21 @@ impl BuiltIn {
         for proxies in &mut proxies {
             proxies.sort_by(|one: &Proxy, other: &Proxy| one.id.cmp(&other.id));
         }
-        (proxies, silent)
+        let untold = silent.or_else(|| {
+            (told_all > 0)
+                .then(|| format!("proxies that were asked ({told_all}) count nothing of its Services"))
+        });
+        (proxies, untold)
     }
 
-    /// What one proxy tells of all subjects, and what it is known by.
+    /// What one proxy tells of all subjects, `None` if it counts no requests at all; and what it is known by.
     async fn ask_proxy(
         &self,
         url: &Url,
         address: SocketAddr,
         services: &Services,
         sweep: Sweep,
-    ) -> (String, Result<(f64, Seen), String>) {
+    ) -> (String, Result<(f64, Option<Seen>), String>) {
         let told = async {
             let mut counter = gateway::Counter::new(services);
             let asked = Asked {
@@ -244,7 +255,8 @@ impl BuiltIn {
                 turn: None,
             };
             let time = self.read(asked, &gateway::PREFIXES, sweep, |sample| counter.take(sample)).await?;
-            Ok((time, counter.seen()))
+            let counts = counter.counts();
+            Ok((time, counts.then(|| counter.seen())))
         };
         (format!("{address} of {url}"), told.await)
     }

@@ -211,7 +211,7 @@ async fn every_address_of_a_proxys_name_is_a_proxy_of_its_own_and_pods_are_left_
 }
 
 #[tokio::test]
-async fn pods_are_asked_where_proxies_know_nothing_and_both_are_named_if_nobody_does() {
+async fn faults_8_8_pods_are_asked_where_proxies_know_nothing_and_both_are_named_if_nobody_does() {
     let pods = two_pods(pod(100, 2), pod(10, 5)).await;
     let proxy = Server::start([Reply::Text(envoy("other", &[("old", 900, 9), ("new", 100, 7)]))]).await;
     let url = format!("http://{}/stats/prometheus", proxy.address);
@@ -220,9 +220,19 @@ async fn pods_are_asked_where_proxies_know_nothing_and_both_are_named_if_nobody_
     assert_eq!(counts(&answers[0]), [(0, 100.0, 2.0), (1, 10.0, 5.0)]);
     assert_eq!(counts(&answers[1]), [(0, 900.0, 9.0), (1, 100.0, 7.0)]);
     assert_eq!(proxy.asked().len(), 1, "one sweep for all");
-    proxy.reply([Reply::Status(503, String::new())]);
     let mut mute = of(&pods);
     mute.endpoint = None;
+    // Row 8.8: what the source shows, and what it lacks.
+    for (page, lacks) in [
+        (envoy("other", &[("old", 900, 9)]), "proxies that were asked (1) count nothing of its Services"),
+        ("envoy_server_uptime 7\n".to_owned(), "port 15090"),
+    ] {
+        proxy.reply([Reply::Text(page)]);
+        let answers = source(std::slice::from_ref(&url), patient()).ask(&[mute.clone()], 2000.0).await;
+        let why = nothing(&answers[0]);
+        assert!(why.contains("observability.metrics") && why.contains(lacks), "{why}");
+    }
+    proxy.reply([Reply::Status(503, String::new())]);
     let answers = source(&[url], patient()).ask(&[mute], 2000.0).await;
     let why = nothing(&answers[0]);
     assert!(why.contains("observability.metrics") && why.contains("tells nothing: status 503"), "{why}");

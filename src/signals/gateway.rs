@@ -32,6 +32,8 @@ use crate::runtime::exposition::Sample;
 
 /// Envoy's counters by class of the response. Other families that begin so are passed over.
 const CLASSES: &str = "envoy_cluster_upstream_rq";
+/// How the names of the counters by class go on.
+const CLASSES_BY: &str = "envoy_cluster_upstream_rq_xx";
 /// Envoy's counter of requests, which stands there at zero as soon as the proxy knows the cluster; the others
 /// may come with the first request.
 const KNOWN: &str = "envoy_cluster_upstream_rq_total";
@@ -142,12 +144,18 @@ pub struct Counter<'s> {
     services: &'s Services,
     found: BTreeMap<usize, Both>,
     name: String,
+    counts: bool,
 }
 
 impl<'s> Counter<'s> {
     /// Nothing as yet.
     pub fn new(services: &'s Services) -> Self {
-        Self { services, found: BTreeMap::new(), name: String::new() }
+        Self { services, found: BTreeMap::new(), name: String::new(), counts: false }
+    }
+
+    /// Whether the proxy counts requests at all, of whatever Service.
+    pub fn counts(&self) -> bool {
+        self.counts
     }
 
     /// Takes a line in.
@@ -159,7 +167,9 @@ impl<'s> Counter<'s> {
         let label = |name| sample.label(name).unwrap_or_default();
         let istio = matches!(sample.name, ISTIO | ISTIO_DURATIONS);
         let places = if istio {
-            if label("reporter") != "source" {
+            self.counts = true;
+            // In Istio's ambient mode the waypoint shares the requests, and tells of them.
+            if !matches!(&*label("reporter"), "source" | "waypoint") {
                 return;
             }
             self.name.clear();
@@ -168,6 +178,7 @@ impl<'s> Counter<'s> {
             self.name.push_str(&label("destination_service_name"));
             self.services.names.get(&self.name).map_or(&[][..], Vec::as_slice)
         } else {
+            self.counts |= sample.name == KNOWN || sample.name.starts_with(CLASSES_BY);
             let cluster = sample.label("envoy_cluster_name").or_else(|| sample.label("cluster_name"));
             self.services.of_cluster(&cluster.unwrap_or_default())
         };

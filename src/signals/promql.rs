@@ -280,7 +280,7 @@ fn istio(subjects: &[Subject], terms: &mut Vec<String>) {
     }
     let arms = || asked.subjects.iter().flat_map(|subject| &subject.arms);
     let to = format!(
-        "reporter=\"source\",destination_service_namespace=~{},destination_service_name=~{}",
+        "reporter=~\"source|waypoint\",destination_service_namespace=~{},destination_service_name=~{}",
         quote(&any_of(arms().map(|arm| arm.namespace.as_str()))),
         quote(&any_of(arms().map(|arm| arm.service.as_str())))
     );
