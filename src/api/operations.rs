@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::network::ServiceRef;
 use super::patterns;
 use super::workload::{EnvVar, Resources, Scale};
 
@@ -118,6 +119,15 @@ pub struct Data {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub topics: Option<Vec<Topic>>,
+    /// Topics of other FinServices that it reads, by their names in Kafka. Whose they are must say so in `readers`, unless it is
+    /// of this namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_NAME)))]
+    pub reads: Option<Vec<String>>,
+    /// Topics of other FinServices that it writes; the same with `writers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_NAME)))]
+    pub writes: Option<Vec<String>>,
     /// The Kafka cluster (Strimzi's) of the topics. Defaults to `kafka`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::LABEL))]
@@ -159,9 +169,21 @@ pub struct StoreRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Topic {
-    /// Its name.
+    /// Its name, which is also that of its KafkaTopic.
     #[schemars(length(min = 1, max = 249), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
+    /// Its name in Kafka, such as `Payments_v2`, where that cannot be the name of an object. Defaults to `name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_NAME))]
+    pub topic_name: Option<String>,
+    /// FinServices of other namespaces that may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub readers: Option<Vec<ServiceRef>>,
+    /// FinServices of other namespaces that may write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub writers: Option<Vec<ServiceRef>>,
     /// Partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
@@ -178,6 +200,13 @@ pub struct Topic {
     /// its object deletes that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_delete: Option<OnDelete>,
+}
+
+impl Topic {
+    /// Its name in Kafka.
+    pub fn in_kafka(&self) -> &str {
+        self.topic_name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// What becomes of an object that holds data when its FinService is deleted.

@@ -12,6 +12,8 @@ pub const POSITIVE_DURATION: &str =
 pub const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// The name of an object: DNS labels with dots between (RFC 1123).
 pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The name of a topic (Kafka's own rule).
+pub const TOPIC_NAME: &str = "^[a-zA-Z0-9._-]+$";
 /// The name of a port (RFC 6335).
 pub const PORT_NAME: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 /// An image reference.
@@ -120,6 +122,7 @@ pub fn sentence(pattern: &str) -> Option<&'static str> {
         OBJECT_NAME => {
             "must be a name of lower-case letters, digits, dashes and dots, with a letter or digit first and last"
         }
+        TOPIC_NAME => "must be a topic of Kafka: letters, digits, dots, dashes and underscores",
         PORT_NAME => {
             "must be lower-case letters, digits and single dashes, with a letter first, such as http"
         }

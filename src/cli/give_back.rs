@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::canary::duration;
 use super::cluster::ClusterArgs;
+use crate::api::finservice::Traffic;
 use crate::api::labels::{
     ADOPT_ANNOTATION, ADOPTED_FROM_ANNOTATION, HANDED_OVER_ANNOTATION, MANAGED_BY_LABEL, PAUSE_ANNOTATION,
     REPLICAS_BEFORE_ANNOTATION, RETIRED_ANNOTATION, SERVICE_LABEL,
@@ -94,6 +95,22 @@ pub enum GiveBackError {
         /// How long was waited.
         waited: String,
     },
+    /// Its own pods do not end.
+    #[error(
+        "{left} pods of FinService {name} are still there after {waited}, and the old ones were not started: see `kubectl -n \
+         {namespace} get pods -l banyan.dev/service={name}`, and say the same again; or let it serve on with `kubectl -n \
+         {namespace} annotate finservice {name} banyan.dev/pause-`"
+    )]
+    Stays {
+        /// The FinService.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// How many pods are left.
+        left: usize,
+        /// How long was waited.
+        waited: String,
+    },
     /// It has no JSON form.
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -149,7 +166,14 @@ impl Back<'_> {
         if service.is_none() && deployments.is_empty() {
             return Err(GiveBackError::Nothing { name: name.to_owned(), namespace: self.namespace.clone() });
         }
-        let pods = self.pause().await?;
+        let paused = self.pause().await?;
+        let status = paused.as_ref().and_then(|service| service.status.as_ref());
+        let pods = status.and_then(|status| status.replicas.as_ref()).map(|replicas| replicas.desired);
+        // What fetches its work ends before the old pods start: nothing is to be done twice.
+        if paused.is_some_and(|service| service.spec.traffic() == Traffic::Pulled) && !deployments.is_empty()
+        {
+            self.stop().await?;
+        }
         let mut given = GivenBack::default();
         for deployment in &deployments {
             let wanted = before(deployment).or(pods).unwrap_or(1);
@@ -187,15 +211,44 @@ impl Back<'_> {
         Ok(all.items.into_iter().filter(ours).collect())
     }
 
-    /// Stops the operator's writes for the FinService. Returns how many pods it has.
-    async fn pause(&self) -> Result<Option<i32>, GiveBackError> {
+    /// Stops the pods of the FinService, and waits until they are gone.
+    async fn stop(&self) -> Result<(), GiveBackError> {
+        let name = &self.options.name;
+        let own = ListParams::default().labels(&format!("{SERVICE_LABEL}={name}"));
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        for deployment in deployments.list(&own).await.map_err(refused("read Deployments"))? {
+            let patch = json!({"spec": {"replicas": 0}});
+            let revision = deployment.name_any();
+            let done =
+                deployments.patch_scale(&revision, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            done.map_err(refused(format!("scale Deployment {revision} to 0")))?;
+        }
+        self.say(&format!("the pods of FinService {name} end first, so that no work is done twice"));
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let began = Instant::now();
+        loop {
+            let left = pods.list_metadata(&own).await.map_err(refused("read Pods"))?.items.len();
+            if left == 0 {
+                return Ok(());
+            }
+            if began.elapsed() >= self.options.timeout {
+                let (name, namespace) = (name.clone(), self.namespace.clone());
+                let waited = units::display(self.options.timeout);
+                return Err(GiveBackError::Stays { name, namespace, left, waited });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops the operator's writes for the FinService. Returns it, if there is one.
+    async fn pause(&self) -> Result<Option<FinService>, GiveBackError> {
         let name = &self.options.name;
         let api: Api<FinService> = Api::namespaced(self.client.clone(), &self.namespace);
         let pause = json!({"metadata": {"annotations": {PAUSE_ANNOTATION: "true"}}});
         match api.patch(name, &PatchParams::default(), &Patch::Merge(&pause)).await {
             Ok(service) => {
                 self.say(&format!("FinService {name} is paused: nothing is written for it any more"));
-                Ok(service.status.and_then(|status| status.replicas).map(|replicas| replicas.desired))
+                Ok(Some(service))
             }
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(refused(format!("pause FinService {name}"))(error)),

@@ -49,6 +49,9 @@ impl Operator {
                 scrapers: options.scraper_namespaces.clone(),
                 gateways_count: !options.gateway_metrics.is_empty(),
                 gateways: options.gateways.clone(),
+                hosts: options.hosts.clone(),
+                kafka_per_namespace: options.kafka_per_namespace,
+                ..Settings::default()
             },
             reach: Reach::new(options.evidence_allow.clone()),
         };

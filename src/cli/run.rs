@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use clap::Args;
+use clap::{ArgAction, Args};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::clouds::CloudArgs;
 use super::cluster::ClusterArgs;
 use crate::feature_flags::launch_darkly::LAUNCH_DARKLY;
-use crate::finservice::settings::Gateways;
+use crate::finservice::settings::{Gateways, Hosts};
 use crate::notifications::Notifications;
 use crate::notifications::send::NoClient;
 use crate::notifications::settings::Settings as NotificationSettings;
@@ -92,6 +92,13 @@ pub struct RunOptions {
         hide_default_value = true
     )]
     pub gateways: Gateways,
+    /// Which namespaces may claim which hosts, as JSON: [{"host": "*.pay.example.com", "namespaces": ["payments"]}]; namespace
+    /// * is all [default: a host is of the namespace that claims it first]
+    #[arg(long, env = "BANYAN_HOSTS", value_name = "JSON", default_value = "[]", hide_default_value = true)]
+    pub hosts: Hosts,
+    /// Each namespace has a Kafka cluster of its own; else those of one name are one cluster, and each topic of it has one owner
+    #[arg(long, env = "BANYAN_KAFKA_PER_NAMESPACE", value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    pub kafka_per_namespace: bool,
     /// The address of LaunchDarkly, for rollouts by feature flag
     #[arg(long, env = "BANYAN_LAUNCH_DARKLY_URL", value_name = "URL", default_value = LAUNCH_DARKLY)]
     pub launch_darkly_url: String,

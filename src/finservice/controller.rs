@@ -96,6 +96,8 @@ pub async fn run(
 ) -> Result<(), ControllerError> {
     let SitesHandle { mut sites, peers, .. } = sites;
     let Groups { index, mut authorities } = groups;
+    // Before anything is read: who owns which topic depends on them.
+    lock(&index).settings = Arc::new(options.settings);
     let queue = Queue::of(&context.metrics, RESOURCE);
     let calls_changed = Arc::new(tokio::sync::Notify::new());
     let watches = Watches {
@@ -134,7 +136,6 @@ pub async fn run(
     };
     let keys = {
         let mut index = lock(&index);
-        index.settings = Arc::new(options.settings);
         index.set_sites(known.ok().flatten().ok_or(ControllerError::WatchEnded)?);
         index.set_authorities(standing.ok().flatten().ok_or(ControllerError::WatchEnded)?);
         index.refresh_cycles();

@@ -57,9 +57,17 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
         let spec = placement::effective(&spec, site, None);
         pods = (!is_autoscaled(&spec)).then(|| replicas_of_next(&spec, None));
         let uid = seen.service.metadata.uid.as_deref().unwrap_or_default();
-        let (settings, known_hosts) = (&*seen.settings, &seen.known_hosts);
-        let scope =
-            Scope { namespace: &namespace, name: &name, uid, site, spec: &spec, settings, known_hosts };
+        let (settings, known_hosts, topics) = (&*seen.settings, &seen.known_hosts, &seen.told_topics.may);
+        let scope = Scope {
+            namespace: &namespace,
+            name: &name,
+            uid,
+            site,
+            spec: &spec,
+            settings,
+            known_hosts,
+            topics,
+        };
         let legacy = if spec.legacy.is_some() { 100 } else { 0 };
         let weights = Weights::of_revisions(&[(hash, 100)], legacy);
         let (plain, routes) = children::ways(&scope, &Routing::new(Some(hash), &weights));
@@ -77,6 +85,7 @@ pub fn rendered(mut service: FinService, site: &str) -> Rendered {
 pub(super) fn everything_is_there(index: &mut Index, namespace: &str, spec: &FinServiceSpec) {
     let residency: Option<Arc<[Residency]>> = Some(Arc::new([Residency::US, Residency::EU]));
     index.set_sites(Sites { residency, ..Sites::default() });
+    index.alone = true;
     let (config_maps, secrets) = references(spec);
     for of in config_maps {
         index.config_map(&Key::new(namespace, &of), Some("contents".into()));

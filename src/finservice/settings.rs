@@ -18,7 +18,17 @@ pub struct Settings {
     pub gateways_count: bool,
     /// Where the proxies of gateways run. One that is not named has them in its own namespace.
     pub gateways: Gateways,
+    /// Which namespaces may claim which hosts. One that is not named is of the namespace that claims it first.
+    pub hosts: Hosts,
+    /// Whether each namespace has a Kafka cluster of its own; else clusters of one name are one cluster.
+    pub kafka_per_namespace: bool,
+    /// The version in which the cluster serves Strimzi's kinds; read from its definitions, and followed.
+    pub strimzi: &'static str,
 }
+
+/// The versions of Strimzi's kinds that a FinService's can be written in, best first: 1.0 and later serve `v1` alone, those before
+/// 0.49 have only `v1beta2`. What is written is the same in both.
+pub const STRIMZI_VERSIONS: [&str; 2] = ["v1", "v1beta2"];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -28,6 +38,51 @@ impl Default for Settings {
             scrapers: Vec::new(),
             gateways_count: false,
             gateways: Gateways::default(),
+            hosts: Hosts::default(),
+            kafka_per_namespace: false,
+            strimzi: "v1beta2",
+        }
+    }
+}
+
+/// Which namespaces may claim a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Hosts(pub Vec<HostOf>);
+
+/// A host, or all below one, and whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostOf {
+    /// The host, such as `pay.example.com`, or `*.example.com` for all below that.
+    pub host: String,
+    /// The namespaces that may claim it; `*` is all.
+    pub namespaces: Vec<String>,
+}
+
+impl Hosts {
+    /// The namespaces that a host is given to; `None` if nothing is said of it. What names it goes before what names all below
+    /// something, and of these the longest.
+    pub fn of(&self, host: &str) -> Option<&[String]> {
+        let below = |of: &&HostOf| {
+            of.host.strip_prefix('*').is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
+        };
+        let named = self.0.iter().find(|of| of.host == host);
+        let found = named.or_else(|| self.0.iter().filter(below).max_by_key(|of| of.host.len()));
+        found.map(|of| of.namespaces.as_slice())
+    }
+}
+
+impl FromStr for Hosts {
+    type Err = String;
+
+    /// Reads what the chart hands over: the list of its value `hosts`, as JSON.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = r#"write a list such as [{"host": "*.pay.example.com", "namespaces": ["payments"]}]"#;
+        let hosts: Self = serde_json::from_str(text).map_err(|error| format!("{error}; {form}"))?;
+        match hosts.0.iter().find(|of| of.host.is_empty() || of.namespaces.is_empty()) {
+            Some(of) => Err(format!("host {} needs a name and the namespaces that may claim it; {form}", of.host)),
+            None => Ok(hosts),
         }
     }
 }
@@ -84,6 +139,19 @@ impl FromStr for Gateways {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_that_is_named_goes_before_those_below_something() {
+        let text = r#"[{"host": "*.example", "namespaces": ["a"]}, {"host": "*.pay.example", "namespaces": ["b"]},
+            {"host": "x.pay.example", "namespaces": ["c"]}]"#;
+        let hosts: Hosts = text.parse().expect("hosts");
+        let of = |host: &str| hosts.of(host).map(|all| all.concat());
+        assert_eq!(
+            ["x.pay.example", "y.pay.example", "pay.example", "example", "other"].map(of),
+            [Some("c".to_owned()), Some("b".to_owned()), Some("a".to_owned()), None, None]
+        );
+        assert!(r#"[{"host": "a.example", "namespaces": []}]"#.parse::<Hosts>().is_err());
+    }
 
     #[test]
     fn a_gateway_that_is_named_goes_before_all_others() {

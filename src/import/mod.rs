@@ -269,7 +269,7 @@ fn service(deployment: &Object, name: &str, manifests: &Manifests, wishes: &Wish
         notes.push(deployment.note(
             Weight::Decide,
             "spec.template.spec.containers[].ports",
-            "there is no port and no Service, so it is taken for a service that fetches its work (traffic: Pulled). While both run, both fetch: scale the Deployment to 0 before you apply the FinService, if that may not be",
+            "there is no port and no Service, so it is taken for a service that fetches its work (traffic: Pulled). It does not start beside the Deployment, since both would fetch: hand that over, and it ends first",
         ));
     }
     routes::read(name, &deployment.namespace, manifests, wishes, &mut spec, &mut notes);

@@ -240,7 +240,10 @@ fn account(
         return;
     }
     let rest = match has_role {
-        true => "its role is taken over into spec.identity, and must let in the new account",
+        true => {
+            "its role is taken over into spec.identity, and must trust the new account, or all of the namespace (StringLike on \
+             system:serviceaccount:NAMESPACE:* with EKS, principalSet://…/namespace/NAMESPACE with GKE)"
+        }
         false => {
             "if a cloud's role hangs on it, set spec.identity; if it has rights in the cluster (RoleBindings), bind them to the new account"
         }

@@ -61,10 +61,12 @@ fn services(met: &mut Met) {
         lost_claims: Vec::new(),
         lost_previews: Vec::new(),
         known_hosts: Default::default(),
+        istio_gateway: None,
+        absent: Vec::new(),
         nested_claims: Vec::new(),
         pods: None,
         pods_again: None,
-        lost_topics: Vec::new(),
+        told_topics: Default::default(),
         cycle: None,
         rollout: None,
     };

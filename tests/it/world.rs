@@ -120,6 +120,8 @@ fn start_operator_with(
         istio_namespace: "istio-system".to_owned(),
         scraper_namespaces: Vec::new(),
         gateways: Default::default(),
+        hosts: Default::default(),
+        kafka_per_namespace: false,
         notifications: Default::default(),
         launch_darkly_url: "http://localhost:9".to_owned(),
         concurrency: 32,

@@ -1,5 +1,7 @@
 //! The kinds of children, and the optional APIs that some of them belong to.
 
+use crate::finservice::settings::Settings;
+
 /// An API that a cluster may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Api {
@@ -125,10 +127,20 @@ impl Kind {
         self.resource().2
     }
 
-    /// `apiVersion` of its objects.
-    pub fn api_version(self) -> String {
-        let (group, version, ..) = self.resource();
+    /// The version of its objects in this cluster.
+    pub fn version(self, settings: &Settings) -> &'static str {
+        if self.api() == Some(Api::Strimzi) { settings.strimzi } else { self.resource().1 }
+    }
+
+    /// `apiVersion` of its objects in this cluster.
+    pub fn api_version_in(self, settings: &Settings) -> String {
+        let (group, version) = (self.resource().0, self.version(settings));
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    }
+
+    /// `apiVersion` of its objects where nothing else is known.
+    pub fn api_version(self) -> String {
+        self.api_version_in(&Settings::default())
     }
 
     /// The optional API that it belongs to, if it is not Kubernetes' own.

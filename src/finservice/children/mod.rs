@@ -81,6 +81,26 @@ pub struct Scope<'a> {
     pub settings: &'a Settings,
     /// Hosts outside, with their ports, that an older FinService of the namespace makes known to the mesh for all of them.
     pub known_hosts: &'a BTreeSet<(String, u16)>,
+    /// What it may do with topics that others name as theirs.
+    pub topics: &'a Topics,
+}
+
+/// What a FinService may do with topics that others name as theirs, by their names in Kafka.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topics {
+    /// Those that it names as its own, and that are an older one's of another namespace: it may nothing but what is granted.
+    pub lost: BTreeSet<String>,
+    /// What it asks for, and their owners allow.
+    pub granted: BTreeSet<(String, Way)>,
+}
+
+/// What somebody does with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Fetches its messages.
+    Read,
+    /// Sends messages.
+    Write,
 }
 
 /// An object as it ought to be.
@@ -180,7 +200,7 @@ impl Scope<'_> {
             labels[REVISION_LABEL] = revision.into();
         }
         let mut body = json!({
-            "apiVersion": kind.api_version(),
+            "apiVersion": kind.api_version_in(self.settings),
             "kind": kind.name(),
             "metadata": {
                 "name": name,

@@ -4,9 +4,11 @@
 mod canary_objects;
 pub(crate) mod child;
 pub(crate) mod claims;
+pub(crate) mod gateways;
 pub(crate) mod graph;
 mod holders;
 pub mod legacy;
+pub(crate) mod named;
 mod outside;
 mod own_writes;
 mod parsed;
@@ -67,6 +69,8 @@ pub struct SecretState {
 #[derive(Debug, Default)]
 pub struct Index {
     site: Arc<str>,
+    /// Whether other FinServices are left out: then whoever is named is taken to be there, and to allow what is asked.
+    pub alone: bool,
     /// What the installer says of this cluster: set before anything is observed.
     pub settings: Arc<Settings>,
     sites: Sites,
@@ -82,6 +86,8 @@ pub struct Index {
     claims: Claims,
     topics: Topics,
     outside: outside::Outside,
+    gateways: gateways::Gateways,
+    namers: named::Namers,
     legacies: legacy::Legacies,
     calls: CallGraph,
     calls_changed: bool,
@@ -108,7 +114,9 @@ impl Index {
             return BTreeSet::new();
         }
         entry.version = version;
+        let was_there = entry.service.is_some();
         entry.service = parsed.map(|parsed| parsed.beside(entry.service.as_ref()));
+        let comes_or_goes = was_there != entry.service.is_some();
         let references = good.as_deref().map(|s| revision::references(&s.spec)).unwrap_or_default();
         let old = std::mem::replace(&mut entry.references, references.clone());
         if entry.service.is_none() && entry.children.is_empty() {
@@ -119,9 +127,11 @@ impl Index {
         }
         self.calls_changed |= self.calls.update(key, good.as_deref());
         self.legacies.update(key, good.as_deref().map(|service| &service.spec));
-        let mut concerned = self.topics.update(key, good.as_deref(), &self.site);
+        let mut concerned = self.topics.update(key, good.as_deref(), &self.site, &self.settings);
         concerned.extend(self.outside.update(key, good.as_deref(), &self.site));
         concerned.extend(self.claim(key));
+        self.namers.update(key, good.as_deref().map(|service| &service.spec));
+        concerned.extend(self.namers.of_service(key).filter(|_| comes_or_goes).cloned());
         concerned.insert(key.clone());
         concerned
     }
@@ -288,6 +298,7 @@ impl Index {
 
     /// Takes in the version of a Secret (or that it is gone). Returns its readers.
     pub fn secret(&mut self, key: &Key, version: Option<Box<str>>) -> BTreeSet<Key> {
+        let (was_there, is_there) = (self.secrets.contains_key(key), version.is_some());
         match version {
             Some(version) if self.secrets.get(key).is_some_and(|have| have.version == version) => {
                 return BTreeSet::new();
@@ -299,7 +310,9 @@ impl Index {
                 self.secrets.remove(key);
             }
         }
-        self.readers_of(true, key)
+        let mut concerned = self.readers_of(true, key);
+        concerned.extend(self.namers.of_secret(key).filter(|_| was_there != is_there).cloned());
+        concerned
     }
 
     /// Notes that this operator may not read Secrets, as its installer has chosen.

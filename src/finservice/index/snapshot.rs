@@ -6,11 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::child::ChildState;
-use super::claims::Claim;
+use super::claims::{Claim, Lost};
+use super::gateways::IstioGateway;
+use super::named::Named;
 use super::pod::{PodsSaid, said};
 use super::rollouts::ObservedRollout;
 use super::stranger::Stranger;
-use super::topics::LostTopic;
+use super::topics::ToldTopics;
 use super::{Entry, Index, Parsed, SecretState, legacy};
 use crate::api::FinService;
 use crate::authority::view::Standing;
@@ -44,16 +46,20 @@ pub struct Observed {
     pub secrets_hidden: bool,
     /// Kinds that this cluster has.
     pub kinds: BTreeSet<Kind>,
-    /// Hosts and paths that an older FinService holds.
-    pub lost_claims: Vec<(Claim, Key)>,
+    /// Hosts and paths that are another's.
+    pub lost_claims: Vec<Lost>,
     /// Hosts and paths below its own that others have.
     pub nested_claims: Vec<Claim>,
     /// Hosts and paths that its CanaryRollout would show a revision under, and that another holds.
-    pub lost_previews: Vec<(Claim, Key)>,
-    /// Topics that an older FinService names as its own.
-    pub lost_topics: Vec<LostTopic>,
+    pub lost_previews: Vec<Lost>,
+    /// What it is told of topics that others name as theirs.
+    pub told_topics: ToldTopics,
     /// Hosts outside that an older FinService of the namespace makes known to the mesh.
     pub known_hosts: BTreeSet<(String, u16)>,
+    /// What its Gateway of Istio says; `None` if it names none, or nobody knows.
+    pub istio_gateway: Option<IstioGateway>,
+    /// What it names, and is not there.
+    pub absent: Vec<Named>,
     /// Why its old backend is not routed to, if it is not.
     pub legacy_refused: Option<legacy::Refused>,
     /// The call cycle that it is a member of.
@@ -79,6 +85,26 @@ impl Index {
         let entry = self.entries.get(key)?;
         let Some(Parsed::Bad(unreadable)) = &entry.service else { return None };
         Some(self.snapshot(key, entry, unreadable.readable.0.as_ref()?))
+    }
+
+    /// What it is told of topics that others name as theirs.
+    fn told_topics(&self, key: &Key) -> ToldTopics {
+        let mut told = self.topics.told(key);
+        if self.alone {
+            told.may.granted.extend(told.refused.drain(..).map(|refused| (refused.name, refused.way)));
+        }
+        told
+    }
+
+    /// Whether something that is named is known not to be there.
+    fn is_absent(&self, named: &Named) -> bool {
+        match named {
+            _ if self.alone => false,
+            Named::Caller(service) | Named::Callee(service) => {
+                self.entries.get(service).is_none_or(|entry| entry.service.is_none())
+            }
+            Named::PullSecret(secret) => !self.secrets_hidden && !self.secrets.contains_key(secret),
+        }
     }
 
     fn snapshot(&self, key: &Key, entry: &Entry, service: &Arc<FinService>) -> Observed {
@@ -112,11 +138,13 @@ impl Index {
                 .collect(),
             secrets_hidden: self.secrets_hidden && !entry.references.1.is_empty(),
             kinds: self.kinds.clone(),
-            lost_claims: self.claims.lost(key),
-            nested_claims: self.claims.nested(key),
-            lost_previews: self.claims.lost_previews(key),
-            lost_topics: self.topics.lost(key),
+            lost_claims: self.claims.lost(key, &self.settings.hosts),
+            nested_claims: self.claims.nested(key, &self.settings.hosts),
+            lost_previews: self.claims.lost_previews(key, &self.settings.hosts),
+            told_topics: self.told_topics(key),
             known_hosts: self.outside.known(key),
+            istio_gateway: self.gateways.of(&key.namespace, &service.spec),
+            absent: self.namers.of(key).iter().filter(|named| self.is_absent(named)).cloned().collect(),
             legacy_refused: legacy::refused(key, &service.spec, |service| self.legacy_for(service)),
             cycle: entry.cycle.clone(),
             pods: self.rollouts.follows_pods.then(|| said(self.rollouts.pods_of(key))),

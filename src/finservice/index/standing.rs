@@ -1,8 +1,11 @@
-//! How this site stands for the FailoverGroups of its FinServices.
+//! What many FinServices share: how this site stands for their FailoverGroups, and the Gateways that they are behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use super::gateways::Gateways;
 use super::{Index, Parsed};
 use crate::api::FinService;
 use crate::authority::view::Authorities;
@@ -22,6 +25,44 @@ impl Index {
             changed.iter().any(|group| group.services.contains(&key.namespace, labels))
         });
         concerned.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Takes in the version in which Strimzi's kinds are served. Returns whom it concerns: all, if that is news.
+    pub fn set_strimzi(&mut self, version: &'static str) -> BTreeSet<Key> {
+        if self.settings.strimzi == version {
+            return BTreeSet::new();
+        }
+        Arc::make_mut(&mut self.settings).strimzi = version;
+        self.keys()
+    }
+
+    /// Takes in a Gateway of Istio (or that it is gone). Returns whom it concerns.
+    pub fn istio_gateway(&mut self, key: &Key, spec: Option<&Value>) -> BTreeSet<Key> {
+        match self.gateways.update(key, spec) && self.gateways.are_known() {
+            true => self.behind(|gateway| gateway == key),
+            false => BTreeSet::new(),
+        }
+    }
+
+    /// All Gateways of Istio have been read. Returns whom it concerns.
+    pub fn retain_istio_gateways(&mut self, seen: &HashSet<Key>) -> BTreeSet<Key> {
+        let first = !self.gateways.are_known();
+        let news = self.gateways.all_read(seen);
+        self.behind(|gateway| first || news.contains(gateway))
+    }
+
+    /// The cluster has no Gateways of Istio any more. Returns whom it concerns.
+    pub fn forget_istio_gateways(&mut self) -> BTreeSet<Key> {
+        self.gateways.forget();
+        self.behind(|_| true)
+    }
+
+    /// The FinServices that name such a Gateway of Istio.
+    fn behind(&self, such: impl Fn(&Key) -> bool) -> BTreeSet<Key> {
+        let named = |(key, service): &(&Key, &Arc<FinService>)| {
+            Gateways::named(&key.namespace, &service.spec).is_some_and(|gateway| such(&gateway))
+        };
+        self.services().filter(named).map(|(key, _)| key.clone()).collect()
     }
 
     /// All FinServices that can be read.

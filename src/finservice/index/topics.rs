@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use super::claims::created;
 use super::holders::Holders;
 use crate::api::FinService;
-use crate::finservice::children::kafka;
+use crate::api::network::ServiceRef;
+use crate::finservice::children::{self, Way, kafka};
 use crate::finservice::plan::placement;
+use crate::finservice::settings::Settings;
 use crate::runtime::key::Key;
 
 /// A topic that an older FinService names as its own too.
@@ -16,6 +18,8 @@ use crate::runtime::key::Key;
 pub struct LostTopic {
     /// Its name, which is also the KafkaTopic's.
     pub name: String,
+    /// Its name in Kafka.
+    pub in_kafka: String,
     /// The Kafka cluster.
     pub cluster: String,
     /// The older FinService.
@@ -28,75 +32,194 @@ pub struct LostTopic {
     pub same_owner: bool,
 }
 
+/// A topic of others that a FinService may not use as it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedTopic {
+    /// Its name in Kafka.
+    pub name: String,
+    /// What was to be done with it.
+    pub way: Way,
+    /// The Kafka cluster.
+    pub cluster: String,
+    /// Whose it is; `None` if no FinService owns it.
+    pub holder: Option<Key>,
+}
+
+/// What a FinService is told of topics that others name as theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToldTopics {
+    /// Those that an older FinService names as its own too.
+    pub lost: Vec<LostTopic>,
+    /// Those that it may not use.
+    pub refused: Vec<RefusedTopic>,
+    /// What it may do.
+    pub may: children::Topics,
+}
+
+/// A topic that a FinService names as its own.
+#[derive(Debug, PartialEq, Eq)]
+struct Own {
+    object: String,
+    readers: BTreeSet<Key>,
+    writers: BTreeSet<Key>,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Named {
     at: Timestamp,
     owner: String,
     cluster: String,
-    topics: BTreeSet<String>,
+    /// What it names as its own, by the name in Kafka.
+    topics: BTreeMap<String, Own>,
+    uses: BTreeSet<(String, Way)>,
 }
 
 /// Who names which topic as its own. The oldest FinService has it; among equals the one whose name comes first.
 #[derive(Debug, Default)]
 pub struct Topics {
+    /// By the name in Kafka.
     holders: Holders<String, Timestamp>,
+    /// By the names of their objects.
+    objects: Holders<Key, Timestamp>,
+    /// Who uses topics of others.
+    users: Holders<String, ()>,
     by_service: BTreeMap<Key, Named>,
 }
 
 impl Topics {
     /// Takes in the topics of a FinService at this site; `None` forgets it. Returns the others that it concerns.
-    pub fn update(&mut self, key: &Key, service: Option<&FinService>, site: &str) -> BTreeSet<Key> {
+    pub fn update(
+        &mut self,
+        key: &Key,
+        service: Option<&FinService>,
+        site: &str,
+        settings: &Settings,
+    ) -> BTreeSet<Key> {
         let mut concerned = BTreeSet::new();
-        let new = service.filter(|service| placement::names(&service.spec, site)).and_then(named);
+        let here = service.filter(|service| placement::names(&service.spec, site));
+        let new = here.and_then(|service| named(key, service, settings));
         if self.by_service.get(key) == new.as_ref() {
             return concerned;
         }
         if let Some(old) = self.by_service.remove(key) {
-            let topics = old.topics.into_iter().map(|topic| (topic, old.at));
-            self.holders.remove(key, topics, &mut concerned);
+            self.holders.remove(key, old.names(), &mut concerned);
+            self.objects.remove(key, old.objects(key), &mut concerned);
+            self.users.remove(key, old.used(), &mut BTreeSet::new());
+            concerned.extend(old.topics.keys().flat_map(|topic| self.users.of(topic)).cloned());
         }
         if let Some(new) = new {
-            let topics = new.topics.iter().map(|topic| (topic.clone(), new.at));
-            self.holders.add(key, topics, &mut concerned);
+            self.holders.add(key, new.names(), &mut concerned);
+            self.objects.add(key, new.objects(key), &mut concerned);
+            concerned.extend(new.topics.keys().flat_map(|topic| self.users.of(topic)).cloned());
+            self.users.add(key, new.used(), &mut BTreeSet::new());
             self.by_service.insert(key.clone(), new);
         }
+        concerned.remove(key);
         concerned
     }
 
-    /// Those that name a topic, in a namespace.
-    pub fn namers(&self, namespace: &str, topic: &str) -> Vec<Key> {
-        let all = self.holders.of(topic);
-        all.filter(|key| &*key.namespace == namespace).cloned().collect()
+    /// Those that name a KafkaTopic of a namespace.
+    pub fn namers(&self, namespace: &str, object: &str) -> Vec<Key> {
+        self.objects.of(&Key::new(namespace, object)).cloned().collect()
     }
 
-    /// What this FinService names as its own although an older one does, in its namespace or of its Kafka cluster.
-    pub fn lost(&self, key: &Key) -> Vec<LostTopic> {
-        let Some(own) = self.by_service.get(key) else { return Vec::new() };
-        let lost = own.topics.iter().filter_map(|topic| {
-            let older = self.holders.of(topic).take_while(|holder| *holder != key);
-            let others = older.filter_map(|holder| Some((holder, self.by_service.get(holder)?)));
-            let others = others
-                .filter(|(holder, other)| holder.namespace == key.namespace || other.cluster == own.cluster);
+    /// What is told to this FinService.
+    pub fn told(&self, key: &Key) -> ToldTopics {
+        let Some(own) = self.by_service.get(key) else { return ToldTopics::default() };
+        let mut told = ToldTopics::default();
+        for (name, topic) in &own.topics {
             // Whose object it would be matters more than whose data.
-            let (holder, other) = others.min_by_key(|(holder, _)| holder.namespace != key.namespace)?;
-            Some(LostTopic {
-                name: topic.clone(),
+            let of_object = self.objects.of(&Key::new(&key.namespace, &topic.object)).next();
+            let of_object = of_object.filter(|holder| *holder != key);
+            let of_topic = self.holders.of(name).take_while(|holder| *holder != key);
+            let of_topic = of_topic.filter(|holder| self.is_of_cluster(holder, &own.cluster));
+            let Some(holder) = of_object.or(of_topic.min_by_key(|holder| holder.namespace != key.namespace))
+            else {
+                continue;
+            };
+            let Some(other) = self.by_service.get(holder) else { continue };
+            if holder.namespace != key.namespace {
+                told.may.lost.insert(name.clone());
+                let ways = [Way::Read, Way::Write].into_iter().filter(|way| other.allows(key, name, *way));
+                told.may.granted.extend(ways.map(|way| (name.clone(), way)));
+            }
+            told.lost.push(LostTopic {
+                name: topic.object.clone(),
+                in_kafka: name.clone(),
                 cluster: other.cluster.clone(),
                 holder: holder.clone(),
                 owner: other.owner.clone(),
-                same_object: holder.namespace == key.namespace,
+                same_object: of_object == Some(holder),
                 same_owner: other.owner == own.owner,
-            })
-        });
-        lost.collect()
+            });
+        }
+        for (name, way) in &own.uses {
+            let holder = self.holders.of(name).find(|holder| self.is_of_cluster(holder, &own.cluster));
+            let allows = |holder: &&Key| {
+                let other = self.by_service.get(*holder);
+                holder.namespace == key.namespace || other.is_some_and(|other| other.allows(key, name, *way))
+            };
+            if holder.as_ref().is_some_and(allows) {
+                told.may.granted.insert((name.clone(), *way));
+                continue;
+            }
+            let (name, cluster) = (name.clone(), own.cluster.clone());
+            told.refused.push(RefusedTopic { name, way: *way, cluster, holder: holder.cloned() });
+        }
+        told
+    }
+
+    fn is_of_cluster(&self, holder: &Key, cluster: &str) -> bool {
+        self.by_service.get(holder).is_some_and(|other| other.cluster == cluster)
     }
 }
 
-fn named(service: &FinService) -> Option<Named> {
+impl Named {
+    fn names(&self) -> impl Iterator<Item = (String, Timestamp)> + use<> {
+        let at = self.at;
+        self.topics.keys().cloned().collect::<Vec<_>>().into_iter().map(move |name| (name, at))
+    }
+
+    fn objects(&self, key: &Key) -> impl Iterator<Item = (Key, Timestamp)> + use<> {
+        let all = self.topics.values().map(|own| (Key::new(&key.namespace, &own.object), self.at));
+        all.collect::<Vec<_>>().into_iter()
+    }
+
+    fn used(&self) -> impl Iterator<Item = (String, ())> + use<> {
+        let all: BTreeSet<String> = self.uses.iter().map(|(name, _)| name.clone()).collect();
+        all.into_iter().map(|name| (name, ()))
+    }
+
+    fn allows(&self, who: &Key, topic: &str, way: Way) -> bool {
+        self.topics.get(topic).is_some_and(|own| match way {
+            Way::Read => own.readers.contains(who),
+            Way::Write => own.writers.contains(who),
+        })
+    }
+}
+
+fn named(key: &Key, service: &FinService, settings: &Settings) -> Option<Named> {
     let data = service.spec.data.as_ref()?;
-    let topics: BTreeSet<String> = data.topics.iter().flatten().map(|topic| topic.name.clone()).collect();
-    let cluster = kafka::cluster_of(data).filter(|_| !topics.is_empty())?.to_owned();
-    Some(Named { at: created(service), owner: service.spec.owner.clone(), cluster, topics })
+    let keys = |list: &Option<Vec<ServiceRef>>| -> BTreeSet<Key> {
+        let namespace = |of: &ServiceRef| of.namespace.clone().unwrap_or_else(|| key.namespace.to_string());
+        list.iter().flatten().map(|of| Key::new(&namespace(of), &of.service)).collect()
+    };
+    let topics: BTreeMap<String, Own> = (data.topics.iter().flatten())
+        .map(|topic| {
+            let (readers, writers) = (keys(&topic.readers), keys(&topic.writers));
+            (topic.in_kafka().to_owned(), Own { object: topic.name.clone(), readers, writers })
+        })
+        .collect();
+    let reads = data.reads.iter().flatten().map(|name| (name.clone(), Way::Read));
+    let writes = data.writes.iter().flatten().map(|name| (name.clone(), Way::Write));
+    let uses: BTreeSet<(String, Way)> =
+        reads.chain(writes).filter(|(name, _)| !topics.contains_key(name)).collect();
+    let cluster = kafka::cluster_of(data).filter(|_| !topics.is_empty() || !uses.is_empty())?;
+    let cluster = match settings.kafka_per_namespace {
+        true => format!("{}/{cluster}", key.namespace),
+        false => cluster.to_owned(),
+    };
+    Some(Named { at: created(service), owner: service.spec.owner.clone(), cluster, topics, uses })
 }
 
 #[cfg(test)]
@@ -119,24 +242,74 @@ mod tests {
 
     #[test]
     fn the_oldest_that_names_a_topic_has_it_and_others_hear_of_it() {
-        let mut topics = Topics::default();
+        let (mut topics, shared) = (Topics::default(), Settings::default());
+        let lost_by = |topics: &Topics, key: &Key| topics.told(key).lost;
         let (old, young, far) = (Key::new("pay", "old"), Key::new("pay", "young"), Key::new("far", "away"));
         assert_eq!(
-            topics.update(&young, Some(&service(20, "b", "kafka", &["t", "u"])), "here"),
+            topics.update(&young, Some(&service(20, "b", "kafka", &["t", "u"])), "here", &shared),
             BTreeSet::new()
         );
-        assert_eq!(topics.lost(&young), []);
-        let heard = topics.update(&old, Some(&service(10, "a", "other", &["t"])), "here");
+        assert_eq!(lost_by(&topics, &young), []);
+        let heard = topics.update(&old, Some(&service(10, "a", "other", &["t"])), "here", &shared);
         assert_eq!(heard, BTreeSet::from([young.clone()]));
-        let lost = topics.lost(&young);
+        let lost = lost_by(&topics, &young);
         assert_eq!((lost.len(), &*lost[0].name, &lost[0].holder, &*lost[0].owner), (1, "t", &old, "a"));
         assert!(lost[0].same_object && !lost[0].same_owner, "in one namespace it is one object: {lost:?}");
-        assert_eq!(topics.lost(&old), []);
+        assert_eq!(lost_by(&topics, &old), []);
         // In another namespace it is the same topic only if it is of the same Kafka cluster.
-        topics.update(&far, Some(&service(30, "b", "kafka", &["t"])), "here");
-        let lost = topics.lost(&far);
+        topics.update(&far, Some(&service(30, "b", "kafka", &["t"])), "here", &shared);
+        let lost = lost_by(&topics, &far);
         assert_eq!((&lost[0].holder, lost[0].same_object, lost[0].same_owner), (&young, false, true));
-        assert_eq!(topics.update(&old, None, "here"), BTreeSet::from([young.clone(), far]));
-        assert_eq!(topics.lost(&young), []);
+        assert_eq!(topics.update(&old, None, "here", &shared), BTreeSet::from([young.clone(), far]));
+        assert_eq!(lost_by(&topics, &young), []);
+    }
+
+    fn with(second: i64, data: serde_json::Value) -> FinService {
+        let mut service = service(second, "team", "kafka", &[]);
+        service.spec.data = Some(serde_json::from_value(data).expect("data"));
+        service
+    }
+
+    #[test]
+    fn faults_4_6_a_topic_of_another_namespace_is_used_as_its_owner_allows() {
+        let (mut topics, shared) = (Topics::default(), Settings::default());
+        let (owner, fraud, thief, near) = (
+            Key::new("pay", "ledger"),
+            Key::new("risk", "fraud"),
+            Key::new("evil", "x"),
+            Key::new("pay", "near"),
+        );
+        let reads = json!({"reads": ["Fees_v2"]});
+        topics.update(&fraud, Some(&with(20, reads.clone())), "here", &shared);
+        topics.update(&near, Some(&with(20, reads)), "here", &shared);
+        let refused = topics.told(&fraud).refused;
+        assert_eq!((refused[0].holder.as_ref(), refused[0].way), (None, Way::Read), "nobody owns it");
+        let reader = json!([{"service": "fraud", "namespace": "risk"}]);
+        let own = json!({"topics": [{"name": "fees", "topicName": "Fees_v2", "readers": reader}]});
+        let heard = topics.update(&owner, Some(&with(10, own.clone())), "here", &shared);
+        assert_eq!(heard, BTreeSet::from([fraud.clone(), near.clone()]), "who uses it hears of it");
+        let read = BTreeSet::from([("Fees_v2".to_owned(), Way::Read)]);
+        assert_eq!((topics.told(&fraud).may.granted, topics.told(&fraud).refused), (read.clone(), vec![]));
+        assert_eq!(topics.told(&near).may.granted, read, "a namespace is one team's");
+        // Who names it as its own later on has nothing of it, whatever it calls the object.
+        let claim = json!({"topics": [{"name": "mine", "topicName": "Fees_v2"}], "writes": ["Fees_v2"]});
+        topics.update(&thief, Some(&with(30, claim)), "here", &shared);
+        let told = topics.told(&thief);
+        assert_eq!((told.may.lost.len(), told.may.granted.len(), told.lost[0].same_object), (1, 0, false));
+        let without = json!({"topics": [{"name": "fees", "topicName": "Fees_v2"}]});
+        topics.update(&owner, Some(&with(10, without)), "here", &shared);
+        let refused = topics.told(&fraud).refused;
+        assert_eq!((refused[0].holder.as_ref(), topics.told(&fraud).may.granted.len()), (Some(&owner), 0));
+    }
+
+    #[test]
+    fn where_each_namespace_has_its_own_kafka_none_takes_anothers_topic() {
+        let (mut topics, apart) =
+            (Topics::default(), Settings { kafka_per_namespace: true, ..Settings::default() });
+        for (second, namespace) in [(10, "a"), (20, "b")] {
+            let service = service(second, namespace, "kafka", &["t"]);
+            topics.update(&Key::new(namespace, "x"), Some(&service), "here", &apart);
+        }
+        assert_eq!(topics.told(&Key::new("b", "x")), ToldTopics::default());
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::api::finservice::OnSecretChange;
+use crate::api::finservice::Traffic;
 use crate::api::labels::PAUSE_ANNOTATION;
 use crate::api::operations::Residency;
-use crate::api::{FinServiceSpec, Problem, Severity};
+use crate::api::{Problem, Severity};
 use crate::canary;
 use crate::finservice::children::{self, Kind, Scope};
 use crate::finservice::index::Observed;
@@ -16,13 +16,14 @@ use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::old_backend;
 use crate::finservice::plan::placement::{self, Placed};
 use crate::finservice::plan::planning::{Planning, Stopped};
-use crate::finservice::plan::revision::{References, RevisionInput};
 use crate::finservice::plan::revisions::{self, Revision};
 use crate::finservice::plan::rollout_inputs::route_behind;
 use crate::finservice::plan::stages::{Making, Reach, Stages};
 use crate::finservice::plan::traffic_split;
 use crate::finservice::plan::{Op, Phase, Plan, PlannedRollout};
-use crate::finservice::plan::{pod_problems, warnings, way_back, what_to_measure};
+use crate::finservice::plan::{
+    asked_for, gateway_problems, pod_problems, warnings, way_back, what_to_measure,
+};
 
 /// What is to be done about a FinService, and why.
 pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
@@ -168,8 +169,9 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
         spec: &spec,
         settings: &seen.settings,
         known_hosts: &seen.known_hosts,
+        topics: &seen.told_topics.may,
     };
-    let current = current(&spec, seen, plan);
+    let current = asked_for::revision(&spec, seen, now, plan);
     plan.problems.extend(children::limits::problems(&scope));
     plan.problems.extend(children::exposed::problems(&scope));
     let planning = Planning::new(&scope, seen, current.as_ref(), now);
@@ -193,7 +195,7 @@ fn place(seen: &Observed, now: Timestamp, plan: &mut Plan, reach: Reach) {
             let mut stages = making.finish();
             again_at.into_iter().for_each(|at| plan.look_again(at));
             gateway_behind(&kept, seen, plan);
-            warnings::of_gateways(seen, now, plan);
+            gateway_problems::add(seen, now, plan);
             stages.shrink.extend(hand_over(seen, now, ready, plan));
             (stages, what_to_measure::of(&planning, &shift))
         }
@@ -214,68 +216,21 @@ fn has_served(seen: &Observed) -> bool {
     ready.into_iter().any(|ready| ["Serving", "RollingOut", "Degraded"].contains(&ready.reason.as_str()))
 }
 
-/// The revision that the spec asks for: its hash and its input. `None` while that cannot be known.
-fn current(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) -> Option<(String, RevisionInput)> {
-    let needed = References::of(spec);
-    let mut known = true;
-    for (name, digest) in &seen.config_maps {
-        if digest.is_none() && needed.config_maps.get(name.as_str()) == Some(&true) {
-            known = false;
-            plan.problems.push(Problem::error(
-                "spec.env, spec.envFrom, spec.files",
-                format!("ConfigMap {name} does not exist, so no new revision can begin"),
-                format!(
-                    "Create ConfigMap {name} in this namespace, or remove the reference or make it optional."
-                ),
-            ));
-        }
-    }
-    for (name, state) in &seen.secrets {
-        if state.is_none() && needed.secrets.get(name.as_str()) == Some(&true) {
-            plan.problems.push(Problem::error(
-                "spec.env, spec.envFrom, spec.files",
-                format!("Secret {name} does not exist, so pods that read it cannot start"),
-                format!(
-                    "Create Secret {name} in this namespace, or remove the reference or make it optional."
-                ),
-            ));
-        }
-    }
-    if !known {
-        return None;
-    }
-    let config_maps = seen
-        .config_maps
-        .iter()
-        .filter_map(|(name, digest)| Some((name.clone(), digest.as_deref()?.to_owned())))
-        .collect();
-    let mut digests = BTreeMap::new();
-    if spec.on_secret_change == Some(OnSecretChange::Rollout) {
-        for (name, state) in &seen.secrets {
-            match state.as_ref().map(|state| state.digest.as_deref()) {
-                Some(Some(digest)) => {
-                    digests.insert(name.clone(), digest.to_owned());
-                }
-                Some(None) => {
-                    plan.reasons.push(format!("waiting to read Secret {name}"));
-                    return None;
-                }
-                None => {}
-            }
-        }
-    }
-    let input = RevisionInput::of(spec, config_maps, digests);
-    Some((input.hash(), input))
-}
-
 /// Deployments that were handed over: once the new pods serve and the grace is over, they are scaled
-/// to zero; they are never deleted.
+/// to zero; those that fetch their work, at once. They are never deleted.
 fn hand_over(seen: &Observed, now: Timestamp, ready: bool, plan: &mut Plan) -> Vec<Op> {
     let name = seen.service.metadata.name.as_deref();
     let service_is_ours = seen.children.iter().any(|c| c.kind == Kind::Service && Some(&*c.name) == name);
+    let pulled = seen.service.spec.traffic() == Traffic::Pulled;
+    let begun = seen.children.iter().any(|child| child.deployment().is_some());
     let mut ops = Vec::new();
     for (_, bears, stranger) in seen.strangers.iter().filter(|(kind, ..)| *kind == Kind::Deployment) {
         if stranger.adopt.as_deref() != name || stranger.handed_over {
+            continue;
+        }
+        // What fetches its work stops before ours starts: done twice is worse than done later.
+        if pulled && !stranger.handed_over && !begun {
+            ops.push(Op::HandOver { name: bears.clone(), retired_at: now, to_zero: true });
             continue;
         }
         if !ready || !service_is_ours {

@@ -4,6 +4,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`mod@decide`] | the whole, in its order |
+//! | [`asked_for`] | which revision the spec asks for, and what that waits for |
 //! | [`planning`] | what one plan is made from, worked out once |
 //! | [`placement`] | whether the service runs here, and what is different here |
 //! | [`revision`] | what the spec asks for, as the input of a revision and its hash |
@@ -17,10 +18,14 @@
 //! | [`secrets`] | digests of the Secrets that pods have read |
 //! | [`child_digests`] | what stands on record of children that a start need not read |
 //! | [`warnings`] | what is dangerous, or does less than it seems |
+//! | [`claim_problems`], [`gateway_problems`], [`pod_problems`], [`topic_problems`] | what owners of hosts, gateways, pods and owners of topics have against it |
 
+pub(crate) mod asked_for;
 pub(crate) mod child_digests;
+pub(crate) mod claim_problems;
 pub(crate) mod compare;
 pub mod decide;
+pub(crate) mod gateway_problems;
 pub(crate) mod old_backend;
 pub(crate) mod placement;
 pub(crate) mod planning;
@@ -30,6 +35,7 @@ pub(crate) mod revisions;
 pub(crate) mod rollout_inputs;
 pub(crate) mod secrets;
 pub(crate) mod stages;
+pub(crate) mod topic_problems;
 pub(crate) mod traffic_split;
 pub(crate) mod warnings;
 mod way_back;

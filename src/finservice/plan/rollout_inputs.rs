@@ -22,6 +22,7 @@ use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, Facts as ChildFacts};
 use crate::finservice::index::pod::PodState;
 use crate::finservice::index::rollouts::ObservedRollout;
+use crate::finservice::plan::claim_problems;
 use crate::finservice::plan::planning::{Asked, Planning, Stopped};
 use crate::finservice::plan::revision::RevisionInput;
 use crate::finservice::plan::revisions::{self, Revision};
@@ -102,16 +103,7 @@ impl Gathered {
         }
         problems.extend(rollout.unreadable.as_deref().map(unreadable::problem));
         problems.extend(rollout_route::problems(scope, &policy));
-        problems.extend(seen.lost_previews.iter().map(|(claim, holder)| {
-            Problem::error(
-                "spec.strategy.blueGreen.previewHost",
-                format!(
-                    "{}{} at gateway {} belongs to FinService {holder}: no preview is made there",
-                    claim.host, claim.path, claim.gateway
-                ),
-                "Choose a host that nothing else is served or shown under.",
-            )
-        }));
+        problems.extend(seen.lost_previews.iter().map(|lost| claim_problems::of_preview(scope.namespace, lost)));
         problems.extend(looks_too_short(spec, rollout, &policy));
         let sharing = sharing(spec, seen);
         let callers = spec.access.as_ref().and_then(|access| access.inbound.as_ref());

@@ -103,7 +103,7 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
     let all = vec!["/".to_owned()];
     let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|(claim, _)| {
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|crate::finservice::index::claims::Lost { claim, .. }| {
         let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
         same.map(move |path| (claim.host.clone(), path.clone()))
     });
@@ -139,8 +139,7 @@ impl<'a> Making<'a> {
             routing.nested.entry(claim.host.clone()).or_default().insert(claim.path.clone());
         }
         let stands = self.shift.decision.is_some() && self.all_stands();
-        let lost = seen.lost_topics.iter().filter(|lost| lost.same_object);
-        let elsewhere: BTreeSet<&str> = lost.map(|lost| lost.name.as_str()).collect();
+        let elsewhere: BTreeSet<&str> = seen.told_topics.lost.iter().map(|lost| lost.name.as_str()).collect();
         let children = match reach {
             Reach::Whole => children::of_service(scope, &routing),
             Reach::Weights => {

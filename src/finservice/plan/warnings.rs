@@ -1,19 +1,16 @@
 //! What a spec says that is dangerous or cannot be had, in plain words. Pure.
 
-use jiff::{SignedDuration, Timestamp};
-
 use crate::api::canaryrollout::From;
 use crate::api::finservice::{OnSecretChange, Traffic};
 use crate::api::network::{MeshProvider, Mtls, ServiceType};
 use crate::api::operations::Classification;
 use crate::api::{FinServiceSpec, Problem, units};
 use crate::finservice::children::template::PRE_STOP_SECONDS;
+use crate::finservice::index::Observed;
 use crate::finservice::index::child::Facts;
+use crate::finservice::index::named::Named;
 use crate::finservice::index::rollouts::ObservedRollout;
-use crate::finservice::index::topics::LostTopic;
-use crate::finservice::index::{Observed, legacy};
-use crate::finservice::plan::Plan;
-use crate::runtime::key::Key;
+use crate::finservice::plan::{Plan, claim_problems, topic_problems};
 
 /// Paths and names that take writes, by the words that teams use; a retry there may do a thing
 /// twice.
@@ -36,22 +33,15 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "Break the ring: let one member send a message instead of a call, or take the call out of access.",
         ));
     }
-    for (claim, holder) in &seen.lost_claims {
-        problems.push(Problem::error(
-            "spec.ingress",
-            format!(
-                "{}{} at gateway {} is claimed by FinService {holder}, which is older; it is not routed here",
-                claim.host, claim.path, claim.gateway
-            ),
-            "Choose another host or path, or remove it from the other FinService.",
-        ));
-    }
-    topics(spec, seen, problems);
+    let namespace = seen.service.metadata.namespace.as_deref().unwrap_or_default();
+    problems.extend(seen.lost_claims.iter().map(|lost| claim_problems::of_ingress(namespace, lost)));
+    topic_problems::add(spec, seen, problems);
     retries(spec, seen.service.metadata.name.as_deref().unwrap_or_default(), problems);
     times(spec, problems);
     card_data(spec, problems);
     reached(spec, problems);
     handed_over(spec, seen, problems);
+    problems.extend(seen.absent.iter().map(absent));
     let moves = |rollout: &ObservedRollout| rollout.object.spec.from == Some(From::Legacy);
     if spec.legacy.is_some() && !seen.rollout.as_ref().is_some_and(moves) {
         problems.push(Problem::info(
@@ -77,6 +67,38 @@ pub fn of_spec(spec: &FinServiceSpec, seen: &Observed, plan: &mut Plan) {
             "Set onSecretChange to Ignore, or install the chart with rbac.readSecrets=true.",
         ));
     }
+}
+
+/// That something is named that is not there.
+fn absent(named: &Named) -> Problem {
+    let (field, message, remedy) = match named {
+        Named::Caller(service) => (
+            "spec.access.inbound",
+            format!("there is no FinService {service}, so nobody is let in by that name"),
+            format!(
+                "Correct the name, or apply FinService {} in namespace {}; for pods that are no FinService use podLabels.",
+                service.name, service.namespace
+            ),
+        ),
+        Named::Callee(service) => (
+            "spec.access.outbound.services",
+            format!("there is no FinService {service}, so nothing is opened by that name"),
+            format!(
+                "Correct the name, or apply FinService {} in namespace {}; for pods that are no FinService use \
+                 access.outbound.pods.",
+                service.name, service.namespace
+            ),
+        ),
+        Named::PullSecret(secret) => (
+            "spec.imagePullSecrets",
+            format!(
+                "Secret {} does not exist, so images that need its credentials cannot be pulled",
+                secret.name
+            ),
+            format!("Create Secret {} in this namespace, or correct the name.", secret.name),
+        ),
+    };
+    Problem::warning(field, message, remedy)
 }
 
 /// Whether `placement` names only sites that no CloudCluster describes.
@@ -112,88 +134,6 @@ pub fn of_sites(seen: &Observed, plan: &mut Plan) {
             format!("there is no CloudCluster {name} here, only {}; {then}", known.join(" and ")),
             format!("Correct the name; or, if there is such a site, create CloudCluster {name} in the operator's namespace."),
         ));
-    }
-}
-
-/// How long a gateway may take until it says something of a route.
-const TAKEN_WITHIN: SignedDuration = SignedDuration::from_secs(10);
-
-/// What gateways say of the routes, where that is no good news.
-pub fn of_gateways(seen: &Observed, now: Timestamp, plan: &mut Plan) {
-    let spec = &seen.service.spec;
-    let namespace = seen.service.metadata.namespace.as_deref().unwrap_or_default();
-    let Some((of, gateway)) = spec.ingress.as_ref().map(|ingress| ingress.gateway_in(namespace)) else {
-        return;
-    };
-    for child in &seen.children {
-        let Facts::Route(route) = &child.facts else { continue };
-        let (kind, name) = (child.kind.name(), &child.name);
-        let look = format!(
-            "See `kubectl -n {namespace} get {} {name} -o yaml`, status.parents.",
-            kind.to_lowercase()
-        );
-        if let Some(words) = &route.refused {
-            let problem = match words.starts_with("Accepted") {
-                true => Problem::error,
-                false => Problem::warning,
-            };
-            let grant = grant(spec, namespace).filter(|_| words.contains("RefNotPermitted"));
-            plan.problems.push(problem(
-                "spec.ingress.gateway",
-                format!("Gateway {of}/{gateway} says of {kind} {name}: {words}"),
-                grant.unwrap_or(look),
-            ));
-        } else if let Some(since) = route.unclaimed_since {
-            let until = since.saturating_add(TAKEN_WITHIN).unwrap_or(Timestamp::MAX);
-            if until > now {
-                plan.look_again(until);
-                continue;
-            }
-            plan.problems.push(Problem::warning(
-                "spec.ingress.gateway",
-                format!("no gateway has taken {kind} {name}: nobody from outside reaches the service by it"),
-                format!("Look whether there is a Gateway {gateway} and its controller runs: `kubectl -n {of} get gateway {gateway}`; or correct spec.ingress.gateway."),
-            ));
-        }
-    }
-}
-
-/// What the owner of the legacy backend's namespace has to apply, so that a route of ours may lead there.
-fn grant(spec: &FinServiceSpec, namespace: &str) -> Option<String> {
-    let Key { namespace: of, name, .. } = legacy::named(namespace, spec)?;
-    let grant = serde_json::json!({
-        "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
-        "metadata": {"name": format!("{namespace}-{name}"), "namespace": of},
-        "spec": {
-            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": namespace}],
-            "to": [{"group": "", "kind": "Service", "name": name}],
-        },
-    });
-    Some(format!("Let the owner of namespace {of} apply this with `kubectl apply -f -`: {grant}"))
-}
-
-/// Topics that somebody else names as its own too.
-fn topics(spec: &FinServiceSpec, seen: &Observed, problems: &mut Vec<Problem>) {
-    for LostTopic { name, cluster, holder, owner, same_object, same_owner } in &seen.lost_topics {
-        let (source, remedy) =
-            ("spec.data.topics", "Take it out of data.topics of one of both, or give it another name there.");
-        if !same_owner {
-            let made = match same_object {
-                true => "that one makes it, and what is said of it here is not followed",
-                false => "if both use one Kafka cluster, they have one topic with two owners",
-            };
-            let message = format!(
-                "topic {name} of Kafka cluster {cluster} is owned by FinService {holder} of {owner} too, which is older; \
-                 {made}, and {} may read and write it",
-                spec.owner
-            );
-            problems.push(Problem::warning(source, message, remedy));
-        } else if *same_object {
-            let message = format!(
-                "topic {name} is made by FinService {holder}, which is older: what is said of it here is not followed"
-            );
-            problems.push(Problem::info(source, message, "Nothing to do if both say the same of it."));
-        }
     }
 }
 
@@ -382,22 +322,6 @@ mod tests {
         assert_eq!(found(mesh("1s", 2)), ["spec.mesh.retries.perTryTimeout"]);
         assert_eq!(found(mesh("1s", 0)), [""; 0], "nothing is tried again");
         assert_eq!(found(mesh("4s", 2)), [""; 0]);
-    }
-
-    /// Row 5.6.
-    #[test]
-    fn the_grant_for_a_backend_elsewhere_is_there_to_be_pasted() {
-        let mut spec = crate::finservice::testing::rich();
-        spec.legacy.as_mut().expect("a backend").host = "monolith.legacy.svc.cluster.local".to_owned();
-        let remedy = grant(&spec, "pay").expect("a grant");
-        let (words, grant) = remedy.split_once(": ").expect("a grant");
-        assert!(words.contains("owner of namespace legacy"), "{words}");
-        let grant: serde_json::Value = serde_json::from_str(grant).expect("JSON");
-        assert_eq!(grant["spec"]["from"][0]["namespace"], "pay");
-        assert_eq!(
-            (&grant["metadata"]["namespace"], &grant["spec"]["to"][0]["name"]),
-            (&json!("legacy"), &json!("monolith"))
-        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub fn add(seen: &Observed, now: Timestamp, stopped: Stopped, plan: &mut Plan, r
         spec: &spec,
         settings: &seen.settings,
         known_hosts: &seen.known_hosts,
+        topics: &seen.told_topics.may,
     };
     let planning = Planning::stopped(&scope, seen, canary, stopped, now);
     let shift = traffic_split::shift(&planning, plan);

@@ -13,6 +13,7 @@ use super::children::{Scope, template};
 use crate::api::FinServiceSpec;
 use crate::api::operations::Residency;
 use crate::cloudcluster::sites::Sites;
+use crate::finservice::children::Topics;
 use crate::finservice::plan::revision::{RevisionInput, references};
 use crate::finservice::settings::Settings;
 use std::collections::BTreeSet;
@@ -173,7 +174,9 @@ pub fn scope(spec: &FinServiceSpec) -> Scope<'_> {
     static SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
     let uid = "8a5f3e0c-6d1b-4c57-9b0e-3f2a1d4c5b6e";
     static NONE: BTreeSet<(String, u16)> = BTreeSet::new();
-    Scope { namespace: NAMESPACE, name: NAME, uid, site: SITE, spec, settings: &SETTINGS, known_hosts: &NONE }
+    static TOPICS: Topics = Topics { lost: BTreeSet::new(), granted: BTreeSet::new() };
+    let (settings, known_hosts, topics) = (&*SETTINGS, &NONE, &TOPICS);
+    Scope { namespace: NAMESPACE, name: NAME, uid, site: SITE, spec, settings, known_hosts, topics }
 }
 
 /// The input of a revision, with a digest for each ConfigMap that it reads.

@@ -203,6 +203,8 @@ fn a_changed_config_map_begins_a_revision_and_a_missing_one_holds_it() {
     spec["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]);
     let mut fake = Fake::new(spec);
     fake.settle();
+    fake.pass(10);
+    fake.settle();
     let settings = Key::new("pay", "settings");
     fake.event("ConfigMap settings appears", |index| drop(index.config_map(&settings, Some("one".into()))));
     fake.settle();

@@ -43,14 +43,18 @@ fn ingress(provider: &str) -> Value {
 }
 
 fn other(fake: &mut Fake, spec: &Value) {
+    other_in(fake, "pay", spec);
+}
+
+fn other_in(fake: &mut Fake, namespace: &str, spec: &Value) {
     let object = json!({
         "apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
-        "metadata": {"name": "other", "namespace": "pay", "uid": "u-0", "creationTimestamp": "2025-12-31T00:00:00Z"},
+        "metadata": {"name": "other", "namespace": namespace, "uid": "u-0", "creationTimestamp": "2025-12-31T00:00:00Z"},
         "spec": spec,
     });
     let service = Parsed::Good(Arc::new(serde_json::from_value(object).expect("a FinService")));
     fake.event("another FinService", |index| {
-        index.service(&Key::new("pay", "other"), 1, Some(service));
+        index.service(&Key::new(namespace, "other"), 1, Some(service));
         index.refresh_cycles();
     });
 }
@@ -281,6 +285,68 @@ fn mistakes() -> Vec<Mistake> {
         with("a gateway that is not there (5.5)", "spec.ingress.gateway", ingress("GatewayAPI"), |fake| {
             route(fake, |route| route.unclaimed_since = Some(jiff::Timestamp::UNIX_EPOCH));
         }),
+        with(
+            "a Gateway of Istio that is not there (5.5)",
+            "spec.ingress.gateway",
+            ingress("Istio"),
+            |fake| {
+                fake.index.retain_istio_gateways(&Default::default());
+            },
+        ),
+        with("a Gateway of Istio for other hosts (5.5)", "spec.ingress.gateway", ingress("Istio"), |fake| {
+            let gateway = Key::new("edge", "public");
+            fake.index.istio_gateway(&gateway, Some(&json!({"servers": [{"hosts": ["shop.example"]}]})));
+            fake.index.retain_istio_gateways(&[gateway].into());
+        }),
+        with(
+            "a caller that does not exist (6.12)",
+            "spec.access.inbound",
+            json!({"access": {"outbound": {}, "inbound": [{"service": "wbe"}]}}),
+            |fake| fake.index.alone = false,
+        ),
+        with(
+            "a FinService that it calls, misspelt (6.12)",
+            "spec.access.outbound.services",
+            json!({"access": {"outbound": {"services": [{"service": "ledgr", "namespace": "books"}]}}}),
+            |fake| fake.index.alone = false,
+        ),
+        with(
+            "credentials of a registry that are not there (6.12)",
+            "spec.imagePullSecrets",
+            json!({"imagePullSecrets": ["regcred"]}),
+            |fake| fake.index.alone = false,
+        ),
+        with(
+            "a topic whose owner does not allow it (4.6)",
+            "spec.data.reads",
+            json!({"data": {"reads": ["fees"]}}),
+            |fake| {
+                fake.index.alone = false;
+                let mut spec = base();
+                spec["data"] = json!({"topics": [{"name": "fees"}]});
+                other_in(fake, "books", &spec);
+            },
+        ),
+        with(
+            "a topic that is another namespace's (4.6)",
+            "spec.data.topics",
+            json!({"data": {"topics": [{"name": "fees"}]}}),
+            |fake| {
+                let mut spec = base();
+                spec["data"] = json!({"topics": [{"name": "fees"}]});
+                other_in(fake, "books", &spec);
+            },
+        ),
+        with(
+            "a ServiceAccount of that name is somebody else's (4.9)",
+            "ServiceAccount app",
+            json!({}),
+            |fake| {
+                let theirs = Stranger { whose: "kubectl".into(), ..Stranger::default() };
+                fake.index.child_gone(&Key::new("pay", "app"), Kind::ServiceAccount, "app", None);
+                fake.index.stranger(Kind::ServiceAccount, &Key::new("pay", "app"), Some(theirs));
+            },
+        ),
         with(
             "an old backend in a namespace without a ReferenceGrant (5.6)",
             "spec.ingress.gateway",

@@ -5,6 +5,7 @@ mod decide;
 mod drift;
 mod examples;
 mod mistakes;
+mod moving_in;
 mod outages;
 mod people;
 mod releases;

@@ -1,17 +1,18 @@
 //! Fills the index from lists and watches: FinServices, their children, objects of others that have our names,
 //! what pods read, and which optional APIs there are.
 
+mod istio_gateways;
 mod rollouts;
 pub(crate) mod unreadable;
 
 use crate::runtime::permits::Permits;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -20,11 +21,12 @@ use tokio::task::JoinSet;
 
 use crate::api::labels::{MANAGED_BY_LABEL, SERVICE_LABEL};
 use crate::api::{FinService, FinServiceSpec};
-use crate::finservice::children::Kind;
+use crate::finservice::children::{self, Kind};
 use crate::finservice::index::child::ChildState;
 use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::{Index, Parsed, Readable, Unreadable};
-use crate::finservice::write::act::{api_resource, contents_digest};
+use crate::finservice::settings::STRIMZI_VERSIONS;
+use crate::finservice::write::act::{api_resource_in, contents_digest};
 use crate::runtime::follow::{self, Change, Known, Selection};
 use crate::runtime::key::Key;
 use crate::runtime::key::key_of;
@@ -34,6 +36,14 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::raw_object;
 use crate::runtime::raw_object::RawObject;
+use istio_gateways::ISTIO_GATEWAYS;
+
+/// The definitions of custom resources that there are, with their generations.
+type Definitions = BTreeMap<String, i64>;
+
+fn generation(metadata: &ObjectMeta) -> i64 {
+    metadata.generation.unwrap_or_default()
+}
 
 /// Fills an index.
 #[derive(Clone)]
@@ -62,7 +72,8 @@ impl Watches {
     pub async fn start(&self, tasks: &mut JoinSet<()>) -> Result<Vec<oneshot::Receiver<()>>, kube::Error> {
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let present = crds.list_metadata(&Default::default()).await?;
-        let present: BTreeSet<String> = present.iter().map(ResourceExt::name_any).collect();
+        let present: Definitions =
+            present.iter().map(|crd| (crd.name_any(), generation(&crd.metadata))).collect();
         let (known, crds_now) = watch::channel(present.clone());
         let mut firsts = Vec::new();
         let mut first = || {
@@ -75,10 +86,12 @@ impl Watches {
         tasks.spawn(self.clone().secrets(first()));
         self.start_rollouts(tasks, &mut first);
         for kind in Kind::reading_order() {
-            let there = kind.crd().is_none_or(|crd| present.contains(&crd));
+            let there = kind.crd().is_none_or(|crd| present.contains_key(&crd));
             let done = there.then(|| (first(), first()));
             tasks.spawn(self.clone().kind(kind, crds_now.clone(), done));
         }
+        let done = present.contains_key(ISTIO_GATEWAYS).then(&mut first);
+        tasks.spawn(self.clone().istio_gateways(crds_now, done));
         tasks.spawn(self.clone().definitions(known));
         Ok(firsts)
     }
@@ -94,6 +107,10 @@ impl Watches {
         K: Resource + Clone + DeserializeOwned + Send,
     {
         follow::follow(api, selection, &self.permits, what, first, on).await;
+    }
+
+    fn resource(&self, kind: Kind) -> ApiResource {
+        api_resource_in(kind, &lock(&self.index).settings)
     }
 
     pub(super) fn again(&self, keys: BTreeSet<Key>) {
@@ -200,22 +217,23 @@ impl Watches {
     }
 
     /// Which definitions of custom resources there are.
-    async fn definitions(self, known: watch::Sender<BTreeSet<String>>) {
+    async fn definitions(self, known: watch::Sender<Definitions>) {
         let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client.clone());
         let (ignored, _) = oneshot::channel();
         self.follow(crds, metadata(None), "customresourcedefinitions", ignored, |change| match change {
             Change::Is(crd) => {
-                known.send_if_modified(|names| names.insert(crd.name_any()));
+                let generation = generation(&crd.metadata);
+                known.send_if_modified(|names| names.insert(crd.name_any(), generation) != Some(generation));
             }
             Change::Gone(crd) => {
-                known.send_if_modified(|names| names.remove(&crd.name_any()));
+                known.send_if_modified(|names| names.remove(&crd.name_any()).is_some());
             }
             Change::Relisted(seen) => {
-                let now: BTreeSet<String> = seen.into_iter().map(|key| key.name.to_string()).collect();
+                let now: HashSet<&str> = seen.iter().map(|key| &*key.name).collect();
                 known.send_if_modified(|names| {
-                    let news = *names != now;
-                    *names = now;
-                    news
+                    let before = names.len();
+                    names.retain(|name, _| now.contains(&**name));
+                    names.len() != before
                 });
             }
         })
@@ -226,7 +244,7 @@ impl Watches {
     async fn kind(
         self,
         kind: Kind,
-        mut crds: watch::Receiver<BTreeSet<String>>,
+        mut crds: watch::Receiver<Definitions>,
         done: Option<(oneshot::Sender<()>, oneshot::Sender<()>)>,
     ) {
         let Some(crd) = kind.crd() else {
@@ -236,8 +254,17 @@ impl Watches {
         };
         let mut done = done;
         loop {
-            if crds.wait_for(|names| names.contains(&crd)).await.is_err() {
+            let Ok(generation) =
+                crds.wait_for(|names| names.contains_key(&crd)).await.map(|names| names[&crd])
+            else {
                 return;
+            };
+            if kind.api() == Some(children::Api::Strimzi) && !self.serves_strimzi(&crd).await {
+                let other = |names: &Definitions| names.get(&crd) != Some(&generation);
+                if crds.wait_for(other).await.is_err() {
+                    return;
+                }
+                continue;
             }
             let (tell_ours, ours) = oneshot::channel();
             let (tell_others, others) = oneshot::channel();
@@ -254,12 +281,20 @@ impl Watches {
                 }
                 std::future::pending::<()>().await;
             };
-            let gone = crds.wait_for(|names| !names.contains(&crd));
+            // A definition that changes may serve other versions.
+            let gone = crds.wait_for(|names| {
+                names
+                    .get(&crd)
+                    .is_none_or(|now| *now != generation && kind.api() == Some(children::Api::Strimzi))
+            });
             tokio::select! {
                 () = self.ours(kind, tell_ours) => {}
                 () = self.others(kind, tell_others) => {}
                 () = there => {}
                 gone = gone => if gone.is_err() { return },
+            }
+            if crds.borrow().contains_key(&crd) {
+                continue;
             }
             let mut concerned = lock(&self.index).kind(kind, false);
             concerned.extend(lock(&self.index).retain_children(kind, &HashSet::new()));
@@ -268,8 +303,34 @@ impl Watches {
         }
     }
 
+    /// Reads in which version the cluster serves a kind of Strimzi's, and writes in it from here on. `false` if it serves none
+    /// that is known here.
+    async fn serves_strimzi(&self, crd: &str) -> bool {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let served = loop {
+            match crds.get_opt(crd).await {
+                Ok(found) => {
+                    break found
+                        .into_iter()
+                        .flat_map(|crd| crd.spec.versions)
+                        .filter(|version| version.served);
+                }
+                Err(error) => tracing::warn!(%crd, %error, "a definition cannot be read; trying again"),
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        };
+        let served: BTreeSet<String> = served.map(|version| version.name).collect();
+        let Some(version) = STRIMZI_VERSIONS.into_iter().find(|version| served.contains(*version)) else {
+            tracing::warn!(%crd, ?served, "no version of it is known here: no topics and users are made");
+            return false;
+        };
+        let concerned = lock(&self.index).set_strimzi(version);
+        self.again(concerned);
+        true
+    }
+
     async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {
-        let resource = api_resource(kind);
+        let resource = self.resource(kind);
         let all: Api<RawObject> = Api::all_with(self.client.clone(), &resource);
         let mut selection = selection(Some(true));
         if kind.is_passive() {
@@ -329,7 +390,7 @@ impl Watches {
             return std::future::pending().await;
         }
         let others: Api<PartialObjectMeta<DynamicObject>> =
-            Api::all_with(self.client.clone(), &api_resource(kind));
+            Api::all_with(self.client.clone(), &self.resource(kind));
         self.follow(others, metadata(Some(false)), kind.resource().3, first, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {

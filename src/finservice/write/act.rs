@@ -1,7 +1,7 @@
 //! Carries a plan out: each write as decided, none that was not.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use crate::finservice::index::Index;
 use crate::finservice::index::child::ChildState;
 use crate::finservice::plan::revision;
 use crate::finservice::plan::{Op, Over};
+use crate::finservice::settings::Settings;
 use crate::finservice::write::adopt;
 use crate::runtime::key::{Key, version_of};
 use crate::runtime::lease::Leadership;
@@ -111,19 +112,31 @@ pub fn api(client: &Client, kind: Kind, namespace: Option<&str>) -> Api<DynamicO
     }
 }
 
-/// A kind, as kube's dynamic API wants it.
+/// A kind, as kube's dynamic API wants it, where nothing else is known of its version.
 pub fn api_resource(kind: Kind) -> ApiResource {
-    let (group, version, name, plural) = kind.resource();
+    api_resource_in(kind, &Settings::default())
+}
+
+/// A kind, as kube's dynamic API wants it, in this cluster.
+pub fn api_resource_in(kind: Kind, settings: &Settings) -> ApiResource {
+    let (group, _, name, plural) = kind.resource();
     ApiResource {
         group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: kind.api_version(),
+        version: kind.version(settings).to_owned(),
+        api_version: kind.api_version_in(settings),
         kind: name.to_owned(),
         plural: plural.to_owned(),
     }
 }
 
 impl Actor<'_> {
+    /// The API of a kind in the namespace of the FinService.
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        let settings = Arc::clone(&lock(self.index).settings);
+        let resource = api_resource_in(kind, &settings);
+        Api::namespaced_with(self.client.clone(), &self.key.namespace, &resource)
+    }
+
     /// Carries stages of a plan out, one after the other; the first failure ends it.
     ///
     /// # Errors
@@ -160,7 +173,7 @@ impl Actor<'_> {
                     "revision": number,
                     "metadata": {"annotations": {RETIRED_ANNOTATION: retired_at}},
                 });
-                let api = api(self.client, Kind::ControllerRevision, Some(namespace));
+                let api = self.api(Kind::ControllerRevision);
                 let object = api.patch(name, &scaling(), &Patch::Merge(&patch)).await?;
                 self.learn(Kind::ControllerRevision, &object, None, None);
                 Ok(())
@@ -189,7 +202,7 @@ impl Actor<'_> {
                     preconditions: Some(Preconditions { uid: Some(uid.to_string()), resource_version: None }),
                     ..DeleteParams::background()
                 };
-                match api(self.client, *kind, Some(namespace)).delete(name, &parameters).await {
+                match self.api(*kind).delete(name, &parameters).await {
                     Err(kube::Error::Api(status)) if status.code == 404 => {
                         lock(self.index).child_gone(self.key, *kind, name, Some(uid));
                         Ok(())
@@ -201,7 +214,7 @@ impl Actor<'_> {
     }
 
     async fn apply(&self, child: &Child, digest: u64, over: Over, now: Timestamp) -> Result<(), Why> {
-        let api = api(self.client, child.kind, Some(&self.key.namespace));
+        let api = self.api(child.kind);
         let mut body = std::borrow::Cow::Borrowed(&child.body);
         if child.kind == Kind::ControllerRevision && over != Over::Nothing {
             // Its data must neither change nor be left out: only what is around it can have drifted.
@@ -268,7 +281,7 @@ impl Actor<'_> {
         if !kept.is_empty() {
             body["data"]["configMaps"] = serde_json::to_value(kept)?;
         }
-        let api = self::api(self.client, child.kind, Some(&self.key.namespace));
+        let api = self.api(child.kind);
         let object = api.patch(&child.name, &applying(false), &Patch::Apply(&body)).await?;
         self.learn(child.kind, &object, None, None);
         Ok(())
@@ -293,7 +306,7 @@ impl Actor<'_> {
         if let (Value::Object(body), Value::Object(contents)) = (&mut body, serde_json::to_value(contents)?) {
             body.extend(contents);
         }
-        let api = self::api(self.client, child.kind, Some(&self.key.namespace));
+        let api = self.api(child.kind);
         let force = over != Over::Nothing;
         let object = api.patch(&child.name, &applying(force), &Patch::Apply(&body)).await?;
         let repaired = (over == Over::Drifted).then_some(now);

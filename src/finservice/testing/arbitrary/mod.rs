@@ -153,19 +153,28 @@ fn slo() -> BoxedStrategy<Slo> {
 
 fn data() -> BoxedStrategy<Data> {
     let on_delete = select(vec![OnDelete::Retain, OnDelete::Delete]);
-    let topic = (name(), of(1..50), of(1..4), of(duration()), of(on_delete)).prop_map(
-        |(name, partitions, replicas, retention, on_delete)| Topic {
-            name,
-            partitions,
-            replicas,
-            retention,
-            on_delete,
-        },
-    );
+    let readers = vec(name(), 0..2).prop_map(|names| {
+        let reader = |service| ServiceRef { service, namespace: Some("books".to_owned()) };
+        names.into_iter().map(reader).collect::<Vec<_>>()
+    });
+    let topic =
+        (name(), of("[A-Za-z0-9._-]{1,20}"), of(readers), of(1..50), of(1..4), of(duration()), of(on_delete))
+            .prop_map(|(name, topic_name, readers, partitions, replicas, retention, on_delete)| Topic {
+                name,
+                topic_name,
+                writers: readers.clone(),
+                readers,
+                partitions,
+                replicas,
+                retention,
+                on_delete,
+            });
     let residency = select(vec![Residency::US, Residency::EU]);
-    (of(residency), of(vec(topic, 0..3)), of(name()))
-        .prop_map(|(residency, topics, kafka_cluster)| Data {
+    (of(residency), of(vec(topic, 0..3)), of(name()), of(vec("[A-Za-z0-9._-]{1,20}", 0..3)))
+        .prop_map(|(residency, topics, kafka_cluster, reads)| Data {
             residency,
+            writes: reads.clone(),
+            reads,
             topics: topics.map(|topics| distinct(topics, |topic| topic.name.clone())),
             kafka_cluster,
             ..Data::default()
