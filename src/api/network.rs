@@ -364,6 +364,10 @@ pub struct Legacy {
     /// Its port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    /// Whether it is called with TLS, where it is outside of the cluster; its certificate must be for `host`. Defaults to true at
+    /// port 443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
     /// Path prefixes that it still serves. Defaults to the ingress paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]

@@ -65,7 +65,9 @@ impl Hosts {
     /// something, and of these the longest.
     pub fn of(&self, host: &str) -> Option<&[String]> {
         let below = |of: &&HostOf| {
-            of.host.strip_prefix('*').is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
+            of.host
+                .strip_prefix('*')
+                .is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
         };
         let named = self.0.iter().find(|of| of.host == host);
         let found = named.or_else(|| self.0.iter().filter(below).max_by_key(|of| of.host.len()));
@@ -81,7 +83,9 @@ impl FromStr for Hosts {
         let form = r#"write a list such as [{"host": "*.pay.example.com", "namespaces": ["payments"]}]"#;
         let hosts: Self = serde_json::from_str(text).map_err(|error| format!("{error}; {form}"))?;
         match hosts.0.iter().find(|of| of.host.is_empty() || of.namespaces.is_empty()) {
-            Some(of) => Err(format!("host {} needs a name and the namespaces that may claim it; {form}", of.host)),
+            Some(of) => {
+                Err(format!("host {} needs a name and the namespaces that may claim it; {form}", of.host))
+            }
             None => Ok(hosts),
         }
     }

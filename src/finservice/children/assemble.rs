@@ -67,8 +67,9 @@ pub fn of_service(scope: &Scope, routing: &Routing) -> Vec<Child> {
     if scope.spec.provider() == MeshProvider::Istio {
         children.push(peer_authentication::build(scope));
         children.extend(request_authentication::build(scope));
-        children.push(authorization_policy::build(scope));
+        children.push(authorization_policy::build(scope, routing));
         children.extend(service_entry::build(scope));
+        children.extend(destination_rule::legacy(scope));
         children.push(sidecar::build(scope));
     }
     children.extend(routes);

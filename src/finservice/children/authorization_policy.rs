@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::peer_authentication::strict;
-use super::{Child, Kind, Scope, gateway_pods};
+use super::{Child, Kind, Routing, Scope, gateway_pods};
 use crate::api::network::Peer;
 use crate::api::workload::{Port, Protocol};
 
@@ -13,15 +13,17 @@ use crate::api::workload::{Port, Protocol};
 ///
 /// With mTLS Permissive a caller may come without a certificate and then cannot be told by one:
 /// such callers are let in as far as the NetworkPolicy lets them.
-pub fn build(scope: &Scope) -> Child {
+///
+/// The gateway is let in where it sends requests to, and to no other port.
+pub fn build(scope: &Scope, routing: &Routing) -> Child {
     let jwt = scope.spec.access.as_ref().and_then(|access| access.jwt.as_ref());
     let inbound = scope.spec.access.as_ref().and_then(|access| access.inbound.as_deref()).unwrap_or_default();
     let mut who: Vec<(&str, Value)> = inbound.iter().filter_map(|peer| caller(scope, peer)).collect();
-    who.extend(gateway_pods::sources(scope));
     if !strict(scope) {
         who.push(("notPrincipals", json!(["*"])));
     }
-    let sources = |token: Option<Value>| {
+    let gateway = gateway_pods::sources(scope);
+    let sources = |who: &[(&str, Value)], token: Option<Value>| {
         let sources = who.iter().map(|(field, values)| {
             let mut source = json!({*field: values});
             if let Some(principals) = &token {
@@ -34,10 +36,17 @@ pub fn build(scope: &Scope) -> Child {
     let with_token = jwt.map(|jwt| json!([format!("{}/*", jwt.issuer)]));
     // A connection has no requests, and so no tokens: asked for one, it would be refused whoever made it.
     let connections: Vec<Value> = tcp_ports(scope).map(|port| json!(port.port.to_string())).collect();
-    let connections = list(connections)
-        .filter(|_| with_token.is_some())
-        .and_then(|ports| Some(json!({"from": sources(None)?, "to": [{"operation": {"ports": ports}}]})));
-    let callers = sources(with_token).map(|from| json!({"from": from})).into_iter().chain(connections);
+    let connections = list(connections).filter(|_| with_token.is_some()).and_then(|ports| {
+        Some(json!({"from": sources(&who, None)?, "to": [{"operation": {"ports": ports}}]}))
+    });
+    let callers = sources(&who, with_token.clone()).map(|from| json!({"from": from}));
+    let published: Vec<Value> =
+        routing.ingress_ports(scope).iter().map(|port| json!(port.to_string())).collect();
+    let gateway = sources(&gateway, with_token).and_then(|from| {
+        let ports = list(published)?;
+        Some(json!({"from": from, "to": [{"operation": {"ports": ports}}]}))
+    });
+    let callers = callers.into_iter().chain(gateway).chain(connections);
     let scrapers = scope.metrics_port().map(|port| {
         let path = scope.spec.observability.as_ref().and_then(|o| o.metrics.as_ref()?.path.clone());
         let mut operation = json!({"ports": [port.port.to_string()]});
@@ -81,6 +90,7 @@ fn caller(scope: &Scope, peer: &Peer) -> Option<(&'static str, Value)> {
 mod tests {
     use super::*;
     use crate::api::network::{Access, Mesh, MeshProvider};
+    use crate::finservice::children::Weights;
     use crate::finservice::testing;
 
     fn istio() -> crate::api::FinServiceSpec {
@@ -89,10 +99,26 @@ mod tests {
         spec
     }
 
+    fn built(spec: &crate::api::FinServiceSpec) -> Child {
+        let weights = Weights::default();
+        build(&testing::scope(spec), &Routing::new(None, &weights))
+    }
+
+    #[test]
+    fn faults_4_3_a_gateway_reaches_the_port_that_is_published_and_no_other() {
+        let spec = testing::rich();
+        let rules = built(&spec).body["spec"]["rules"].clone();
+        let of_gateway =
+            |rule: &&Value| rule["from"].to_string().contains("\"namespaces\":[\"istio-system\"]");
+        let rules: Vec<&Value> = rules.as_array().into_iter().flatten().filter(of_gateway).collect();
+        assert!(spec.ports.len() > 1 && rules.len() == 1, "{rules:?}");
+        assert_eq!(rules[0]["to"], json!([{"operation": {"ports": ["8080"]}}]));
+    }
+
     #[test]
     fn nobody_is_let_in_unless_named() {
         let spec = istio();
-        let policy = build(&testing::scope(&spec)).body["spec"].clone();
+        let policy = built(&spec).body["spec"].clone();
         assert_eq!((&policy["action"], policy.get("rules")), (&json!("ALLOW"), None));
     }
 
@@ -112,7 +138,7 @@ mod tests {
             ]),
             ..Access::default()
         });
-        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let rules = built(&spec).body["spec"]["rules"].clone();
         let own = format!("cluster.local/ns/{}/sa/a", testing::NAMESPACE);
         assert_eq!(
             rules,
@@ -130,7 +156,7 @@ mod tests {
         let mut spec = testing::rich();
         let port = |name: &str, port| Port { name: name.to_owned(), port, ..Port::default() };
         spec.ports = vec![port("http", 8080), Port { protocol: Some(Protocol::TCP), ..port("gossip", 7946) }];
-        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let rules = built(&spec).body["spec"]["rules"].clone();
         let gossip = rules
             .as_array()
             .into_iter()
@@ -144,7 +170,7 @@ mod tests {
     #[test]
     fn every_source_must_bring_a_token_if_one_is_asked_for() {
         let spec = testing::rich();
-        let rules = build(&testing::scope(&spec)).body["spec"]["rules"].clone();
+        let rules = built(&spec).body["spec"]["rules"].clone();
         let sources = rules[0]["from"].as_array().cloned().unwrap_or_default();
         assert!(sources.len() > 2);
         for source in sources {

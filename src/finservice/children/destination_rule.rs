@@ -4,9 +4,13 @@ use serde_json::{Value, json};
 
 use super::json::{filled, object};
 use super::peer_authentication::strict;
+use super::routing::{LegacyBackend, legacy_backend};
+use super::service_entry::seen_by_gateway;
 use super::{Child, Kind, Scope};
 use crate::api::units;
 
+/// The port of HTTP with TLS (RFC 9110).
+const HTTPS: u16 = 443;
 /// Envoy's own default for how long a pod is ejected.
 const EJECTION_TIME: &str = "30s";
 /// Envoy's own default for the share of pods, in percent, that may be ejected at once.
@@ -24,6 +28,23 @@ pub fn build(scope: &Scope, hash: &str) -> Option<Child> {
 /// and ejects pods, for each of the two apart.
 pub fn direct(scope: &Scope, hash: &str) -> Option<Child> {
     rule(scope, scope.direct_name(hash), hash)
+}
+
+/// The rule for an old backend outside of the cluster that is called with TLS: requests go there from the gateway, which has them
+/// in the clear. None if there is no such backend.
+pub fn legacy(scope: &Scope) -> Option<Child> {
+    let (LegacyBackend::Host(host), Some(legacy)) = (legacy_backend(scope)?, &scope.spec.legacy) else {
+        return None;
+    };
+    if !legacy.tls.unwrap_or(legacy.port == HTTPS) {
+        return None;
+    }
+    let spec = json!({
+        "host": host,
+        "exportTo": seen_by_gateway(scope),
+        "trafficPolicy": {"tls": {"mode": "SIMPLE", "sni": host, "subjectAltNames": [host]}},
+    });
+    Some(scope.child(Kind::DestinationRule, format!("{}.legacy", scope.name), None, json!({"spec": spec})))
 }
 
 /// The rule for a Service of the revision, under the same name.

@@ -35,12 +35,16 @@ fn ingress(scope: &Scope, routing: &Routing) -> Vec<Value> {
     let istio = scope.spec.provider() == MeshProvider::Istio;
     let mut rules = Vec::new();
     let inbound = scope.spec.access.as_ref().and_then(|access| access.inbound.as_deref()).unwrap_or_default();
-    let mut peers: Vec<Value> = inbound.iter().map(|peer| caller(scope, peer)).collect();
-    peers.extend(gateway_pods::peers(scope));
+    let peers: Vec<Value> = inbound.iter().map(|peer| caller(scope, peer)).collect();
     // Revisions may differ in their ports, and the policy is for the pods of all of them.
-    let mut numbers: Vec<u16> = routing.all_ports(scope).into_iter().collect();
-    // An empty list of either means all, so that nothing may be written without both.
-    if !peers.is_empty() && !numbers.is_empty() {
+    for (peers, numbers) in
+        [(peers, routing.all_ports(scope)), (gateway_pods::peers(scope), routing.ingress_ports(scope))]
+    {
+        let mut numbers: Vec<u16> = numbers.into_iter().collect();
+        // An empty list of either means all, so that nothing may be written without both.
+        if peers.is_empty() || numbers.is_empty() {
+            continue;
+        }
         if istio {
             numbers.push(HBONE);
         }

@@ -156,7 +156,12 @@ proptest! {
         }
         if let Some(ingress) = &spec.ingress {
             let (namespace, name) = ingress.gateway_in(testing::NAMESPACE);
-            callers.push((pods(namespace, labels(&[("gateway.networking.k8s.io/gateway-name", name)])), true));
+            let gateway = pods(namespace, labels(&[("gateway.networking.k8s.io/gateway-name", name)]));
+            // Only where it sends requests to.
+            for port in scope.ingress_port().map(|port| port.port) {
+                prop_assert!(network_lets_in(&children, &gateway, port), "the NetworkPolicy: {gateway:?} at {port}");
+                prop_assert!(mesh_lets_in(&children, &gateway, port, issuer), "the mesh: {gateway:?} at {port}");
+            }
         }
         // Where there are metrics alone, scrapers come without a certificate.
         let metrics = scope.own_metrics_port().map(|port| port.port);

@@ -71,6 +71,18 @@ impl<'a> Routing<'a> {
         scope.spec.ports.iter().chain(revisions).map(|port| port.port).collect()
     }
 
+    /// Numbers of the ports that gateways send requests to, of all revisions that are known and of the spec: the one that the
+    /// ingress names, where a revision has it, else its first.
+    pub fn ingress_ports(&self, scope: &Scope) -> BTreeSet<u16> {
+        let named = scope.spec.ingress.as_ref().and_then(|ingress| ingress.port.as_deref());
+        let of = |ports: &[Port]| {
+            let found = ports.iter().find(|port| Some(port.name.as_str()) == named);
+            found.or(ports.first()).map(|port| port.port)
+        };
+        let all = self.ports.values().copied().chain([scope.spec.ports.as_slice()]);
+        all.filter_map(of).collect()
+    }
+
     /// The hosts of the ingress, those with the same paths together, without what is refused.
     pub fn groups(&self, scope: &Scope) -> Vec<HostGroup> {
         let Some(ingress) = &scope.spec.ingress else { return Vec::new() };
@@ -286,6 +298,7 @@ mod tests {
             host: "monolith".to_owned(),
             port: 80,
             paths: Some(vec!["/old".to_owned(), "/elsewhere".to_owned()]),
+            ..Legacy::default()
         });
         let split = |paths: &[&str]| {
             let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
@@ -304,7 +317,7 @@ mod tests {
             ("m.legacy.svc.cluster.local", LegacyBackend::Service("legacy".to_owned(), "m".to_owned())),
             ("old.finflow.example", LegacyBackend::Host("old.finflow.example".to_owned())),
         ] {
-            spec.legacy = Some(Legacy { host: host.to_owned(), port: 80, paths: None });
+            spec.legacy = Some(Legacy { host: host.to_owned(), port: 80, ..Legacy::default() });
             assert_eq!(legacy_backend(&testing::scope(&spec)), Some(expected), "{host}");
         }
     }

@@ -57,14 +57,17 @@ pub fn build(scope: &Scope) -> Vec<Child> {
         entry(scope, &suffix, spec, &["."])
     }));
     if let (Some(LegacyBackend::Host(host)), Some(legacy)) = (legacy_backend(scope), &scope.spec.legacy) {
-        // The gateway, which sends requests there, is mostly in another namespace; nobody else is to know the host.
-        let gateway = scope.gateway_namespace().filter(|name| *name != scope.namespace);
-        let visible: Vec<&str> = ["."].into_iter().chain(gateway).collect();
         let port = json!({"number": legacy.port, "name": "http", "protocol": "HTTP"});
         let spec = json!({"hosts": [host], "ports": [port], "resolution": "DNS"});
-        children.push(entry(scope, ".legacy", spec, &visible));
+        children.push(entry(scope, ".legacy", spec, &seen_by_gateway(scope)));
     }
     children
+}
+
+/// Who is to know an old backend: the gateway, which sends requests there and is mostly in another namespace, and nobody else.
+pub fn seen_by_gateway<'s>(scope: &'s Scope<'_>) -> Vec<&'s str> {
+    let gateway = scope.gateway_namespace().filter(|name| *name != scope.namespace);
+    ["."].into_iter().chain(gateway).collect()
 }
 
 /// The hosts by which the entries for ranges of addresses are known: names that nobody looks up.
@@ -114,6 +117,7 @@ fn shape(port: u16, spoken: Spoken) -> Value {
 mod tests {
     use super::*;
     use crate::api::FinServiceSpec;
+    use crate::finservice::children::destination_rule;
     use crate::finservice::testing;
 
     fn spec(more: &str) -> FinServiceSpec {
@@ -181,5 +185,21 @@ mod tests {
         spec.ingress = testing::rich().ingress;
         spec.ingress.as_mut().expect("an ingress").gateway = "edge/public".to_owned();
         assert_eq!(seen_by(&spec), json!([".", "edge"]));
+    }
+
+    #[test]
+    fn faults_4_4_an_old_backend_with_tls_is_called_with_tls() {
+        let rule = |legacy: &str| {
+            let spec = spec(&format!("legacy: {legacy}"));
+            destination_rule::legacy(&testing::scope(&spec)).map(|rule| rule.body["spec"].clone())
+        };
+        let policy =
+            json!({"tls": {"mode": "SIMPLE", "sni": "old.example", "subjectAltNames": ["old.example"]}});
+        let expected = json!({"host": "old.example", "exportTo": ["."], "trafficPolicy": policy});
+        assert_eq!(rule("{host: old.example, port: 443}"), Some(expected.clone()));
+        assert_eq!(rule("{host: old.example, port: 8443, tls: true}"), Some(expected));
+        assert_eq!(rule("{host: old.example, port: 8080}"), None);
+        assert_eq!(rule("{host: old.example, port: 443, tls: false}"), None);
+        assert_eq!(rule("{host: monolith, port: 443}"), None, "the mesh sees to what is in the cluster");
     }
 }

@@ -148,7 +148,8 @@ impl Claims {
             all.filter(move |((_, name), _)| name.ends_with(suffix) && *name != *host)
         });
         let below = below.into_iter().flatten().flat_map(|(_, all)| all);
-        let own = self.hosts.get_key_value(&(gateway.clone(), host.clone())).into_iter().flat_map(|(_, all)| all);
+        let own =
+            self.hosts.get_key_value(&(gateway.clone(), host.clone())).into_iter().flat_map(|(_, all)| all);
         own.chain(below).map(|(.., key)| key)
     }
 
@@ -287,7 +288,14 @@ mod tests {
             claims.update(&b, Some(&service(10, "b.example", &["/y/"])), Some("preview.example"), "here");
         assert_eq!(heard, BTreeSet::from([a.clone()]));
         assert_eq!(lost(claims.lost_previews(&a, &Hosts::default())), ["preview.example/y pay/b"]);
-        assert_eq!((claims.lost_previews(&b, &Hosts::default()), claims.lost(&a, &Hosts::default()), claims.lost(&b, &Hosts::default())), (vec![], vec![], vec![]));
+        assert_eq!(
+            (
+                claims.lost_previews(&b, &Hosts::default()),
+                claims.lost(&a, &Hosts::default()),
+                claims.lost(&b, &Hosts::default())
+            ),
+            (vec![], vec![], vec![])
+        );
         let heard = claims.update(&b, Some(&service(10, "b.example", &["/y"])), None, "here");
         assert_eq!((heard, claims.lost_previews(&a, &Hosts::default())), (BTreeSet::from([a]), vec![]));
     }
@@ -321,7 +329,10 @@ mod tests {
             claims.update(&old, Some(&service(10, "old.example", &["/"])), Some("app.example"), "here");
         assert_eq!(heard, BTreeSet::from([young.clone()]));
         assert_eq!(lost(claims.lost_previews(&old, &Hosts::default())), ["app.example/ pay/young"]);
-        assert_eq!((claims.lost(&young, &Hosts::default()), claims.lost(&old, &Hosts::default())), (vec![], vec![]));
+        assert_eq!(
+            (claims.lost(&young, &Hosts::default()), claims.lost(&old, &Hosts::default())),
+            (vec![], vec![])
+        );
         // Its own host is told of elsewhere.
         claims.update(&old, Some(&service(10, "old.example", &["/"])), Some("old.example"), "here");
         assert_eq!(claims.lost_previews(&old, &Hosts::default()), []);
@@ -337,7 +348,11 @@ mod tests {
         let heard = claims.update(&pay, Some(&service(10, "a.example", &["/pay"])), None, "here");
         assert_eq!(heard, BTreeSet::from([thief.clone()]));
         assert_eq!(lost(claims.lost(&thief, &free)), ["a.example/pay/refunds of pay"]);
-        assert_eq!((claims.lost(&pay, &free), claims.nested(&pay, &free)), (vec![], vec![]), "it has all of /pay");
+        assert_eq!(
+            (claims.lost(&pay, &free), claims.nested(&pay, &free)),
+            (vec![], vec![]),
+            "it has all of /pay"
+        );
         // What the installer says goes before who was first.
         let given: Hosts = r#"[{"host": "*.example", "namespaces": ["evil"]}]"#.parse().expect("hosts");
         assert_eq!(lost(claims.lost(&pay, &given)), ["a.example/pay given to evil"]);

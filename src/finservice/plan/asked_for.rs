@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::finservice::{OnSecretChange, Traffic};
+use crate::api::network::MeshProvider;
 use crate::api::{FinServiceSpec, Problem};
 use crate::finservice::children::Kind;
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::ChildState;
+use crate::finservice::plan::compare::belongs_to;
 use crate::finservice::plan::revision::{References, RevisionInput};
 use crate::finservice::plan::{Plan, revisions};
 
@@ -82,6 +84,14 @@ fn held(seen: &Observed, now: Timestamp, plan: &mut Plan) -> Option<String> {
     };
     let ours = seen.children.iter().any(|child| child.kind == Kind::ServiceAccount);
     if !ours && theirs(Kind::ServiceAccount).is_some() {
+        // Routes are compared once there is somebody to lead to: what will be in their way is told with the rest.
+        let route = match seen.service.spec.provider() {
+            MeshProvider::Istio => Some(Kind::VirtualService),
+            MeshProvider::GatewayAPI => Some(Kind::HTTPRoute),
+            MeshProvider::None => None,
+        };
+        let in_the_way = route.and_then(|kind| Some((kind, theirs(kind)?)));
+        plan.problems.extend(in_the_way.map(|(kind, stranger)| belongs_to(seen, kind, name, stranger)));
         // Its rights and its role in the cloud are somebody else's to give.
         return Some(format!("its pods would run as ServiceAccount {name}, which is not handed over"));
     }

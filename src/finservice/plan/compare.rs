@@ -32,6 +32,21 @@ pub struct Comparison<'a> {
     missing: Vec<Kind>,
 }
 
+/// That an object of a name that is wanted is somebody else's, and stays so until it is handed over.
+pub fn belongs_to(seen: &Observed, kind: Kind, name: &str, stranger: &Stranger) -> Problem {
+    let (kind, whose) = (kind.name(), &stranger.whose);
+    let service = seen.service.metadata.name.as_deref().unwrap_or_default();
+    let namespace = seen.service.metadata.namespace.as_deref().unwrap_or_default();
+    Problem::error(
+        format!("{kind} {name}"),
+        format!("{kind} {namespace}/{name} exists already and belongs to {whose}; it is left alone"),
+        format!(
+            "Hand it over with `kubectl -n {namespace} annotate {} {name} banyan.dev/adopt={service}`, or rename one of both.",
+            kind.to_lowercase()
+        ),
+    )
+}
+
 impl<'a> Comparison<'a> {
     /// Begins.
     pub fn new(seen: &'a Observed, now: Timestamp, plan: &'a mut Plan, may_take_traffic: bool) -> Self {
@@ -192,17 +207,7 @@ impl<'a> Comparison<'a> {
             });
             return Some(Over::HandedOver);
         }
-        let (kind, whose) = (kind.name(), &stranger.whose);
-        let service = self.seen.service.metadata.name.as_deref().unwrap_or_default();
-        let namespace = self.seen.service.metadata.namespace.as_deref().unwrap_or_default();
-        self.plan.problems.push(Problem::error(
-            format!("{kind} {name}"),
-            format!("{kind} {namespace}/{name} exists already and belongs to {whose}; it is left alone"),
-            format!(
-                "Hand it over with `kubectl -n {namespace} annotate {} {name} banyan.dev/adopt={service}`, or rename one of both.",
-                kind.to_lowercase()
-            ),
-        ));
+        self.plan.problems.push(belongs_to(self.seen, kind, name, stranger));
         None
     }
 

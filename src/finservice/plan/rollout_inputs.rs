@@ -103,7 +103,8 @@ impl Gathered {
         }
         problems.extend(rollout.unreadable.as_deref().map(unreadable::problem));
         problems.extend(rollout_route::problems(scope, &policy));
-        problems.extend(seen.lost_previews.iter().map(|lost| claim_problems::of_preview(scope.namespace, lost)));
+        problems
+            .extend(seen.lost_previews.iter().map(|lost| claim_problems::of_preview(scope.namespace, lost)));
         problems.extend(looks_too_short(spec, rollout, &policy));
         let sharing = sharing(spec, seen);
         let callers = spec.access.as_ref().and_then(|access| access.inbound.as_ref());

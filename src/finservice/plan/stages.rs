@@ -103,10 +103,12 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
     let all = vec!["/".to_owned()];
     let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|crate::finservice::index::claims::Lost { claim, .. }| {
-        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
-        same.map(move |path| (claim.host.clone(), path.clone()))
-    });
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(
+        |crate::finservice::index::claims::Lost { claim, .. }| {
+            let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+            same.map(move |path| (claim.host.clone(), path.clone()))
+        },
+    );
     lost.collect()
 }
 

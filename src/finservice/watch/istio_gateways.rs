@@ -11,23 +11,18 @@ use crate::runtime::lock::lock;
 use crate::runtime::raw_object::RawObject;
 
 /// The name of their definition.
-pub(super) const ISTIO_GATEWAYS: &str = "gateways.networking.istio.io";
+const ISTIO_GATEWAYS: &str = "gateways.networking.istio.io";
 
 impl Watches {
-    /// Follows them. `done` is told of the first list.
-    pub(super) async fn istio_gateways(
-        self,
-        mut crds: watch::Receiver<Definitions>,
-        mut done: Option<oneshot::Sender<()>>,
-    ) {
+    /// Follows them. Nothing waits for that: what is not known of them is not told, and no route depends on it.
+    pub(super) async fn istio_gateways(self, mut crds: watch::Receiver<Definitions>) {
         loop {
             if crds.wait_for(|names| names.contains_key(ISTIO_GATEWAYS)).await.is_err() {
                 return;
             }
-            let first = done.take().unwrap_or_else(|| oneshot::channel().0);
             let gone = crds.wait_for(|names| !names.contains_key(ISTIO_GATEWAYS));
             tokio::select! {
-                () = self.follow_istio_gateways(first) => {}
+                () = self.follow_istio_gateways() => {}
                 gone = gone => if gone.is_err() { return },
             }
             let concerned = lock(&self.index).forget_istio_gateways();
@@ -35,11 +30,12 @@ impl Watches {
         }
     }
 
-    async fn follow_istio_gateways(&self, first: oneshot::Sender<()>) {
+    async fn follow_istio_gateways(&self) {
+        let (ignored, _) = oneshot::channel();
         let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "Gateway");
         let resource = ApiResource::from_gvk_with_plural(&kind, "gateways");
         let gateways: Api<RawObject> = Api::all_with(self.client.clone(), &resource);
-        self.follow(gateways, selection(None), "gateways of Istio", first, |change| {
+        self.follow(gateways, selection(None), "gateways of Istio", ignored, |change| {
             let mut index = lock(&self.index);
             let concerned = match change {
                 Change::Is(RawObject(object)) => {

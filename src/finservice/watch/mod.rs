@@ -1,12 +1,13 @@
 //! Fills the index from lists and watches: FinServices, their children, objects of others that have our names,
 //! what pods read, and which optional APIs there are.
 
+mod definitions;
 mod istio_gateways;
 mod rollouts;
 pub(crate) mod unreadable;
 
 use crate::runtime::permits::Permits;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -25,7 +26,6 @@ use crate::finservice::children::{self, Kind};
 use crate::finservice::index::child::ChildState;
 use crate::finservice::index::stranger::Stranger;
 use crate::finservice::index::{Index, Parsed, Readable, Unreadable};
-use crate::finservice::settings::STRIMZI_VERSIONS;
 use crate::finservice::write::act::{api_resource_in, contents_digest};
 use crate::runtime::follow::{self, Change, Known, Selection};
 use crate::runtime::key::Key;
@@ -36,14 +36,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::{Lane, Queue};
 use crate::runtime::raw_object;
 use crate::runtime::raw_object::RawObject;
-use istio_gateways::ISTIO_GATEWAYS;
-
-/// The definitions of custom resources that there are, with their generations.
-type Definitions = BTreeMap<String, i64>;
-
-fn generation(metadata: &ObjectMeta) -> i64 {
-    metadata.generation.unwrap_or_default()
-}
+use definitions::{Definitions, generation};
 
 /// Fills an index.
 #[derive(Clone)]
@@ -90,8 +83,7 @@ impl Watches {
             let done = there.then(|| (first(), first()));
             tasks.spawn(self.clone().kind(kind, crds_now.clone(), done));
         }
-        let done = present.contains_key(ISTIO_GATEWAYS).then(&mut first);
-        tasks.spawn(self.clone().istio_gateways(crds_now, done));
+        tasks.spawn(self.clone().istio_gateways(crds_now));
         tasks.spawn(self.clone().definitions(known));
         Ok(firsts)
     }
@@ -216,30 +208,6 @@ impl Watches {
         .await;
     }
 
-    /// Which definitions of custom resources there are.
-    async fn definitions(self, known: watch::Sender<Definitions>) {
-        let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client.clone());
-        let (ignored, _) = oneshot::channel();
-        self.follow(crds, metadata(None), "customresourcedefinitions", ignored, |change| match change {
-            Change::Is(crd) => {
-                let generation = generation(&crd.metadata);
-                known.send_if_modified(|names| names.insert(crd.name_any(), generation) != Some(generation));
-            }
-            Change::Gone(crd) => {
-                known.send_if_modified(|names| names.remove(&crd.name_any()).is_some());
-            }
-            Change::Relisted(seen) => {
-                let now: HashSet<&str> = seen.iter().map(|key| &*key.name).collect();
-                known.send_if_modified(|names| {
-                    let before = names.len();
-                    names.retain(|name, _| now.contains(&**name));
-                    names.len() != before
-                });
-            }
-        })
-        .await;
-    }
-
     /// Children of one kind and their namesakes, for as long as the cluster has the kind.
     async fn kind(
         self,
@@ -260,6 +228,10 @@ impl Watches {
                 return;
             };
             if kind.api() == Some(children::Api::Strimzi) && !self.serves_strimzi(&crd).await {
+                // Nobody is to wait for what is not there.
+                if let Some((ours, others)) = done.take() {
+                    let _ = (ours.send(()), others.send(()));
+                }
                 let other = |names: &Definitions| names.get(&crd) != Some(&generation);
                 if crds.wait_for(other).await.is_err() {
                     return;
@@ -301,32 +273,6 @@ impl Watches {
             concerned.extend(lock(&self.index).retain_strangers(kind, &HashSet::new()));
             self.again(concerned);
         }
-    }
-
-    /// Reads in which version the cluster serves a kind of Strimzi's, and writes in it from here on. `false` if it serves none
-    /// that is known here.
-    async fn serves_strimzi(&self, crd: &str) -> bool {
-        let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let served = loop {
-            match crds.get_opt(crd).await {
-                Ok(found) => {
-                    break found
-                        .into_iter()
-                        .flat_map(|crd| crd.spec.versions)
-                        .filter(|version| version.served);
-                }
-                Err(error) => tracing::warn!(%crd, %error, "a definition cannot be read; trying again"),
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-        };
-        let served: BTreeSet<String> = served.map(|version| version.name).collect();
-        let Some(version) = STRIMZI_VERSIONS.into_iter().find(|version| served.contains(*version)) else {
-            tracing::warn!(%crd, ?served, "no version of it is known here: no topics and users are made");
-            return false;
-        };
-        let concerned = lock(&self.index).set_strimzi(version);
-        self.again(concerned);
-        true
     }
 
     async fn ours(&self, kind: Kind, first: oneshot::Sender<()>) {

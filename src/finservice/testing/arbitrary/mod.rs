@@ -231,6 +231,7 @@ pub fn spec() -> BoxedStrategy<FinServiceSpec> {
                 port: ports.last().map(|port| port.name.clone()),
             });
             let legacy = legacy.filter(|_| ingress.is_some()).map(|(host, port, paths)| Legacy {
+                tls: None,
                 host: host.to_owned(),
                 port,
                 paths,
