@@ -158,7 +158,7 @@ proptest! {
             let (namespace, name) = ingress.gateway_in(testing::NAMESPACE);
             let gateway = pods(namespace, labels(&[("gateway.networking.k8s.io/gateway-name", name)]));
             // Only where it sends requests to.
-            for port in scope.ingress_port().map(|port| port.port) {
+            if let Some(port) = scope.ingress_port().map(|port| port.port) {
                 prop_assert!(network_lets_in(&children, &gateway, port), "the NetworkPolicy: {gateway:?} at {port}");
                 prop_assert!(mesh_lets_in(&children, &gateway, port, issuer), "the mesh: {gateway:?} at {port}");
             }
