@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_say_is_cut_before_the_schema_refuses_it() {
+    fn faults_5_12_what_others_say_is_cut_before_the_schema_refuses_it() {
         let long = "ä".repeat(5000);
         let problem = Problem::error(&long, &long, &long);
         let lengths = [&problem.source, &problem.message, &problem.remedy].map(|text| text.chars().count());

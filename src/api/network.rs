@@ -67,7 +67,8 @@ pub struct Mesh {
     /// Retries. None unless asked: a retried payment is a double payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
-    /// When to stop sending requests to pods that fail.
+    /// When to stop sending requests to a pod, or to wait for connections. Each proxy counts by itself: each caller's, and
+    /// that of each pod as well, for what comes in; so `maxConnections` is not a bound for the whole service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
 }
@@ -116,8 +117,7 @@ pub struct Retries {
     pub idempotent: Option<bool>,
 }
 
-/// When to stop sending requests to a pod, or to wait for connections. Each proxy counts by itself: each caller's, and
-/// that of each pod as well, for what comes in; so `maxConnections` is not a bound for the whole service.
+/// When to stop sending requests to a pod, or to wait for connections; each proxy counts by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
@@ -375,4 +375,23 @@ pub struct Legacy {
     #[x_kube(validation = Rule::new("self.all(p, p.matches('^/([-A-Za-z0-9/._~!$&()*+,;=:@]|%[0-9a-fA-F]{2})*$') && !p.contains('//') && !p.contains('/./') && !p.contains('/../'))")
         .message("each path must begin with a slash and hold no query, fragment, space or empty segment, such as /transactions"))]
     pub paths: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    /// What users read: the description in the definition, from which the reference is made as well.
+    #[test]
+    fn faults_8_7_who_counts_for_a_circuit_breaker_is_said() {
+        let mut definitions = crate::api::crds().into_iter();
+        let definition = definitions.find(|definition| definition.spec.names.kind == "FinService");
+        let schema = serde_json::to_value(definition.expect("a definition").spec).expect("JSON");
+        let breaker = schema
+            .pointer("/versions/0/schema/openAPIV3Schema/properties/spec/properties/mesh/properties/circuitBreaker")
+            .expect("the field");
+        let said = breaker["description"].as_str().unwrap_or_default().replace('\n', " ");
+        assert!(
+            said.contains("Each proxy counts by itself: each caller's, and that of each pod as well"),
+            "{said}"
+        );
+    }
 }

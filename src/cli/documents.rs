@@ -186,4 +186,22 @@ mod tests {
         assert!(rule.contains("set replicas, or min and max"), "{rule}");
         assert!(spec(json!({"ports": "http"})).starts_with("FinService app: "));
     }
+
+    #[test]
+    fn faults_5_8_a_slip_in_what_is_retried_is_refused() {
+        let retried = |on: &str| {
+            said(json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}],
+                "mesh": {"provider": "Istio", "retries": {"attempts": 2, "retryOn": on}}}))
+        };
+        for fine in ["5xx", "connect-failure,refused-stream,503", "gateway-error,reset,retriable-4xx"] {
+            assert_eq!(retried(fine), "fine", "{fine}");
+        }
+        for slip in ["refused-streams", "connect-failure, 503", "connect-failure;503", "5XX", "700", ""] {
+            let words = retried(slip);
+            assert!(
+                words.contains("spec.mesh.retries.retryOn: must be failures that a proxy knows"),
+                "{slip}: {words}"
+            );
+        }
+    }
 }

@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_becomes_what_it_was() {
+    fn faults_6_3_a_service_becomes_what_it_was() {
         let service: Service = serde_json::from_value(json!({
             "metadata": {"name": "app", "resourceVersion": "9", "annotations": {
                 ADOPTED_FROM_ANNOTATION: r#"{"selector": {"app": "old"}, "ports": [{"port": 80, "nodePort": 31500}]}"#,
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_gets_the_pods_that_it_had() {
+    fn faults_6_3_a_deployment_gets_the_pods_that_it_had() {
         let of = |replicas: i32, noted: Option<&str>| {
             let annotations = noted.map(|noted| json!({REPLICAS_BEFORE_ANNOTATION: noted}));
             let deployment = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": replicas,

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_stayed_where_it_was_is_told_from_the_one_that_was_asked_for() {
+    fn faults_8_1_a_share_that_stayed_where_it_was_is_told_from_the_one_that_was_asked_for() {
         for (before, after) in
             [((0, 100), (1, 99)), ((1, 99), (10, 90)), ((10, 90), (50, 50)), ((50, 50), (100, 0))]
         {

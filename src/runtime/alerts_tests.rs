@@ -322,7 +322,7 @@ fn tested(story: &Story, rule: &Value) -> Value {
 }
 
 #[test]
-fn each_alert_fires_when_it_should_and_no_other_does() {
+fn faults_6_16_each_alert_fires_when_it_should_and_no_other_does() {
     let (rules, stories) = (rules(), stories());
     let named = |rule: &Value| rule["alert"].as_str().expect("a name").to_owned();
     let told: BTreeSet<String> = stories.iter().map(|story| story.alert.to_owned()).collect();

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_transition_is_one_line_in_the_log_however_many_events_there_are() {
+    async fn faults_6_16_each_transition_is_one_line_in_the_log_however_many_events_there_are() {
         let (events, _, metrics) = publisher(false);
         let (standby, ..) = publisher_that(Leadership::never(), false);
         let lines = Lines::default();

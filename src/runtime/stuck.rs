@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stuck_is_named_until_it_is_well_or_gone() {
+    fn faults_6_16_what_is_stuck_is_named_until_it_is_well_or_gone() {
         let metrics = Metrics::new();
         assert_eq!(told(&metrics), [""; 0], "while all is well nothing is told");
         let (ledger, cards) = (Key::new("pay", "ledger"), Key::new("pay", "cards"));

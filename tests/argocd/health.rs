@@ -92,7 +92,7 @@ macro_rules! all {
 }
 
 #[test]
-fn every_state_of_every_kind_has_its_word() {
+fn faults_6_17_every_state_of_every_kind_has_its_word() {
     let mut met = Met::default();
     met_by_rollouts(&mut met);
     met_by_moves(&mut met);

@@ -115,7 +115,7 @@ fn encode(value: &mlua::Value) -> mlua::Result<Value> {
 }
 
 #[test]
-fn what_argocd_does_not_open_is_not_there() {
+fn faults_6_17_what_argocd_does_not_open_is_not_there() {
     for script in
         ["return string.rep('a', 2)", "return ('a'):rep(2)", "return math.floor(1)", "return os.time()"]
     {

@@ -243,6 +243,29 @@ fn an_abort_wins_whatever_is_said_with_it() {
     }
 }
 
+/// What was written to the route is not in force while the control plane is dead: its proxies go on as they last heard.
+#[test]
+fn faults_8_1_while_weights_are_not_followed_nothing_goes_on_and_no_pods_go() {
+    for (name, until, weight) in [
+        ("a-dead-control-plane-moves-nothing-on", 15.0, 10),
+        ("a-dead-control-plane-at-the-last-step-keeps-stables-pods", 20.0, 100),
+    ] {
+        let mut stalled = false;
+        let report = run_with(story(name), None, |at, decision| {
+            if at >= until * 60.0 {
+                return;
+            }
+            assert!(decision.weight <= weight, "{name}: {} % at {at}", decision.weight);
+            assert_eq!(decision.stable.as_deref(), Some("1.0"), "{name}: promoted at {at}");
+            let pods = decision.pods.iter().find(|(revision, _)| revision == "1.0").map(|(_, pods)| *pods);
+            assert_eq!(pods, Some(4), "{name}: stable's pods at {at}");
+            stalled |= decision.stalled.as_ref().is_some_and(|(reason, _)| *reason == "WeightNotFollowed");
+        });
+        assert!(stalled, "{name}: nobody was told");
+        assert_eq!((report.users.unanswered, &*report.stable), (0, "1.1"), "{name}: it goes on afterwards");
+    }
+}
+
 /// Something that may happen, as YAML without its time.
 fn happening() -> impl Strategy<Value = String> {
     let releases = prop_oneof![Just("1.0"), Just("1.1"), Just("1.2")];

@@ -117,7 +117,7 @@ mod tests {
 
     /// Row 6.7: a proxy's own use of its own request says nothing of the service.
     #[test]
-    fn beside_a_proxy_the_services_own_container_counts() {
+    fn faults_6_7_beside_a_proxy_the_services_own_container_counts() {
         let spec = testing::rich();
         let child = build(&testing::scope(&spec), "bcdfghjklm", None).expect("an autoscaler");
         let metrics = &child.body["spec"]["metrics"];

@@ -81,3 +81,26 @@ fn rule(scope: &Scope, service: String, hash: &str) -> Option<Child> {
         json!({"spec": {"host": host, "trafficPolicy": policy}}),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::network::{CircuitBreaker, Mesh};
+    use crate::finservice::testing;
+
+    #[test]
+    fn faults_8_6_ejecting_pods_keeps_no_requests_in_the_callers_zone() {
+        let policy = |breaker: CircuitBreaker| {
+            let mut spec = testing::minimal();
+            let provider = Some(crate::api::network::MeshProvider::Istio);
+            spec.mesh = Some(Mesh { provider, circuit_breaker: Some(breaker), ..Mesh::default() });
+            let child = build(&testing::scope(&spec), "bcdfghjklm").expect("a rule");
+            child.body["spec"]["trafficPolicy"].clone()
+        };
+        let ejects = policy(CircuitBreaker { consecutive_5xx: Some(5), ..CircuitBreaker::default() });
+        assert_eq!(ejects["outlierDetection"]["consecutive5xxErrors"], 5);
+        assert_eq!(ejects["loadBalancer"], json!({"localityLbSetting": {"enabled": false}}));
+        let bounds = policy(CircuitBreaker { max_connections: Some(9), ..CircuitBreaker::default() });
+        assert_eq!(bounds.get("loadBalancer"), None, "who ejects nobody has nothing to say of zones");
+    }
+}

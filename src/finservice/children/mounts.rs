@@ -125,7 +125,7 @@ mod tests {
 
     /// Row 6.4: everyone who needs the public key would get the private one.
     #[test]
-    fn files_are_the_keys_that_were_asked_for() {
+    fn faults_6_4_files_are_the_keys_that_were_asked_for() {
         let spec = rendered(|input| {
             input.files = Some(vec![serde_json::from_value(json!({
                 "mountPath": "/etc/keys/public.pem", "secret": "keys", "subPath": "public.pem", "optional": true,

@@ -165,7 +165,7 @@ mod tests {
 
     /// Row 6.2: a database next door could only be opened by its address, and a caller that is no FinService not at all.
     #[test]
-    fn pods_that_are_no_finservice_are_told_by_their_labels() {
+    fn faults_6_2_pods_that_are_no_finservice_are_told_by_their_labels() {
         let spec = testing::rich();
         let policy = policy(&spec);
         let to = |policy: &Value, labels: Value| {

@@ -163,7 +163,7 @@ mod tests {
 
     /// Row 6.5: `frontend:80` was dead, and a load balancer lost its ports.
     #[test]
-    fn callers_see_the_ports_and_the_type_that_are_asked_for() {
+    fn faults_6_5_callers_see_the_ports_and_the_type_that_are_asked_for() {
         let spec = testing::rich();
         let scope = testing::scope(&spec);
         let weights = Weights::default();

@@ -202,4 +202,25 @@ mod tests {
         assert_eq!(rule("{host: old.example, port: 443, tls: false}"), None);
         assert_eq!(rule("{host: monolith, port: 443}"), None, "the mesh sees to what is in the cluster");
     }
+
+    /// Each sidecar that an entry is exported to looks its hosts up when it starts.
+    #[test]
+    fn faults_8_13_no_sidecar_elsewhere_looks_a_host_of_ours_up() {
+        let mut spec = testing::rich();
+        spec.legacy.as_mut().expect("an old backend").host = "old.example".to_owned();
+        let entries = build(&testing::scope(&spec));
+        let of = |suffix: &str| entries.iter().any(|entry| entry.name == format!("transaction{suffix}"));
+        assert!([".legacy", ".wildcard", ".addresses", ""].into_iter().all(of), "all kinds are there");
+        for entry in entries {
+            let visible: Vec<&str> = entry.body["spec"]["exportTo"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let expected: &[&str] =
+                if entry.name.ends_with(".legacy") { &[".", "istio-system"] } else { &["."] };
+            assert_eq!(visible, expected, "{}: left out is the whole mesh", entry.name);
+        }
+    }
 }

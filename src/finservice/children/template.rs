@@ -330,7 +330,7 @@ mod tests {
 
     /// Row 6.1: images that name no user, and volumes that root owns.
     #[test]
-    fn pods_run_as_who_they_are_said_to_be() {
+    fn faults_6_1_pods_run_as_who_they_are_said_to_be() {
         let spec = rendered(|input| {
             input.security = Some(Security {
                 run_as_user: Some(1000),
@@ -354,15 +354,36 @@ mod tests {
         );
     }
 
-    /// Rows 6.6 and 6.7.
     #[test]
-    fn labels_annotations_sidecars_and_tokens_are_passed_on() {
-        let spec = testing::rich();
+    fn faults_6_6_labels_and_annotations_are_passed_on() {
+        let mut spec = testing::rich();
+        // Ours stay, whatever came by without the schema.
+        let labels = spec.pod_labels.as_mut().expect("labels");
+        labels.insert("banyan.dev/revision".to_owned(), "another".to_owned());
         let input = testing::input(&spec);
         let template = render(&testing::scope(&spec), &input, "bcdfghjklm");
         assert_eq!(template["metadata"]["labels"]["finflow.example/cost-centre"], "4711");
         assert_eq!(template["metadata"]["labels"]["banyan.dev/revision"], "bcdfghjklm");
         assert!(template["metadata"]["annotations"]["proxy.istio.io/config"].is_string());
+    }
+
+    #[test]
+    fn faults_6_14_probes_send_the_headers_that_are_asked_for() {
+        let spec = testing::rich();
+        let template = render(&testing::scope(&spec), &testing::input(&spec), "bcdfghjklm");
+        let containers = template["spec"]["containers"].as_array().expect("containers");
+        let own = containers.iter().find(|container| container["name"] == testing::NAME).expect("its own");
+        assert_eq!(
+            own["readinessProbe"]["httpGet"]["httpHeaders"],
+            json!([{"name": "X-Probe", "value": "kubelet"}])
+        );
+    }
+
+    #[test]
+    fn faults_6_7_sidecars_and_tokens_are_passed_on() {
+        let spec = testing::rich();
+        let input = testing::input(&spec);
+        let template = render(&testing::scope(&spec), &input, "bcdfghjklm");
         let proxy = &template["spec"]["initContainers"][2];
         assert_eq!(
             (&proxy["restartPolicy"], &proxy["startupProbe"]["tcpSocket"]["port"]),

@@ -286,7 +286,7 @@ mod tests {
 
     /// Row 6.8: the pause that nobody asked for ate a grace period of five seconds.
     #[test]
-    fn the_pause_that_is_there_by_default_is_told_as_well() {
+    fn faults_6_8_the_pause_that_is_there_by_default_is_told_as_well() {
         assert_eq!(found(json!({"terminationGracePeriod": "5s"})), ["spec.preStop.sleep"]);
         assert_eq!(found(json!({"terminationGracePeriod": "6s"})), [""; 0]);
         assert_eq!(
@@ -297,7 +297,7 @@ mod tests {
 
     /// Rows 6.2 and 6.5.
     #[test]
-    fn who_calls_nobody_or_is_called_by_nobody_is_told() {
+    fn faults_6_2_who_calls_nobody_or_is_called_by_nobody_is_told() {
         let found = |more: serde_json::Value| {
             let mut spec =
                 json!({"owner": "team", "image": "app:1", "ports": [{"name": "http", "port": 8080}]});

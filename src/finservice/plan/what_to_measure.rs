@@ -1,5 +1,7 @@
 //! What is to be counted for a rollout, and where: from a decision to what the hub follows. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::api::units;
@@ -69,6 +71,10 @@ fn follow<'a>(
     let policy = gathered.policy();
     let gates =
         decision.ask.iter().filter_map(|gate| Some((*gate, question(&policy.gates.get(*gate)?.kind)?)));
+    // Steps before which a gate stands that is asked now.
+    let before: BTreeSet<i32> =
+        decision.ask.iter().filter_map(|gate| policy.gates.get(*gate).map(|gate| gate.at)).collect();
+    let attempt = decision.memory.attempt;
     Some(Follow {
         comparison: decision.sampling.as_ref().map(Sampling::comparison),
         standard: policy.standard(),
@@ -77,6 +83,7 @@ fn follow<'a>(
         labels,
         gates: gates.collect(),
         told: json!({
+            "id": format!("{}/{}/{attempt}", scope.namespace, scope.name),
             "namespace": scope.namespace,
             "service": scope.name,
             "site": scope.site,
@@ -84,6 +91,7 @@ fn follow<'a>(
             "revision": decision.canary,
             "stable": decision.stable,
             "weight": decision.weight,
+            "before": before,
         }),
         scatter: rollout.object.status.as_ref().map(|status| status.scatter.clone()).unwrap_or_default(),
     })

@@ -147,7 +147,7 @@ fn pods_stay_while_the_gateway_has_not_read_that_they_have_no_requests() {
 
 /// Row 8.10: once it goes on, it hears of the revision and of all its requests at once, and answers 503.
 #[test]
-fn a_gateway_that_has_not_read_of_a_revision_does_not_send_everybody_there() {
+fn faults_8_10_a_gateway_that_has_not_read_of_a_revision_does_not_send_everybody_there() {
     let mut fake = serving(spec("GatewayAPI", 2), None);
     version_2(&mut fake);
     gateway_has_read(&mut fake, false);
@@ -161,7 +161,7 @@ fn a_gateway_that_has_not_read_of_a_revision_does_not_send_everybody_there() {
 
 /// Row 8.10, with a rollout: Istio leaves what has no weight out of routes.
 #[test]
-fn a_service_that_a_mesh_has_not_heard_of_gets_no_first_step() {
+fn faults_8_10_a_service_that_a_mesh_has_not_heard_of_gets_no_first_step() {
     let mut fake = serving(spec("Istio", 2), Some(policy()));
     version_2(&mut fake);
     let (name, now) = (format!("app-{}", fake.hashes()[1]), fake.now);
@@ -230,7 +230,7 @@ fn a_handed_over_deployment_keeps_its_pods_as_well() {
 }
 
 #[test]
-fn a_service_that_a_mesh_has_not_heard_of_gets_no_requests() {
+fn faults_8_10_a_service_that_a_mesh_has_not_heard_of_gets_no_requests() {
     let mut fake = serving(spec("Istio", 2), None);
     version_2(&mut fake);
     let (stable, name) = (fake.hashes()[0].clone(), format!("app-{}", fake.hashes()[1]));
@@ -247,4 +247,44 @@ fn a_service_that_a_mesh_has_not_heard_of_gets_no_requests() {
     fake.pass(8);
     let plan = fake.settle();
     assert_ne!(plan.stable.as_deref(), Some(stable.as_str()), "{}", fake.log);
+}
+
+/// The kubelet, a quota or a policy may say as much as they like, and status is written all the same.
+#[test]
+fn faults_5_12_a_refusal_of_any_length_is_told_and_status_is_written() {
+    let mut fake = serving(spec("Istio", 2), Some(policy()));
+    version_2(&mut fake);
+    let name = format!("app-{}", fake.hashes()[1]);
+    let refusal = format!("admission webhook denied the request: {}", "ä".repeat(5000));
+    fake.touch("its pods are refused", Kind::Deployment, &name, |state| {
+        if let Facts::Deployment(facts) = &mut state.facts {
+            facts.failure = Some(refusal.as_str().into());
+        }
+    });
+    // The status is compared with the bounds of its schema as it is written.
+    fake.settle();
+    let told =
+        fake.status().problems.into_iter().find(|problem| problem.message.contains("admission webhook"));
+    let told = told.expect("it is told").message;
+    assert!(told.ends_with("ä…") && told.chars().count() == 1000, "{told}");
+    assert!(fake.rollout_status().memory.is_some(), "what is remembered stays");
+}
+
+#[test]
+fn faults_8_9_a_namespace_that_lets_no_container_change_the_network_is_told_of_cni() {
+    let mut fake = serving(spec("Istio", 2), None);
+    let name = format!("app-{}", fake.hashes()[0]);
+    let mut remedy = |refused: &str| {
+        fake.touch("its pods are refused", Kind::Deployment, &name, |state| {
+            if let Facts::Deployment(facts) = &mut state.facts {
+                facts.failure = Some(refused.into());
+            }
+        });
+        let problem = fake.settle().problems.into_iter().find(|problem| problem.message.contains(refused));
+        problem.expect("a problem").remedy
+    };
+    let of_init = "violates PodSecurity \"restricted:latest\": unrestricted capabilities (container \"istio-init\" must not include \"NET_ADMIN\")";
+    assert!(remedy(of_init).contains("components.cni.enabled=true"));
+    let of_app = "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (container \"app\")";
+    assert!(!remedy(of_app).contains("cni"));
 }

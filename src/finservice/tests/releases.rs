@@ -42,12 +42,12 @@ fn released_many_times(mut fake: Fake) {
 }
 
 #[test]
-fn the_largest_service_is_released_many_times() {
+fn faults_8_2_the_largest_service_is_released_many_times() {
     released_many_times(Fake::of(largest(), testing::SITE));
 }
 
 #[test]
-fn the_shipped_example_is_released_many_times() {
+fn faults_8_2_the_shipped_example_is_released_many_times() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/finflow/transaction.yaml");
     let text = std::fs::read_to_string(path).expect("the example");
     let service = text.split("\n---").find(|document| document.contains("kind: FinService"));

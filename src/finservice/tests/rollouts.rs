@@ -421,6 +421,20 @@ fn a_prometheus_is_asked_for_each_namespace_apart() {
     }
 }
 
+#[test]
+fn faults_6_14_a_gate_is_told_which_attempt_asks_and_before_which_step() {
+    let mut policy = policy();
+    policy["gates"] = json!([{"at": 10, "webhook": {"url": "http://change/ok"}},
+        {"at": 50, "webhook": {"url": "http://change/ok"}}]);
+    let mut fake = started(spec("Istio"), policy);
+    to_first_weight(&mut fake);
+    let plan = crate::finservice::plan::decide::decide(&fake.seen(), fake.now);
+    let follow = plan.rollout.and_then(|planned| planned.follow).expect("a gate is asked");
+    assert_eq!(follow.gates.len(), 1, "{:?}", follow.gates);
+    let told = ["id", "release", "weight", "before"].map(|field| &follow.told[field]);
+    assert_eq!(told, [&json!("pay/app/1"), &json!("2"), &json!(0), &json!([10])]);
+}
+
 /// How the group of the service stands: whether it moves to another site.
 fn moves(fake: &mut Fake, moves_to: Option<&str>) {
     let group = GroupView {

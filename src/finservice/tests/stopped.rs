@@ -171,7 +171,7 @@ fn faults_4_3_an_old_backend_of_another_namespace_is_not_published_before_its_ow
 
 /// Row 6.12: `pause: "True"` looks as if it paused.
 #[test]
-fn a_pause_that_pauses_nothing_is_told() {
+fn faults_6_12_a_pause_that_pauses_nothing_is_told() {
     let mut fake = Fake::new(spec("Istio"));
     let told = |fake: &mut Fake, value: &str| {
         fake.change("the annotation is written", |service| {

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_keep_the_port_that_they_know() {
+    fn faults_6_5_callers_keep_the_port_that_they_know() {
         let existing: Service = serde_json::from_value(json!({
             "metadata": {"name": "x", "resourceVersion": "7"},
             "spec": {
