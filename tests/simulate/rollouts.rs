@@ -247,7 +247,7 @@ fn an_abort_wins_whatever_is_said_with_it() {
 #[test]
 fn faults_8_1_while_weights_are_not_followed_nothing_goes_on_and_no_pods_go() {
     for (name, until, weight) in [
-        ("a-dead-control-plane-moves-nothing-on", 15.0, 10),
+        ("a-dead-control-plane-moves-nothing-on", 15.0, 50),
         ("a-dead-control-plane-at-the-last-step-keeps-stables-pods", 20.0, 100),
     ] {
         let mut stalled = false;
