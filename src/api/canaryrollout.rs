@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::analysis::{Analysis, KeyOfSecret};
+use super::analysis::{Analysis, Auth, KeyOfSecret};
 use super::canarystatus::{Memory, MetricStatus, Past, Scatter, Weight};
 use super::conditions::Problem;
 use super::patterns;
@@ -342,6 +342,9 @@ pub struct WebhookGate {
     /// namespace, or what the operator's chart lists in `evidence.allow`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     pub url: String,
+    /// What is presented to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
 }
 
 /// A cluster that goes first.

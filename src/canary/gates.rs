@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::policy::{GateKind, GatePolicy};
+use crate::api::canaryrollout::WebhookGate;
 use crate::api::canarystatus::GateMemory;
 use crate::api::units::display;
 use crate::signals::GateReply;
@@ -42,7 +43,7 @@ pub fn ask(
         GateKind::Approval => {
             (memory.open, format!("the gate before {at} % waits for a person: run `{approve}`"), None)
         }
-        GateKind::Webhook { url } => match answer {
+        GateKind::Webhook(WebhookGate { url, .. }) => match answer {
             Some(GateReply::Yes) => (true, String::new(), None),
             Some(GateReply::No(words)) => {
                 (false, format!("the gate before {at} %: {url} says {words}"), None)

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::fields::Reader;
 use crate::api::analysis::{Baseline, OnInsufficient};
-use crate::api::canaryrollout::{From, Gate, Match, Via};
+use crate::api::canaryrollout::{From, Gate, Match, Via, WebhookGate};
 use crate::api::canarystatus::Ladder;
 use crate::api::finservice::Traffic;
 use crate::api::operations::Slo;
@@ -130,7 +130,7 @@ impl GatePolicy {
             GateKind::Promql { query, r#for } => {
                 format!("promql {at} {:016x}", pod_id(&format!("{} {query}", r#for.as_secs())))
             }
-            GateKind::Webhook { url } => format!("webhook {at} {:016x}", pod_id(url)),
+            GateKind::Webhook(server) => format!("webhook {at} {:016x}", pod_id(&server.url)),
         }
     }
 }
@@ -148,10 +148,7 @@ pub enum GateKind {
         r#for: SignedDuration,
     },
     /// A web server.
-    Webhook {
-        /// Its address.
-        url: String,
-    },
+    Webhook(WebhookGate),
 }
 
 /// A cluster that goes first.
@@ -215,7 +212,7 @@ impl Reader {
                 self.duration(&format!("{field}.promql.for"), promql.r#for.as_ref(), SignedDuration::ZERO);
             GateKind::Promql { query: promql.query.clone(), r#for }
         } else {
-            GateKind::Webhook { url: gate.webhook.as_ref()?.url.clone() }
+            GateKind::Webhook(gate.webhook.clone()?)
         };
         let timeout = self.duration(&format!("{field}.timeout"), gate.timeout.as_ref(), GATE_TIMEOUT);
         let timeout = match &kind {

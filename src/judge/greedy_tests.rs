@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Question;
 use super::hub::{Follow, Hub, Wake};
+use crate::api::canaryrollout::WebhookGate;
 use crate::runtime::shares::{Measure, Shares};
 use crate::signals::{Counted, Endpoint, Grants, Pod, Reach, SourceKey, Sources, What};
 
@@ -177,7 +178,10 @@ async fn greedy_tenants() {
             by_queries.source = prometheus(&namespace, port);
             by_queries.subject.metrics.extend((0..15).map(|metric| own(format!("m{number}_{metric}"))));
             let server = format!("http://127.0.0.1:{port}/");
-            by_queries.gates = vec![(0, Question::Query("up".into())), (1, Question::Webhook(server))];
+            by_queries.gates = vec![
+                (0, Question::Query("up".into())),
+                (1, Question::Webhook(WebhookGate { url: server, auth: None })),
+            ];
             hub.follow(&format!("{namespace}/queries-{number}"), Some(by_queries));
         }
         for (number, port) in [many_lines, endless, silent].into_iter().enumerate() {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 pub use super::followed::Follow;
 use super::followed::{ARMS, AskedPods, Followed, keep_dispersions, next_tick};
 use super::{Analysis, Evidence, GateAnswer, Question};
+use crate::api::canaryrollout::WebhookGate;
 use crate::api::canarystatus::Scatter;
 use crate::evidence::Dispersion;
 use crate::runtime::lock::lock;
@@ -70,7 +71,7 @@ struct Posted<K> {
     key: K,
     gate: usize,
     namespace: String,
-    url: String,
+    server: WebhookGate,
     told: serde_json::Value,
 }
 
@@ -220,12 +221,12 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
                     let key = entry.key.clone();
                     match kind {
                         Question::Query(query) => batch.queries.push((key, *gate, query.clone())),
-                        Question::Webhook(url) if ask_webhooks => {
+                        Question::Webhook(server) if ask_webhooks => {
                             batch.webhooks.push(Posted {
                                 key,
                                 gate: *gate,
                                 namespace: entry.follow.subject.namespace.clone(),
-                                url: url.clone(),
+                                server: server.clone(),
                                 told: entry.follow.told.clone(),
                             });
                         }
@@ -294,7 +295,7 @@ impl<K: Clone + Eq + std::hash::Hash + Ord + Send + Sync + 'static> Hub<K> {
         let gates =
             async { if distinct.is_empty() { Vec::new() } else { ask.queries(&source, &distinct).await } };
         let servers = futures::future::join_all(
-            webhooks.iter().map(|server| ask.webhook(&server.namespace, &server.url, &server.told)),
+            webhooks.iter().map(|posted| ask.webhook(&posted.namespace, &posted.server, &posted.told)),
         );
         let ((), gates, servers) = tokio::join!(counters, gates, servers);
 

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
+use crate::api::canaryrollout::WebhookGate;
 use crate::evidence::{Asked, Bypass, Share, Verdict, pod_id};
 use crate::judge::{Comparison, Metric, Standard};
 use crate::signals::{Answer, Arm, Counted, GateReply, Pod, Reading, What};
@@ -76,8 +77,8 @@ impl Ask for Played {
         queries.iter().map(|_| script.gate.clone().unwrap_or(GateReply::Yes)).collect()
     }
 
-    async fn webhook(&self, _: &str, url: &str, told: &serde_json::Value) -> GateReply {
-        self.script().posts.push((url.to_owned(), told.clone()));
+    async fn webhook(&self, _: &str, server: &WebhookGate, told: &serde_json::Value) -> GateReply {
+        self.script().posts.push((server.url.clone(), told.clone()));
         GateReply::No("status 403".to_owned())
     }
 }
@@ -438,7 +439,10 @@ async fn equal_queries_of_gates_are_asked_once_and_a_web_server_seldom() {
     let stage = start();
     let query = || Question::Query("a == 0".into());
     for service in ["one", "two"] {
-        let gates = vec![(0, query()), (1, Question::Webhook(format!("http://{service}")))];
+        let gates = vec![
+            (0, query()),
+            (1, Question::Webhook(WebhookGate { url: format!("http://{service}"), auth: None })),
+        ];
         stage.hub.follow(&service, Some(Follow { comparison: None, gates, ..follow(service, 1, 0) }));
     }
     until("both gates are answered", || {
@@ -466,7 +470,7 @@ async fn equal_queries_of_gates_are_asked_once_and_a_web_server_seldom() {
     let woken = stage.woken("one").len();
     stage.played.script().gate = Some(GateReply::Nobody("away".into()));
     until("it is woken", || stage.woken("one").len() > woken).await;
-    let rest = vec![(1, Question::Webhook("http://one".into()))];
+    let rest = vec![(1, Question::Webhook(WebhookGate { url: "http://one".into(), auth: None }))];
     stage.hub.follow(&"one", Some(Follow { comparison: None, gates: rest, ..follow("one", 1, 0) }));
     let answers = stage.hub.known(&"one").answers;
     assert_eq!(answers.iter().map(|answer| answer.gate).collect::<Vec<_>>(), [1]);

@@ -17,6 +17,7 @@ pub use analysis::Analysis;
 
 use jiff::SignedDuration;
 
+use crate::api::canaryrollout::WebhookGate;
 use crate::evidence::{Asked, Judgement, Share, Verdict, shared_alpha};
 use crate::signals::GateReply;
 
@@ -83,7 +84,7 @@ pub enum Question {
     /// A query of the source.
     Query(String),
     /// A web server.
-    Webhook(String),
+    Webhook(WebhookGate),
 }
 
 /// What the evidence says, and of what. Evidence of another attempt is void.

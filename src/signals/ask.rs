@@ -1,6 +1,7 @@
 //! What sources are asked: the one door to all of them, which tests play.
 
 use super::subject::{Answer, Subject};
+use crate::api::canaryrollout::WebhookGate;
 
 /// Where counters come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +48,7 @@ pub trait Ask: Send + Sync + 'static {
     fn webhook(
         &self,
         namespace: &str,
-        url: &str,
+        server: &WebhookGate,
         told: &serde_json::Value,
     ) -> impl Future<Output = GateReply> + Send;
 }

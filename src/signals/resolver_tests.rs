@@ -9,6 +9,7 @@ use super::super::sources::Sources;
 use super::super::subject::{Answer, Subject};
 use super::super::testing::{Reply, Server};
 use super::*;
+use crate::api::canaryrollout::WebhookGate;
 
 /// An API server with these Services, as (namespace, name, type, address), and a pod of `kube-system` at each of `nodes`.
 fn client(services: &[(&str, &str, &str, &str)], nodes: &[&str]) -> Client {
@@ -128,7 +129,11 @@ async fn faults_4_2_who_may_not_be_asked_is_sent_nothing() {
     let url = format!("http://localhost:{port}/-/quit");
     let sources = |listed: &[&str]| Sources::new(client.clone(), &[], grants(&client, listed)).unwrap();
     let strict = sources(&["localhost"]);
-    let GateReply::Nobody(why) = strict.webhook("pay", &url, &json!({})).await else { panic!() };
+    let GateReply::Nobody(why) =
+        strict.webhook("pay", &WebhookGate { url: url.clone(), auth: None }, &json!({})).await
+    else {
+        panic!()
+    };
     assert!(why.contains("localhost leads to ") && why.contains("own machine"), "{why}");
     let spec = json!({"url": format!("http://localhost:{port}")}).to_string();
     let source = SourceKey::Prometheus { namespace: "pay".into(), spec };
@@ -144,7 +149,13 @@ async fn faults_4_2_who_may_not_be_asked_is_sent_nothing() {
     assert!(server.asked().is_empty());
 
     let listed = sources(&["localhost", "127.0.0.0/8", "::1"]);
-    assert_eq!(listed.webhook("pay", &url, &json!({})).await, GateReply::Yes);
+    assert_eq!(
+        listed.webhook("pay", &WebhookGate { url: url.clone(), auth: None }, &json!({})).await,
+        GateReply::Yes
+    );
     assert_eq!(server.asked().len(), 1);
-    assert!(matches!(listed.webhook("pay", "nonsense", &json!({})).await, GateReply::Nobody(_)));
+    assert!(matches!(
+        listed.webhook("pay", &WebhookGate { url: "nonsense".into(), auth: None }, &json!({})).await,
+        GateReply::Nobody(_)
+    ));
 }

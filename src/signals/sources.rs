@@ -15,7 +15,8 @@ use super::reach::Wish;
 use super::resolver::Grants;
 use super::subject::{Answer, Subject};
 use super::webhook;
-use crate::api::analysis::{KeyOfSecret, Prometheus as Spec};
+use crate::api::analysis::{Auth, KeyOfSecret, Prometheus as Spec};
+use crate::api::canaryrollout::WebhookGate;
 use crate::runtime::fetch;
 use crate::runtime::key::is_name;
 use crate::runtime::lock::lock;
@@ -101,12 +102,7 @@ impl Sources {
             Some(tls) => Some(self.key("tls.ca", namespace, &tls.ca).await?),
             None => None,
         };
-        let bearer = match &spec.auth {
-            Some(auth) => Some(self.key("auth.bearer", namespace, &auth.bearer).await?),
-            None => None,
-        };
-        let bearer = bearer.map(String::from_utf8).transpose();
-        let bearer = bearer.map_err(|_| "the key of auth.bearer is no text".to_owned())?;
+        let bearer = self.bearer("auth.bearer", namespace, spec.auth.as_ref()).await?;
         let field = "analysis.source.prometheus.url";
         let (_, client) = self.way_to(field, namespace, &spec.url).await?;
         let made = Prometheus::found_by(client, &spec.url, ca.as_deref(), bearer.as_deref());
@@ -128,6 +124,19 @@ impl Sources {
     }
 
     /// What a key of a Secret holds.
+    /// The token that is presented to a server, if one is.
+    async fn bearer(
+        &self,
+        field: &str,
+        namespace: &str,
+        auth: Option<&Auth>,
+    ) -> Result<Option<String>, String> {
+        let Some(auth) = auth else { return Ok(None) };
+        let token = String::from_utf8(self.key(field, namespace, &auth.bearer).await?);
+        let token = token.map_err(|_| format!("the key of {field} is no text"))?;
+        Ok(Some(token.trim_end().to_owned()))
+    }
+
     async fn key(&self, field: &str, namespace: &str, of: &KeyOfSecret) -> Result<Vec<u8>, String> {
         let (name, key) = (&of.secret, &of.key);
         if !is_name(name) {
@@ -202,8 +211,13 @@ impl Ask for Sources {
         }
     }
 
-    async fn webhook(&self, namespace: &str, url: &str, told: &serde_json::Value) -> GateReply {
+    async fn webhook(&self, namespace: &str, server: &WebhookGate, told: &serde_json::Value) -> GateReply {
+        let WebhookGate { url, auth } = server;
         let turn = self.shares.turn(namespace).await;
+        let bearer = match self.bearer("gates[].webhook.auth.bearer", namespace, auth.as_ref()).await {
+            Ok(bearer) => bearer,
+            Err(why) => return GateReply::Nobody(why),
+        };
         // What is listed, and what a name says, is looked at each time; where it leads, when a connection is made.
         let (url, builder) = match self.way_to("gates[].webhook.url", namespace, url).await {
             Ok(found) => found,
@@ -219,7 +233,7 @@ impl Ask for Sources {
             Ok(client) => client,
             Err(error) => return GateReply::Nobody(format!("cannot make an HTTP client: {error}")),
         };
-        let reply = webhook::ask(&client, url, told, &turn).await;
+        let reply = webhook::ask(&client, url, bearer.as_deref(), told, &turn).await;
         let mut all = lock(&self.web);
         if !all.contains_key(&key) {
             keep_few(&mut all, namespace, now);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 
 use super::ask::GateReply;
 use crate::runtime::fetch;
@@ -13,21 +13,30 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How many bytes of an answer are read. None is kept; the status is the answer.
 const BYTES: usize = 1 << 20;
 
-/// Posts `body` and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
-pub async fn ask(client: &Client, url: Url, body: &serde_json::Value, turn: &Turn) -> GateReply {
-    ask_within(client, url, body, turn, DEADLINE).await
-}
-
-async fn ask_within(
+/// Posts `body`, with the token if there is one, and says what the status means: 2xx is yes, any other is no. Redirects are not followed.
+pub async fn ask(
     client: &Client,
     url: Url,
+    bearer: Option<&str>,
     body: &serde_json::Value,
     turn: &Turn,
-    deadline: Duration,
 ) -> GateReply {
-    match fetch::pieces(client.post(url).json(body), deadline, BYTES, Some(turn), |_, _| Ok(())).await {
+    let asked = client.post(url).json(body);
+    let asked = match bearer {
+        Some(bearer) => asked.bearer_auth(bearer),
+        None => asked,
+    };
+    ask_within(asked, turn, DEADLINE).await
+}
+
+async fn ask_within(asked: RequestBuilder, turn: &Turn, deadline: Duration) -> GateReply {
+    match fetch::pieces(asked, deadline, BYTES, Some(turn), |_, _| Ok(())).await {
         Ok(status) if status.is_success() => GateReply::Yes,
-        Ok(status) => GateReply::No(format!("status {}", status.as_u16())),
+        Ok(status) => {
+            // In words that are nobody's: what the server itself writes may be anything.
+            let meaning = status.canonical_reason().map(|words| format!(" ({words})")).unwrap_or_default();
+            GateReply::No(format!("status {}{meaning}", status.as_u16()))
+        }
         Err(why) => GateReply::Nobody(why.to_string()),
     }
 }
@@ -59,17 +68,35 @@ mod tests {
         let body = json!({"release": "pay/transaction:1.4.2"});
         let mut answers = Vec::new();
         for _ in 0..4 {
-            answers.push(ask(&client, url.clone(), &body, &turn().await).await);
+            answers.push(ask(&client, url.clone(), None, &body, &turn().await).await);
         }
         let no = |words: &str| GateReply::No(words.to_owned());
-        assert_eq!(answers, [GateReply::Yes, GateReply::Yes, no("status 403"), no("status 302")]);
+        assert_eq!(
+            answers,
+            [GateReply::Yes, GateReply::Yes, no("status 403 (Forbidden)"), no("status 302 (Found)")]
+        );
         let (head, sent) = server.asked().swap_remove(0);
         assert!(head.starts_with("POST /ok?release=1 HTTP/1.1"), "{head}");
         assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
         assert_eq!(sent, body.to_string());
         assert!(
-            matches!(ask(&client, url.clone(), &body, &turn().await).await, GateReply::Nobody(_)),
+            matches!(ask(&client, url.clone(), None, &body, &turn().await).await, GateReply::Nobody(_)),
             "half an answer is none"
+        );
+    }
+
+    #[tokio::test]
+    async fn faults_6_14_a_token_is_presented() {
+        let server = Server::start([Reply::Status(401, String::new()), Reply::Text("ok".into())]).await;
+        let client = fetch::builder().build().unwrap();
+        let url = Url::parse(&format!("http://{}/", server.address)).unwrap();
+        let refused = ask(&client, url.clone(), None, &json!({}), &turn().await).await;
+        assert_eq!(refused, GateReply::No("status 401 (Unauthorized)".into()));
+        assert_eq!(ask(&client, url, Some("s3cret"), &json!({}), &turn().await).await, GateReply::Yes);
+        let heads: Vec<String> = server.asked().into_iter().map(|(head, _)| head.to_lowercase()).collect();
+        assert!(
+            !heads[0].contains("authorization") && heads[1].contains("authorization: bearer s3cret"),
+            "{heads:?}"
         );
     }
 
@@ -78,11 +105,12 @@ mod tests {
         let server = Server::start([Reply::Silence]).await;
         let client = fetch::builder().build().unwrap();
         let url = Url::parse(&format!("http://{}/", server.address)).unwrap();
-        let late = ask_within(&client, url, &json!({}), &turn().await, Duration::from_millis(200)).await;
+        let late =
+            ask_within(client.post(url).json(&json!({})), &turn().await, Duration::from_millis(200)).await;
         assert_eq!(late, GateReply::Nobody("no answer within 200ms".into()));
         // Nobody listens there.
         let nowhere = Url::parse("http://127.0.0.9:9/").unwrap();
-        let refused = ask(&client, nowhere, &json!({}), &turn().await).await;
+        let refused = ask(&client, nowhere, None, &json!({}), &turn().await).await;
         assert!(matches!(&refused, GateReply::Nobody(why) if why.contains("refused")), "{refused:?}");
     }
 }

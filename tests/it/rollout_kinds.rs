@@ -148,7 +148,7 @@ async fn gates_wait_for_a_second_person_a_query_and_a_web_server() {
     gated("sum(mismatch) == 0 is not true: the query gives no series").await;
     assert_eq!(stage.weights(&new), [0, 10]);
     stage.played.answer("sum(mismatch) == 0", &[(&[], 0.0)]);
-    gated("/ok says status 403").await;
+    gated("/ok says status 403 (Forbidden)").await;
     assert_eq!(stage.weights(&new), [0, 10, 50]);
     answer.store(204, Ordering::Relaxed);
     stage.status("the new one serves", |status| status.stable.as_deref() == Some(&*new)).await;

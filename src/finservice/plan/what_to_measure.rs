@@ -110,7 +110,7 @@ fn question(kind: &GateKind) -> Option<Question> {
     match kind {
         GateKind::Approval => None,
         GateKind::Promql { query, .. } => Some(Question::Query(query.clone())),
-        GateKind::Webhook { url } => Some(Question::Webhook(url.clone())),
+        GateKind::Webhook(server) => Some(Question::Webhook(server.clone())),
     }
 }
 
