@@ -193,6 +193,14 @@ async fn moves(
     install::apply(&world.client, &services).await.expect("FinServices");
     let names: Vec<&str> =
         services.iter().filter_map(|service| service["metadata"]["name"].as_str()).collect();
+    // No pod starts before these are theirs: it would have somebody's rights, or do somebody's work once more.
+    for service in &services {
+        let name = service["metadata"]["name"].as_str().unwrap_or_default();
+        space.hand_over(("v1", "ServiceAccount"), name).await;
+        if service["spec"]["traffic"] == "Pulled" {
+            space.hand_over(("apps/v1", "Deployment"), name).await;
+        }
+    }
     let status = async |name: &str| {
         let found = space.api("banyan.dev/v1alpha1", "FinService").get_opt(name).await.ok().flatten();
         found.map(|found| found.data["status"].clone()).unwrap_or_default()
@@ -208,7 +216,6 @@ async fn moves(
         for (service, _) in beside.iter().filter(|(_, of)| of == name) {
             space.select(service, &json!({"banyan.dev/service": name})).await;
         }
-        space.hand_over(("v1", "ServiceAccount"), name).await;
         space.hand_over(("apps/v1", "Deployment"), name).await;
         space.hand_over(("v1", "Service"), name).await;
     }
