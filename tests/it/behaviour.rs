@@ -270,7 +270,7 @@ async fn two_services_cannot_claim_one_host_and_path() {
     let younger = world.status("younger", "it is refused", |s| condition(s, "Stalled") == Some("True")).await;
     let problem = &younger.status.unwrap().problems[0];
     assert!(
-        problem.message.contains(&format!("claimed by FinService {}/older", world.namespace)),
+        problem.message.contains(&format!("belongs to FinService {}/older, which is older", world.namespace)),
         "{problem:?}"
     );
     world.ready("older").await;
