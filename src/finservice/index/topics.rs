@@ -128,33 +128,33 @@ impl Topics {
         let Some(own) = self.by_service.get(key) else { return ToldTopics::default() };
         let mut told = ToldTopics::default();
         for (name, topic) in &own.topics {
-            // Whose object it would be matters more than whose data.
-            let of_object = self.objects.of(&Key::new(&key.namespace, &topic.object)).next();
-            let of_object = of_object.filter(|holder| *holder != key);
-            let of_topic = self.holders.of(name).take_while(|holder| *holder != key);
-            let of_topic = of_topic.filter(|holder| self.is_of_cluster(holder, &own.cluster));
-            let Some(holder) = of_object.or(of_topic.min_by_key(|holder| holder.namespace != key.namespace))
-            else {
-                continue;
-            };
-            let Some(other) = self.by_service.get(holder) else { continue };
-            if holder.namespace != key.namespace {
+            // Whose data it is goes first: no second FinService of a namespace gives it what belongs to another one.
+            let owner = self.owner(name, &own.cluster);
+            let foreign = owner.filter(|owner| owner.namespace != key.namespace);
+            if let Some(other) = foreign.and_then(|owner| self.by_service.get(owner)) {
                 told.may.lost.insert(name.clone());
                 let ways = [Way::Read, Way::Write].into_iter().filter(|way| other.allows(key, name, *way));
                 told.may.granted.extend(ways.map(|way| (name.clone(), way)));
             }
+            let of_object = self.objects.of(&Key::new(&key.namespace, &topic.object)).next();
+            let Some(holder) =
+                foreign.or([of_object, owner].into_iter().flatten().find(|holder| *holder != key))
+            else {
+                continue;
+            };
+            let Some(other) = self.by_service.get(holder) else { continue };
             told.lost.push(LostTopic {
                 name: topic.object.clone(),
                 in_kafka: name.clone(),
                 cluster: other.cluster.clone(),
                 holder: holder.clone(),
                 owner: other.owner.clone(),
-                same_object: of_object == Some(holder),
+                same_object: holder.namespace == key.namespace,
                 same_owner: other.owner == own.owner,
             });
         }
         for (name, way) in &own.uses {
-            let holder = self.holders.of(name).find(|holder| self.is_of_cluster(holder, &own.cluster));
+            let holder = self.owner(name, &own.cluster);
             let allows = |holder: &&Key| {
                 let other = self.by_service.get(*holder);
                 holder.namespace == key.namespace || other.is_some_and(|other| other.allows(key, name, *way))
@@ -169,8 +169,10 @@ impl Topics {
         told
     }
 
-    fn is_of_cluster(&self, holder: &Key, cluster: &str) -> bool {
-        self.by_service.get(holder).is_some_and(|other| other.cluster == cluster)
+    /// Whose a topic of a Kafka cluster is: of the first that named it.
+    fn owner(&self, topic: &str, cluster: &str) -> Option<&Key> {
+        let is_of_cluster = |other: &Named| other.cluster == cluster;
+        self.holders.of(topic).find(|holder| self.by_service.get(*holder).is_some_and(is_of_cluster))
     }
 }
 
@@ -296,6 +298,18 @@ mod tests {
         topics.update(&thief, Some(&with(30, claim)), "here", &shared);
         let told = topics.told(&thief);
         assert_eq!((told.may.lost.len(), told.may.granted.len(), told.lost[0].same_object), (1, 0, false));
+        // Nor by a second one of its namespace, whose object it would be.
+        let second = Key::new("evil", "y");
+        let claim = json!({"topics": [{"name": "mine", "topicName": "Fees_v2"}]});
+        topics.update(&second, Some(&with(40, claim.clone())), "here", &shared);
+        assert_eq!(topics.told(&second).may.lost.len(), 1);
+        topics.update(
+            &thief,
+            Some(&with(30, json!({"topics": [{"name": "mine", "topicName": "Other"}]}))),
+            "here",
+            &shared,
+        );
+        assert_eq!(topics.told(&second).may.lost.len(), 1);
         let without = json!({"topics": [{"name": "fees", "topicName": "Fees_v2"}]});
         topics.update(&owner, Some(&with(10, without)), "here", &shared);
         let refused = topics.told(&fraud).refused;
