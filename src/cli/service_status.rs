@@ -13,8 +13,8 @@ use super::objects::{self, ReadError};
 use super::service_list;
 use super::status_tree::{Read, shown, tree};
 use crate::api::labels::SERVICE_LABEL;
-use crate::api::network::MeshProvider;
 use crate::api::{CanaryRollout, FinService};
+use crate::finservice::index::gateways::Gateways;
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::metrics::Metrics;
 use crate::terminal::output::Output;
@@ -111,16 +111,6 @@ async fn look(options: &StatusOptions, client: &Client, namespace: &str) -> Resu
     }
 }
 
-/// The namespace and the name of the Gateway of Istio that a FinService names.
-fn istio_gateway(service: &FinService) -> Option<(String, String)> {
-    if service.spec.provider() != MeshProvider::Istio {
-        return None;
-    }
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let (of, gateway) = service.spec.ingress.as_ref()?.gateway_in(namespace);
-    Some((of.to_owned(), gateway.to_owned()))
-}
-
 /// Whether there is no such Gateway of Istio. Nothing in a VirtualService's status would say so. Who may not look, or has no
 /// Istio, hears nothing of it.
 async fn is_absent(client: &Client, namespace: &str, gateway: &str) -> bool {
@@ -154,8 +144,11 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, Stat
         return Err(StatusError::Absent { name: name.to_owned(), namespace: namespace.to_owned() });
     }
     let rollouts = rollouts.map_err(ReadError::of("CanaryRollout", namespace))?;
-    let no_gateway = match service.as_ref().and_then(istio_gateway) {
-        Some((of, gateway)) => is_absent(client, &of, &gateway).await.then(|| format!("{of}/{gateway}")),
+    let gateway = service.as_ref().and_then(|service| Gateways::named(namespace, &service.spec));
+    let no_gateway = match gateway {
+        Some(gateway) => {
+            is_absent(client, &gateway.namespace, &gateway.name).await.then(|| gateway.to_string())
+        }
         None => None,
     };
     Ok(Read {

@@ -32,8 +32,6 @@ use crate::runtime::exposition::Sample;
 
 /// Envoy's counters by class of the response. Other families that begin so are passed over.
 const CLASSES: &str = "envoy_cluster_upstream_rq";
-/// How the names of the counters by class go on.
-const CLASSES_BY: &str = "envoy_cluster_upstream_rq_xx";
 /// Envoy's counter of requests, which stands there at zero as soon as the proxy knows the cluster; the others
 /// may come with the first request.
 const KNOWN: &str = "envoy_cluster_upstream_rq_total";
@@ -178,7 +176,7 @@ impl<'s> Counter<'s> {
             self.name.push_str(&label("destination_service_name"));
             self.services.names.get(&self.name).map_or(&[][..], Vec::as_slice)
         } else {
-            self.counts |= sample.name == KNOWN || sample.name.starts_with(CLASSES_BY);
+            self.counts |= matches!(sample.name.strip_prefix(CLASSES), Some("_total" | "_xx" | ""));
             let cluster = sample.label("envoy_cluster_name").or_else(|| sample.label("cluster_name"));
             self.services.of_cluster(&cluster.unwrap_or_default())
         };

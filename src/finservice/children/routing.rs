@@ -71,16 +71,11 @@ impl<'a> Routing<'a> {
         scope.spec.ports.iter().chain(revisions).map(|port| port.port).collect()
     }
 
-    /// Numbers of the ports that gateways send requests to, of all revisions that are known and of the spec: the one that the
-    /// ingress names, where a revision has it, else its first.
+    /// Numbers of the port that gateways send requests to, as routes name it, in all revisions that are known and in the spec.
     pub fn ingress_ports(&self, scope: &Scope) -> BTreeSet<u16> {
-        let named = scope.spec.ingress.as_ref().and_then(|ingress| ingress.port.as_deref());
-        let of = |ports: &[Port]| {
-            let found = ports.iter().find(|port| Some(port.name.as_str()) == named);
-            found.or(ports.first()).map(|port| port.port)
-        };
-        let all = self.ports.values().copied().chain([scope.spec.ports.as_slice()]);
-        all.filter_map(of).collect()
+        let Some(port) = scope.ingress_port() else { return BTreeSet::new() };
+        let revisions = self.ports.keys().filter_map(|hash| self.port_number(scope, hash, &port.name));
+        revisions.chain([port.port]).collect()
     }
 
     /// The hosts of the ingress, those with the same paths together, without what is refused.

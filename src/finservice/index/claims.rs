@@ -86,15 +86,12 @@ impl Claims {
         }
         let before = self.by_service.get(key).map(|(_, claims)| claims.iter()).into_iter().flatten();
         let after = new.iter().flat_map(|(_, claims)| claims.iter());
+        let mut places = BTreeSet::new();
         for (claim, _) in before.chain(after) {
+            places.insert(claim.place());
             let above = above(claim).flat_map(|claim| self.holders.of(&claim).cloned().collect::<Vec<_>>());
             concerned.extend(above.filter(|holder| holder != key));
         }
-        let places: BTreeSet<Place> = {
-            let before = self.by_service.get(key).map(|(_, claims)| claims.iter()).into_iter().flatten();
-            let after = new.iter().flat_map(|(_, claims)| claims.iter());
-            before.chain(after).map(|(claim, _)| claim.place()).collect()
-        };
         let first: Vec<Option<Arc<str>>> = places.iter().map(|place| self.first_namespace(place)).collect();
         if let Some((at, old)) = self.by_service.remove(key) {
             for (claim, of_use) in &old {

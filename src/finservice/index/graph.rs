@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::holders::in_order;
-use crate::api::FinService;
+use crate::api::{FinService, FinServiceSpec};
 use crate::runtime::key::Key;
 
 /// Who calls whom, as `access` of all FinServices says.
@@ -45,17 +45,26 @@ impl CallGraph {
     }
 }
 
+/// The FinServices that `access` lets call this one.
+pub(super) fn callers<'a>(key: &'a Key, spec: &'a FinServiceSpec) -> impl Iterator<Item = Key> + 'a {
+    let peers = spec.access.iter().flat_map(|access| access.inbound.iter().flatten());
+    peers.filter_map(|peer| Some(named(key, peer.service.as_deref()?, &peer.namespace)))
+}
+
+/// The FinServices that this one calls, as `access` says.
+pub(super) fn callees<'a>(key: &'a Key, spec: &'a FinServiceSpec) -> impl Iterator<Item = Key> + 'a {
+    let outbound = spec.access.iter().flat_map(|access| &access.outbound);
+    let services = outbound.flat_map(|outbound| outbound.services.iter().flatten());
+    services.map(|callee| named(key, &callee.service, &callee.namespace))
+}
+
+fn named(own: &Key, name: &str, namespace: &Option<String>) -> Key {
+    Key::new(namespace.as_deref().unwrap_or(&own.namespace), name)
+}
+
 fn edges(key: &Key, service: &FinService) -> Box<[(Key, Key)]> {
-    let Some(access) = &service.spec.access else { return Box::default() };
-    let namespaced = |name: &str, namespace: &Option<String>| {
-        Key::new(namespace.as_deref().unwrap_or(&key.namespace), name)
-    };
-    let callers = access.inbound.iter().flatten().filter_map(|peer| {
-        let caller = peer.service.as_ref()?;
-        Some((namespaced(caller, &peer.namespace), key.clone()))
-    });
-    let callees = access.outbound.iter().flat_map(|outbound| outbound.services.iter().flatten());
-    let callees = callees.map(|callee| (key.clone(), namespaced(&callee.service, &callee.namespace)));
+    let callers = callers(key, &service.spec).map(|caller| (caller, key.clone()));
+    let callees = callees(key, &service.spec).map(|callee| (key.clone(), callee));
     in_order(callers.chain(callees))
 }
 

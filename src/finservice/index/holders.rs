@@ -29,16 +29,22 @@ impl<T: Ord, R: Ord> Holders<T, R> {
         concerned: &mut BTreeSet<Key>,
     ) {
         for (thing, rank) in things {
-            let holders = self.0.entry(thing).or_default();
-            concerned.extend(others(holders, key));
-            let holder = (rank, key.clone());
-            if let Err(place) = holders.binary_search(&holder) {
-                if holders.is_empty() {
-                    // And so it mostly stays.
-                    holders.reserve_exact(1);
-                }
-                holders.insert(place, holder);
+            concerned.extend(others(self.0.get(&thing).into_iter().flatten(), key));
+            self.put(key, thing, rank);
+        }
+    }
+
+    /// The same of one, where who else names it is no matter: of what ten thousand name, that would be a list of ten thousand
+    /// for each of them.
+    pub(super) fn put(&mut self, key: &Key, thing: T, rank: R) {
+        let holders = self.0.entry(thing).or_default();
+        let holder = (rank, key.clone());
+        if let Err(place) = holders.binary_search(&holder) {
+            if holders.is_empty() {
+                // And so it mostly stays.
+                holders.reserve_exact(1);
             }
+            holders.insert(place, holder);
         }
     }
 
@@ -50,14 +56,19 @@ impl<T: Ord, R: Ord> Holders<T, R> {
         concerned: &mut BTreeSet<Key>,
     ) {
         for (thing, rank) in things {
-            let Some(holders) = self.0.get_mut(&thing) else { continue };
-            if let Ok(place) = holders.binary_search(&(rank, key.clone())) {
-                holders.remove(place);
-            }
-            concerned.extend(others(holders, key));
-            if holders.is_empty() {
-                self.0.remove(&thing);
-            }
+            self.take(key, &thing, rank);
+            concerned.extend(others(self.0.get(&thing).into_iter().flatten(), key));
+        }
+    }
+
+    /// The same of one, where who else names it is no matter.
+    pub(super) fn take(&mut self, key: &Key, thing: &T, rank: R) {
+        let Some(holders) = self.0.get_mut(thing) else { return };
+        if let Ok(place) = holders.binary_search(&(rank, key.clone())) {
+            holders.remove(place);
+        }
+        if holders.is_empty() {
+            self.0.remove(thing);
         }
     }
 
@@ -76,6 +87,6 @@ impl<T: Ord, R: Ord> Holders<T, R> {
     }
 }
 
-fn others<R>(holders: &[(R, Key)], key: &Key) -> impl Iterator<Item = Key> {
-    holders.iter().filter(move |(_, holder)| holder != key).map(|(_, holder)| holder.clone())
+fn others<'a, R: 'a>(holders: impl Iterator<Item = &'a (R, Key)>, key: &Key) -> impl Iterator<Item = Key> {
+    holders.filter(move |(_, holder)| holder != key).map(|(_, holder)| holder.clone())
 }

@@ -1,8 +1,9 @@
 //! What FinServices name by its name, and that may not be there: other FinServices in `access`, and Secrets with the
 //! credentials of registries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::graph::{callees, callers};
 use super::holders::{Holders, in_order};
 use crate::api::FinServiceSpec;
 use crate::runtime::key::Key;
@@ -26,16 +27,8 @@ pub struct Namers {
 }
 
 fn named(key: &Key, spec: &FinServiceSpec) -> Box<[Named]> {
-    let of = |name: &str, namespace: &Option<String>| {
-        Key::new(namespace.as_deref().unwrap_or(&key.namespace), name)
-    };
-    let access = spec.access.iter();
-    let callers = access.clone().flat_map(|access| access.inbound.iter().flatten());
-    let callers =
-        callers.filter_map(|peer| Some(Named::Caller(of(peer.service.as_deref()?, &peer.namespace))));
-    let callees =
-        access.flat_map(|access| access.outbound.iter().flat_map(|to| to.services.iter().flatten()));
-    let callees = callees.map(|callee| Named::Callee(of(&callee.service, &callee.namespace)));
+    let callers = callers(key, spec).map(Named::Caller);
+    let callees = callees(key, spec).map(Named::Callee);
     let secrets = spec.image_pull_secrets.iter().flatten();
     let secrets = secrets.map(|name| Named::PullSecret(Key::new(&key.namespace, name)));
     in_order(callers.chain(callees).chain(secrets))
@@ -48,14 +41,10 @@ impl Namers {
         if self.of(key) == &*new {
             return;
         }
-        // Who else names it is no matter here.
-        let mut others = BTreeSet::new();
-        let all = |things: &[Named]| things.iter().map(|thing| (thing.clone(), ())).collect::<Vec<_>>();
-        if let Some(old) = self.by_service.remove(key) {
-            self.namers.remove(key, all(&old).into_iter(), &mut others);
-        }
+        let old = self.by_service.remove(key).unwrap_or_default();
+        old.iter().for_each(|thing| self.namers.take(key, thing, ()));
+        new.iter().for_each(|thing| self.namers.put(key, thing.clone(), ()));
         if !new.is_empty() {
-            self.namers.add(key, all(&new).into_iter(), &mut others);
             self.by_service.insert(key.clone(), new);
         }
     }

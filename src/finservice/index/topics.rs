@@ -104,14 +104,14 @@ impl Topics {
         if let Some(old) = self.by_service.remove(key) {
             self.holders.remove(key, old.names(), &mut concerned);
             self.objects.remove(key, old.objects(key), &mut concerned);
-            self.users.remove(key, old.used(), &mut BTreeSet::new());
+            old.used().for_each(|topic| self.users.take(key, &topic, ()));
             concerned.extend(old.topics.keys().flat_map(|topic| self.users.of(topic)).cloned());
         }
         if let Some(new) = new {
             self.holders.add(key, new.names(), &mut concerned);
             self.objects.add(key, new.objects(key), &mut concerned);
             concerned.extend(new.topics.keys().flat_map(|topic| self.users.of(topic)).cloned());
-            self.users.add(key, new.used(), &mut BTreeSet::new());
+            new.used().for_each(|topic| self.users.put(key, topic, ()));
             self.by_service.insert(key.clone(), new);
         }
         concerned.remove(key);
@@ -187,9 +187,9 @@ impl Named {
         all.collect::<Vec<_>>().into_iter()
     }
 
-    fn used(&self) -> impl Iterator<Item = (String, ())> + use<> {
+    fn used(&self) -> impl Iterator<Item = String> + use<> {
         let all: BTreeSet<String> = self.uses.iter().map(|(name, _)| name.clone()).collect();
-        all.into_iter().map(|name| (name, ()))
+        all.into_iter()
     }
 
     fn allows(&self, who: &Key, topic: &str, way: Way) -> bool {

@@ -72,10 +72,15 @@ pub fn revision(
     input.filter(|_| stands || secrets.is_empty())
 }
 
+/// Whether a revision has begun.
+pub fn has_begun(seen: &Observed) -> bool {
+    seen.children.iter().any(|child| child.deployment().is_some())
+}
+
 /// Why no first revision begins beside what stands there already.
 fn held(seen: &Observed, now: Timestamp, plan: &mut Plan) -> Option<String> {
     let name = seen.service.metadata.name.as_deref().unwrap_or_default();
-    if seen.children.iter().any(|child| child.deployment().is_some()) {
+    if has_begun(seen) {
         return None;
     }
     let theirs = |kind: Kind| {
@@ -131,7 +136,7 @@ fn held(seen: &Observed, now: Timestamp, plan: &mut Plan) -> Option<String> {
 
 /// Until when what is missing may just be on its way; `None` once a revision has begun.
 fn arrives_until(seen: &Observed) -> Option<Timestamp> {
-    if seen.children.iter().any(|child| child.deployment().is_some()) {
+    if has_begun(seen) {
         return None;
     }
     let created = seen.service.metadata.creation_timestamp.as_ref()?;

@@ -222,14 +222,14 @@ fn hand_over(seen: &Observed, now: Timestamp, ready: bool, plan: &mut Plan) -> V
     let name = seen.service.metadata.name.as_deref();
     let service_is_ours = seen.children.iter().any(|c| c.kind == Kind::Service && Some(&*c.name) == name);
     let pulled = seen.service.spec.traffic() == Traffic::Pulled;
-    let begun = seen.children.iter().any(|child| child.deployment().is_some());
+    let begun = asked_for::has_begun(seen);
     let mut ops = Vec::new();
     for (_, bears, stranger) in seen.strangers.iter().filter(|(kind, ..)| *kind == Kind::Deployment) {
         if stranger.adopt.as_deref() != name || stranger.handed_over {
             continue;
         }
         // What fetches its work stops before ours starts: done twice is worse than done later.
-        if pulled && !stranger.handed_over && !begun {
+        if pulled && !begun {
             ops.push(Op::HandOver { name: bears.clone(), retired_at: now, to_zero: true });
             continue;
         }

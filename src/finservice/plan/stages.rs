@@ -11,6 +11,7 @@ use crate::finservice::children::weights::{Weights, weights_of};
 use crate::finservice::children::{self, Child, Kind, RevisionParts, Routing, Scope, fresh};
 use crate::finservice::index::Observed;
 use crate::finservice::index::child::{ChildState, DeploymentFacts, Facts};
+use crate::finservice::index::claims::Lost;
 use crate::finservice::plan::compare::Comparison;
 use crate::finservice::plan::planning::Planning;
 use crate::finservice::plan::revision::RevisionInput;
@@ -103,12 +104,10 @@ fn refused(spec: &FinServiceSpec, seen: &Observed) -> BTreeSet<(String, String)>
     let all = vec!["/".to_owned()];
     let paths = spec.ingress.as_ref().and_then(|ingress| ingress.paths.as_ref()).unwrap_or(&all);
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
-    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(
-        |crate::finservice::index::claims::Lost { claim, .. }| {
-            let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
-            same.map(move |path| (claim.host.clone(), path.clone()))
-        },
-    );
+    let lost = seen.lost_claims.iter().chain(&seen.lost_previews).flat_map(|Lost { claim, .. }| {
+        let same = paths.iter().filter(move |path| plain(path) == plain(&claim.path));
+        same.map(move |path| (claim.host.clone(), path.clone()))
+    });
     lost.collect()
 }
 
