@@ -174,7 +174,10 @@ fn of_group(
         }
         let other = others.iter().find(|(_, other)| other.services.contains(&key.namespace, labels));
         shared.extend(other.map(|(name, _)| (key.clone(), name.clone())));
-        all.insert(key.clone(), ServiceFacts::of(service));
+        let mut facts = ServiceFacts::of(service);
+        // A move waits for pods, and not for a status of each service that tells of them.
+        facts.pods = index.ready_pods(key).map_or(facts.pods, i64::from);
+        all.insert(key.clone(), facts);
     }
     shared.sort();
     (all, shared)

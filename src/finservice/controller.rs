@@ -199,7 +199,7 @@ async fn follow_authorities(
     while authorities.changed().await.is_ok() {
         let now = authorities.borrow_and_update().clone().unwrap_or_default();
         let concerned = lock(&index).set_authorities(now);
-        queue.add_all(concerned, Lane::Normal);
+        queue.add_all(concerned, Lane::Soon);
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::index::rollouts::ObservedRollout;
 use super::index::{Observed, Unreadable};
 use super::plan::decide::{back, decide, weights};
+use super::plan::growth::growth;
 use super::plan::{Op, Plan};
 use super::write::act::ActError;
 use super::write::feature_flag::NotSet;
@@ -207,6 +208,12 @@ impl<E: Effects> Worker<E> {
         let hurried = hurries.then(|| weights(&seen, now)).filter(|plan| takes_back(&seen, plan));
         let plan = hurried.unwrap_or_else(|| decide(&seen, now));
         if !takes_back(&seen, &plan) {
+            // A site that takes over waits for the pods of all: what else there is to write of any, and to say, comes once
+            // all have asked for theirs. What is refused is tried once more with the rest, which says so.
+            let grows = growth(&seen, &plan);
+            if !grows.is_empty() && effects.write(key, &[&grows], false, now).await.is_ok() {
+                return Ok((Outcome::Changed, Some(now)));
+            }
             return self.finish(key, seen, plan, false, now).await;
         }
         // Where many fail at once, the weights of all go to zero before anything else of any of them is decided or written.

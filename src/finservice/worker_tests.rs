@@ -3,7 +3,10 @@ use kube::core::Status;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::authority::AuthorityState;
 use crate::api::conditions::State;
+use crate::api::failovergroup::Services;
+use crate::authority::view::{Authorities, GroupView};
 use crate::finservice::testing::fake::Fake;
 use crate::finservice::testing::in_memory::InMemory;
 
@@ -196,6 +199,62 @@ fn weights_that_are_taken_away_go_alone_and_the_rest_follows_from_the_same_snaps
         (status.phase.as_deref(), status.weight.map(|weight| weight.asked)),
         (Some("RolledBack"), Some(0))
     );
+}
+
+/// A standby with half of its pods, whose site claims the group.
+fn claimed(scale: Value) -> Fake {
+    let mut spec = spec();
+    spec["scale"] = scale;
+    let mut fake = Fake::new(spec);
+    let site = fake.seen().site.to_string();
+    fake.spec("a placement", "/placement", json!([{"cluster": site, "capacityPercent": 50}]));
+    let standing = |claimed: bool| {
+        Authorities::new(vec![GroupView {
+            name: "payments".to_owned(),
+            services: Services { namespaces: vec!["pay".to_owned()], selector: None },
+            state: AuthorityState::Standby,
+            holders: vec!["there".to_owned()],
+            epoch: 16,
+            claimed,
+            moves_to: None,
+        }])
+    };
+    fake.index.set_authorities(standing(false));
+    fake.settle();
+    fake.pods_become_ready();
+    fake.settle();
+    fake.index.set_authorities(standing(true));
+    fake
+}
+
+#[test]
+fn a_site_that_takes_over_asks_for_pods_before_it_says_anything() {
+    for (scale, grown) in [(json!({"replicas": 4}), Some(4)), (json!({"min": 4, "max": 9}), None)] {
+        let mut fake = claimed(scale);
+        let (key, now) = (fake.key.clone(), fake.now);
+        let worker = Worker::new(Noted::of(&mut fake));
+        let (outcome, again_at) = block_on(worker.reconcile(&key, || now)).expect("nothing refuses");
+        assert_eq!((outcome, again_at), (Outcome::Changed, Some(now)));
+        assert_eq!(worker.effects().calls(), ["write something ordinary"]);
+        let seen = lock(&worker.effects().cluster.0).seen();
+        let pods = seen.children.iter().find_map(|child| child.deployment()).map(|facts| facts.replicas);
+        assert!(grown.is_none() || pods == grown, "{pods:?}");
+        // The rest says so, and asks for nothing once more.
+        block_on(worker.reconcile(&key, || now)).expect("nothing refuses");
+        let calls = worker.effects().calls();
+        assert_eq!(calls.last().map(String::as_str), Some("status"), "{calls:?}");
+    }
+}
+
+#[test]
+fn pods_that_are_refused_to_a_site_that_takes_over_are_a_problem_in_status() {
+    let mut fake = claimed(json!({"replicas": 4}));
+    let (key, now) = (fake.key.clone(), fake.now);
+    let worker = Worker::new(Noted { refuses_writes: true, ..Noted::of(&mut fake) });
+    block_on(worker.reconcile(&key, || now)).expect_err("it refuses");
+    let calls = worker.effects().calls();
+    assert_eq!(calls.iter().filter(|call| *call == "write something ordinary").count(), 2, "{calls:?}");
+    assert_eq!(calls.last().map(String::as_str), Some("status"));
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! - **Nothing is lost.** After every `add`, a run of that key begins (unless the queue is shut down). After
 //!   [`Next::At`], a run begins no later than that, as soon as a worker is free.
 //! - **Urgent first.** Keys in [`Lane::Urgent`] start before all others, so that a rollout that fails is never
-//!   held back behind thousands that are well. Nor do they wait for those at work: as many again may run.
+//!   held back behind thousands that are well. Nor do they wait for those at work: as many again may run. Then those
+//!   in [`Lane::Soon`].
 //! - **Bounded.** At most as many runs at once as [`Queue::run`] was told, and with urgent ones twice as many.
 //! - **Quiet.** With nothing due it sleeps, on one timer for all keys.
 
@@ -40,6 +41,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub enum Lane {
     /// Before all others: where traffic flows to something that fails.
     Urgent,
+    /// Before those in [`Lane::Normal`]: where a site that takes over waits for all of them.
+    Soon,
     /// In the order in which they were added.
     Normal,
 }
@@ -263,8 +266,8 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
         self.shared.changed.notify_one();
     }
 
-    /// Run `key` as soon as its turn comes. A key that is there already keeps its place, or moves up to the
-    /// urgent lane; one in work is run again afterwards.
+    /// Run `key` as soon as its turn comes. A key that is there already keeps its place, or moves up to a lane that
+    /// starts before its own; one in work is run again afterwards.
     pub fn add(&self, key: K, lane: Lane) {
         self.change(|state| state.add(key, lane));
     }

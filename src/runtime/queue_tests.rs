@@ -125,6 +125,22 @@ async fn urgent_keys_overtake_and_a_waiting_key_can_become_urgent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keys_that_are_waited_for_start_before_ordinary_ones_and_wait_for_those_at_work() {
+    let (bench, _driver) = Bench::new(1, ms(10), |_, _| Next::Idle);
+    for key in 1..=3 {
+        bench.queue.add(key, Lane::Normal);
+    }
+    tokio::time::sleep(ms(5)).await;
+    bench.queue.add(7, Lane::Soon);
+    bench.queue.add(3, Lane::Soon);
+    bench.queue.add(9, Lane::Urgent);
+    tokio::time::sleep(ms(100)).await;
+    let order: Vec<u8> = bench.begun().iter().map(|b| b.0).collect();
+    assert_eq!(order, [1, 9, 7, 3, 2]);
+    assert_eq!(bench.begun()[2], (7, 15), "only urgent ones run beside as many others");
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_several_times_the_earliest_wins() {
     let (bench, _driver) = Bench::new(4, ms(1), |_, _| Next::Idle);
     bench.queue.add_after(1, ms(300), Lane::Normal);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::child::ChildState;
 use super::gateways::Gateways;
 use super::{Index, Parsed};
 use crate::api::FinService;
@@ -63,6 +64,15 @@ impl Index {
             Gateways::named(&key.namespace, &service.spec).is_some_and(|gateway| such(&gateway))
         };
         self.services().filter(named).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The pods that are Ready of the revision that serves, as its Deployment says; `None` where that is not known.
+    pub fn ready_pods(&self, key: &Key) -> Option<i32> {
+        let entry = self.entries.get(key)?;
+        let Some(Parsed::Good(service)) = &entry.service else { return None };
+        let stable = service.status.as_ref()?.revisions.as_ref()?.stable.as_deref()?;
+        let mut deployments = entry.children.iter().filter_map(ChildState::deployment);
+        deployments.find(|facts| &*facts.revision == stable).map(|facts| facts.ready)
     }
 
     /// All FinServices that can be read.

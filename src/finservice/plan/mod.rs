@@ -13,6 +13,7 @@
 //! | [`traffic_split`] | who gets which share of the requests |
 //! | [`way_back`] | what is still done while all else is stopped |
 //! | [`what_to_measure`] | what is counted for its rollout |
+//! | [`growth`] | the writes that a site which takes over begins with |
 //! | [`stages`] | the writes, in their order |
 //! | [`compare`] | what is wanted against what is there |
 //! | [`secrets`] | digests of the Secrets that pods have read |
@@ -26,6 +27,7 @@ pub(crate) mod claim_problems;
 pub(crate) mod compare;
 pub mod decide;
 pub(crate) mod gateway_problems;
+pub(crate) mod growth;
 pub(crate) mod old_backend;
 pub(crate) mod placement;
 pub(crate) mod planning;
