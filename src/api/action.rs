@@ -128,6 +128,11 @@ pub enum FenceEvidence {
 }
 
 impl FenceEvidence {
+    /// Whether a statement begins with it, as [`crate::api::failover::Statement::words`] of an assertion does.
+    pub fn begins(self, words: &str) -> bool {
+        words.split(':').next() == Some(self.as_str())
+    }
+
     /// The word in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -59,6 +59,8 @@ pub fn next_ballot(known: i64, place: usize) -> i64 {
     .message("an ended claim stays ended: claim with a greater ballot"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.claims) || !has(self.claims) || oldSelf.claims.all(o, self.claims.all(n, n.site != o.site || n.ballot != o.ballot || o.state != 'Committing' || n.state != 'Open'))")
     .message("a claim that is committing is not opened again"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.claims) || !has(self.claims) || oldSelf.claims.all(o, self.claims.all(n, n.site != o.site || n.ballot != o.ballot || (has(o.byWitness) && o.byWitness) == (has(n.byWitness) && n.byWitness)))")
+    .message("a claim keeps who decides it: claim with a greater ballot"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.withdrawn) || oldSelf.withdrawn.all(b, b < self.epoch || (has(self.withdrawn) && b in self.withdrawn))")
     .message("withdrawn keeps each ballot that is greater than epoch"))]
 pub struct AuthoritySpec {
@@ -116,10 +118,14 @@ pub struct Claim {
     pub fence: Option<bool>,
     /// Where it is in its life.
     pub state: ClaimState,
-    /// UID of the Failover that it is made for.
+    /// UID of the Failover that it is made for; absent where a site takes authority back by the witness.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub failover: Option<String>,
+    /// Whether the witness alone decides it. Then a holder that was closed for it may ask the witness for authority itself,
+    /// once this site is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_witness: Option<bool>,
 }
 
 /// Where a claim is in its life.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::known::{Knowledge, Known, StoreShows};
+use super::known::{Decided, Knowledge, Known, StoreShows};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 
 /// Why an Authority does not take a claim, or a claim does not commit.
@@ -39,6 +39,12 @@ pub enum Refused {
         /// Its ballot.
         ballot: i64,
     },
+    /// The claim is the witness's to decide, and nobody else's.
+    #[error("the witness alone decides the claim {ballot}")]
+    ByWitness {
+        /// Its ballot.
+        ballot: i64,
+    },
 }
 
 /// The claim of a site, as that Authority shows it.
@@ -49,6 +55,16 @@ pub fn slot<'a>(of: &'a AuthoritySpec, site: &str) -> Option<&'a Claim> {
 /// Whether a claim may still become an epoch.
 pub fn is_alive(claim: &Claim) -> bool {
     claim.state != ClaimState::Withdrawn
+}
+
+/// Whether the witness alone decides a claim.
+pub fn is_by_witness(claim: &Claim) -> bool {
+    claim.by_witness == Some(true)
+}
+
+/// Whether a claim that is being decided was made by a holder that takes authority back, and for no order.
+pub fn takes_back(claim: &Claim) -> bool {
+    claim.failover.is_none() && is_by_witness(claim) && claim.state == ClaimState::Committing
 }
 
 /// Whether the claim of that ballot stands, as an Authority shows it, and has whoever reads it close the stores of the source.
@@ -104,7 +120,8 @@ pub fn open(own: &AuthoritySpec, claim: Claim) -> Result<AuthoritySpec, Refused>
     }
     let mut next = own.clone();
     if let Some(former) = slot(own, &claim.site) {
-        if former.state == ClaimState::Committing && former.ballot > own.epoch {
+        // Where a holder has asked the witness for itself, an order of the same site takes nothing from anybody.
+        if former.state == ClaimState::Committing && former.ballot > own.epoch && !takes_back(former) {
             return Err(Refused::Decided { ballot: former.ballot });
         }
         end(&mut next, former.ballot);
@@ -171,6 +188,21 @@ pub fn lose(own: &AuthoritySpec, site: &str, ballot: i64) -> AuthoritySpec {
     next
 }
 
+/// Ends every claim that the witness alone decides, and has decided against: another one follows the epoch that it was to
+/// follow.
+pub fn end_undone(of: &mut AuthoritySpec, site: &str, witness: &[Decided]) {
+    let undone = |claim: &Claim| {
+        let other = |one: &Decided| one.after == claim.follows && one.epoch != claim.ballot;
+        is_alive(claim) && is_by_witness(claim) && witness.iter().any(other)
+    };
+    let mut ended = Vec::new();
+    for claim in of.claims.iter_mut().filter(|claim| undone(claim)) {
+        claim.state = ClaimState::Withdrawn;
+        ended.extend((claim.site == site).then_some(claim.ballot));
+    }
+    ended.into_iter().for_each(|ballot| end(of, ballot));
+}
+
 fn end(of: &mut AuthoritySpec, ballot: i64) {
     if ballot > of.epoch && !of.withdrawn.contains(&ballot) {
         of.withdrawn.push(ballot);
@@ -190,6 +222,24 @@ fn may_commit<'a>(own: &'a AuthoritySpec, site: &str, ballot: i64) -> Result<&'a
     Ok(claim)
 }
 
+/// Has the witness decide for the holder, whose stores were closed for a claim that is abandoned. It ends a claim of its own
+/// that nobody has in hand.
+///
+/// # Errors
+/// If an own claim is being decided already, or this site has no authority.
+pub fn take_back(own: &AuthoritySpec, site: &str, ballot: i64) -> Result<AuthoritySpec, Refused> {
+    let claim = Claim {
+        site: site.to_owned(),
+        ballot,
+        follows: own.epoch,
+        fence: None,
+        state: ClaimState::Committing,
+        failover: None,
+        by_witness: Some(true),
+    };
+    open(own, claim)
+}
+
 /// Leaves the decision to the witness.
 ///
 /// # Errors
@@ -199,10 +249,10 @@ pub fn mark(own: &AuthoritySpec, site: &str, ballot: i64) -> Result<AuthoritySpe
     Ok(put(own.clone(), Claim { state: ClaimState::Committing, ..claim }))
 }
 
-/// Commits: the only point of no return.
+/// Commits without a witness: the only point of no return.
 ///
 /// # Errors
-/// If the claim is over, a greater one is alive, or the epoch is another one than it follows.
+/// If the claim is over, a greater one is alive, the epoch is another one than it follows, or the witness alone decides it.
 pub fn commit(
     own: &AuthoritySpec,
     site: &str,
@@ -210,7 +260,9 @@ pub fn commit(
     holders: Vec<String>,
     since: Time,
 ) -> Result<AuthoritySpec, Refused> {
-    may_commit(own, site, ballot)?;
+    if is_by_witness(may_commit(own, site, ballot)?) {
+        return Err(Refused::ByWitness { ballot });
+    }
     Ok(decided(own, ballot, holders, since))
 }
 

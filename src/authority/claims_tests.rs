@@ -80,6 +80,7 @@ fn a_claim_is_nobodys_once_its_order_is_gone_unless_a_store_serves_for_it() {
         record: None,
         remembered: None,
         differs: None,
+        abandoned: None,
     };
     let of = |store, uids: &[&str]| {
         let at_work = uids.iter().map(|uid| (*uid).to_owned()).collect();

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::claims::is_alive;
+use super::claims::{self, end_undone, is_alive, is_by_witness, pressing, slot, takes_back};
 use super::known::{Decided, Knowledge, Known, StoreShows, further};
 use crate::api::FailoverGroupSpec;
 use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, next_ballot};
@@ -36,6 +36,9 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
     let mut next = adopt(site, group, own.clone(), known, now);
     copy_claims(&mut next, known);
     settle(site, &mut next, known);
+    if let Some(decided) = known.witness.as_ref().and_then(Known::read) {
+        end_undone(&mut next, site, decided);
+    }
     let mut decision = stand(site, &next, known);
     if decision.state == AuthorityState::Unclaimed {
         claim_first(site, group, known, &mut next, &mut decision);
@@ -43,6 +46,9 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
     if let Some(unknown) = not_recorded(site, &next, known).filter(|_| decision.state == AuthorityState::Held)
     {
         decision.ask_witness = Some(unknown);
+    }
+    if decision.state == AuthorityState::Held {
+        take_back(site, group, known, &mut next, &mut decision);
     }
     decision.stores_open = stores_open;
     decision.write = (known.own.as_ref() != Some(&next)).then_some(next);
@@ -61,6 +67,50 @@ fn not_recorded(site: &str, own: &AuthoritySpec, known: &Knowledge) -> Option<De
         epoch: own.epoch,
         holders: own.holders.clone(),
     })
+}
+
+/// Line 17: stores of this site are closed for a claim whose site is gone. Where the witness alone decides that claim, it is
+/// asked to decide for this site: first that is written here, over the version that was read, so that whoever tells this
+/// site of another claim in the meantime comes first or hears of it; then the witness is asked. It decides once, so that
+/// nothing is taken from a claimant that was faster.
+fn take_back(
+    site: &str,
+    group: &FailoverGroupSpec,
+    known: &Knowledge,
+    next: &mut AuthoritySpec,
+    decision: &mut Decision,
+) {
+    let Some(decided) = known.witness.as_ref().and_then(Known::read) else { return };
+    if decided.iter().any(|one| one.after == next.epoch) || known.stores.is_empty() {
+        return;
+    }
+    let presses = pressing(site, next);
+    // A claim that is not the witness's alone may have been committed without it.
+    if presses.is_some_and(|claim| !is_by_witness(claim)) {
+        return;
+    }
+    let abandoned = presses.is_some_and(|claim| known.abandoned == Some(claim.ballot));
+    let mine = slot(next, site).filter(|claim| is_alive(claim) && claim.ballot > next.epoch);
+    match (mine, presses) {
+        // A process that began later may not know of a claim that others have committed meanwhile: it reads them first.
+        (Some(mine), _) if takes_back(mine) && (abandoned || known.all_read()) => {
+            let (epoch, holders) = (mine.ballot, vec![site.to_owned()]);
+            decision.message =
+                format!("the witness is asked whether this site has authority in epoch {epoch}");
+            decision.ask_witness = Some(Decided { after: next.epoch, epoch, holders });
+        }
+        (None, Some(claim)) if abandoned => {
+            let ballot = next_ballot(known.greatest_ballot(), group.place(site).unwrap_or_default());
+            if let Ok(marked) = claims::take_back(next, site, ballot) {
+                decision.message = format!(
+                    "{} claimed epoch {}, and does not answer any more: the witness is asked whether this site goes on",
+                    claim.site, claim.ballot
+                );
+                *next = marked;
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Whether each store is an open primary here.

@@ -41,6 +41,7 @@ fn nobody_knows() -> Knowledge {
         record: None,
         remembered: None,
         differs: None,
+        abandoned: None,
     }
 }
 
@@ -342,6 +343,7 @@ proptest::proptest! {
             record: record.map(Known::Read),
             remembered: own.filter(|epoch| *epoch >= 16).map(|epoch| (epoch, of(epoch).holders)),
             differs: None,
+            abandoned: None,
         };
         let before = known.own.clone().unwrap_or_default();
         for _ in 0..4 {
@@ -367,4 +369,108 @@ fn what_an_order_has_promoted_is_open_once_the_order_has_opened_it() {
     let opened = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
     known.stores[0].1 = Known::Read(opened);
     assert_eq!(decided(&known).write.and_then(|own| own.promoted), Some(32));
+}
+
+/// This site has epoch 16, and was closed for claim 17 of `b`, which is gone; the witness alone decides that claim.
+fn closed_for_who_is_gone() -> Knowledge {
+    let claim = Claim {
+        site: "b".to_owned(),
+        ballot: 17,
+        follows: 16,
+        fence: Some(true),
+        by_witness: Some(true),
+        failover: Some("uid".to_owned()),
+        ..Claim::default()
+    };
+    let there = AuthoritySpec { claims: vec![claim], ..spec(16, 0, &["a"]) };
+    let closed = StoreShows { open: false, opened_at: Some(16), ballot: Some(17), ..open_primary() };
+    Knowledge {
+        own: Some(AuthoritySpec { promoted: Some(16), ..there.clone() }),
+        peers: vec![("b".to_owned(), Known::Read(Some(there)))],
+        witness: Some(Known::Read(vec![Decided { after: 0, epoch: 16, holders: names(&["a"]) }])),
+        stores: vec![("ledger".to_owned(), Known::Read(closed))],
+        abandoned: Some(17),
+        ..nobody_knows()
+    }
+}
+
+#[test]
+fn a_holder_whose_claimant_is_gone_asks_the_witness_and_goes_on_by_its_word() {
+    let mut known = closed_for_who_is_gone();
+    let marked = decided(&known);
+    assert_eq!(marked.ask_witness, None, "it is written down first");
+    known.own = marked.write;
+    let mine = slot(known.own.as_ref().unwrap(), "a").cloned().expect("a claim of its own");
+    assert_eq!((mine.ballot, mine.follows, mine.state), (32, 16, ClaimState::Committing));
+    let asked = decided(&known);
+    assert_eq!(asked.write, None);
+    let wanted = Decided { after: 16, epoch: 32, holders: names(&["a"]) };
+    assert_eq!(asked.ask_witness, Some(wanted.clone()));
+    // It won.
+    let Some(Known::Read(chain)) = &mut known.witness else { unreachable!() };
+    chain.push(wanted);
+    let own = decided(&known).write.expect("its epoch");
+    assert_eq!((own.epoch, own.follows, own.holders.as_slice()), (32, 16, &names(&["a"])[..]));
+    assert_eq!(slot(&own, "b").map(|claim| claim.state), Some(ClaimState::Withdrawn), "that one is undone");
+    known.own = Some(own);
+    let opened = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
+    known.stores[0].1 = Known::Read(opened);
+    assert_eq!(decided(&known).write.and_then(|own| own.promoted), Some(32));
+}
+
+#[test]
+fn a_holder_whose_claimant_was_faster_stays_closed() {
+    let mut known = closed_for_who_is_gone();
+    known.own = decided(&known).write;
+    let Some(Known::Read(chain)) = &mut known.witness else { unreachable!() };
+    chain.push(Decided { after: 16, epoch: 17, holders: names(&["b"]) });
+    let lost = settled("a", &group(), &mut known);
+    assert_eq!((lost.state, lost.ask_witness), (AuthorityState::Standby, None));
+    let own = known.own.expect("its Authority");
+    assert_eq!((own.epoch, own.holders.as_slice()), (17, &names(&["b"])[..]));
+    assert_eq!(slot(&own, "a").map(|claim| claim.state), Some(ClaimState::Withdrawn));
+}
+
+#[test]
+fn nothing_is_taken_back_of_which_that_is_not_certain() {
+    fn claim(known: &mut Knowledge) -> &mut Claim {
+        &mut known.own.as_mut().unwrap().claims[0]
+    }
+    let cases: [(&str, Change); 7] = [
+        ("its site answers, or it was there before this process", Box::new(|known| known.abandoned = None)),
+        ("there is no witness", Box::new(|known| known.witness = None)),
+        ("the witness is away", Box::new(|known| known.witness = Some(unread()))),
+        ("others may decide it", Box::new(|known| claim(known).by_witness = None)),
+        ("it closes nothing", Box::new(|known| claim(known).fence = None)),
+        ("it was given up", Box::new(|known| claim(known).state = ClaimState::Withdrawn)),
+        (
+            "an order of this site is at work",
+            Box::new(|known| {
+                let mine = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
+                known.own.as_mut().unwrap().claims.insert(0, mine);
+            }),
+        ),
+    ];
+    for (why, change) in cases {
+        let mut known = closed_for_who_is_gone();
+        known.peers[0].1 = Known::Read(None);
+        change(&mut known);
+        let decision = decided(&known);
+        assert_eq!((decision.write, decision.ask_witness), (None, None), "{why}");
+    }
+}
+
+#[test]
+fn a_process_that_began_later_reads_the_others_before_it_asks_the_witness_again() {
+    let mut known = closed_for_who_is_gone();
+    known.own = decided(&known).write;
+    (known.abandoned, known.peers[0].1) = (None, unread());
+    assert_eq!(decided(&known).ask_witness, None);
+    known.peers[0].1 = closed_for_who_is_gone().peers.remove(0).1;
+    assert!(decided(&known).ask_witness.is_some());
+    // Others may have committed a claim of which this site has heard since.
+    let own = known.own.as_mut().unwrap();
+    let later = Claim { by_witness: None, ballot: 33, ..own.claims[1].clone() };
+    own.claims[1] = later;
+    assert_eq!(decided(&known).ask_witness, None);
 }

@@ -3,7 +3,7 @@
 //! A store is closed on positive knowledge of a greater claim or epoch, and opened on positive knowledge that what closed it
 //! is over; never by a restart, a time-out alone, or something missing.
 
-use super::claims::{is_alive, is_withdrawn, pressing, slot};
+use super::claims::{is_alive, is_withdrawn, pressing, slot, takes_back};
 use super::known::{Knowledge, StoreShows};
 use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM};
 
@@ -78,7 +78,7 @@ pub fn duties(
 
 /// Whether a Failover of this site is at work: what it has claimed, or committed until all is open.
 fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
-    slot(own, site).filter(|claim| is_alive(claim)).is_some_and(|claim| {
+    slot(own, site).filter(|claim| is_alive(claim) && !takes_back(claim)).is_some_and(|claim| {
         claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
     })
 }
@@ -106,6 +106,15 @@ fn of_holder(
     if let Some(claim) = pressing(site, own) {
         let close = Duty::Close { store, ballot: claim.ballot, follows: own.epoch };
         return (shows.open && row < claim.ballot).then_some(close);
+    }
+    // Line 5: whoever was away may not know that others went on without this site, by a person's word.
+    if !known.all_read() {
+        return None;
+    }
+    // It was opened for the epoch before while the witness decided that this site goes on.
+    let taken_back = slot(own, site).is_some_and(|claim| takes_back(claim) && claim.ballot == own.epoch);
+    if shows.open && taken_back && row < own.epoch && state == AuthorityState::Held {
+        return Some(Duty::Open { store, epoch: own.epoch });
     }
     // What this site's own Failover has in hand is its business.
     if shows.open || is_ordered(site, own) || state == AuthorityState::Lost {

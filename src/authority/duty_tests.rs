@@ -8,7 +8,7 @@ fn held(by: &str, epoch: i64) -> AuthoritySpec {
 
 fn claim(site: &str, ballot: i64, state: ClaimState, fence: bool) -> Claim {
     let fence = fence.then_some(true);
-    Claim { site: site.to_owned(), ballot, follows: 16, fence, state, failover: None }
+    Claim { site: site.to_owned(), ballot, follows: 16, fence, state, ..Claim::default() }
 }
 
 fn shows(primary: bool, open: bool, opened_at: i64, ballot: i64) -> StoreShows {
@@ -25,6 +25,7 @@ fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {
         record: None,
         remembered: None,
         differs: None,
+        abandoned: None,
     }
 }
 
@@ -52,6 +53,20 @@ fn a_holder_closes_for_a_claim_that_fences_and_for_no_other() {
         assert_eq!(owed(&with(other.clone()), open.clone(), None), [], "{other:?}");
     }
     assert_eq!(owed(&AuthoritySpec::default(), open, None), [], "nobody ever had authority");
+}
+
+#[test]
+fn whoever_was_away_opens_nothing_before_the_others_were_read() {
+    let given_up = AuthoritySpec { withdrawn: vec![17], ..held("a", 16) };
+    let taken_over = held("a", 32);
+    let mut unread = known(shows(true, false, 16, 17), None);
+    for own in [given_up, taken_over] {
+        let owed = |known: &Knowledge| duties("a", 0, &own, AuthorityState::Held, known, |_, _| None);
+        unread.peers[0].1 = Known::Read(None);
+        assert_eq!(owed(&unread).len(), 1, "{own:?}");
+        unread.peers[0].1 = Known::NotYet("no answer within 5 s".to_owned());
+        assert_eq!(owed(&unread), [], "{own:?}");
+    }
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub struct Knowledge {
     pub remembered: Option<(i64, Vec<String>)>,
     /// Why nobody can be sure that all sites mean the same group; `None` if they do.
     pub differs: Option<String>,
+    /// The ballot of the claim that presses here, if this process has seen it come and its site has not answered for a
+    /// minute.
+    pub abandoned: Option<i64>,
 }
 
 impl Knowledge {
@@ -83,6 +86,11 @@ impl Knowledge {
         });
         let record = self.record.iter().map(|known| seen("DNS record".to_owned(), known.read().copied()));
         peers.chain(witness).chain(stores).chain(record).collect()
+    }
+
+    /// Whether every other site was read since this process began.
+    pub fn all_read(&self) -> bool {
+        self.peers.iter().all(|(_, shown)| shown.read().is_some())
     }
 
     /// The greatest ballot that anybody shows, claims included: the next one must be greater.

@@ -5,7 +5,8 @@
 //! | [`known`] | what one site, the witness and the stores show; pure |
 //! | [`claims`] | what becomes of claims: lines 6, 7, 11 and 12; pure |
 //! | [`duty`] | what a site owes its own stores, whoever ordered what: lines 8, 16 and 20; pure |
-//! | [`decide`] | what this site is to believe, and how it stands: lines 1 to 5 of the protocol; pure |
+//! | [`decide`] | what this site is to believe, and how it stands: lines 1 to 5 and 17 of the protocol; pure |
+//! | [`abandoned`] | whether the claim for which this site was closed is abandoned: line 17; pure |
 //! | [`answer`] | what `/authority/GROUP` says: line 15 of the protocol; pure |
 //! | [`book`] | what `banyan authority` knows |
 //! | [`server`] | `banyan authority`, which says it, without a leader and from its last knowledge |
@@ -13,6 +14,7 @@
 //!
 //! [The protocol](../../docs/protocol.md) has the numbers of these lines.
 
+pub mod abandoned;
 pub mod answer;
 pub(crate) mod book;
 pub mod claims;

@@ -121,7 +121,7 @@ mod tests {
             follows: 16,
             fence: fence.then_some(true),
             state,
-            failover: None,
+            ..Claim::default()
         };
         let own = |epoch: i64, promoted: Option<i64>, claim: Claim| AuthoritySpec {
             epoch,

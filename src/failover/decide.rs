@@ -11,7 +11,7 @@ use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
 use crate::api::failovergroup::ApprovedStep;
 use crate::api::step::Step;
-use crate::authority::claims::{greater, pressing, slot};
+use crate::authority::claims::{greater, is_by_witness, pressing, slot};
 use crate::authority::known::{Known, StoreShows};
 
 /// Who has authority once an order of a site is committed over what stands.
@@ -121,7 +121,9 @@ fn claim_again(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next 
         return Next::Wait(Step::Preflight, view.wait("StoreOpen", message, None));
     }
     let ballot = next_ballot(view.known.greatest_ballot(), view.place);
-    Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence: !journal.is_planned() })
+    let by_witness = matches!(view.known.witness, Some(Known::Read(_)));
+    let fence = !journal.is_planned();
+    Next::Do(Step::Claim, Act::Claim { ballot, follows: own.epoch, fence, by_witness })
 }
 
 /// Who shows a later epoch than this site knows.
@@ -176,6 +178,11 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
 
 /// The source is being closed.
 fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
+    let away = matches!(view.known.witness, Some(Known::NotYet(_)));
+    if away && !untold.is_empty() && !journal.asserted && slot(own, view.site).is_some_and(is_by_witness) {
+        // Before a person is asked: what is said before that would have to be said once more.
+        return claim_again(view, journal, own);
+    }
     let is_primary = |store: &str| is_primary_here(view.known, store);
     // A primary stays closed by its row. Of a standby only the sessions of now are ended: a promotion that is ordered there
     // later is stopped by the claim alone, which must stand there first.
@@ -234,11 +241,11 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&st
         );
         return Next::Wait(Step::CatchUp, view.wait("DataLoss", message, Some("accept-data-loss")));
     }
-    before_the_commit(view, journal)
+    before_the_commit(view, journal, own, untold)
 }
 
 /// The last that is looked at before the point of no return.
-fn before_the_commit(view: &View<'_>, journal: &Journal) -> Next {
+fn before_the_commit(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
     let planned = journal.is_planned();
     let mut waits = view.changed(Step::Commit);
     if !planned {
@@ -252,17 +259,54 @@ fn before_the_commit(view: &View<'_>, journal: &Journal) -> Next {
         return Next::Do(Step::Try, Act::Try);
     }
     match view.known.witness {
-        // Away, and a person says that the source is fenced: it is decided here, and the witness hears of it later.
-        Some(Known::NotYet(_)) if journal.asserted => Next::Do(Step::Commit, Act::Commit),
+        Some(Known::NotYet(_)) => without_witness(view, journal, own, untold),
         // Once it is to decide, the claim cannot be given up any more.
-        Some(Known::NotYet(_)) => {
-            let message = "the witness does not answer, and is to decide. Make sure that nobody writes at the source, \
-                           and say so, to commit without it";
-            let next = if planned { "abort" } else { ASSERT };
-            Next::Wait(Step::Commit, view.wait("WitnessSilent", message, Some(next)))
-        }
         Some(_) => Next::Do(Step::Commit, Act::Mark),
         None => Next::Do(Step::Commit, Act::Commit),
+    }
+}
+
+/// The witness is away that is to decide. Where a person says that the source is fenced, it is decided here, and the witness
+/// hears of it later.
+///
+/// A holder that was closed for a claim which the witness alone decides may ask it for authority itself. So the commit needs
+/// another claim, which stands before the person speaks; and of that claim the operator there has heard, or none runs there.
+fn without_witness(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
+    let planned = journal.is_planned();
+    if !planned && slot(own, view.site).is_some_and(is_by_witness) {
+        return claim_again(view, journal, own);
+    }
+    let wait =
+        |message: String, next| Next::Wait(Step::Commit, view.wait("WitnessSilent", message, Some(next)));
+    let asks = |(_, shown): &&(String, Known<Option<AuthoritySpec>>)| {
+        let claims =
+            shown.read().and_then(Option::as_ref).map(|there| there.claims.as_slice()).unwrap_or_default();
+        claims.iter().any(|claim| {
+            claim.site != view.site && claim.state == ClaimState::Committing && claim.follows == own.epoch
+        })
+    };
+    if let Some((peer, _)) = view.known.peers.iter().find(asks) {
+        let message =
+            format!("the witness does not answer, and {peer} has asked it to decide: it may have authority");
+        return wait(message, "abort");
+    }
+    let message = "the witness does not answer, and is to decide";
+    match untold.first() {
+        _ if planned => wait(message.to_owned(), "abort"),
+        Some(peer) if !journal.stopped => wait(
+            format!(
+                "{message}. {peer} has not taken this claim: as long as its operator runs, that may ask the witness for \
+                 authority. Stop all nodes there, and say so, to commit without the witness"
+            ),
+            ASSERT,
+        ),
+        None if !journal.asserted => wait(
+            format!(
+                "{message}. Make sure that nobody writes at the source, and say so, to commit without it"
+            ),
+            ASSERT,
+        ),
+        _ => Next::Do(Step::Commit, Act::Commit),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::api::FailoverStatus;
+use crate::api::action::FenceEvidence;
 use crate::api::failover::{FenceLevel, MoveAction, Phase};
 use crate::api::step::Step;
 
@@ -55,6 +56,8 @@ pub struct Journal {
     pub stores: BTreeMap<String, StoreJournal>,
     /// Whether a person says that the source is fenced, and has said so after the claim.
     pub asserted: bool,
+    /// Whether they say so because all nodes there are stopped: then no operator runs there either.
+    pub stopped: bool,
     /// Whether a person accepted that writes are lost.
     pub accepts_loss: bool,
     /// Steps that are skipped.
@@ -101,6 +104,10 @@ impl Journal {
             claim: status.ballot.zip(status.follows),
             stores: stores.collect(),
             asserted: status.assertion.is_some(),
+            stopped: status
+                .assertion
+                .as_ref()
+                .is_some_and(|said| FenceEvidence::NodesStopped.begins(&said.words)),
             accepts_loss: status.accepted_loss.is_some(),
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
             approvals: status.approvals.len(),
@@ -114,7 +121,7 @@ impl Journal {
     /// meanwhile.
     pub fn asserted_since(self, status: &FailoverStatus, began: Timestamp) -> Self {
         let asserted = status.assertion.as_ref().is_some_and(|assertion| assertion.at.0 >= began);
-        Self { asserted, ..self }
+        Self { asserted, stopped: asserted && self.stopped, ..self }
     }
 
     /// Whether both sites are to answer, and nothing is to be lost.

@@ -33,6 +33,7 @@ impl World {
                 record: None,
                 remembered: None,
                 differs: None,
+                abandoned: None,
             },
             silent: Vec::new(),
             preflight: Vec::new(),

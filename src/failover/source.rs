@@ -100,6 +100,7 @@ mod tests {
             record: None,
             remembered: None,
             differs: None,
+            abandoned: None,
         };
         let waits = |own: &AuthoritySpec, shows: &StoreShows| commits_wait_for(&knows(own, shows), "b", "db");
         let never = StoreShows { open: true, ..StoreShows::default() };

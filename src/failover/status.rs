@@ -105,7 +105,19 @@ pub fn begins(status: &mut FailoverStatus, step: Step, act: &Act, now: Timestamp
         begin(status, step, now);
     }
     if let Act::Claim { ballot, follows, .. } = act {
+        if status.ballot.is_some_and(|former| former != *ballot) {
+            claims_anew(status);
+        }
         (status.ballot, status.follows) = (Some(*ballot), Some(*follows));
+    }
+}
+
+/// What is known of the source was made sure of with the former claim, which is over.
+fn claims_anew(status: &mut FailoverStatus) {
+    status.assertion = None;
+    for store in &mut status.stores {
+        (store.level, store.sealed, store.evidence) = (None, None, None);
+        (store.frozen, store.complete) = (None, None);
     }
 }
 

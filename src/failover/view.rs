@@ -21,6 +21,8 @@ pub enum Act {
         follows: i64,
         /// Whether the holder is to close its stores at once.
         fence: bool,
+        /// Whether the witness alone decides it.
+        by_witness: bool,
     },
     /// Put the claim, as it stands here, into the Authority of that site.
     Tell(String),
@@ -150,7 +152,7 @@ impl View<'_> {
 
     /// Whether every peer was read since this process began.
     pub(super) fn all_read(&self) -> bool {
-        self.known.peers.iter().all(|(_, shown)| shown.read().is_some())
+        self.known.all_read()
     }
 
     pub(super) fn wait(&self, reason: &'static str, message: impl Into<String>, verb: Option<&str>) -> Wait {

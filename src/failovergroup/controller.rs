@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -17,6 +17,7 @@ use super::sources;
 use super::sources::group::{Ends, Sources};
 use super::sources::nodes;
 use super::watch::Watches;
+use crate::authority::abandoned::ABANDONED_AFTER;
 use crate::authority::view::Authorities;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::view::NodesView;
@@ -65,6 +66,12 @@ pub struct Controller {
     services: Arc<Mutex<finservice::index::Index>>,
 }
 
+/// How long a site is silent until its claim is abandoned.
+fn patience(ends: &Ends) -> SignedDuration {
+    let usual = ABANDONED_AFTER.unsigned_abs();
+    SignedDuration::try_from(ends.every(usual)).unwrap_or(ABANDONED_AFTER)
+}
+
 impl Controller {
     /// One that knows nothing yet, and how this site stands for each group, which is not known yet either.
     pub fn new(
@@ -74,7 +81,7 @@ impl Controller {
     ) -> (Self, watch::Receiver<Option<Authorities>>) {
         let (view, known) = watch::channel(None);
         let watches = Watches {
-            index: Arc::new(Mutex::new(Index::new(&context.site))),
+            index: Arc::new(Mutex::new(Index::new(&context.site).with_patience(patience(&ends)))),
             queue: Queue::of(&context.metrics, RESOURCE),
             view: Arc::new(view),
             specs: Arc::new(watch::channel(Arc::default()).0),

@@ -156,12 +156,7 @@ fn well() -> Observed {
             spec: Ok(spec),
             status: Some(crate::api::FailoverGroupStatus { peak: Some(peak()), ..Default::default() }),
         }),
-        own: Some(Own {
-            metadata: Default::default(),
-            spec: Ok(own.clone()),
-            status: None,
-            foreign: Vec::new(),
-        }),
+        own: Some(Own { metadata: Default::default(), spec: Ok(own.clone()), status: None, foreign: vec![] }),
         knowledge: Knowledge {
             own: Some(own.clone()),
             peers: vec![("aws".into(), Known::Read(Some(own)))],
@@ -170,6 +165,7 @@ fn well() -> Observed {
             record: None,
             remembered: None,
             differs: None,
+            abandoned: None,
         },
         peers: vec![PeerSeen {
             name: "aws".into(),

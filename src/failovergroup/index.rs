@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use super::listed::Listed;
 use super::measured::Measured;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
+use crate::authority::abandoned::{ABANDONED_AFTER, Watched};
 use crate::authority::claims::{is_alive, slot};
 use crate::authority::known::Known;
 use crate::authority::view::{Authorities, GroupView, moves_to};
@@ -183,6 +184,10 @@ pub struct Index {
     asked: BTreeMap<String, Asked>,
     listed: (bool, bool),
     measured: BTreeMap<String, Measured>,
+    /// What this process has seen of claims that close this site, by group.
+    watched: BTreeMap<String, Watched>,
+    /// How long a site is silent until its claim is abandoned.
+    patience: SignedDuration,
     /// Groups that a Failover rehearses, and its name: their services here are at full size.
     rehearsed: BTreeMap<String, String>,
 }
@@ -190,7 +195,12 @@ pub struct Index {
 impl Index {
     /// An empty one of that site.
     pub fn new(site: &str) -> Self {
-        Self { site: site.into(), ..Self::default() }
+        Self { site: site.into(), patience: ABANDONED_AFTER, ..Self::default() }
+    }
+
+    /// The same with a shorter time until a claim is abandoned, for tests.
+    pub fn with_patience(self, patience: SignedDuration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Takes in a group. Returns whether it is news.
@@ -231,13 +241,27 @@ impl Index {
         let news = !known.is_some_and(|known| {
             (&known.spec, &known.status, &known.foreign) == (&own.spec, &own.status, &own.foreign)
         });
+        let watched = self.watched.entry(name.to_owned()).or_default();
+        watched.look(&self.site, own.spec.as_ref().ok(), Timestamp::now());
         self.authorities.insert(name.to_owned(), own);
         news
+    }
+
+    /// The ballot of the claim that closes this site, if that is abandoned. `silent_since` tells since when a site does not
+    /// answer; `None` if it does.
+    pub fn abandoned(
+        &self,
+        name: &str,
+        silent_since: impl FnOnce(&str) -> Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<i64> {
+        self.watched.get(name)?.abandoned(silent_since, self.patience, now)
     }
 
     /// Takes in that an Authority of this site is gone.
     pub fn own_gone(&mut self, name: &str) {
         self.authorities.remove(name);
+        self.watched.remove(name);
     }
 
     /// After a list of this site's Authorities.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -114,6 +115,11 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
     let others: Vec<(String, FailoverGroupSpec)> =
         index.specs().into_iter().filter(|(other, _)| other != name).collect();
     let measured = index.measured(name).cloned();
+    let silent = |site: &str| {
+        let view = peers.iter().find(|peer| peer.name == site)?.view.as_ref()?;
+        view.way().filter(|way| way.reachable == Some(false)).map(|way| way.since)
+    };
+    let abandoned = index.abandoned(name, silent, Timestamp::now());
     drop(index);
     let (services, shared) = spec.map(|spec| of_group(ground, spec, &others)).unwrap_or_default();
     let digest = spec.map(digest).unwrap_or_default();
@@ -125,6 +131,7 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         record: record(&asked),
         remembered: remembered(group.as_ref()),
         differs: differs(&digest, &peers),
+        abandoned,
     };
     let described = ground.sites.sites.borrow().as_ref().map(|sites| Arc::clone(&sites.described));
     Some(Observed {

@@ -196,7 +196,7 @@ fn every_rule_has_a_case() {
     let left = untried("Authority", "tests/goldens/invalid-group");
     let changes = ["must not fall", "keeps", "stays", "not opened again"];
     let is_change = |message: &String| changes.iter().any(|words| message.contains(words));
-    assert!(left.iter().all(is_change) && left.len() == 8, "{left:?}");
+    assert!(left.iter().all(is_change) && left.len() == 9, "{left:?}");
 }
 
 #[tokio::test]
@@ -253,6 +253,8 @@ async fn what_a_group_and_its_authority_were_stays() {
     let first = authority(serde_json::json!({}));
     let authorities = api(&client, &first).await.expect("a kind");
     put(&authorities, &first).await.expect("the first is taken");
+    let mut by_witness = claim(33, "Withdrawn");
+    by_witness[0]["byWitness"] = true.into();
     let refused = [
         (serde_json::json!({"epoch": 15}), "epoch must not fall"),
         (serde_json::json!({"holders": ["b"]}), "the same epoch keeps its holders"),
@@ -261,6 +263,7 @@ async fn what_a_group_and_its_authority_were_stays() {
         (serde_json::json!({"claims": []}), "a slot of claims stays"),
         (serde_json::json!({"claims": claim(17, "Open")}), "its ballot must not fall"),
         (serde_json::json!({"claims": claim(33, "Open")}), "an ended claim stays ended"),
+        (serde_json::json!({"claims": by_witness}), "a claim keeps who decides it"),
         (serde_json::json!({"withdrawn": []}), "withdrawn keeps each ballot"),
     ];
     for (change, words) in refused {

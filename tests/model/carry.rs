@@ -22,11 +22,14 @@ fn api_takes(old: &Auth, new: &Auth) -> bool {
     let kept = |place: usize| match (old.claims[place], new.claims[place]) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(was), Some(is)) if was.ballot == is.ballot => match was.state {
-            ClaimState::Open => true,
-            ClaimState::Committing => is.state != ClaimState::Open,
-            ClaimState::Withdrawn => is.state == ClaimState::Withdrawn,
-        },
+        (Some(was), Some(is)) if was.ballot == is.ballot => {
+            was.by_witness == is.by_witness
+                && match was.state {
+                    ClaimState::Open => true,
+                    ClaimState::Committing => is.state != ClaimState::Open,
+                    ClaimState::Withdrawn => is.state == ClaimState::Withdrawn,
+                }
+        }
         (Some(was), Some(is)) => is.ballot > was.ballot,
     };
     let ended = (0..32).filter(|at| old.withdrawn & 1 << at != 0);
@@ -46,6 +49,11 @@ pub fn begin(world: &World, site: Place, deed: Deed) -> World {
     let mut next = *world;
     let here = &mut next.sites[site];
     if let (Some(order), Deed::Claim { ballot, follows, .. }) = (&mut here.order, deed) {
+        if order.claim.is_some_and(|(former, _)| former != ballot) {
+            // What is known of the source was made sure of with the former claim.
+            (order.level, order.sealed, order.frozen, order.complete) = (None, false, false, None);
+            order.asserted = None;
+        }
         order.claim = Some((ballot, follows));
     }
     if let (Some(order), Deed::End(phase)) = (&mut here.order, deed) {
@@ -69,7 +77,14 @@ pub fn carry(operators: &Operators, world: &World, site: Place, doing: Doing, jo
     let order = world.sites[site].order.unwrap_or_else(|| Move::new(0, MoveAction::Failover));
     let mut hand = Hand { operators, world: *world, site, doing, order, then: None, ask: None };
     hand.go();
-    let Hand { mut world, order, then, ask, .. } = hand;
+    let Hand { world: mut after, order, then, ask, .. } = hand;
+    for place in 0..2 {
+        let presses = after.sites[place].presses(place);
+        if presses != world.sites[place].presses(place) {
+            after.sites[place].came = if after.sites[place].alive { presses } else { 0 };
+        }
+    }
+    let mut world = after;
     let here = &mut world.sites[site];
     if journals && here.order.is_some() {
         here.order = Some(order);
@@ -125,8 +140,8 @@ impl Hand<'_> {
             }
             Deed::ThawOwn => self.here().thaw(),
             Deed::Follow { epoch } => drop(self.here().follow(epoch)),
-            Deed::Claim { ballot, follows, fence } => {
-                let claim = new_claim(self.site, ballot, follows, fence, self.doing.order);
+            Deed::Claim { ballot, follows, fence, by_witness } => {
+                let claim = new_claim(self.site, (ballot, follows), (fence, by_witness), self.doing.order);
                 let _ = self.change(|own| claims::open(own, claim));
             }
             Deed::Tell => self.tell(),
@@ -341,7 +356,13 @@ impl Hand<'_> {
         let site = SITES[self.site];
         let holders = vec![site.to_owned()];
         let since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
-        let committed = self.change(|own| claims::commit(own, site, ballot.into(), holders, since));
+        let alone = self.operators.rules.witness_alone;
+        let committed = self.change(|own| {
+            let mut free = own.clone();
+            free.claims.iter_mut().filter(|_| !alone).for_each(|claim| claim.by_witness = None);
+            let next = claims::commit(&free, site, ballot.into(), holders, since)?;
+            Ok(AuthoritySpec { claims: own.claims.clone(), ..next })
+        });
         self.order.committed |= committed;
         if committed {
             self.world.settle_loss(self.site, self.order.promises_all());

@@ -242,6 +242,14 @@ impl Chances<'_> {
                 let words = "hears that the other site is fenced";
                 self.spend(words, Some(site), |left| &mut left.assertions, |next| next.assert_fenced(site));
             } else {
+                let words = "hears that the other site is kept still";
+                let change = |next: &mut World| {
+                    next.assert_fenced(site);
+                    if let Some(order) = &mut next.sites[site].order {
+                        order.stopped = false;
+                    }
+                };
+                self.spend(words, Some(site), |left| &mut left.kept, change);
                 let words = "hears that the other site is fenced, which is FALSE";
                 let change = |next: &mut World| {
                     next.assert_fenced(site);
@@ -277,7 +285,7 @@ impl Chances<'_> {
         let at = Some(site);
         if !here.alive {
             let mut next = *self.world;
-            next.sites[site].alive = true;
+            (next.sites[site].alive, next.sites[site].came) = (true, 0);
             next.sites[site].restart();
             self.add("returns", at, next);
             return;
@@ -286,7 +294,7 @@ impl Chances<'_> {
         let restored = |epoch: Option<Auth>| {
             move |next: &mut World| {
                 let here = &mut next.sites[site];
-                (here.auth, here.order) = (epoch, None);
+                (here.auth, here.order, here.came) = (epoch, None, 0);
                 here.restart();
             }
         };
@@ -345,7 +353,7 @@ impl World {
     pub fn assert_fenced(&mut self, site: Place) {
         self.sites[1 - site].kept_still = true;
         if let Some(order) = &mut self.sites[site].order {
-            order.asserted = Some(true);
+            (order.asserted, order.stopped) = (Some(true), true);
             order.level = order.level.or(Some(FenceLevel::Asserted));
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use banyan::api::authority::AuthoritySpec;
+use banyan::api::authority::{AuthoritySpec, Claim};
 use banyan::authority::claims::{is_withdrawn, orphan, slot, withdraw};
 use banyan::authority::decide::{Decision, decide as decide_authority};
 use banyan::authority::duty::{Duty, duties};
@@ -47,6 +47,10 @@ pub struct Rules {
     pub looks_at_sync: bool,
     /// A claim that may have been committed is no orphan, and no store is opened while the other one serves.
     pub doubts: bool,
+    /// What the witness alone decides is committed by nobody without it.
+    pub witness_alone: bool,
+    /// Whoever was away opens nothing before the other site was read.
+    pub opens_read: bool,
 }
 
 impl Rules {
@@ -66,6 +70,8 @@ impl Rules {
         closes_self: true,
         looks_at_sync: true,
         doubts: true,
+        witness_alone: true,
+        opens_read: true,
     };
 }
 
@@ -133,6 +139,7 @@ impl Operators {
             // Of the other server only who leads matters here, not what was written to it.
             server_there: reach.then_some(there.server),
             silent: !reach,
+            came: here.came,
             order: here.moving().copied(),
         }
     }
@@ -213,7 +220,12 @@ fn owed(
             own.withdrawn.push(row);
         }
     }
-    let all = duties(SITES[sight.site], sight.site, &own, decision.state, known, there);
+    let mut known = known.clone();
+    for (_, shown) in known.peers.iter_mut().filter(|(_, shown)| shown.read().is_none() && !rules.opens_read)
+    {
+        *shown = Known::Read(None);
+    }
+    let all = duties(SITES[sight.site], sight.site, &own, decision.state, &known, there);
     let deeds = all.into_iter().map(|duty| match duty {
         Duty::Close { ballot: by, follows, .. } => {
             Deed::Close { ballot: ballot(by), follows: ballot(follows) }
@@ -252,17 +264,27 @@ fn next(rules: &Rules, sight: &Sight, known: &Knowledge, order: &super::world::M
             _ => {}
         }
     }
+    if let Some(mine) = own_claim(&mut known, sight.site).filter(|_| !rules.witness_alone) {
+        mine.by_witness = None;
+    }
     let silent: Vec<String> = sight.silent.then(|| SITES[1 - sight.site].to_owned()).into_iter().collect();
     // Whether the other site follows again ends an order, and decides nothing.
     let view = View { silent: &silent, ..View::clear(SITES[sight.site], sight.site, "move", &known) };
     decide_move(&view, &order.journal())
 }
 
+fn own_claim(known: &mut Knowledge, site: Place) -> Option<&mut Claim> {
+    known.own.as_mut()?.claims.iter_mut().find(|claim| claim.site == SITES[site])
+}
+
 fn deed(act: &Act, sight: &Sight) -> Deed {
     match act {
-        Act::Claim { ballot: by, follows, fence } => {
-            Deed::Claim { ballot: ballot(*by), follows: ballot(*follows), fence: *fence }
-        }
+        Act::Claim { ballot: by, follows, fence, by_witness } => Deed::Claim {
+            ballot: ballot(*by),
+            follows: ballot(*follows),
+            fence: *fence,
+            by_witness: *by_witness,
+        },
         Act::Tell(_) => Deed::Tell,
         Act::Press => Deed::Press,
         Act::Fence(_) => Deed::Fence,

@@ -83,6 +83,56 @@ fn a_site_dies_while_the_witness_is_away() {
 }
 
 #[test]
+fn a_claimant_dies_and_the_witness_gives_authority_back() {
+    let left = Left { witness_cuts: 1, deaths: 1, cuts: 1, orders: 1, assertions: 1, ..NOTHING };
+    let scenario = Scenario { left, witness: true, kinds: FAILOVER, ..Scenario::new("taken back") };
+    let small = Scenario { at: STANDBY, ..scenario };
+    holds(within(
+        small,
+        Scenario { kinds: BOTH, progress: true, left: Left { writes: 1, ..left }, ..scenario },
+    ));
+}
+
+#[test]
+fn authority_is_taken_back_while_a_leader_is_paused() {
+    let left = Left { cuts: 1, orders: 1, pauses: 1, ..NOTHING };
+    let small = Scenario {
+        left,
+        witness: true,
+        kinds: FAILOVER,
+        at: STANDBY,
+        ..Scenario::new("taken back, a paused leader")
+    };
+    holds(within(small, Scenario { left: Left { cuts: 2, ..left }, kinds: BOTH, ..small }));
+}
+
+#[test]
+fn authority_is_taken_back_where_a_person_keeps_a_site_still() {
+    let left = Left { cuts: 2, orders: 1, kept: 1, witness_cuts: 1, ..NOTHING };
+    let small = Scenario {
+        left,
+        witness: true,
+        kinds: FAILOVER,
+        at: STANDBY,
+        ..Scenario::new("taken back, kept still")
+    };
+    holds(within(small, Scenario { left: Left { writes: 1, pauses: 1, ..left }, ..small }));
+}
+
+#[test]
+fn a_site_that_is_cut_off_goes_on_by_the_witness() {
+    let left = Left { cuts: 1, orders: 1, aborts: 1, forces: 1, ..NOTHING };
+    let small = Scenario {
+        left,
+        witness: true,
+        at: STANDBY,
+        progress: true,
+        ..Scenario::new("taken back, a partition")
+    };
+    holds(within(small, Scenario { left: Left { orders: 2, cuts: 2, ..left }, ..small }));
+}
+
+#[test]
 fn an_old_backup_is_restored() {
     let left = Left { restores: 1, cuts: 1, orders: 1, writes: 1, ..NOTHING };
     let small = Scenario { left, progress: true, ..Scenario::new("an old backup") };

@@ -36,13 +36,19 @@ fn claim(site: Place, slot: &Slot) -> Claim {
         follows: slot.follows.into(),
         fence: slot.fence.then_some(true),
         state: slot.state,
-        failover: Some(slot.order.to_string()),
+        failover: (slot.order > 0).then(|| slot.order.to_string()),
+        by_witness: slot.by_witness.then_some(true),
     }
 }
 
 /// A claim that an order makes.
-pub fn new_claim(site: Place, ballot: Ballot, follows: Ballot, fence: bool, order: u8) -> Claim {
-    claim(site, &Slot { ballot, follows, fence, state: Default::default(), order })
+pub fn new_claim(
+    site: Place,
+    (ballot, follows): (Ballot, Ballot),
+    (fence, by_witness): (bool, bool),
+    order: u8,
+) -> Claim {
+    claim(site, &Slot { ballot, follows, fence, state: Default::default(), order, by_witness })
 }
 
 impl Auth {
@@ -73,6 +79,7 @@ impl Auth {
                 fence: claim.fence == Some(true),
                 state: claim.state,
                 order,
+                by_witness: claim.by_witness == Some(true),
             });
         }
         Self {
@@ -122,6 +129,7 @@ impl Move {
             claim: self.claim.map(|(ballot, follows)| (ballot.into(), follows.into())),
             stores: BTreeMap::from([(STORE.to_owned(), store)]),
             asserted: self.asserted == Some(true),
+            stopped: self.asserted == Some(true) && self.stopped,
             accepts_loss: self.accepts_loss,
             skipped: Default::default(),
             approvals: 0,
@@ -147,6 +155,8 @@ pub struct Sight {
     /// `None` if it does not answer.
     pub server_there: Option<Server>,
     pub silent: bool,
+    /// The claim that closes this site, where this process has seen it come.
+    pub came: Ballot,
     pub order: Option<Move>,
 }
 
@@ -176,6 +186,7 @@ impl Sight {
             record: None,
             remembered: None,
             differs: None,
+            abandoned: (self.silent && self.came > 0).then_some(i64::from(self.came)),
         }
     }
 }

@@ -44,7 +44,7 @@ fn an_assertion_from_before_the_claim() {
 
 #[test]
 fn a_store_that_opens_because_nothing_is_shown() {
-    let left = Left { orders: 1, restores: 1, cuts: 1, ..NOTHING };
+    let left = Left { orders: 2, restores: 2, cuts: 1, ..NOTHING };
     let rules = Rules { positive: false, ..Rules::ALL };
     breaks(Scenario { left, rules, at: STANDBY, ..Scenario::new("absence is enough") }, "S1");
 }
@@ -119,4 +119,34 @@ fn a_claim_that_was_committed_before_the_backup() {
     let left = Left { orders: 1, restores: 1, ..NOTHING };
     let rules = Rules { doubts: false, ..Rules::ALL };
     breaks(Scenario { left, rules, kinds: FAILOVER, at: STANDBY, ..Scenario::new("no doubts") }, "S1");
+}
+
+#[test]
+fn a_claim_that_others_than_the_witness_decide() {
+    let left = Left { orders: 1, cuts: 1, deaths: 1, assertions: 1, witness_cuts: 1, ..NOTHING };
+    let rules = Rules { witness_alone: false, ..Rules::ALL };
+    let scenario = Scenario {
+        left,
+        rules,
+        witness: true,
+        kinds: FAILOVER,
+        at: STANDBY,
+        ..Scenario::new("two deciders")
+    };
+    breaks(scenario, "S1");
+}
+
+#[test]
+fn an_opening_before_the_other_site_is_read() {
+    let left = Left { orders: 1, cuts: 1, deaths: 1, assertions: 1, witness_cuts: 1, ..NOTHING };
+    let rules = Rules { opens_read: false, ..Rules::ALL };
+    let scenario = Scenario {
+        left,
+        rules,
+        witness: true,
+        kinds: FAILOVER,
+        at: STANDBY,
+        ..Scenario::new("opens unread")
+    };
+    breaks(scenario, "S1");
 }

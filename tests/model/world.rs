@@ -18,8 +18,10 @@ pub struct Slot {
     pub follows: Ballot,
     pub fence: bool,
     pub state: ClaimState,
-    /// For which order it was made.
+    /// For which order it was made; 0 where a holder takes authority back.
     pub order: u8,
+    /// Whether the witness alone decides it.
+    pub by_witness: bool,
 }
 
 /// What an Authority says.
@@ -94,6 +96,8 @@ pub struct Move {
     pub opened: bool,
     /// Whether a person asserted, and whether that was since this process began.
     pub asserted: Option<bool>,
+    /// Whether that is so because nothing runs there.
+    pub stopped: bool,
     pub accepts_loss: bool,
     pub committed: bool,
 }
@@ -114,6 +118,7 @@ impl Move {
             promoted: false,
             opened: false,
             asserted: None,
+            stopped: false,
             accepts_loss: false,
             committed: false,
         }
@@ -159,6 +164,7 @@ pub enum Deed {
         ballot: Ballot,
         follows: Ballot,
         fence: bool,
+        by_witness: bool,
     },
     Tell,
     Press,
@@ -220,6 +226,8 @@ pub struct Site {
     pub peer: Peer,
     /// Whether its operator has looked at its own store since it started.
     pub looked: bool,
+    /// The claim that closes this site, if it came while this process ran; 0 otherwise.
+    pub came: Ballot,
     pub server: Server,
     /// A person promised that nothing writes here until the operator has read the claim.
     pub kept_still: bool,
@@ -240,6 +248,8 @@ pub struct Left {
     pub forces: u8,
     pub assertions: u8,
     pub false_assertions: u8,
+    /// Assertions of a site that lives, and is kept still.
+    pub kept: u8,
     pub pauses: u8,
     pub crashes: u8,
     pub restores: u8,
@@ -314,6 +324,18 @@ impl Site {
         self.moving().is_some()
     }
 
+    /// The claim of the other site that closes this one, which is at that place; 0 if there is none.
+    pub fn presses(&self, site: Place) -> Ballot {
+        let auth = self.auth.unwrap_or_default();
+        let claim = auth.claims[1 - site].filter(|claim| {
+            claim.fence
+                && claim.state != ClaimState::Withdrawn
+                && claim.follows == auth.epoch
+                && claim.ballot > auth.epoch
+        });
+        claim.map_or(0, |claim| claim.ballot)
+    }
+
     /// Whether this site has committed, and its stores are not open yet.
     pub fn is_committed(&self, site: Place) -> bool {
         self.auth.is_some_and(|auth| usize::from(auth.holder) == site && auth.promoted < auth.epoch)
@@ -334,7 +356,8 @@ impl Site {
         }
     }
 
-    /// A new process begins: what it knew is gone, and what was asserted before does not count any more.
+    /// A new process begins: what it knew is gone, and what was asserted before does not count any more. Which claims have
+    /// come it may know: the replica that leads now has watched as well.
     pub fn restart(&mut self) {
         (self.peer, self.looked, self.doing) = (Peer::NotRead, false, None);
         if let Some(order) = &mut self.order {

@@ -57,7 +57,7 @@ fn since() -> Time {
 pub(super) async fn claim(
     means: &Means<'_>,
     (ballot, follows): (i64, i64),
-    fence: bool,
+    (fence, by_witness): (bool, bool),
 ) -> Result<Done, kube::Error> {
     let claim = Claim {
         site: means.context.site.to_string(),
@@ -66,6 +66,7 @@ pub(super) async fn claim(
         fence: fence.then_some(true),
         state: ClaimState::Open,
         failover: means.failover.uid(),
+        by_witness: by_witness.then_some(true),
     };
     changed(means, claims::open(&own(means), claim), format!("this site claims epoch {ballot}")).await
 }
@@ -205,9 +206,13 @@ pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<D
 }
 
 /// Has the witness decide which epoch follows, and writes down what it says.
-pub(super) async fn decide(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
+pub(super) async fn decide(means: &Means<'_>) -> Result<Done, kube::Error> {
     let (ballot, follows) = means.claim;
-    let Some(spec) = &means.seen.spec.witness else { return commit(means, status).await };
+    let Some(spec) = &means.seen.spec.witness else {
+        return Ok(outcome::undecided(
+            "the FailoverGroup has no witness any more; set spec.witness as it was",
+        ));
+    };
     let wanted = Decision {
         epoch: ballot,
         holders: holding(means),

@@ -83,7 +83,9 @@ pub async fn carry_out(
     silent: &mut BTreeSet<String>,
 ) -> Result<Done, kube::Error> {
     match act {
-        Act::Claim { ballot, follows, fence } => authority::claim(means, (*ballot, *follows), *fence).await,
+        Act::Claim { ballot, follows, fence, by_witness } => {
+            authority::claim(means, (*ballot, *follows), (*fence, *by_witness)).await
+        }
         Act::Tell(peer) => authority::tell(means, peer, silent).await,
         Act::Press => authority::press(means).await,
         Act::Fence(stores) => match stores::fence(means, stores, status, silent).await {
@@ -99,7 +101,7 @@ pub async fn carry_out(
             Ok(done)
         }
         Act::Mark => authority::mark(means, status).await,
-        Act::Decide => authority::decide(means, status).await,
+        Act::Decide => authority::decide(means).await,
         Act::Commit => authority::commit(means, status).await,
         Act::Promote(stores) => stores::promote(means, stores, status).await,
         Act::Open(stores) => Ok(stores::open(means, stores, status).await),

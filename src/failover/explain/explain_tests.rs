@@ -136,6 +136,20 @@ fn a_closed_store_says_who_closed_it_and_each_thing_that_opens_it() {
 }
 
 #[test]
+fn a_store_that_the_witness_may_give_back_says_so() {
+    let mut source = Cluster::well("aws");
+    source.claim(17, "Open");
+    source.shown()["stores"][0] = store("aws", true, false, 16, 17);
+    let by_witness = |source: &Cluster| {
+        let opens = source.explained().stores[0].opens.iter().map(|one| one.when.clone()).collect::<Vec<_>>();
+        opens.iter().any(|when| when.contains("the witness decides for this one"))
+    };
+    assert!(!by_witness(&source), "others may decide it");
+    source.authority.as_mut().unwrap()["claims"][0]["byWitness"] = true.into();
+    assert!(by_witness(&source));
+}
+
+#[test]
 fn who_is_lost_says_whom_it_must_read_and_opens_nothing() {
     let mut lost = Cluster::well("gcp");
     lost.shown()["peers"][0] = json!({"site": "aws", "error": "no answer within 5 s"});

@@ -56,6 +56,7 @@ fn knowledge(told: &Told<'_>, shown: &Shown) -> Knowledge {
             .and_then(|status| status.authority.as_ref())
             .filter(|copy| copy.epoch > 0)
             .map(|copy| (copy.epoch, copy.holders.clone())),
+        abandoned: None,
         differs: checks
             .iter()
             .find(|check| check.state < CheckState::Warning && check.name.starts_with("group at "))

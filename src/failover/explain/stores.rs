@@ -1,13 +1,14 @@
 //! The stores of a site: why each stands as it does, and what would open it. Pure.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::looked::{Looked, shows};
 use super::{Opens, StoreLine};
 use crate::api::authority::{AuthoritySpec, AuthorityState, ClaimState};
 use crate::api::shown::StoreShown;
-use crate::authority::claims::is_withdrawn;
-use crate::authority::decide::place_of;
+use crate::authority::claims::{is_withdrawn, slot, takes_back};
+use crate::authority::decide::{decide, place_of};
 use crate::authority::duty::{Duty, duties};
 use crate::authority::known::{Knowledge, StoreShows};
 
@@ -150,6 +151,19 @@ impl Looked<'_> {
             all.push(Opens {
                 when: format!("the claim {} is given up", self.of(ballot)),
                 next: site.map(|site| format!("kubectl banyan failover abort, in the cluster of {site}")),
+            });
+        }
+        let gone = Knowledge { abandoned: Some(ballot), ..self.known.clone() };
+        let decided = decide(self.site(), self.spec, &gone, Timestamp::UNIX_EPOCH);
+        let asks = decided.write.as_ref().and_then(|own| slot(own, self.site())).is_some_and(takes_back);
+        if asks || decided.ask_witness.is_some() {
+            all.push(Opens {
+                when: format!(
+                    "the site of claim {} has not answered for a minute, and the witness decides for this one; this site's \
+                     operator asks it by itself",
+                    self.of(ballot)
+                ),
+                next: None,
             });
         }
         if opened(self.duty(name, &self.taken(), AuthorityState::Held, self.known)) {

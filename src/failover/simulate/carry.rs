@@ -40,7 +40,7 @@ impl Hand<'_> {
         let ballot = self.claim().0;
         let name = self.name();
         match act {
-            Act::Claim { ballot, follows, fence } => {
+            Act::Claim { ballot, follows, fence, by_witness } => {
                 let claim = Claim {
                     site: name,
                     ballot: *ballot,
@@ -48,6 +48,7 @@ impl Hand<'_> {
                     fence: fence.then_some(true),
                     state: ClaimState::Open,
                     failover: self.order.failover.metadata.uid.clone(),
+                    by_witness: by_witness.then_some(true),
                 };
                 self.put(claims::open(&self.own(), claim), format!("this site claims epoch {ballot}"))
             }

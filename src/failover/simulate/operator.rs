@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::carry::Hand;
 use super::time::{SILENCE, TICKS, at};
-use super::world::{NO_ANSWER, Ordered, World};
+use super::world::{NO_ANSWER, Ordered, Site, World};
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::failover::{MoveAction, Phase};
 use crate::api::step::Step;
 use crate::api::units::duration;
+use crate::authority::abandoned::ABANDONED_AFTER;
 use crate::authority::claims::{orphan, withdraw};
 use crate::authority::decide::{Decision, decide as decide_authority};
 use crate::authority::duty::{Duty, duties};
@@ -35,6 +36,8 @@ impl World {
         }
         let before = self.sites[site].mind.read.clone();
         self.read(site);
+        let Site { name, held, mind, .. } = &mut self.sites[site];
+        mind.watched.look(name, held.authority.as_ref(), at(self.now));
         let known = self.knowledge(site);
         let decision = decide_authority(&self.sites[site].name, &self.spec, &known, at(self.now));
         if let Some(asked) = &decision.ask_witness {
@@ -70,6 +73,13 @@ impl World {
         }
     }
 
+    /// The claim that closes a site and whose own site is gone.
+    fn abandoned(&self, site: usize) -> Option<i64> {
+        let mind = &self.sites[site].mind;
+        let silent = |name: &str| mind.silent.get(&self.place(name)).map(|known| at(known - SILENCE));
+        mind.watched.abandoned(silent, ABANDONED_AFTER, at(self.now))
+    }
+
     /// All that the operator of a site knows.
     pub(super) fn knowledge(&self, site: usize) -> Knowledge {
         let here = &self.sites[site];
@@ -98,6 +108,7 @@ impl World {
             record: None,
             remembered: here.held.remembered.clone(),
             differs: None,
+            abandoned: self.abandoned(site),
         }
     }
 

@@ -8,6 +8,7 @@ use super::story::Story;
 use super::time::{TICKS, clock, ticks};
 use crate::api::authority::{AuthoritySpec, AuthorityStatus, next_ballot};
 use crate::api::{Failover, FailoverGroupSpec, FailoverStatus};
+use crate::authority::abandoned::Watched;
 use crate::authority::answer::{Answer, Asked, answer};
 use crate::authority::known::Decided;
 use crate::failover::status;
@@ -29,6 +30,8 @@ pub(super) struct Mind {
     pub(super) read: BTreeMap<usize, Option<AuthoritySpec>>,
     /// Sites that did not answer, and until when they are not asked again.
     pub(super) silent: BTreeMap<usize, u64>,
+    /// What it has seen of claims that close this site.
+    pub(super) watched: Watched,
     /// Until when it waits for an answer.
     pub(super) busy: u64,
     /// Until when its order rests, unless something happens.

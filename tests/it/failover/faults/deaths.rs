@@ -1,4 +1,5 @@
-//! The cloud that is to take over dies in mid-course: an order at the source opens it again, and nothing else does.
+//! The cloud that is to take over dies in mid-course: an order at the source opens it again, or the witness, and nothing else
+//! does.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use banyan::sandbox::Part;
 use banyan::sandbox::process::Signal;
 
 use super::field::{Field, lost, timeline, writes};
-use super::gate::commits;
+use super::gate::{asks_the_witness, commits};
 use crate::peers::until;
 
 /// Where it dies.
@@ -95,5 +96,50 @@ pub async fn the_target_dies(field: &Field, name: &str, at: At) {
         "the target dies after its {at:?}: closed until an order at the source, which opened it in {took:.1?}, told {typed:?}; 0 of \
          {count} lost; the first order ended as {}",
         first.as_str()
+    );
+}
+
+/// The same after its fence, in a group that has a witness: nobody types anything.
+pub async fn the_witness_gives_authority_back(field: &Field, name: &str) {
+    let group = field.group(name);
+    let (holder, epoch) = field.agreed(group).await;
+    let place = 1 - holder;
+    field.could_move(group, place).await;
+    let promoted = timeline(group, holder).await;
+    let writer = group.postgres.client(130);
+    writes(&writer, 20).await;
+    let marks = asks_the_witness(group.kind.name, place);
+    let trap = field.gate.trap(place, field.keeper.pid(place).await, 1, marks);
+    field.order(group, place, MoveAction::Switchover, "abandoned").await;
+    let caught = tokio::time::timeout(Duration::from_secs(60), trap).await;
+    let mut caught = caught.expect("it asks the witness").expect("caught");
+    field.keeper.kill(place).await;
+    caught.answer(false);
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Stop).unwrap();
+    let door = &group.postgres.doors[place];
+    door.silence();
+    let (closed, died) = (writer.tally().acknowledged.len(), Instant::now());
+    tokio::time::sleep(WATCHED).await;
+    assert_eq!(writer.tally().acknowledged.len(), closed, "a time-out alone opens nothing");
+    writes(&writer, 20).await;
+    let took = died.elapsed();
+    let own = field.authority_spec(group, holder).await;
+    assert!(own.epoch > epoch && own.follows == epoch, "{own:?}");
+
+    // It returns, and stands by.
+    door.heal();
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Cont).unwrap();
+    field.start_again(place).await;
+    let over = |status: &banyan::api::FailoverStatus| status.phase.filter(|phase| phase.is_over());
+    let ended = field.comes_to(place, "abandoned", "the order is over", over).await;
+    assert_eq!(ended, Phase::Superseded);
+    assert_eq!(field.agreed(group).await, (holder, own.epoch));
+    assert_eq!(timeline(group, holder).await, promoted, "nothing was promoted");
+    writes(&writer, 20).await;
+    assert_eq!(lost(group, holder, &writer).await, 0);
+    println!(
+        "the target dies after its fence, and the witness gives authority back: open again after {took:.1?}, nobody typed \
+         anything; 0 of {} lost",
+        writer.tally().acknowledged.len()
     );
 }

@@ -261,6 +261,19 @@ pub fn commits(group: &'static str, place: usize) -> impl Fn(&Write) -> bool {
     }
 }
 
+/// Whether the claim of that cloud is being left to the witness.
+pub fn asks_the_witness(group: &'static str, place: usize) -> impl Fn(&Write) -> bool {
+    let committing = |object: &Value| {
+        let claims = object["spec"]["claims"].as_array().cloned().unwrap_or_default();
+        claims.iter().any(|claim| claim["state"] == "Committing" && claim["failover"].is_string())
+    };
+    move |write| {
+        (write.what.as_str(), write.name.as_str(), write.cloud) == ("authorities", group, place)
+            && committing(&write.object)
+            && !committing(&write.before)
+    }
+}
+
 /// Sends a process a signal.
 pub fn signal(pid: u32, name: &str) {
     let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();

@@ -3,7 +3,7 @@
 //!
 //! | module | rows of the table |
 //! |---|---|
-//! | [`deaths`] | the target dies after its fence, or after its commit |
+//! | [`deaths`] | the target dies after its fence, with a witness and without, or after its commit |
 //! | [`duels`] | two Failovers against each other |
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
@@ -75,6 +75,7 @@ async fn each_failure_of_the_table_is_met() {
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
     part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
     part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
+    part("back-by-witness", deaths::the_witness_gives_authority_back(&field, "alpha")).await;
     part("kills", kills::of_a_switchover(&field, "alpha")).await;
     part("back", kills::of_a_failover(&field, "alpha")).await;
     part("leader", silence::a_former_leader_wakes_up(&field, "bravo")).await;

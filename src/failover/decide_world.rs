@@ -1,0 +1,175 @@
+//! Two sites of which one is to take over, for scenarios of what a move does next.
+
+use std::fmt::Write;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::super::super::journal::StoreJournal;
+use super::super::super::view::Held;
+use super::super::*;
+use crate::api::authority::Claim;
+use crate::api::failover::MoveAction;
+use crate::api::failovergroup::Approval;
+use crate::authority::claims;
+use crate::authority::known::{Decided, Knowledge};
+
+/// Two sites, of which `b` is to take over; acts are carried out on it at once.
+#[derive(Clone)]
+pub struct World {
+    pub known: Knowledge,
+    pub silent: Vec<String>,
+    pub changed: bool,
+    pub preflight: Vec<Held>,
+    pub capacity: Vec<Held>,
+    pub turn: Option<Held>,
+    pub approval: Option<Approval>,
+    pub forbidden: Option<Held>,
+    pub protected: bool,
+    pub journal: Journal,
+    pub fences: bool,
+    pub catches_up: bool,
+}
+
+pub fn held(by: &str, epoch: i64) -> AuthoritySpec {
+    AuthoritySpec { epoch, holders: vec![by.to_owned()], promoted: Some(epoch), ..AuthoritySpec::default() }
+}
+
+impl World {
+    pub fn new(action: MoveAction) -> Self {
+        let standby =
+            StoreShows { primary: false, open: true, opened_at: Some(16), ballot: Some(16), frozen: false };
+        Self {
+            known: Knowledge {
+                own: Some(AuthoritySpec { promoted: None, ..held("a", 16) }),
+                peers: vec![("a".to_owned(), Known::Read(Some(held("a", 16))))],
+                witness: None,
+                stores: vec![("db".to_owned(), Known::Read(standby))],
+                record: None,
+                remembered: None,
+                differs: None,
+                abandoned: None,
+            },
+            silent: Vec::new(),
+            changed: false,
+            preflight: Vec::new(),
+            capacity: Vec::new(),
+            turn: None,
+            approval: None,
+            forbidden: None,
+            protected: true,
+            journal: Journal { action, ..Journal::default() },
+            fences: true,
+            catches_up: true,
+        }
+    }
+
+    pub fn next(&self) -> Next {
+        let view = View {
+            silent: &self.silent,
+            changed: self.changed,
+            preflight: &self.preflight,
+            capacity: &self.capacity,
+            turn: self.turn.as_ref(),
+            approval: self.approval.as_ref(),
+            forbidden: self.forbidden.as_ref(),
+            protected: self.protected,
+            ..View::clear("b", 1, "move", &self.known)
+        };
+        decide(&view, &self.journal)
+    }
+
+    pub fn own(&self) -> AuthoritySpec {
+        self.known.own.clone().unwrap()
+    }
+
+    pub fn there(&mut self) -> &mut AuthoritySpec {
+        match &mut self.known.peers[0].1 {
+            Known::Read(Some(spec)) => spec,
+            _ => panic!("the peer is not read"),
+        }
+    }
+
+    pub fn store(&mut self) -> &mut StoreJournal {
+        self.journal.stores.entry("db".to_owned()).or_default()
+    }
+
+    /// Carries an act out; `false` if it does not succeed.
+    pub fn act(&mut self, act: &Act) -> bool {
+        let (n, own) = (self.journal.claim.map_or(0, |claim| claim.0), self.own());
+        let since = || Time(jiff::Timestamp::UNIX_EPOCH);
+        match act {
+            Act::Claim { ballot, follows, fence, by_witness } => {
+                if self.journal.claim.is_some() {
+                    *self.store() = StoreJournal::default();
+                    (self.journal.asserted, self.journal.stopped) = (false, false);
+                }
+                self.journal.claim = Some((*ballot, *follows));
+                let claim = Claim {
+                    site: "b".to_owned(),
+                    ballot: *ballot,
+                    follows: *follows,
+                    fence: fence.then_some(true),
+                    by_witness: by_witness.then_some(true),
+                    ..Claim::default()
+                };
+                self.known.own = Some(claims::open(&own, claim).unwrap());
+            }
+            Act::Tell(_) => {
+                let claim = slot(&own, "b").unwrap().clone();
+                let there = claims::receive(self.there(), &claim).unwrap();
+                *self.there() = there;
+            }
+            Act::Press => self.known.own = Some(claims::press(&own, "b", n).unwrap()),
+            Act::Fence(_) if !self.fences => return false,
+            Act::Fence(_) => self.store().level = Some(FenceLevel::StoreAcknowledged),
+            Act::CatchUp(_) if self.catches_up => self.store().complete = Some(true),
+            Act::CatchUp(_) | Act::Freeze(_) => self.store().frozen = true,
+            Act::Try => self.journal.tried = true,
+            Act::Mark => self.known.own = Some(claims::mark(&own, "b", n).unwrap()),
+            Act::Decide => {
+                let Some(Known::Read(chain)) = &mut self.known.witness else { return false };
+                chain.push(Decided { after: 16, epoch: n, holders: vec!["b".to_owned()] });
+                self.known.own = Some(claims::decided(&own, n, vec!["b".to_owned()], since()));
+            }
+            Act::Commit => {
+                self.known.own = Some(claims::commit(&own, "b", n, vec!["b".to_owned()], since()).unwrap());
+            }
+            Act::Promote(_) => self.store().promoted = true,
+            Act::Open(_) => self.store().opened = true,
+            Act::Serve => self.known.own = Some(claims::promoted(&own, n)),
+            Act::Withdraw => self.known.own = Some(claims::withdraw(&own, "b", n).unwrap()),
+            Act::Lift(_) => *self.store() = StoreJournal::default(),
+            Act::Grow | Act::Replay(_) | Act::Shrink => panic!("it is no rehearsal"),
+        }
+        true
+    }
+
+    /// Goes on until it waits or is over, and says what it did.
+    pub fn goes(&mut self) -> String {
+        let mut said = String::new();
+        for _ in 0..50 {
+            match self.next() {
+                Next::Do(step, act) => {
+                    let done = self.act(&act);
+                    let name = format!("{act:?}");
+                    let name = name.split([' ', '(', '{']).next().unwrap_or_default();
+                    writeln!(said, "{} {name}{}", step.as_str(), if done { "" } else { ": not done" })
+                        .unwrap();
+                    if !done {
+                        return said;
+                    }
+                }
+                Next::Wait(step, wait) => {
+                    let next = wait.next.map(|next| format!(" -> {next}")).unwrap_or_default();
+                    writeln!(said, "{} waits: {}{next}", step.as_str(), wait.reason).unwrap();
+                    return said;
+                }
+                Next::End(phase, _) => {
+                    writeln!(said, "{}", phase.as_str()).unwrap();
+                    return said;
+                }
+            }
+        }
+        panic!("it does not end: {said}");
+    }
+}
