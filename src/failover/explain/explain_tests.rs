@@ -136,6 +136,18 @@ fn a_closed_store_says_who_closed_it_and_each_thing_that_opens_it() {
 }
 
 #[test]
+fn a_store_that_waits_for_a_site_to_be_read_names_it() {
+    let mut source = Cluster::well("aws");
+    source.claim(17, "Withdrawn");
+    source.shown()["stores"][0] = store("aws", true, false, 16, 17);
+    source.shown()["peers"][0] = json!({"site": "gcp", "error": "no answer within 5 s"});
+    let opens: Vec<_> = source.explained().stores.swap_remove(0).opens;
+    assert_eq!(opens[0].when, "gcp can be read: others may have gone on without this site");
+    assert_eq!(opens[0].next.as_deref(), Some("kubectl describe cloudcluster gcp -n banyan-system"));
+    assert!(opens.last().unwrap().next.as_ref().unwrap().contains("failover start payments --unplanned"));
+}
+
+#[test]
 fn a_store_that_the_witness_may_give_back_says_so() {
     let mut source = Cluster::well("aws");
     source.claim(17, "Open");

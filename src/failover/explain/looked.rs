@@ -153,6 +153,11 @@ impl Looked<'_> {
         format!("kubectl banyan failover start {}{how} --reason \"…\"", self.group)
     }
 
+    pub(super) fn describes(&self, site: &str) -> String {
+        let namespace = self.told.group.namespace().unwrap_or_default();
+        format!("kubectl describe cloudcluster {site} -n {namespace}")
+    }
+
     pub(super) fn next(&self) -> Option<String> {
         if let Some(failover) = self.at_work() {
             return Some(format!("kubectl banyan failover status {}", failover.name_any()));
@@ -165,10 +170,7 @@ impl Looked<'_> {
             }
             AuthorityState::Unclaimed => Some(format!("kubectl banyan failover ready {}", self.group)),
             AuthorityState::Lost => Some(match self.shown.peers.iter().find(|peer| peer.error.is_some()) {
-                Some(peer) => {
-                    let namespace = self.told.group.namespace().unwrap_or_default();
-                    format!("kubectl describe cloudcluster {} -n {namespace}", peer.site)
-                }
+                Some(peer) => self.describes(&peer.site),
                 None => format!("kubectl banyan failover ready {}", self.group),
             }),
             AuthorityState::Standby => Some(self.start(false)),

@@ -10,7 +10,7 @@ use crate::api::shown::StoreShown;
 use crate::authority::claims::{is_withdrawn, slot, takes_back};
 use crate::authority::decide::{decide, place_of};
 use crate::authority::duty::{Duty, duties};
-use crate::authority::known::{Knowledge, StoreShows};
+use crate::authority::known::{Knowledge, Known, StoreShows};
 
 impl Looked<'_> {
     /// What the operator of this site would do to a store, were its Authority like that and were it to stand so.
@@ -132,8 +132,25 @@ impl Looked<'_> {
     fn opens(&self, name: &str, shows: &StoreShows) -> Vec<Opens> {
         let mut all = Vec::new();
         let opened = |duty: Option<Duty>| matches!(duty, Some(Duty::Lift { .. } | Duty::Open { .. }));
+        // What would open it once the others were read is asked as if they were.
+        let mut read = self.known.clone();
+        let unread = read.peers.iter_mut().filter(|(_, shown)| shown.read().is_none());
+        let sites: Vec<String> = unread
+            .map(|(site, shown)| {
+                *shown = Known::Read(None);
+                site.clone()
+            })
+            .collect();
+        if let Some(site) = sites.first()
+            && opened(self.duty(name, self.own, self.state, &read))
+        {
+            all.push(Opens {
+                when: format!("{} can be read: others may have gone on without this site", sites.join(", ")),
+                next: Some(self.describes(site)),
+            });
+        }
         if self.state == AuthorityState::Lost
-            && opened(self.duty(name, self.own, AuthorityState::Held, self.known))
+            && opened(self.duty(name, self.own, AuthorityState::Held, &read))
         {
             all.push(Opens {
                 when: "this site has read who has authority, and it is this one".to_owned(),
@@ -146,7 +163,7 @@ impl Looked<'_> {
             claim.state = ClaimState::Withdrawn;
         }
         given_up.withdrawn.push(ballot);
-        if opened(self.duty(name, &given_up, self.state, self.known)) {
+        if opened(self.duty(name, &given_up, self.state, &read)) {
             let site = place_of(self.spec, ballot);
             all.push(Opens {
                 when: format!("the claim {} is given up", self.of(ballot)),
@@ -166,7 +183,7 @@ impl Looked<'_> {
                 next: None,
             });
         }
-        if opened(self.duty(name, &self.taken(), AuthorityState::Held, self.known)) {
+        if opened(self.duty(name, &self.taken(), AuthorityState::Held, &read)) {
             all.push(Opens {
                 when: format!("this site takes the group over, with a claim above {ballot}"),
                 next: Some(self.start(true)),
