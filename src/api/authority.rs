@@ -59,8 +59,8 @@ pub fn next_ballot(known: i64, place: usize) -> i64 {
     .message("an ended claim stays ended: claim with a greater ballot"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.claims) || !has(self.claims) || oldSelf.claims.all(o, self.claims.all(n, n.site != o.site || n.ballot != o.ballot || o.state != 'Committing' || n.state != 'Open'))")
     .message("a claim that is committing is not opened again"))]
-#[x_kube(validation = Rule::new("!has(oldSelf.claims) || !has(self.claims) || oldSelf.claims.all(o, self.claims.all(n, n.site != o.site || n.ballot != o.ballot || (has(o.byWitness) && o.byWitness) == (has(n.byWitness) && n.byWitness)))")
-    .message("a claim keeps who decides it: claim with a greater ballot"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.claims) || !has(self.claims) || oldSelf.claims.all(o, self.claims.all(n, n.site != o.site || n.ballot != o.ballot || (has(o.byWitness) && o.byWitness) || !(has(n.byWitness) && n.byWitness)))")
+    .message("a claim that others may decide is never left to the witness alone: claim with a greater ballot"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.withdrawn) || oldSelf.withdrawn.all(b, b < self.epoch || (has(self.withdrawn) && b in self.withdrawn))")
     .message("withdrawn keeps each ballot that is greater than epoch"))]
 pub struct AuthoritySpec {

@@ -62,6 +62,13 @@ pub fn is_by_witness(claim: &Claim) -> bool {
     claim.by_witness == Some(true)
 }
 
+/// Whether two sites show the same claim. An operator that is older keeps nothing of who decides it, and then never asks the
+/// witness for itself.
+pub fn is_same(one: &Claim, other: &Claim) -> bool {
+    let plain = |claim: &Claim| Claim { by_witness: None, ..claim.clone() };
+    plain(one) == plain(other)
+}
+
 /// Whether a claim that is being decided was made by a holder that takes authority back, and for no order.
 pub fn takes_back(claim: &Claim) -> bool {
     claim.failover.is_none() && is_by_witness(claim) && claim.state == ClaimState::Committing

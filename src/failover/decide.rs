@@ -11,7 +11,7 @@ use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
 use crate::api::failovergroup::ApprovedStep;
 use crate::api::step::Step;
-use crate::authority::claims::{greater, is_by_witness, pressing, slot};
+use crate::authority::claims::{greater, is_by_witness, is_same, pressing, slot};
 use crate::authority::known::{Known, StoreShows};
 
 /// Who has authority once an order of a site is committed over what stands.
@@ -152,7 +152,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     let mut untold = Vec::new();
     for (peer, shown) in &view.known.peers {
         let there = shown.read().and_then(|spec| spec.as_ref());
-        let told = there.and_then(|spec| slot(spec, view.site)).is_some_and(|told| told == claim);
+        let told = there.and_then(|spec| slot(spec, view.site)).is_some_and(|told| is_same(told, claim));
         if told || there.is_none_or(|spec| spec.epoch >= ballot) && shown.read().is_some() {
             continue;
         }

@@ -209,6 +209,20 @@ fn what_the_witness_alone_decides_is_claimed_anew_once_that_is_away() {
 }
 
 #[test]
+fn an_older_operator_that_keeps_nothing_of_the_witness_has_taken_the_claim_all_the_same() {
+    let mut world = World::new(MoveAction::Switchover);
+    world.known.witness = Some(Known::Read(Vec::new()));
+    world.capacity = vec![Held { message: "no".to_owned(), remedy: "do".to_owned() }];
+    world.goes();
+    for claim in &mut world.there().claims {
+        claim.by_witness = None;
+    }
+    world.capacity.clear();
+    let went = world.goes();
+    assert!(went.starts_with("fence Press\nclaim Tell\nfence Fence\n"), "{went}");
+}
+
+#[test]
 fn an_operator_that_may_run_may_ask_the_witness() {
     let assert = "kubectl banyan failover assert-fenced --evidence NodesStopped move";
     let mut world = World::new(MoveAction::Failover);

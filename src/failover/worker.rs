@@ -48,6 +48,8 @@ const MOST_ACTS: usize = 100;
 const SILENT_FOR: Duration = Duration::from_secs(15);
 /// How soon a move that waits is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The same while it waits for pods of this site, which are known without a request.
+const LOOK_FOR_PODS: Duration = Duration::from_millis(500);
 /// How soon it is tried again to put on record what a move did that is over.
 const RECORD_AGAIN: Duration = Duration::from_secs(30);
 
@@ -127,12 +129,14 @@ impl Worker {
         let stop = this.go().await;
         this.known();
         let stop = stop?;
+        let waits_for_pods = this.status.reason.as_deref() == Some("NoCapacity");
         let recorded = this.deliver().await?;
         this.let_go(recorded).await?;
         let again = |after, lane| Again::At(tokio::time::Instant::now() + after, lane);
         Ok(match stop {
             Stop::Over if recorded => Again::Idle,
             Stop::Over => again(RECORD_AGAIN, Lane::Normal),
+            Stop::Later if waits_for_pods => again(LOOK_FOR_PODS, Lane::Urgent),
             Stop::Later => again(LOOK_AGAIN, Lane::Urgent),
         })
     }

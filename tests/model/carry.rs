@@ -23,7 +23,7 @@ fn api_takes(old: &Auth, new: &Auth) -> bool {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(was), Some(is)) if was.ballot == is.ballot => {
-            was.by_witness == is.by_witness
+            (was.by_witness || !is.by_witness)
                 && match was.state {
                     ClaimState::Open => true,
                     ClaimState::Committing => is.state != ClaimState::Open,

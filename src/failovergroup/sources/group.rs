@@ -12,6 +12,7 @@ use kube::Api;
 use tokio::sync::watch;
 
 use crate::api::{AuthoritySpec, FailoverGroupSpec, Problem};
+use crate::authority::known::Known;
 use crate::cloudcluster::handle::SitesHandle;
 use crate::cloudcluster::peer_error::remote;
 use crate::cloudcluster::sites::{Described, Sites};
@@ -111,6 +112,11 @@ impl OfGroup {
     /// What this site's Authority says, once anybody ever had authority.
     pub(super) fn own(&self) -> Option<AuthoritySpec> {
         lock(&self.all.index).own_spec(&self.name).cloned()
+    }
+
+    /// What another site's Authority says.
+    pub(super) fn shows(&self, site: &str) -> Known<Option<AuthoritySpec>> {
+        lock(&self.all.index).peer_shows(site, &self.name).0
     }
 
     /// Whether this site has authority.

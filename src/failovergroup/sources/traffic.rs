@@ -1,5 +1,5 @@
 //! Asks the traffic provider of a group: what stands there, and what would be in the way of a move. The site with authority
-//! makes what is missing there.
+//! makes what is missing there, and pins off a site that may not know that it has lost authority.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::group::{Ends, OfGroup, SECRETS_EVERY};
 use crate::api::traffic::Traffic as Spec;
-use crate::api::{Problem, Severity};
+use crate::api::{AuthoritySpec, Problem, Severity};
+use crate::authority::known::Known;
 use crate::dns::provider::{AT_REST, LOOK_AGAIN, TRY_RIGHTS};
 use crate::dns::{
     AccessKeys, Cloudflare, DnsError, Finding, Gateway, Provider, Rights, Route53, SiteWanted, Stands,
@@ -18,6 +19,8 @@ use crate::failovergroup::index::Traffic;
 
 /// How soon it is asked again after it failed, or stood otherwise than wanted.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How soon it is noticed that somebody else has authority, or has heard of it. Nobody is asked for that.
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// Asks for ever; ends where the group has no provider of ours.
 pub async fn run(of: OfGroup) {
@@ -41,12 +44,13 @@ pub async fn run(of: OfGroup) {
             }
         }
         let Some(provider) = &made else { continue };
-        let (wanted, holds) = wanted(&of, &spec);
+        let asked = wanted(&of, &spec);
+        let wanted = asked.wanted.clone();
         if rights.as_ref().is_none_or(|(at, _)| at.elapsed() > TRY_RIGHTS) {
             let tried = provider.rights(&wanted).await.ok();
             rights = tried.map(|rights| (Instant::now(), rights));
         }
-        let found = look(provider, &wanted, holds, rights.as_ref().map(|(_, rights)| rights)).await;
+        let found = look(provider, &asked, rights.as_ref().map(|(_, rights)| rights)).await;
         let well = found.as_ref().is_ok_and(|found| found.findings.is_empty());
         if found.is_err() {
             made = None;
@@ -57,29 +61,43 @@ pub async fn run(of: OfGroup) {
                 Err(error) => Traffic::unreadable(asked.traffic.take(), error.to_string()),
             });
         });
-        of.all.rest(if well { AT_REST } else { AGAIN }, round).await;
+        let rest = of.all.rest(if well { AT_REST } else { AGAIN }, round);
+        tokio::select! {
+            () = rest => {}
+            // Who has authority, and who has heard of it, is known without a request.
+            () = changes(&of, &spec, &asked) => {}
+        }
+    }
+}
+
+/// Until somebody else is to get traffic than was asked for.
+async fn changes(of: &OfGroup, spec: &Spec, asked: &Asked) {
+    loop {
+        tokio::time::sleep(of.all.ends.every(NOTICED)).await;
+        if wanted(of, spec) != *asked {
+            return;
+        }
     }
 }
 
 /// What stands. Whoever has authority also makes what is missing, and leaves the mark of the epoch: all stands before
 /// anybody needs it, and a move needs no write.
-async fn look(
-    provider: &Provider,
-    wanted: &Wanted,
-    holds: bool,
-    rights: Option<&Rights>,
-) -> Result<Traffic, DnsError> {
+async fn look(provider: &Provider, asked: &Asked, rights: Option<&Rights>) -> Result<Traffic, DnsError> {
+    let stands = provider.read(&asked.wanted).await?;
+    let wanted = &asked.beside(&stands);
     let found = |stands: &Stands| Traffic {
         findings: provider.problems(stands, wanted, rights),
         epoch: stands.mark.as_ref().map(|mark| mark.epoch),
         failed: None,
         read: true,
     };
-    let stands = provider.read(wanted).await?;
     let marked = stands.mark.as_ref().map(|mark| mark.epoch);
     let first = found(&stands);
     let lacks = first.findings.iter().any(|finding| finding.problem.severity == Severity::Error);
-    if !holds || (!lacks && marked == wanted.epoch) {
+    let pins = wanted.sites.iter().any(|(site, wanted)| {
+        stands.sites.get(site).is_some_and(|stands| stands.there && stands.on == wanted.off)
+    });
+    if !asked.holds || (!lacks && !pins && marked == wanted.epoch) {
         return Ok(first);
     }
     let made = async {
@@ -103,17 +121,64 @@ async fn look(
     })
 }
 
-/// How the traffic is to stand, by the Authority of this site; and whether this site is the one that writes.
-fn wanted(of: &OfGroup, spec: &Spec) -> (Wanted, bool) {
+/// How the traffic is to stand, by the Authority of this site.
+#[derive(Clone, Debug, PartialEq)]
+struct Asked {
+    wanted: Wanted,
+    /// Whether this site is the one that writes.
+    holds: bool,
+    /// The sites of which nothing is known: they take part, or do not, as it stands.
+    unknown: Vec<String>,
+}
+
+impl Asked {
+    /// The same, with what is not known as it stands.
+    fn beside(&self, stands: &Stands) -> Wanted {
+        let mut wanted = self.wanted.clone();
+        for site in &self.unknown {
+            let stands = stands.sites.get(site).is_none_or(|stands| stands.on || !stands.there);
+            if let Some(wanted) = wanted.sites.get_mut(site) {
+                wanted.off = !stands;
+            }
+        }
+        wanted
+    }
+}
+
+/// Whether another site is to take part: once it knows of the epoch of this one it sends users away by itself. Until then its
+/// checks may be well, as in a partition between the sites. `None` where nothing is known of it.
+fn takes_part(own: &AuthoritySpec, site: &str, shows: &Known<Option<AuthoritySpec>>) -> Option<bool> {
+    // Before the first move nobody has lost anything; and a site that does not serve yet takes nobody's users away.
+    if own.follows == 0 || own.promoted != Some(own.epoch) || own.is_held_by(site) {
+        return Some(true);
+    }
+    match shows {
+        Known::Read(Some(there)) => Some(there.epoch >= own.epoch),
+        // Its `/authority` answers 404.
+        Known::Read(None) => Some(true),
+        Known::NotYet(_) => None,
+    }
+}
+
+fn wanted(of: &OfGroup, spec: &Spec) -> Asked {
     let own = of.own();
     let epoch = own.as_ref().map(|own| own.epoch);
     // Where several have authority, the first one writes.
     let first = own.as_ref().and_then(|own| own.holders.first());
     let holds = first.is_some_and(|holder| **holder == *of.all.context.site) && of.leads();
+    let mut unknown = Vec::new();
     let sites = of.spec.sites.iter().map(|site| {
+        let here = **site == *of.all.context.site;
+        let part = match &own {
+            Some(own) if holds && !here => takes_part(own, site, &of.shows(site)),
+            _ => Some(true),
+        };
+        if part.is_none() {
+            unknown.push(site.clone());
+        }
         let gateway = of.described(site).and_then(|site| Gateway::of_url(&site.gateway?));
         // Whose checks are well gets the traffic: all have the same weight, so that a move needs no write.
-        (site.clone(), SiteWanted { weight: 100, off: false, gateway })
+        (site.clone(), SiteWanted { weight: 100, off: part == Some(false), gateway })
     });
     let wanted = Wanted {
         group: of.name.to_string(),
@@ -121,7 +186,7 @@ fn wanted(of: &OfGroup, spec: &Spec) -> (Wanted, bool) {
         epoch,
         sites: sites.collect::<BTreeMap<_, _>>(),
     };
-    (wanted, holds)
+    Asked { wanted, holds, unknown }
 }
 
 async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
@@ -161,4 +226,47 @@ async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
         return Ok(Provider::Route53(Route53::new(traffic, keys.as_ref(), at_route53.as_deref()).await));
     }
     Ok(Provider::External)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::stands::SiteStands;
+
+    fn held(by: &str, epoch: i64, follows: i64) -> AuthoritySpec {
+        AuthoritySpec {
+            epoch,
+            follows,
+            holders: vec![by.to_owned()],
+            promoted: Some(epoch),
+            ..AuthoritySpec::default()
+        }
+    }
+
+    #[test]
+    fn a_site_that_may_not_know_of_the_epoch_is_pinned_off_until_it_does() {
+        let own = held("b", 33, 16);
+        let shows = |epoch: i64| Known::Read(Some(held("a", epoch, 0)));
+        assert_eq!(takes_part(&own, "a", &shows(16)), Some(false), "it serves on in a partition");
+        assert_eq!(takes_part(&own, "a", &shows(33)), Some(true), "it answers 503 by itself");
+        assert_eq!(takes_part(&own, "a", &Known::Read(None)), Some(true));
+        assert_eq!(takes_part(&own, "a", &Known::NotYet("no answer".to_owned())), None);
+        let opening = AuthoritySpec { promoted: Some(16), ..own.clone() };
+        assert_eq!(takes_part(&opening, "a", &shows(16)), Some(true), "nobody is served here yet");
+        assert_eq!(takes_part(&held("b", 17, 0), "a", &shows(0)), Some(true), "nobody has lost anything");
+    }
+
+    #[test]
+    fn a_site_of_which_nothing_is_known_stays_as_it_stands() {
+        let site = |off: bool| SiteWanted { weight: 100, off, gateway: None };
+        let sites = BTreeMap::from([("a".to_owned(), site(false)), ("b".to_owned(), site(false))]);
+        let wanted = Wanted { group: "pay".to_owned(), hosts: Vec::new(), epoch: Some(33), sites };
+        let asked = Asked { wanted, holds: true, unknown: vec!["a".to_owned()] };
+        for (there, on, off) in [(true, true, false), (true, false, true), (false, false, false)] {
+            let stands = SiteStands { there, on, ..SiteStands::default() };
+            let stands = Stands { sites: BTreeMap::from([("a".to_owned(), stands)]), ..Stands::default() };
+            let beside = asked.beside(&stands);
+            assert_eq!((beside.sites["a"].off, beside.sites["b"].off), (off, false), "{there} {on}");
+        }
+    }
 }

@@ -69,11 +69,23 @@ pub async fn the_api_server_of_the_source_is_down(field: &Field, name: &str) {
     })
     .await;
     let answered = users.answered(open);
+    // It has not been heard that it knows: the provider takes it out too, and takes it back once it does.
+    let takes_part = |wanted: bool| async move {
+        until("the old site takes part as wanted", async || {
+            let name = format!("banyan-{}-{}", group.kind.name, field.names[holder]);
+            let [_, pools, _] = field.cloudflare.kept();
+            let pool = pools.into_iter().find(|pool| pool["name"] == *name)?;
+            (pool["enabled"] == wanted).then_some(())
+        })
+        .await;
+    };
+    takes_part(false).await;
     releases::go_on(field, place, &released).await;
     field.two.pair.clouds()[holder].signal(Part::ApiServer, Signal::Cont).unwrap();
     field.keeper.kill(holder).await;
     field.start_again(holder).await;
     field.done(place, order).await;
+    takes_part(true).await;
     assert_eq!(field.agreed(group).await.0, place);
     let count = writer.tally().acknowledged.len();
     assert_eq!(lost(group, place, &writer).await, 0);
