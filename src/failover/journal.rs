@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::api::FailoverStatus;
-use crate::api::failover::{FenceLevel, MoveAction, Phase};
+use crate::api::failover::{FenceLevel, MoveAction, NodesRecord, Phase};
 use crate::api::step::Step;
 
 /// What is remembered of one store.
@@ -36,6 +36,27 @@ impl StoreJournal {
     }
 }
 
+/// What is remembered of the nodes of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodesJournal {
+    /// Whether some are not set to zero, by the last look, and all have been noted with their sizes.
+    pub up: bool,
+    /// Whether they could not be scaled when that was tried last, and have not been looked at since.
+    pub failed: bool,
+    /// Whether this order began to scale them to zero.
+    pub ordered: bool,
+}
+
+impl NodesJournal {
+    fn of(record: &NodesRecord) -> Self {
+        Self {
+            up: record.pools.iter().any(|pool| !pool.at_zero),
+            failed: record.error.is_some(),
+            ordered: record.ordered_at.is_some(),
+        }
+    }
+}
+
 /// What is remembered of a move.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Journal {
@@ -53,6 +74,8 @@ pub struct Journal {
     pub claim: Option<(i64, i64)>,
     /// Its stores.
     pub stores: BTreeMap<String, StoreJournal>,
+    /// What its cloud says of the nodes of the source, where it was asked.
+    pub nodes: NodesJournal,
     /// Whether a person says that the source is fenced, and has said so after the claim.
     pub asserted: bool,
     /// Whether a person accepted that writes are lost.
@@ -100,6 +123,7 @@ impl Journal {
             paused: is(status.paused),
             claim: status.ballot.zip(status.follows),
             stores: stores.collect(),
+            nodes: status.nodes.as_ref().map(NodesJournal::of).unwrap_or_default(),
             asserted: status.assertion.is_some(),
             accepts_loss: status.accepted_loss.is_some(),
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
