@@ -105,3 +105,7 @@ pub async fn run(of: OfGroup) {
         of.all.rest(TICK, round).await;
     }
 }
+
+#[cfg(test)]
+#[path = "pools_tests.rs"]
+mod tests;
