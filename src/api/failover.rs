@@ -353,6 +353,9 @@ pub struct NodesRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+    /// Whether they are to be scaled to zero: for half a minute the databases could not be closed otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<bool>,
     /// When this order began to scale them to zero; absent where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ordered_at: Option<Time>,

@@ -174,12 +174,12 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     fenced(view, journal, own, &untold)
 }
 
-/// The nodes of the source are to be scaled to zero, where the group has that done: once all that can be closed over the wire
-/// is closed, once it is noted how many there were, and not before those agree who have to agree to anything.
+/// The nodes of the source are to be scaled to zero, where the group has that done: once its databases could not be closed for
+/// a while, once it is noted how many nodes there were, and not before those agree who have to agree to anything.
 fn stops(view: &View<'_>, journal: &Journal) -> Option<Next> {
     let lacks = !view.stores(journal, |_, of| of.level.is_none()).is_empty();
     let asks = view.node_pools == Some(NodePools::Stop) && !journal.is_planned() && !journal.asserted;
-    if !(asks && lacks && journal.nodes.up && !journal.nodes.failed) {
+    if !(asks && lacks && journal.nodes.due && !journal.nodes.failed) {
         return None;
     }
     let step = Step::Fence;

@@ -16,8 +16,8 @@ fn silent(asks: NodePools) -> World {
     world
 }
 
-/// Some nodes are up, by a look.
-const UP: NodesJournal = NodesJournal { up: true, failed: false, ordered: false };
+/// Some nodes are up, and are to be stopped.
+const UP: NodesJournal = NodesJournal { due: true, failed: false, ordered: false };
 
 #[test]
 fn a_source_without_nodes_counts_as_closed_and_what_it_had_is_not_known() {
@@ -58,7 +58,7 @@ fn where_nothing_may_be_closed_over_the_wire_the_cloud_is_asked_alone() {
 }
 
 #[test]
-fn nodes_are_stopped_once_their_sizes_are_noted_and_only_where_the_group_says_so() {
+fn nodes_are_stopped_once_they_are_to_be_and_only_where_the_group_says_so() {
     let mut world = silent(NodePools::Stop);
     assert_eq!(world.goes(), "claim Claim\nfence Fence: not done\n");
     world.journal.nodes = UP;

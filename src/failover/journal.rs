@@ -39,8 +39,8 @@ impl StoreJournal {
 /// What is remembered of the nodes of the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodesJournal {
-    /// Whether some are not set to zero, by the last look, and all have been noted with their sizes.
-    pub up: bool,
+    /// Whether some are to be set to zero: all have been noted with their sizes, and it was waited for long enough.
+    pub due: bool,
     /// Whether they could not be scaled when that was tried last, and have not been looked at since.
     pub failed: bool,
     /// Whether this order began to scale them to zero.
@@ -50,7 +50,7 @@ pub struct NodesJournal {
 impl NodesJournal {
     fn of(record: &NodesRecord) -> Self {
         Self {
-            up: record.pools.iter().any(|pool| !pool.at_zero),
+            due: record.due == Some(true) && record.pools.iter().any(|pool| !pool.at_zero),
             failed: record.error.is_some(),
             ordered: record.ordered_at.is_some(),
         }

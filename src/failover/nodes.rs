@@ -3,6 +3,8 @@
 //! No node that is left is evidence that nobody writes, and says nothing of what had been received: a store of such a source
 //! is as complete as one of which a person says that it is fenced.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::outcome::{Done, Of};
 use super::status;
 use super::view::{ASSERT, Wait, command};
@@ -10,6 +12,7 @@ use crate::api::FailoverStatus;
 use crate::api::conditions::{cut, short};
 use crate::api::failover::{FenceLevel, NodesRecord, PoolRecord};
 use crate::api::failovergroup::NodePools;
+use crate::api::step::Step;
 use crate::clouds::nodes::{MOST_POOLS, Nodes, Other, Pool, Set, Verdict};
 
 /// What is said before a person is asked.
@@ -17,6 +20,10 @@ const SAY_SO: &str = "Make sure that nobody writes there, and say so";
 /// The longest that is kept of the name of a cluster, and of a command.
 const LONGEST_CLUSTER: usize = 512;
 const LONGEST_COMMAND: usize = 2048;
+
+/// For how long it is tried to close the databases of a source before its nodes are stopped: its operator closes what it can
+/// within seconds of reading the claim, and a dead source may take that long.
+const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What came of asking: the nodes, or why nothing was told, with the remedy.
 pub type Asked = Result<Nodes, Other>;
@@ -71,9 +78,22 @@ fn unfenced(of: &Of<'_>, status: &FailoverStatus) -> Vec<String> {
     names.filter(|name| level(name).is_none()).cloned().collect()
 }
 
-/// The cloud was asked for the nodes of the source, since `waits` would be waited for otherwise. `mode` is what the group asks
-/// of it.
-pub fn looked(of: &Of<'_>, mode: NodePools, waits: Wait, asked: Asked, status: &mut FailoverStatus) -> Done {
+/// When the nodes of the source may be stopped.
+fn stops_at(status: &FailoverStatus, now: Timestamp) -> Timestamp {
+    let fence = status.steps.iter().find(|step| step.name == Step::Fence.as_str());
+    let since = fence.map_or(now, |step| step.started_at.0);
+    since.checked_add(GRACE).unwrap_or(Timestamp::MAX)
+}
+
+/// The cloud was asked at `now` for the nodes of the source, since `waits` would be waited for otherwise. `mode` is what the
+/// group asks of it.
+pub fn looked(
+    of: &Of<'_>,
+    (mode, waits): (NodePools, Wait),
+    asked: Asked,
+    status: &mut FailoverStatus,
+    now: Timestamp,
+) -> Done {
     let base = waits.message.trim_end_matches(SAY_SO).trim_end_matches([' ', '.']).to_owned();
     let person = |words: &str, remedy: &str| {
         Done::NotYet(Wait {
@@ -111,7 +131,17 @@ pub fn looked(of: &Of<'_>, mode: NodePools, waits: Wait, asked: Asked, status: &
         Verdict::Up(words) => {
             says(status, &words);
             match mode {
-                NodePools::Stop => Done::Yes(format!("{words}; they are scaled to zero")),
+                NodePools::Stop if stops_at(status, now) <= now => {
+                    status.nodes.iter_mut().for_each(|nodes| nodes.due = Some(true));
+                    Done::Yes(format!("{words}; they are scaled to zero"))
+                }
+                NodePools::Stop => {
+                    let at = stops_at(status, now).strftime("%H:%M:%S");
+                    let words = format!(
+                        "{base}. Its cloud: {words}; they are scaled to zero at {at} UTC, unless its databases are closed before"
+                    );
+                    going(of, words)
+                }
                 NodePools::Confirm => person(
                     &words,
                     "scale them to zero, with nothing that scales them up: then it is confirmed by itself",

@@ -43,7 +43,14 @@ fn waits() -> Wait {
 }
 
 fn look(mode: NodePools, asked: Asked, status: &mut FailoverStatus) -> Result<String, Wait> {
-    match looked(&of(&known()), mode, waits(), asked, status) {
+    look_at(100, mode, asked, status)
+}
+
+/// So many seconds after the fence was begun.
+fn look_at(second: i64, mode: NodePools, asked: Asked, status: &mut FailoverStatus) -> Result<String, Wait> {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    status::begin(status, Step::Fence, at(0));
+    match looked(&of(&known()), (mode, waits()), asked, status, at(second)) {
         Done::Yes(words) => Ok(words),
         Done::NotYet(wait) => Err(wait),
         Done::Again => panic!("it is decided"),
@@ -114,6 +121,24 @@ fn sizes_are_noted_before_anything_is_stopped_and_only_once() {
         .expect_err("they leave");
     let record = status.nodes.clone().expect("it is noted");
     assert_eq!((record.pools[0].nodes, record.pools[0].at_zero), (3, true));
+}
+
+#[test]
+fn nodes_are_not_stopped_before_the_databases_had_their_time_to_be_closed() {
+    let mut status = FailoverStatus::default();
+    let found = || Ok(nodes(vec![pool("blue", 3)], 3));
+    let wait = look_at(29, NodePools::Stop, found(), &mut status).expect_err("it is too early");
+    assert_eq!((wait.reason, wait.next), ("NodesStopping", Some(command(ASSERT, "move"))));
+    let whole = wait.message.starts_with("db at aws: no answer within 5 s; look. Its cloud: the node groups");
+    assert!(
+        whole && wait.message.ends_with("at 00:00:30 UTC, unless its databases are closed before"),
+        "{}",
+        wait.message
+    );
+    assert_eq!(status.nodes.as_ref().and_then(|nodes| nodes.due), None);
+    look_at(30, NodePools::Stop, found(), &mut status).expect("it is time");
+    assert_eq!(status.nodes.as_ref().and_then(|nodes| nodes.due), Some(true));
+    look_at(99, NodePools::Confirm, found(), &mut status).expect_err("a person is asked");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Asks the cloud of the source for its nodes, and has it scale them to zero where the group has that done.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::nodes::{self, looked, rests_on_it, still_gone, to_stop};
@@ -25,7 +26,7 @@ pub(super) async fn instead(means: &Means<'_>, done: Done, status: &mut Failover
     let (Some(mode), Some(source)) = (means.node_pools(), means.seen.source()) else { return done };
     let Done::NotYet(wait) = done else { return done };
     let asked = pools::look(&means.shared.ground.sites, &source).await;
-    looked(&means.of(&source), mode, wait, asked, status)
+    looked(&means.of(&source), (mode, wait), asked, status, Timestamp::now())
 }
 
 /// The same where stores must not be closed over their own wire yet, since that peer has not taken the claim.

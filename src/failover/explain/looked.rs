@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::{AuthorityLine, Explained, NodesLine, OrderLine, Told};
 use crate::api::authority::{AuthoritySpec, AuthorityState, Claim, ClaimState, next_ballot};
-use crate::api::failover::MoveAction;
+use crate::api::failover::{MoveAction, Phase};
 use crate::api::failovergroup::{Check, CheckState};
 use crate::api::shown::{PeerShown, Shown, StoreShown, WitnessShown};
 use crate::api::{Failover, FailoverGroupSpec};
@@ -141,16 +141,24 @@ impl Looked<'_> {
         self.told.failovers.iter().find(moves)
     }
 
-    /// The nodes that the last order of this cluster has scaled to zero.
+    /// The nodes that an order of this cluster has scaled to zero, unless a later one was done: the other site follows then.
     fn nodes(&self) -> Option<NodesLine> {
-        let of_group =
-            self.told.failovers.iter().filter(|one| one.spec.group == self.group && one.spec.action.moves());
-        let last = of_group.max_by_key(|one| one.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
-        let nodes = last.status.as_ref()?.nodes.as_ref().filter(|nodes| nodes.ordered_at.is_some())?;
+        let made = |one: &Failover| one.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let of_group = || self.told.failovers.iter().filter(|one| one.spec.group == self.group);
+        let stopped = |one: &Failover| {
+            let nodes = one.status.as_ref()?.nodes.clone()?;
+            nodes.ordered_at.is_some().then_some(nodes)
+        };
+        let last = of_group().filter(|one| stopped(one).is_some()).max_by_key(|one| made(one))?;
+        let done = |one: &Failover| one.status.as_ref().and_then(|status| status.phase) == Some(Phase::Done);
+        if of_group().any(|one| one.spec.action.moves() && done(one) && made(one) > made(last)) {
+            return None;
+        }
+        let nodes = stopped(last)?;
         let message = nodes.message.as_deref().unwrap_or("what came of it is not known yet");
         Some(NodesLine {
             why: format!("{} has scaled the nodes of {} to zero: {message}", last.name_any(), nodes.site),
-            back: brings_back(nodes).map(str::to_owned).collect(),
+            back: brings_back(&nodes).map(str::to_owned).collect(),
         })
     }
 

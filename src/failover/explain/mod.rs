@@ -50,7 +50,7 @@ pub struct Explained {
     pub stores: Vec<StoreLine>,
     /// What the witness has decided.
     pub witness: Option<String>,
-    /// The nodes that the last order at this site has scaled to zero, where one did.
+    /// The nodes that an order at this site has scaled to zero, where no later one was done.
     pub nodes: Option<NodesLine>,
     /// What would become of an order at this site now.
     pub orders: Vec<OrderLine>,

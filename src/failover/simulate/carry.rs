@@ -262,7 +262,8 @@ impl Hand<'_> {
         let Some(fence) = self.world.spec.fence.clone().filter(|_| !self.planned) else { return done };
         let Done::NotYet(wait) = done else { return done };
         let (asked, name) = (self.nodes(), self.world.sites[self.source()].name.clone());
-        self.taken(&name, |of, status| nodes::looked(of, fence.node_pools(), wait, asked, status))
+        let (mode, now) = (fence.node_pools(), at(self.world.now));
+        self.taken(&name, |of, status| nodes::looked(of, (mode, wait), asked, status, now))
     }
 
     fn stop(&mut self) -> Done {
