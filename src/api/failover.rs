@@ -157,6 +157,9 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub stores: Vec<StoreRecord>,
+    /// What the cloud says of the nodes of the source, where `spec.fence` of the group has it asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesRecord>,
     /// Since when there is no way back but another order at the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed_at: Option<Time>,
@@ -332,9 +335,68 @@ pub struct StoreRecord {
     pub error: Option<String>,
 }
 
+/// What the cloud says of the nodes of the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesRecord {
+    /// The site.
+    #[schemars(length(max = 63))]
+    pub site: String,
+    /// Its cluster, in the words of its cloud.
+    #[schemars(length(max = 512))]
+    pub cluster: String,
+    /// Its node groups or node pools, each as it was found first: before this order changed anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pools: Vec<PoolRecord>,
+    /// What came of asking last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// Whether they are to be scaled to zero: for half a minute the databases could not be closed otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<bool>,
+    /// When this order began to scale them to zero; absent where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered_at: Option<Time>,
+    /// Why they could not be scaled last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub error: Option<String>,
+}
+
+/// A node group or node pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolRecord {
+    /// Its name.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// How many nodes it was to have, when it was found first.
+    #[schemars(range(min = 0))]
+    pub nodes: i64,
+    /// The least that it was to have.
+    #[schemars(range(min = 0))]
+    pub least: i64,
+    /// The most that it was to have.
+    #[schemars(range(min = 0))]
+    pub most: i64,
+    /// Whether its cloud scaled it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scales: Option<bool>,
+    /// Whether it was set to zero, and to stay there, when it was looked at last.
+    pub at_zero: bool,
+    /// The command that gives it back the size that it had; absent where that was zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub restore: Option<String>,
+}
+
 /// How it is known that the source accepts no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum FenceLevel {
+    /// Its cloud confirms that no node of its cluster is left, and that none comes back by itself.
+    Stopped,
     /// It was closed over its own wire, and that was read back.
     StoreAcknowledged,
     /// The operator of the source closed it on reading the claim.
@@ -349,6 +411,7 @@ impl FenceLevel {
     /// The word in the API.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Stopped => "Stopped",
             Self::StoreAcknowledged => "StoreAcknowledged",
             Self::Acknowledged => "Acknowledged",
             Self::Synchronous => "Synchronous",
@@ -356,7 +419,7 @@ impl FenceLevel {
         }
     }
 
-    /// Whether the store itself was closed, by whomever.
+    /// Whether the store itself was closed, by whomever: only then is it known what it had acknowledged.
     pub fn is_closed(self) -> bool {
         matches!(self, Self::StoreAcknowledged | Self::Acknowledged)
     }

@@ -52,6 +52,8 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
     .message("active: All takes no store with a single writer: remove stores[].postgres and stores[].cloudnativepg, or set active: One"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || !has(self.traffic.trafficSteps) || !has(self.stores) || self.stores.size() == 0")
     .message("traffic.trafficSteps needs a group without stores: with stores both sites would write; remove trafficSteps"))]
+#[x_kube(validation = Rule::new("!has(self.fence) || (has(self.stores) && self.stores.exists(s, !has(s.kafkaMirror)))")
+    .message("fence needs a store with a single writer: it says how else it is known that nobody writes there. Add stores[].postgres or stores[].cloudnativepg, or remove fence"))]
 pub struct FailoverGroupSpec {
     /// The sites, by the names of their CloudClusters, without roles: who is active is what the Authority says.
     #[schemars(length(min = 2, max = 16), inner(length(min = 1, max = 63), regex(pattern = patterns::LABEL)))]
@@ -75,6 +77,10 @@ pub struct FailoverGroupSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stores: Option<Vec<Store>>,
+    /// How else a Failover may know that its source accepts no writes, where a database there cannot be closed. Without it
+    /// no cloud is asked, and a person has to say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceSpec>,
     /// How users reach the sites.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
@@ -128,6 +134,35 @@ impl FailoverGroupSpec {
     pub fn peers<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a str> {
         self.sites.iter().map(String::as_str).filter(move |peer| *peer != site)
     }
+}
+
+/// How else a Failover may know that its source accepts no writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceSpec {
+    /// What is asked of the cloud of the source's cluster about its nodes: EKS' managed node groups, GKE's node pools.
+    /// Who sets this says that every database of the group runs on the nodes of these clusters, at each site: where no
+    /// node is left, none accepts a write. Defaults to Confirm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_pools: Option<NodePools>,
+}
+
+impl FenceSpec {
+    /// What is asked of the cloud.
+    pub fn node_pools(&self) -> NodePools {
+        self.node_pools.unwrap_or_default()
+    }
+}
+
+/// What is asked of a cloud about the nodes of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NodePools {
+    /// Whether all of them are gone, and kept away. Somebody else stops them.
+    #[default]
+    Confirm,
+    /// A Failover also scales them to zero itself, once its claim stands and a database could not be closed; never a
+    /// Switchover. **All that runs in that cluster is stopped**, other groups too; a person scales it up again.
+    Stop,
 }
 
 /// Whether one site serves or all.

@@ -20,6 +20,12 @@ pub struct CloudArgs {
     /// The address of Google Kubernetes Engine [default: https://container.googleapis.com]
     #[arg(long, env = "BANYAN_GKE_URL", value_name = "URL")]
     pub gke_url: Option<String>,
+    /// The address of Amazon EC2 for all regions [default: the one of each region]
+    #[arg(long, env = "BANYAN_EC2_URL", value_name = "URL")]
+    pub ec2_url: Option<String>,
+    /// The address of Google's Compute Engine [default: https://compute.googleapis.com]
+    #[arg(long, env = "BANYAN_COMPUTE_URL", value_name = "URL")]
+    pub compute_url: Option<String>,
     /// The address of Cloudflare's API [default: https://api.cloudflare.com/client/v4]
     #[arg(long, env = "BANYAN_CLOUDFLARE_URL", value_name = "URL")]
     pub cloudflare_url: Option<String>,
@@ -34,7 +40,13 @@ pub struct CloudArgs {
 impl CloudArgs {
     /// The same for those who ask there. An empty address counts as none, as an unset value of the chart is.
     pub fn addresses(&self) -> Addresses {
-        Addresses { eks: set(&self.eks_url), sts: set(&self.sts_url), gke: set(&self.gke_url) }
+        Addresses {
+            eks: set(&self.eks_url),
+            sts: set(&self.sts_url),
+            gke: set(&self.gke_url),
+            ec2: set(&self.ec2_url),
+            compute: set(&self.compute_url),
+        }
     }
 
     /// Those of traffic providers, in the same way.

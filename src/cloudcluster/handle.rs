@@ -1,5 +1,7 @@
 //! What other controllers get of this one.
 
+use std::sync::Arc;
+
 use kube::Client;
 use tokio::sync::watch::Receiver;
 
@@ -8,6 +10,7 @@ use super::peer_error::PeerError;
 use super::peers::Peers;
 use super::sites::Sites;
 use super::view::PeerView;
+use crate::clouds::HasNodes;
 
 /// The view of the sites, how rollouts fare at peers, and the link to each peer. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +48,14 @@ impl SitesHandle {
     /// the peer answers.
     pub async fn client(&self, name: &str) -> Result<Client, PeerError> {
         self.links.client(name).await
+    }
+
+    /// The cluster of a site in its cloud, to be asked for its nodes. It sends nothing yet, but reads the Secret of the way.
+    ///
+    /// # Errors
+    /// If its CloudCluster names no cloud, or more than one cluster, or the credentials cannot be read.
+    pub async fn nodes(&self, site: &str) -> Result<Arc<dyn HasNodes>, PeerError> {
+        self.links.nodes(site).await
     }
 
     /// One call to a peer's API server, for at most five seconds.

@@ -16,7 +16,7 @@ use super::secrets::Secrets;
 use super::view::{NodesView, PeerView};
 use super::way::{Ground, Pace, Way};
 use crate::api::cloudcluster::Access;
-use crate::clouds::Addresses;
+use crate::clouds::{Addresses, HasNodes};
 use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError};
 
@@ -157,6 +157,24 @@ impl Links {
             }
         };
         tokio::time::timeout(DEADLINE, found).await.unwrap_or(Err(PeerError::NotYet))
+    }
+
+    /// The cluster of a peer in its cloud, to be asked for its nodes. Whether the peer itself answers does not matter.
+    ///
+    /// # Errors
+    /// If no way leads through a cloud, or they name more than one cluster, or the credentials cannot be read.
+    pub async fn nodes(&self, peer: &str) -> Result<Arc<dyn HasNodes>, PeerError> {
+        let link = self.link(peer).ok_or_else(|| PeerError::NoSite {
+            cluster: peer.to_owned(),
+            namespace: self.inner.ground.secrets.namespace.to_string(),
+        })?;
+        let mut ways = link.ways.iter().filter_map(|way| Some((way, way.names()?)));
+        let no_cloud = || PeerError::NoCloud(peer.to_owned());
+        let (first, named) = ways.next().ok_or_else(no_cloud)?;
+        if ways.any(|(_, other)| other != named) {
+            return Err(no_cloud());
+        }
+        first.nodes().await
     }
 
     /// Keeps all links until `shutdown`.

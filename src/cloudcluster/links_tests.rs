@@ -216,7 +216,7 @@ async fn a_cluster_that_moved_is_found_anew_and_its_tokens_are_renewed() {
     }))
     .unwrap();
     let url = Some(end.url());
-    let addresses = Addresses { eks: url.clone(), sts: url, gke: None };
+    let addresses = Addresses { eks: url.clone(), sts: url, ..Addresses::default() };
     aws.let_live(Duration::from_secs(4));
     let (links, _ends) = running(client, addresses, vec![Access { eks: Some(access), ..Access::default() }]);
     until(&links, "it is found", |view| view.reachable == Some(true)).await;

@@ -29,6 +29,12 @@ pub enum PeerError {
     /// The CloudCluster does not say how to reach it.
     #[error("the CloudCluster {0} does not say how to reach it; set spec.access")]
     NoWay(String),
+    /// The CloudCluster names no cloud that could be asked for the nodes, or more than one cluster.
+    #[error(
+        "the CloudCluster {0} does not say in which cloud its nodes are; add one way to spec.access, eks or gke, that names \
+         its cluster there"
+    )]
+    NoCloud(String),
     /// The Secret, or the key in it, is missing.
     #[error("there is no {missing}; put {what} there")]
     NoSecret {
@@ -83,7 +89,7 @@ impl PeerError {
         match self {
             Self::NotYet => "NotAsked",
             Self::NoSite { .. } => "NoCloudCluster",
-            Self::NoWay(_) => "NoAccess",
+            Self::NoWay(_) | Self::NoCloud(_) => "NoAccess",
             Self::NoSecret { .. } => "NoSecret",
             Self::Kubeconfig { .. } => "BadKubeconfig",
             Self::Own(_) => "Unknown",
@@ -95,7 +101,11 @@ impl PeerError {
     /// Whether a person must act.
     pub fn is_stalled(&self) -> bool {
         match self {
-            Self::NoSite { .. } | Self::NoWay(_) | Self::NoSecret { .. } | Self::Kubeconfig { .. } => true,
+            Self::NoSite { .. }
+            | Self::NoWay(_)
+            | Self::NoCloud(_)
+            | Self::NoSecret { .. }
+            | Self::Kubeconfig { .. } => true,
             Self::NotYet | Self::Own(_) => false,
             Self::Cloud(error) => error.is_stalled(),
             Self::Answer { error, .. } => error.is_stalled() || matches!(error, RemoteError::Unreadable(_)),
@@ -120,7 +130,11 @@ impl PeerError {
     /// Whether it is certain, and about what people here have written: no time heals it.
     pub fn is_ours(&self) -> bool {
         match self {
-            Self::NoSite { .. } | Self::NoWay(_) | Self::NoSecret { .. } | Self::Kubeconfig { .. } => true,
+            Self::NoSite { .. }
+            | Self::NoWay(_)
+            | Self::NoCloud(_)
+            | Self::NoSecret { .. }
+            | Self::Kubeconfig { .. } => true,
             Self::Cloud(error) => matches!(error, CloudError::Credentials { .. }),
             Self::NotYet | Self::Own(_) | Self::Answer { .. } => false,
         }

@@ -19,7 +19,7 @@ use crate::clouds::eks::Eks;
 use crate::clouds::gke::Gke;
 use crate::clouds::google::Google;
 use crate::clouds::tokens::Tokens;
-use crate::clouds::{Addresses, CloudError, Cluster, Found};
+use crate::clouds::{Addresses, CloudError, Cluster, Found, HasNodes};
 use crate::runtime::lock::lock;
 use crate::runtime::remote::{DEADLINE, RemoteError};
 
@@ -322,22 +322,40 @@ impl Way {
             let text = kept.bytes(source.secret_ref.key()).unwrap_or_default();
             return Ok(Made::Kubeconfig(connect::by_kubeconfig(text).await?));
         }
-        let addresses = &self.ground.addresses;
-        let cluster: Arc<dyn Cluster> = if let Some(eks) = &self.access.eks {
-            Arc::new(Eks::new(eks, access_key(kept, eks.credentials.is_some())?, addresses))
-        } else if let Some(gke) = &self.access.gke {
-            let google = match &gke.credentials {
-                Some(credentials) => {
-                    Google::of_json(kept.bytes(credentials.secret_ref.key()).unwrap_or_default())?
-                }
-                None => Google::of_pod()?,
-            };
-            Arc::new(Gke::new(gke, google, addresses))
-        } else {
-            return Err(PeerError::NoWay(self.cluster.clone()));
-        };
+        let cluster: Arc<dyn Cluster> = self.in_cloud(kept)?;
         let tokens = Tokens::keep(Arc::clone(&cluster));
         Ok(Made::Cloud(InCloud { cluster, tokens, found: None, asked: None }))
+    }
+
+    fn in_cloud(&self, kept: &Kept) -> Result<Arc<dyn HasNodes>, PeerError> {
+        let addresses = &self.ground.addresses;
+        if let Some(eks) = &self.access.eks {
+            let key = access_key(kept, eks.credentials.is_some())?;
+            return Ok(Arc::new(Eks::new(eks, key, addresses)));
+        }
+        let Some(gke) = &self.access.gke else { return Err(PeerError::NoWay(self.cluster.clone())) };
+        let google = match &gke.credentials {
+            Some(credentials) => {
+                Google::of_json(kept.bytes(credentials.secret_ref.key()).unwrap_or_default())?
+            }
+            None => Google::of_pod()?,
+        };
+        Ok(Arc::new(Gke::new(gke, google, addresses)))
+    }
+
+    /// The cluster in its cloud, to be asked for its nodes, with what its Secret holds at this moment.
+    ///
+    /// # Errors
+    /// If its credentials cannot be read or used, or the way leads through no cloud.
+    pub async fn nodes(&self) -> Result<Arc<dyn HasNodes>, PeerError> {
+        self.in_cloud(&self.kept().await?)
+    }
+
+    /// Which cluster in which cloud it leads to; `None` if it leads through none.
+    pub fn names(&self) -> Option<[&str; 4]> {
+        let Access { eks, gke, .. } = &self.access;
+        let eks = eks.as_ref().map(|eks| ["eks", "", eks.region.as_str(), eks.name.as_str()]);
+        eks.or_else(|| gke.as_ref().map(|gke| ["gke", &*gke.project, &*gke.location, &*gke.name]))
     }
 
     /// The client of a cluster in a cloud, which is asked where it is if that was longer ago than `after`.

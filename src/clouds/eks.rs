@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
 use aws_sdk_eks::config::Region;
 use aws_sdk_eks::config::retry::RetryConfig;
 use base64::Engine;
@@ -20,10 +21,11 @@ const PAGES: usize = 20;
 
 /// A cluster of EKS.
 pub struct Eks {
-    name: String,
-    region: String,
+    pub(super) name: String,
+    pub(super) region: String,
     address: Option<String>,
-    source: Source,
+    pub(super) ec2: Option<String>,
+    pub(super) source: Source,
 }
 
 impl Eks {
@@ -34,12 +36,16 @@ impl Eks {
             name: access.name.clone(),
             region: access.region.clone(),
             address: addresses.eks.clone(),
+            ec2: addresses.ec2.clone(),
             source,
         }
     }
 
     async fn client(&self) -> Result<aws_sdk_eks::Client, CloudError> {
-        let credentials = self.source.credentials().await?;
+        self.client_with(self.source.credentials().await?)
+    }
+
+    pub(super) fn client_with(&self, credentials: Credentials) -> Result<aws_sdk_eks::Client, CloudError> {
         life(&credentials, SystemTime::now())?;
         let mut config = aws_sdk_eks::Config::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -39,7 +39,7 @@ impl Stage {
             credentials: None,
         };
         let url = Some(self.end.url());
-        let addresses = Addresses { eks: url.clone(), sts: url, gke: None };
+        let addresses = Addresses { eks: url.clone(), sts: url, ..Addresses::default() };
         Eks::new(&access, Some(self.key.clone()), &addresses)
     }
 }

@@ -53,6 +53,11 @@ pub fn token(
 
 /// The regional STS: the global one is in a single region, whose outage would be everybody's.
 fn host(region: &str) -> String {
+    host_of("sts", region)
+}
+
+/// Where a service of AWS is in a region.
+pub(super) fn host_of(service: &str, region: &str) -> String {
     let suffix = match region.split('-').next() {
         Some("cn") => "amazonaws.com.cn",
         Some("eusc") => "amazonaws.eu",
@@ -60,7 +65,7 @@ fn host(region: &str) -> String {
         _ if region.starts_with("us-iso-") => "c2s.ic.gov",
         _ => "amazonaws.com",
     };
-    format!("sts.{region}.{suffix}")
+    format!("{service}.{region}.{suffix}")
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
 /// A cluster of GKE.
 pub struct Gke {
-    name: String,
+    pub(super) name: String,
     address: Option<String>,
-    google: Google,
+    pub(super) compute: Option<String>,
+    pub(super) google: Google,
 }
 
 /// A token as Google's client wants it.
@@ -41,7 +42,7 @@ impl Gke {
     pub fn new(access: &GkeAccess, google: Google, addresses: &Addresses) -> Self {
         let name =
             format!("projects/{}/locations/{}/clusters/{}", access.project, access.location, access.name);
-        Self { name, address: addresses.gke.clone(), google }
+        Self { name, address: addresses.gke.clone(), compute: addresses.compute.clone(), google }
     }
 
     fn failed(&self, error: RemoteError) -> CloudError {
@@ -55,7 +56,10 @@ impl Gke {
     }
 
     async fn client(&self) -> Result<ClusterManager, CloudError> {
-        let token = self.google.token().await?;
+        self.client_with(&self.google.token().await?).await
+    }
+
+    pub(super) async fn client_with(&self, token: &Token) -> Result<ClusterManager, CloudError> {
         let unusable = |message: String| CloudError::Credentials {
             message,
             remedy: "put other credentials into the Secret".to_owned(),
@@ -104,7 +108,7 @@ fn server(endpoint: &str) -> String {
 }
 
 /// What an answer of Google's means.
-fn of_google(error: &Error) -> RemoteError {
+pub(super) fn of_google(error: &Error) -> RemoteError {
     if error.is_timeout() || error.is_exhausted() {
         return RemoteError::NoAnswer(DEADLINE);
     }

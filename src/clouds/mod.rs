@@ -5,6 +5,9 @@
 //! | [`tokens`] | keeps a token fresh |
 //! | [`aws`], [`eks`], [`eks_token`] | Amazon EKS |
 //! | [`google`], [`gke`] | Google's access tokens, and Google Kubernetes Engine |
+//! | [`nodes`] | what a cloud says of the nodes of a cluster, and what follows from it; pure |
+//! | [`eks_nodes`], [`ec2`] | the nodes of a cluster of EKS, and its machines |
+//! | [`gke_nodes`] | the nodes of a cluster of GKE |
 //!
 //! Nothing here runs a program, whatever credentials ask for. What holds a secret hides it from `Debug`.
 
@@ -14,13 +17,18 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use self::nodes::{Nodes, Pool};
 use crate::runtime::remote::RemoteError;
 
 pub mod aws;
+mod ec2;
 pub mod eks;
+mod eks_nodes;
 pub mod eks_token;
 pub mod gke;
+mod gke_nodes;
 pub mod google;
+pub mod nodes;
 pub mod tokens;
 
 #[cfg(test)]
@@ -149,6 +157,16 @@ pub trait Cluster: Send + Sync {
     fn token(&self) -> BoxFuture<'_, Result<Token, CloudError>>;
 }
 
+/// A cluster whose nodes its cloud adds and takes away.
+pub trait HasNodes: Cluster {
+    /// What the cloud says of its nodes now.
+    fn nodes(&self) -> BoxFuture<'_, Result<Nodes, CloudError>>;
+
+    /// Sets a pool to zero, and to stay there, or takes the next step to that. Asked again it does no more. It does not
+    /// wait until the nodes are gone.
+    fn stop<'a>(&'a self, pool: &'a Pool) -> BoxFuture<'a, Result<(), CloudError>>;
+}
+
 /// Where the clouds' own APIs are, where they are not in their usual places: for private links and local ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
@@ -158,4 +176,8 @@ pub struct Addresses {
     pub sts: Option<String>,
     /// The address of GKE.
     pub gke: Option<String>,
+    /// The address of Amazon EC2, in all regions.
+    pub ec2: Option<String>,
+    /// The address of Google's Compute Engine.
+    pub compute: Option<String>,
 }

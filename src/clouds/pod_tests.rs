@@ -72,7 +72,7 @@ async fn look_for_eks() {
         credentials: None,
     };
     let end = Some(variable(END));
-    let eks = Eks::new(&access, None, &Addresses { eks: end.clone(), sts: end, gke: None });
+    let eks = Eks::new(&access, None, &Addresses { eks: end.clone(), sts: end, ..Addresses::default() });
     for token in TOKENS {
         std::fs::write(variable(FILE), token).expect("written");
         say(&told(eks.find().await, |found| found.server));

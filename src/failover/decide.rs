@@ -6,10 +6,10 @@
 
 use super::journal::Journal;
 use super::source::{is_primary_here, is_standby_here};
-use super::view::{ASSERT, Act, Next, View};
+use super::view::{ASSERT, Act, Next, View, untold_words};
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
-use crate::api::failovergroup::ApprovedStep;
+use crate::api::failovergroup::{ApprovedStep, NodePools};
 use crate::api::step::Step;
 use crate::authority::claims::{greater, is_by_witness, is_same, pressing, slot};
 use crate::authority::known::{Known, StoreShows};
@@ -176,6 +176,21 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     fenced(view, journal, own, &untold)
 }
 
+/// The nodes of the source are to be scaled to zero, where the group has that done: once its databases could not be closed for
+/// a while, once it is noted how many nodes there were, and not before those agree who have to agree to anything.
+fn stops(view: &View<'_>, journal: &Journal) -> Option<Next> {
+    let lacks = !view.stores(journal, |_, of| of.level.is_none()).is_empty();
+    let asks = view.node_pools == Some(NodePools::Stop) && !journal.is_planned() && !journal.asserted;
+    if !(asks && lacks && journal.nodes.due && !journal.nodes.failed) {
+        return None;
+    }
+    let step = Step::Fence;
+    let waits = view.paused(journal, step).or_else(|| view.changed(step));
+    let waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Fence));
+    let waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Commit));
+    Some(waits.unwrap_or(Next::Do(step, Act::Stop)))
+}
+
 /// The source is being closed.
 fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
     let away = matches!(view.known.witness, Some(Known::NotYet(_)));
@@ -184,6 +199,9 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&st
         return claim_again(view, journal, own);
     }
     let is_primary = |store: &str| is_primary_here(view.known, store);
+    if let Some(next) = stops(view, journal) {
+        return next;
+    }
     // A primary stays closed by its row. Of a standby only the sessions of now are ended: a promotion that is ordered there
     // later is stopped by the claim alone, which must stand there first.
     let early = view.stores(journal, |store, of| {
@@ -197,11 +215,12 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&st
         && !late.is_empty()
         && !journal.asserted
     {
-        let message = format!(
-            "{peer} has not taken the claim: until it has, an order there could promote {} there. Make sure that nobody \
-             there writes, and say so",
-            late.join(", ")
-        );
+        if !journal.is_planned() && view.node_pools.is_some() {
+            // Where no node is left nobody promotes anything.
+            return Next::Do(Step::Fence, Act::Confirm { peer: (*peer).to_owned(), stores: late });
+        }
+        let message =
+            format!("{}. Make sure that nobody there writes, and say so", untold_words(peer, &late));
         return Next::Wait(Step::Fence, view.wait("ClaimNotTold", message, Some(ASSERT)));
     }
     // Until the other site has taken the claim, an order there could open again what was closed over the wire.
@@ -350,7 +369,13 @@ fn serving(view: &View<'_>, journal: &Journal) -> Next {
     if view.protected || view.known.stores.is_empty() || journal.skipped.contains(&Step::Reprotect) {
         return Next::End(Phase::Done, format!("{} has authority, and serves", view.site));
     }
-    let message = "this site serves; the other one does not follow it yet";
+    let message = match journal.nodes.ordered {
+        false => "this site serves; the other one does not follow it yet",
+        true => {
+            "this site serves; the other one does not follow it yet: its nodes were scaled to zero, and status.nodes has the \
+             commands that bring them back"
+        }
+    };
     let skip = Some("skip --step reprotect");
     Next::Wait(Step::Reprotect, view.wait("NotProtected", message, skip))
 }
@@ -373,14 +398,27 @@ fn undo(view: &View<'_>, journal: &Journal, ballot: i64) -> Next {
         );
         return Next::End(Phase::Superseded, message);
     }
-    match journal.abort {
-        true => Next::End(Phase::Aborted, "it was given up; the source serves as before".to_owned()),
-        false => {
-            Next::End(Phase::Superseded, "another order was faster, and this one changes nothing".to_owned())
-        }
-    }
+    // Nobody but a person scales them up: that may be just what must not happen.
+    let stopped =
+        "it has scaled the nodes of the source to zero: status.nodes has the commands that bring them back";
+    let (phase, words, left) = match journal.abort {
+        true => (Phase::Aborted, "it was given up", "the source serves as before"),
+        false => (Phase::Superseded, "another order was faster", "this one changes nothing"),
+    };
+    Next::End(
+        phase,
+        match (journal.nodes.ordered, journal.abort) {
+            (true, _) => format!("{words}; {stopped}"),
+            (false, true) => format!("{words}; {left}"),
+            (false, false) => format!("{words}, and {left}"),
+        },
+    )
 }
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_nodes_tests.rs"]
+mod nodes_tests;

@@ -6,10 +6,10 @@ use crate::api::failovergroup::Approval;
 use crate::authority::claims;
 
 #[path = "decide_world.rs"]
-mod world;
+pub(super) mod world;
 use world::{World, held};
 
-const COMMITTED: &str = "promote Promote\nopen Open\nopen Serve\nDone\n";
+pub(super) const COMMITTED: &str = "promote Promote\nopen Open\nopen Serve\nDone\n";
 
 #[test]
 fn a_switchover_closes_nothing_before_all_stands_and_opens_nothing_before_it_is_committed() {
@@ -387,20 +387,4 @@ fn who_committed_gives_way_to_a_greater_claim_of_a_site_that_is_gone() {
     assert_eq!(world.goes(), "promote waits: GreaterClaim -> kubectl banyan failover abort move\n");
     world.journal.abort = true;
     assert_eq!(world.goes(), "Superseded\n");
-}
-
-#[test]
-fn where_several_serve_a_failover_takes_authority_from_the_others() {
-    let mut world = World::new(MoveAction::Failover);
-    world.known.stores.clear();
-    let holders = vec!["a".to_owned(), "b".to_owned()];
-    world.known.own = Some(AuthoritySpec { holders, ..held("b", 16) });
-    assert!(matches!(world.next(), Next::Do(Step::Claim, Act::Claim { .. })));
-    world.journal.action = MoveAction::Switchover;
-    assert!(matches!(world.next(), Next::End(Phase::Refused, _)), "there is nothing to add");
-    // There is nothing to open: it serves from its commit on, and takes down when that was.
-    (world.journal.claim, world.known.own) = (Some((33, 16)), Some(held("b", 33)));
-    assert_eq!(world.next(), Next::Do(Step::Open, Act::Serve));
-    world.journal.served = true;
-    assert!(matches!(world.next(), Next::End(Phase::Done, _)));
 }

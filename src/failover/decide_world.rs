@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::super::super::journal::StoreJournal;
+use super::super::super::journal::{NodesJournal, StoreJournal};
 use super::super::super::view::Held;
 use super::super::*;
 use crate::api::authority::Claim;
 use crate::api::failover::MoveAction;
-use crate::api::failovergroup::Approval;
+use crate::api::failovergroup::{Approval, NodePools};
 use crate::authority::claims;
 use crate::authority::known::{Decided, Knowledge};
 
@@ -25,6 +25,7 @@ pub struct World {
     pub approval: Option<Approval>,
     pub forbidden: Option<Held>,
     pub protected: bool,
+    pub node_pools: Option<NodePools>,
     pub journal: Journal,
     pub fences: bool,
     pub catches_up: bool,
@@ -57,6 +58,7 @@ impl World {
             approval: None,
             forbidden: None,
             protected: true,
+            node_pools: None,
             journal: Journal { action, ..Journal::default() },
             fences: true,
             catches_up: true,
@@ -73,6 +75,7 @@ impl World {
             approval: self.approval.as_ref(),
             forbidden: self.forbidden.as_ref(),
             protected: self.protected,
+            node_pools: self.node_pools,
             ..View::clear("b", 1, "move", &self.known)
         };
         decide(&view, &self.journal)
@@ -122,6 +125,12 @@ impl World {
             Act::Press => self.known.own = Some(claims::press(&own, "b", n).unwrap()),
             Act::Fence(_) if !self.fences => return false,
             Act::Fence(_) => self.store().level = Some(FenceLevel::StoreAcknowledged),
+            // What the cloud says is set by whoever tells the story.
+            Act::Confirm { .. } => return false,
+            Act::Stop => {
+                self.journal.nodes = NodesJournal { ordered: true, ..NodesJournal::default() };
+                return false;
+            }
             Act::CatchUp(_) if self.catches_up => self.store().complete = Some(true),
             Act::CatchUp(_) | Act::Freeze(_) => self.store().frozen = true,
             Act::Try => self.journal.tried = true,

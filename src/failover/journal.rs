@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::FailoverStatus;
 use crate::api::action::FenceEvidence;
-use crate::api::failover::{FenceLevel, MoveAction, Phase};
+use crate::api::failover::{FenceLevel, MoveAction, NodesRecord, Phase};
 use crate::api::step::Step;
 
 /// What is remembered of one store.
@@ -37,6 +37,27 @@ impl StoreJournal {
     }
 }
 
+/// What is remembered of the nodes of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodesJournal {
+    /// Whether some are to be set to zero: all have been noted with their sizes, and it was waited for long enough.
+    pub due: bool,
+    /// Whether they could not be scaled when that was tried last, and have not been looked at since.
+    pub failed: bool,
+    /// Whether this order began to scale them to zero.
+    pub ordered: bool,
+}
+
+impl NodesJournal {
+    fn of(record: &NodesRecord) -> Self {
+        Self {
+            due: record.due == Some(true) && record.pools.iter().any(|pool| !pool.at_zero),
+            failed: record.error.is_some(),
+            ordered: record.ordered_at.is_some(),
+        }
+    }
+}
+
 /// What is remembered of a move.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Journal {
@@ -54,6 +75,8 @@ pub struct Journal {
     pub claim: Option<(i64, i64)>,
     /// Its stores.
     pub stores: BTreeMap<String, StoreJournal>,
+    /// What its cloud says of the nodes of the source, where it was asked.
+    pub nodes: NodesJournal,
     /// Whether a person says that the source is fenced, and has said so after the claim.
     pub asserted: bool,
     /// Whether they say so because all nodes there are stopped: then no operator runs there either.
@@ -103,6 +126,7 @@ impl Journal {
             paused: is(status.paused),
             claim: status.ballot.zip(status.follows),
             stores: stores.collect(),
+            nodes: status.nodes.as_ref().map(NodesJournal::of).unwrap_or_default(),
             asserted: status.assertion.is_some(),
             stopped: status
                 .assertion

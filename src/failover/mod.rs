@@ -14,6 +14,7 @@
 //! | [`turn`] | whose turn it is where several groups move; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
 //! | [`outcome`] | what of that is remembered, and what is said; pure |
+//! | [`nodes`] | what comes of asking the cloud for the nodes of the source; pure |
 //! | [`status`] | the status, which is the journal; pure |
 //! | [`record`] | what an auditor can verify of each move |
 //! | [`explain`] | why a site stands as it does, and what opens a store; pure |
@@ -36,6 +37,7 @@ pub(crate) mod explain;
 pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
+pub(crate) mod nodes;
 pub(crate) mod observe;
 mod on_record;
 pub(crate) mod outcome;

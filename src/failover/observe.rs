@@ -8,7 +8,7 @@ use super::rehearse::Rehearsed;
 use super::source::{last_served, source_of};
 use super::view::{Held, View};
 use crate::api::conditions::{Severity, State};
-use crate::api::failovergroup::{CheckState, MovePlan};
+use crate::api::failovergroup::{CheckState, FenceSpec, MovePlan};
 use crate::api::record::LastServed;
 use crate::api::step::Step;
 use crate::api::store::Synchronous;
@@ -205,6 +205,7 @@ impl Seen {
             capacity: &self.capacity,
             turn,
             approval: self.spec.approval.as_ref(),
+            node_pools: self.spec.fence.as_ref().map(FenceSpec::node_pools),
             forbidden: self.forbidden.as_ref(),
             protected: self.protected && since_then,
         }

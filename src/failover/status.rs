@@ -104,11 +104,18 @@ pub fn begins(status: &mut FailoverStatus, step: Step, act: &Act, now: Timestamp
     if !is_tried_again(status, step) {
         begin(status, step, now);
     }
-    if let Act::Claim { ballot, follows, .. } = act {
-        if status.ballot.is_some_and(|former| former != *ballot) {
-            claims_anew(status);
+    match act {
+        Act::Claim { ballot, follows, .. } => {
+            if status.ballot.is_some_and(|former| former != *ballot) {
+                claims_anew(status);
+            }
+            (status.ballot, status.follows) = (Some(*ballot), Some(*follows));
         }
-        (status.ballot, status.follows) = (Some(*ballot), Some(*follows));
+        // Whoever gives the move up later must know that the source is without nodes by it.
+        Act::Stop => status.nodes.iter_mut().for_each(|nodes| {
+            nodes.ordered_at.get_or_insert(Time(now));
+        }),
+        _ => {}
     }
 }
 
@@ -142,7 +149,7 @@ pub fn did(status: &mut FailoverStatus, step: Step, words: String, took: Duratio
 }
 
 /// What usually comes by itself. A person may leave it out, and is not waited for.
-const BY_ITSELF: [&str; 3] = ["NoCapacity", "NotItsTurn", "NotProtected"];
+const BY_ITSELF: [&str; 4] = ["NoCapacity", "NodesStopping", "NotItsTurn", "NotProtected"];
 
 /// It waits for nothing any more.
 fn goes_on(status: &mut FailoverStatus, now: Timestamp) {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::failover::Phase;
+use crate::api::failover::{NodesRecord, Phase};
 use crate::api::{Failover, FailoverStatus};
 use crate::failover::view::command;
 use crate::failovergroup::table::planned;
@@ -76,6 +76,7 @@ pub fn one(failover: &Failover) -> String {
         None => steps(&mut text, status),
     }
     stores(&mut text, status);
+    nodes(&mut text, status);
     if let Some(took) = &status.took {
         text.push_str("\nTook\n");
         let rows = [
@@ -148,6 +149,31 @@ fn stores(text: &mut String, status: &FailoverStatus) {
     text.push_str(&columns(&rows, "  ", 2));
 }
 
+/// What the cloud says of the nodes of the source, and what brings them back.
+fn nodes(text: &mut String, status: &FailoverStatus) {
+    let Some(nodes) = &status.nodes else { return };
+    let _ = writeln!(text, "\nNodes of {}: {}", nodes.site, nodes.cluster);
+    let rows = nodes.pools.iter().map(|pool| {
+        let now = if pool.at_zero { "at zero" } else { "not at zero" };
+        let scales = if pool.scales == Some(true) { ", scaled by itself" } else { "" };
+        let was = format!("had {} ({} to {}{scales})", pool.nodes, pool.least, pool.most);
+        vec![pool.name.clone(), was, now.to_owned()]
+    });
+    text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
+    if let Some(message) = &nodes.message {
+        let _ = writeln!(text, "  {message}");
+    }
+    for command in brings_back(nodes) {
+        let _ = writeln!(text, "  back: {command}");
+    }
+}
+
+/// The commands that bring the nodes back which an order has scaled to zero.
+pub fn brings_back(nodes: &NodesRecord) -> impl Iterator<Item = &str> {
+    let ordered = nodes.ordered_at.is_some();
+    nodes.pools.iter().filter(move |_| ordered).filter_map(|pool| pool.restore.as_deref())
+}
+
 /// One line of a live view, if it says something else than the last one.
 pub fn line(failover: &Failover, now: Timestamp) -> String {
     let status = failover.status.clone().unwrap_or_default();
@@ -196,6 +222,28 @@ mod tests {
             },
         });
         serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_was_scaled_to_zero_is_shown_with_what_brings_it_back() {
+        let mut object = serde_json::to_value(failover()).unwrap();
+        object["status"]["nodes"] = json!({
+            "site": "aws", "cluster": "Amazon EKS cluster prod in us-east-1", "message": "all are gone",
+            "pools": [
+                {"name": "blue", "nodes": 3, "least": 1, "most": 9, "atZero": true, "restore": "aws eks …"},
+                {"name": "green", "nodes": 0, "least": 0, "most": 5, "scales": true, "atZero": false},
+            ],
+        });
+        let shown = |object: &serde_json::Value| one(&serde_json::from_value(object.clone()).unwrap());
+        let expected = "
+Nodes of aws: Amazon EKS cluster prod in us-east-1
+  blue   had 3 (1 to 9)                    at zero
+  green  had 0 (0 to 5, scaled by itself)  not at zero
+  all are gone
+";
+        assert!(shown(&object).ends_with(expected), "{}", shown(&object));
+        object["status"]["nodes"]["orderedAt"] = json!("2026-01-01T00:00:05Z");
+        assert!(shown(&object).ends_with("  all are gone\n  back: aws eks …\n"), "{}", shown(&object));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::journal::{Journal, StoreJournal};
 use crate::api::authority::AuthoritySpec;
 use crate::api::failover::Phase;
-use crate::api::failovergroup::{Approval, ApprovedStep};
+use crate::api::failovergroup::{Approval, ApprovedStep, NodePools};
 use crate::api::step::Step;
 use crate::authority::known::Knowledge;
 
@@ -30,6 +30,16 @@ pub enum Act {
     Press,
     /// Close these stores at the source, over their own wire.
     Fence(Vec<String>),
+    /// Ask the cloud whether all nodes of the source are gone: these stores cannot be closed over their own wire, since that
+    /// peer has not taken the claim.
+    Confirm {
+        /// The peer.
+        peer: String,
+        /// The stores.
+        stores: Vec<String>,
+    },
+    /// Have the cloud scale the nodes of the source to zero.
+    Stop,
     /// Ask whether these stores have here all that the source had.
     CatchUp(Vec<String>),
     /// Take in no more, and read how far these stores are.
@@ -91,6 +101,12 @@ pub struct Held {
     pub remedy: String,
 }
 
+/// What is said where a peer has not taken the claim, of stores that an order there could promote.
+pub(super) fn untold_words(peer: &str, stores: &[String]) -> String {
+    let stores = stores.join(", ");
+    format!("{peer} has not taken the claim: until it has, an order there could promote {stores} there")
+}
+
 /// The command that says so to a Failover, as it is typed.
 pub(super) fn command(verb: &str, name: &str) -> String {
     format!("kubectl banyan failover {verb} {name}")
@@ -121,6 +137,8 @@ pub struct View<'a> {
     pub turn: Option<&'a Held>,
     /// Who has to agree, where the group says so.
     pub approval: Option<&'a Approval>,
+    /// What may be asked of the cloud about the nodes of the source; `None` where the group asks for nothing.
+    pub node_pools: Option<NodePools>,
     /// Whether the other site follows, or there is nothing to follow.
     pub protected: bool,
 }
@@ -140,6 +158,7 @@ impl<'a> View<'a> {
             forbidden: None,
             turn: None,
             approval: None,
+            node_pools: None,
             protected: true,
         }
     }

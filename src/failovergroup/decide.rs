@@ -126,3 +126,7 @@ fn standing(checks: &[Found], holds: bool) -> Standing {
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_fence_tests.rs"]
+mod fence_tests;

@@ -96,7 +96,7 @@ fn reading(role: Role) -> Reading {
     }
 }
 
-fn authority(holder: &str) -> crate::api::AuthoritySpec {
+pub(super) fn authority(holder: &str) -> crate::api::AuthoritySpec {
     crate::api::AuthoritySpec {
         epoch: 16,
         holders: vec![holder.to_owned()],
@@ -118,7 +118,7 @@ fn peak() -> Peak {
 }
 
 /// The standby gcp, to which all is well.
-fn well() -> Observed {
+pub(super) fn well() -> Observed {
     let spec = spec(|_| ());
     let amount = |cpu, gib: i64| Amount { cpu, memory: gib << 30 };
     let nodes = NodesView {
@@ -181,24 +181,22 @@ fn well() -> Observed {
         services: services(),
         shared: Vec::new(),
         asked: Asked {
-            primaries: BTreeMap::new(),
             stores: stores.into(),
-            mirrors: BTreeMap::new(),
             witness: Some(Ok(BTreeMap::new())),
-            witness_ground: None,
             traffic: Some(Traffic::default()),
             own: [("acquirer".to_owned(), (now(), Ok(())))].into(),
+            ..Asked::default()
         },
         nodes: Some(nodes),
         measured: None,
     }
 }
 
-fn decided(seen: &Observed) -> Decision {
+pub(super) fn decided(seen: &Observed) -> Decision {
     decide(seen, now()).expect("a group")
 }
 
-fn change_spec(seen: &mut Observed, change: impl FnOnce(&mut Value)) {
+pub(super) fn change_spec(seen: &mut Observed, change: impl FnOnce(&mut Value)) {
     let group = seen.group.as_mut().expect("a group");
     group.spec = Ok(spec(change));
     seen.digest = digest(group.spec.as_ref().expect("a spec"));

@@ -18,6 +18,7 @@ use crate::authority::abandoned::{ABANDONED_AFTER, Watched};
 use crate::authority::claims::{is_alive, slot};
 use crate::authority::known::Known;
 use crate::authority::view::{Authorities, GroupView, moves_to};
+use crate::clouds::nodes::Other;
 use crate::dns::Finding;
 use crate::runtime::key::{Key, asks_the_same, is_older, missing};
 use crate::stores::kafka::MirrorReading;
@@ -123,6 +124,8 @@ pub struct Asked {
     pub witness_ground: Option<Problem>,
     /// What is wrong with the traffic provider, and the epoch that it shows.
     pub traffic: Option<Traffic>,
+    /// Whether the cloud of whoever has authority can be asked for its nodes, where the group asks for that.
+    pub pools: Option<PoolsAsked>,
     /// The group's own checks, by name: when the last one was made, and what came of it.
     pub own: BTreeMap<String, (Timestamp, Result<(), String>)>,
 }
@@ -152,6 +155,15 @@ impl Asked {
         self.stores.insert(key, answer);
         changed
     }
+}
+
+/// What came of asking the cloud of a site for the nodes of its cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolsAsked {
+    /// The site.
+    pub site: String,
+    /// Why it can never be known by its node pools that none is left; or why nothing was told, with the remedy.
+    pub found: Result<Option<Other>, Other>,
 }
 
 /// What was found at the traffic provider.

@@ -45,7 +45,7 @@ pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
 
 fn addresses(ends: &CloudEnds) -> Addresses {
     let aws = Some(ends.aws_end.url());
-    Addresses { eks: aws.clone(), sts: aws, gke: Some(ends.google_end.url()) }
+    Addresses { eks: aws.clone(), sts: aws, gke: Some(ends.google_end.url()), ..Addresses::default() }
 }
 
 /// A client that shows a token.

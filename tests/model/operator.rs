@@ -288,6 +288,7 @@ fn deed(act: &Act, sight: &Sight) -> Deed {
         Act::Tell(_) => Deed::Tell,
         Act::Press => Deed::Press,
         Act::Fence(_) => Deed::Fence,
+        Act::Confirm { .. } | Act::Stop => unreachable!("no cloud is asked"),
         Act::CatchUp(_) => Deed::CatchUp,
         Act::Freeze(_) => Deed::Freeze,
         Act::Try => unreachable!("it was tried"),

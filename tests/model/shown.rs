@@ -128,6 +128,8 @@ impl Move {
             paused: false,
             claim: self.claim.map(|(ballot, follows)| (ballot.into(), follows.into())),
             stores: BTreeMap::from([(STORE.to_owned(), store)]),
+            // No group of the model asks a cloud.
+            nodes: Default::default(),
             asserted: self.asserted == Some(true),
             stopped: self.asserted == Some(true) && self.stopped,
             accepts_loss: self.accepts_loss,

@@ -70,6 +70,7 @@ fn happening() -> impl Strategy<Value = String> {
         3 => (site(), verb).prop_map(|(to, verb)| format!("say: {{to: {to}, verb: {verb}}}")),
         2 => (field, site(), health()).prop_map(|(field, site, up)| format!("{field}: {{{site}: {up}}}")),
         2 => (all, health()).prop_map(|(field, up)| format!("{field}: {up}")),
+        1 => (site(), any::<bool>()).prop_map(|(site, gone)| format!("nodesStopped: {{{site}: {gone}}}")),
         1 => site().prop_map(|site| format!("gone: {site}")),
         2 => site().prop_map(|site| format!("back: {site}")),
         1 => site().prop_map(|site| format!("delete: {site}")),
@@ -81,13 +82,15 @@ fn happening() -> impl Strategy<Value = String> {
 fn any_story() -> impl Strategy<Value = (String, Story)> {
     let stores = prop_oneof![Just("[]"), Just("[ledger]"), Just("[ledger, cards]")];
     let events = prop::collection::vec((0..240u32, happening()), 1..20);
-    (stores, any::<bool>(), any::<bool>(), events).prop_map(|(stores, witness, synchronous, events)| {
+    let fence = prop_oneof![Just("null"), Just("{nodePools: Confirm}"), Just("{nodePools: Stop}")];
+    let group = (stores, any::<bool>(), any::<bool>(), fence);
+    (group, events).prop_map(|((stores, witness, synchronous, fence), events)| {
         let can = |(_, what): &&(u32, String)| witness || !what.starts_with("witness");
         let events = events.iter().filter(can).map(|(at, what)| format!("  - {{at: {at}s, {what}}}"));
         let events: Vec<String> = events.collect();
         let text = format!(
-            "group: {{sites: [a, b], stores: {stores}, witness: {witness}, synchronous: {synchronous}}}\nlasts: 5m\n\
-             events:\n{}\n",
+            "group: {{sites: [a, b], stores: {stores}, witness: {witness}, synchronous: {synchronous}, fence: {fence}}}\n\
+             lasts: 5m\nevents:\n{}\n",
             events.join("\n")
         );
         let story = Story::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));

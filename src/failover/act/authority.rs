@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::super::decide::holders;
 use super::super::{outcome, status};
-use super::{Done, Means, stores};
+use super::{Done, Means, nodes, stores};
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 use crate::api::labels::MANAGER;
 use crate::api::units::whole_seconds;
@@ -153,7 +153,7 @@ fn take(means: &Means<'_>, peer: &str, there: AuthoritySpec) {
 }
 
 /// Reads everything that speaks for and against a commit once more. `false` if it must be decided anew.
-async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<Done>, kube::Error> {
+async fn confirmed(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Option<Done>, kube::Error> {
     // One that is known to be silent costs no time once more: what is known of it is an assertion.
     let skipped = |peer: &String| !means.planned && means.silent.contains(peer);
     let (ground, group) = (&means.shared.ground, &*means.seen.group.name);
@@ -175,7 +175,11 @@ async fn confirmed(means: &Means<'_>, status: &FailoverStatus) -> Result<Option<
     if news {
         return Ok(Some(Done::Again));
     }
-    Ok(stores::still_closed(means, status).await)
+    if let Some(open) = stores::still_closed(means, status).await {
+        return Ok(Some(open));
+    }
+    // Last, since it is the longest that may pass until it is committed.
+    Ok(nodes::still(means, status).await)
 }
 
 fn holding(means: &Means<'_>) -> Vec<String> {
@@ -183,7 +187,7 @@ fn holding(means: &Means<'_>) -> Vec<String> {
     holders(&own(means), &means.context.site, everywhere, means.planned)
 }
 
-pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
+pub(super) async fn commit(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
     }
@@ -197,7 +201,7 @@ pub(super) async fn commit(means: &Means<'_>, status: &FailoverStatus) -> Result
     .await
 }
 
-pub(super) async fn mark(means: &Means<'_>, status: &FailoverStatus) -> Result<Done, kube::Error> {
+pub(super) async fn mark(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
     if let Some(other) = confirmed(means, status).await? {
         return Ok(other);
     }

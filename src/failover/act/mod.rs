@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`authority`] | the Authorities, here and at peers, and the witness |
 //! | [`stores`] | the stores at the source, and here |
+//! | [`nodes`] | the nodes of the source, where the group has that done |
 //! | [`requests`] | nothing: it sends requests through this site's own gateway |
 
 mod authority;
+mod nodes;
 mod requests;
 mod stores;
 
@@ -89,10 +91,12 @@ pub async fn carry_out(
         Act::Tell(peer) => authority::tell(means, peer, silent).await,
         Act::Press => authority::press(means).await,
         Act::Fence(stores) => match stores::fence(means, stores, status, silent).await {
-            Some(done) => Ok(done),
+            Some(done) => Ok(nodes::instead(means, done, status).await),
             // A store knows of a later order.
             None => authority::withdraw(means).await,
         },
+        Act::Confirm { peer, stores } => Ok(nodes::confirm(means, peer, stores, status).await),
+        Act::Stop => nodes::stop(means, status).await,
         Act::CatchUp(stores) => Ok(stores::catch_up(means, stores, status).await),
         Act::Freeze(stores) => Ok(stores::freeze(means, stores, status).await),
         Act::Try => {

@@ -302,3 +302,26 @@ fn an_order_that_others_must_agree_to_says_so() {
     // A Switchover claims first, and waits before it closes anything.
     assert_eq!(reasons, [None, Some("NotApproved")]);
 }
+
+#[test]
+fn nodes_that_the_last_order_has_stopped_are_told_with_what_brings_them_back() {
+    let mut standby = Cluster::well("gcp");
+    let mut first = order("first", "Failover");
+    first["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    first["status"] = json!({"phase": "Aborted", "nodes": {"site": "aws", "cluster": "prod", "message": "all are gone",
+        "orderedAt": "2026-01-01T00:00:05Z", "pools": [
+            {"name": "blue", "nodes": 3, "least": 1, "most": 9, "atZero": true, "restore": "aws eks …"},
+            {"name": "green", "nodes": 0, "least": 0, "most": 9, "atZero": true}]}});
+    standby.failovers = vec![first.clone()];
+    let words = "\nfirst has scaled the nodes of aws to zero: all are gone\n  it brings them back: aws eks …\n\nAn order";
+    assert!(standby.text().contains(words), "{}", standby.text());
+    let mut next = order("next", "Switchover");
+    next["metadata"]["creationTimestamp"] = json!("2026-01-02T00:00:00Z");
+    standby.failovers.push(next);
+    assert!(standby.text().contains(words), "one that has not moved yet changes nothing");
+    standby.failovers[1]["status"]["phase"] = json!("Done");
+    assert_eq!(standby.explained().nodes, None, "the other site follows again");
+    first["status"]["nodes"].as_object_mut().unwrap().remove("orderedAt");
+    standby.failovers = vec![first];
+    assert_eq!(standby.explained().nodes, None, "it only looked");
+}

@@ -3,9 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{AuthorityLine, Explained, OrderLine, Told};
+use super::{AuthorityLine, Explained, NodesLine, OrderLine, Told};
 use crate::api::authority::{AuthoritySpec, AuthorityState, Claim, ClaimState, next_ballot};
-use crate::api::failover::MoveAction;
+use crate::api::failover::{MoveAction, Phase};
 use crate::api::failovergroup::{Check, CheckState};
 use crate::api::shown::{PeerShown, Shown, StoreShown, WitnessShown};
 use crate::api::{Failover, FailoverGroupSpec};
@@ -15,6 +15,7 @@ use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
 use crate::failover::decide::decide as next_of;
 use crate::failover::index::is_over;
 use crate::failover::journal::Journal;
+use crate::failover::table::brings_back;
 use crate::failover::view::{Held, Next, View};
 
 /// What is known, as the reconciler of the group knew it when it wrote its status.
@@ -95,6 +96,7 @@ pub fn explain(told: &Told<'_>) -> Option<Explained> {
         authorities: looked.authorities(),
         stores: shown.stores.iter().map(|store| looked.store(store)).collect(),
         witness: shown.witness.as_ref().map(witness_words),
+        nodes: looked.nodes(),
         orders: looked.orders(),
         group,
     })
@@ -138,6 +140,27 @@ impl Looked<'_> {
         let moves =
             |one: &&Failover| one.spec.group == self.group && one.spec.action.moves() && !is_over(one);
         self.told.failovers.iter().find(moves)
+    }
+
+    /// The nodes that an order of this cluster has scaled to zero, unless a later one was done: the other site follows then.
+    fn nodes(&self) -> Option<NodesLine> {
+        let made = |one: &Failover| one.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let of_group = || self.told.failovers.iter().filter(|one| one.spec.group == self.group);
+        let stopped = |one: &Failover| {
+            let nodes = one.status.as_ref()?.nodes.clone()?;
+            nodes.ordered_at.is_some().then_some(nodes)
+        };
+        let last = of_group().filter(|one| stopped(one).is_some()).max_by_key(|one| made(one))?;
+        let done = |one: &Failover| one.status.as_ref().and_then(|status| status.phase) == Some(Phase::Done);
+        if of_group().any(|one| one.spec.action.moves() && done(one) && made(one) > made(last)) {
+            return None;
+        }
+        let nodes = stopped(last)?;
+        let message = nodes.message.as_deref().unwrap_or("what came of it is not known yet");
+        Some(NodesLine {
+            why: format!("{} has scaled the nodes of {} to zero: {message}", last.name_any(), nodes.site),
+            back: brings_back(&nodes).map(str::to_owned).collect(),
+        })
     }
 
     fn why(&self, message: &str) -> String {

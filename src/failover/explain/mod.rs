@@ -50,8 +50,20 @@ pub struct Explained {
     pub stores: Vec<StoreLine>,
     /// What the witness has decided.
     pub witness: Option<String>,
+    /// The nodes that an order at this site has scaled to zero, where no later one was done.
+    pub nodes: Option<NodesLine>,
     /// What would become of an order at this site now.
     pub orders: Vec<OrderLine>,
+}
+
+/// Nodes that an order has scaled to zero.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesLine {
+    /// Which order did that, where, and what came of it.
+    pub why: String,
+    /// The commands that bring them back.
+    pub back: Vec<String>,
 }
 
 /// What one Authority says.

@@ -39,6 +39,12 @@ pub fn text(explained: &Explained) -> String {
             let _ = writeln!(text, "  it opens once {}{next}", opens.when);
         }
     }
+    if let Some(nodes) = &explained.nodes {
+        let _ = writeln!(text, "\n{}", nodes.why);
+        for command in &nodes.back {
+            let _ = writeln!(text, "  it brings them back: {command}");
+        }
+    }
     text.push_str("\nAn order here now would\n");
     let rows = explained.orders.iter().map(|order| {
         let page = order.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", page(reason)));

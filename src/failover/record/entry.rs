@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::size::Size;
 use crate::actions::hear::{id, said_by};
 use crate::api::action::{FenceEvidence, SkippedStep};
 use crate::api::conditions::cut;
-use crate::api::failover::{FenceLevel, MoveAction, Phase, StepRecord, StoreRecord};
+use crate::api::failover::{FenceLevel, MoveAction, NodesRecord, Phase, StepRecord, StoreRecord};
 use crate::api::failovergroup::CheckState;
 use crate::api::labels::SAID_BY_ANNOTATION;
 use crate::api::record::LastServed;
@@ -136,6 +137,27 @@ pub enum Event {
     Lifted {
         /// The store.
         store: String,
+    },
+    /// A store of the source counted as closed since no node was left there, and some are there again.
+    NodesBack {
+        /// The store.
+        store: String,
+    },
+    /// The nodes of the source, as its cloud told of them first.
+    NodesFound {
+        /// The site.
+        site: String,
+        /// Its cluster.
+        cluster: String,
+        /// Its node groups or node pools, with their sizes.
+        pools: Vec<Size>,
+    },
+    /// It begins to scale them to zero.
+    NodesStopping {
+        /// The site.
+        site: String,
+        /// Its cluster.
+        cluster: String,
     },
     /// How far a store is here.
     Reached {
@@ -332,9 +354,11 @@ pub fn follow(failover: &Failover, old: &FailoverStatus, new: &FailoverStatus) -
         message: new.message.clone(),
         person: wait.person == Some(true),
     }));
+    events.extend(of_nodes(old.nodes.as_ref(), new.nodes.as_ref()));
+    let undone = new.step.as_deref() == Some(Step::Undo.as_str());
     for store in &new.stores {
         let before = old.stores.iter().find(|before| before.name == store.name);
-        events.extend(of_store(before.unwrap_or(&StoreRecord::default()), store));
+        events.extend(of_store(before.unwrap_or(&StoreRecord::default()), store, undone));
     }
     if old.committed_at.is_none() && new.committed_at.is_some() {
         // What leads to the commit does not begin again after it.
@@ -378,7 +402,20 @@ fn ended(step: &StepRecord) -> Option<Event> {
     })
 }
 
-fn of_store(old: &StoreRecord, new: &StoreRecord) -> Vec<Event> {
+fn of_nodes(old: Option<&NodesRecord>, new: Option<&NodesRecord>) -> Vec<Event> {
+    let Some(new) = new else { return Vec::new() };
+    let (site, cluster, mut events) = (&new.site, &new.cluster, Vec::new());
+    if old.is_none_or(|old| old.pools.is_empty()) && !new.pools.is_empty() {
+        let pools = new.pools.iter().map(Size::of).collect();
+        events.push(Event::NodesFound { site: site.clone(), cluster: cluster.clone(), pools });
+    }
+    if old.is_none_or(|old| old.ordered_at.is_none()) && new.ordered_at.is_some() {
+        events.push(Event::NodesStopping { site: site.clone(), cluster: cluster.clone() });
+    }
+    events
+}
+
+fn of_store(old: &StoreRecord, new: &StoreRecord, undone: bool) -> Vec<Event> {
     let (store, mut events) = (&new.name, Vec::new());
     match new.level {
         Some(level) if old.level != Some(level) => events.push(Event::Fenced {
@@ -387,6 +424,9 @@ fn of_store(old: &StoreRecord, new: &StoreRecord) -> Vec<Event> {
             evidence: new.evidence.clone(),
             sealed: new.sealed.clone(),
         }),
+        None if old.level == Some(FenceLevel::Stopped) && !undone => {
+            events.push(Event::NodesBack { store: store.clone() });
+        }
         None if old.level.is_some() => events.push(Event::Lifted { store: store.clone() }),
         _ => {}
     }

@@ -4,6 +4,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::*;
+use crate::api::failover::PoolRecord;
 use crate::failover::status::{begin, did, opened, over, store, waits};
 use crate::failover::view::Wait;
 
@@ -221,6 +222,39 @@ fn what_is_given_up_tells_that_the_source_was_opened_again() {
         {"event":"StepEnded", "step":"undo", "beganAt":"1970-01-01T00:01:41Z", "endedAt":"1970-01-01T00:01:42Z", "workedMillis":900, "outcome":"db open again at aws"}
         {"event":"Over", "phase":"Aborted", "message":"it was given up; the source serves as before", "committed":false, "skipped":[], "waited":[]}
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn the_nodes_of_a_source_are_on_record_with_their_sizes_before_they_are_stopped() {
+    let mut story = Story::of("Failover");
+    let pool = |at_zero| PoolRecord {
+        name: "blue".to_owned(),
+        nodes: 3,
+        least: 1,
+        most: 9,
+        at_zero,
+        ..PoolRecord::default()
+    };
+    let nodes = |at_zero| NodesRecord {
+        site: "aws".to_owned(),
+        cluster: "prod".to_owned(),
+        pools: vec![pool(at_zero)],
+        ..NodesRecord::default()
+    };
+    story.done(Step::Fence, "they are found", |status| status.nodes = Some(nodes(false)));
+    story.done(Step::Fence, "they are stopped", |status| {
+        status.nodes = Some(NodesRecord { ordered_at: Some(Time(at(110))), ..nodes(true) });
+        store(status, "db").level = Some(FenceLevel::Stopped);
+    });
+    story.done(Step::Fence, "they are back", |status| store(status, "db").level = None);
+    let told: Vec<&str> =
+        story.told.lines().filter(|line| line.contains("Node") || line.contains("Fenced")).collect();
+    expect![[r#"
+        {"event":"NodesFound", "site":"aws", "cluster":"prod", "pools":[{"name":"blue", "nodes":3, "least":1, "most":9, "scales":false}]}
+        {"event":"NodesStopping", "site":"aws", "cluster":"prod"}
+        {"event":"Fenced", "store":"db", "level":"Stopped", "evidence":null, "sealed":null}
+        {"event":"NodesBack", "store":"db"}"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`entry`] | which entries follow from a change of a Failover's status; pure |
+//! | [`size`] | how large node groups and node pools were, as an entry tells it; pure |
 //! | [`outbox`] | entries that are not in the record yet: they stand in the status that they tell of; pure |
 //! | [`line`] | an entry as the bytes that are hashed; pure |
 //! | [`document`] | the record as it is exported and read back; pure |
@@ -20,5 +21,6 @@ pub mod entry;
 pub mod line;
 pub mod outbox;
 pub mod parts;
+mod size;
 pub mod verify;
 pub(crate) mod write;

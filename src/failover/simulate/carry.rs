@@ -11,16 +11,22 @@ use crate::api::failover::FenceLevel;
 use crate::api::step::Step;
 use crate::authority::claims::{self, Refused, greater, slot};
 use crate::authority::known::{Decided, Knowledge};
+use crate::clouds::nodes::{Nodes, Other, Pool};
 use crate::failover::decide::holders;
+use crate::failover::nodes;
 use crate::failover::outcome::{self, Done, Found, Of};
 use crate::failover::source::source_of;
 use crate::failover::status;
-use crate::failover::view::Act;
+use crate::failover::view::{ASSERT, Act, command, untold_words};
 use crate::runtime::remote::{DEADLINE, RemoteError};
 use crate::stores::{CaughtUp, Fence, Promotion, StoreError};
 
 /// How long it is waited at once for what is under way between the servers, in ticks.
 const CATCHES_UP: u64 = 10 * TICKS;
+
+/// How many nodes a site has, and how long they take to leave, in ticks.
+const NODES: u32 = 3;
+const LEAVES: u64 = 30 * TICKS;
 
 /// One act.
 pub(super) struct Hand<'a> {
@@ -58,6 +64,11 @@ impl Hand<'_> {
                 "the source is told to close its stores".to_owned(),
             ),
             Act::Fence(stores) => self.fence(stores),
+            Act::Confirm { peer, stores } => {
+                let next = Some(command(ASSERT, &called(&self.order.failover)));
+                self.instead(Done::not_yet("ClaimNotTold", untold_words(peer, stores), next))
+            }
+            Act::Stop => self.stop(),
             Act::CatchUp(stores) => self.catch_up(stores),
             Act::Freeze(stores) => self.freeze(stores),
             Act::Try => self.requests(),
@@ -219,7 +230,61 @@ impl Hand<'_> {
             self.world.sites[self.site].mind.silent.insert(source, self.world.now);
         }
         // A store that knows of a later order ends this one.
-        fenced.done.unwrap_or_else(|| self.withdraw())
+        match fenced.done {
+            Some(done) => self.instead(done),
+            None => self.withdraw(),
+        }
+    }
+
+    /// What the cloud of the source says of its nodes.
+    fn nodes(&mut self) -> Result<Nodes, Other> {
+        let source = self.source();
+        let site = &self.world.sites[source];
+        if !site.up {
+            self.world.sites[self.site].mind.busy = self.world.now + SILENCE;
+            return Err(Other::new(
+                format!("the cloud of {}: {NO_ANSWER}", self.world.sites[source].name),
+                "wait",
+            ));
+        }
+        let (nodes, left) = match (site.stopped, site.stops) {
+            (true, _) => (0, 0),
+            (false, Some(_)) => (0, NODES),
+            (false, None) => (NODES, NODES),
+        };
+        let restore = format!("scale the nodes of {} to {NODES}", site.name);
+        let pool = Pool { name: "general".to_owned(), nodes, most: NODES, restore, ..Pool::default() };
+        let cluster = format!("cluster {}", site.name);
+        Ok(Nodes { cluster, called: "node pools", pools: vec![pool], left, others: Vec::new() })
+    }
+
+    /// Where stores could not be closed over their own wire, the cloud is asked, if the group says so.
+    fn instead(&mut self, done: Done) -> Done {
+        let Some(fence) = self.world.spec.fence.clone().filter(|_| !self.planned) else { return done };
+        let Done::NotYet(wait) = done else { return done };
+        let (asked, name) = (self.nodes(), self.world.sites[self.source()].name.clone());
+        let (mode, now) = (fence.node_pools(), at(self.world.now));
+        self.taken(&name, |of, status| nodes::looked(of, (mode, wait), asked, status, now))
+    }
+
+    fn stop(&mut self) -> Done {
+        let (source, asked) = (self.source(), self.nodes());
+        let wanted = asked.and_then(|asked| nodes::to_stop(&asked, &self.order.status));
+        if wanted.as_ref().is_ok_and(|wanted| !wanted.is_empty()) {
+            self.world.sites[source].stops = Some(self.world.now + LEAVES);
+        }
+        let done = wanted.map(|wanted| wanted.into_iter().map(|pool| (pool.name, Ok(()))).collect());
+        let name = self.world.sites[source].name.clone();
+        self.taken(&name, |of, status| nodes::stopped(of, done, status))
+    }
+
+    /// Whether all nodes of the source are gone still, where it rests on that.
+    fn still_gone(&mut self) -> Option<Done> {
+        if !nodes::rests_on_it(&self.order.status) || self.order.status.assertion.is_some() {
+            return None;
+        }
+        let (asked, name) = (self.nodes(), self.world.sites[self.source()].name.clone());
+        self.taken(&name, |of, status| nodes::still_gone(of, asked, status))
     }
 
     fn catch_up(&mut self, stores: &[String]) -> Done {
@@ -277,7 +342,8 @@ impl Hand<'_> {
         let source = self.source();
         let found = self.each_at(source, &closed, &mut |server| Ok(server.row));
         let name = self.world.sites[source].name.clone();
-        self.taken(&name, |of, status| outcome::still_closed(of, found, status))
+        let open = self.taken(&name, |of, status| outcome::still_closed(of, found, status));
+        open.or_else(|| self.still_gone())
     }
 
     fn decide(&mut self) -> Done {

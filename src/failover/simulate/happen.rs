@@ -61,6 +61,11 @@ impl World {
             site.operator = up;
             site.mind = Mind { since: now, ..Mind::default() };
         });
+        for (name, stopped) in event.nodes_stopped.iter().flatten() {
+            let place = self.place(name);
+            self.stop_nodes(place, *stopped);
+            self.tell(format!("the nodes of {name} are {}", if *stopped { "stopped" } else { "back" }));
+        }
         let all = [
             (event.network, "the network between the sites is"),
             (event.witness, "the witness is"),

@@ -10,6 +10,7 @@ use super::time::{SILENCE, TICKS, at};
 use super::world::{NO_ANSWER, Ordered, Site, World};
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
 use crate::api::failover::{MoveAction, Phase};
+use crate::api::failovergroup::FenceSpec;
 use crate::api::step::Step;
 use crate::api::units::duration;
 use crate::authority::abandoned::ABANDONED_AFTER;
@@ -301,6 +302,7 @@ impl World {
             capacity: &capacity,
             forbidden: forbidden.first(),
             approval: self.spec.approval.as_ref(),
+            node_pools: self.spec.fence.as_ref().map(FenceSpec::node_pools),
             protected: self.is_protected(site),
             ..View::clear(&here.name, site, &name, known)
         };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::api::failover::MoveAction;
-use crate::api::failovergroup::Approval;
+use crate::api::failovergroup::{Approval, FenceSpec};
 use crate::api::units::duration;
 
 /// The longest story: each tenth of a second is looked at.
@@ -54,6 +54,9 @@ pub struct Group {
     /// Who has to agree, as in a FailoverGroup.
     #[serde(default)]
     pub approval: Option<Approval>,
+    /// What the clouds are asked about nodes, as in a FailoverGroup.
+    #[serde(default)]
+    pub fence: Option<FenceSpec>,
     /// Whether every site serves (`active: All`); then it has no stores.
     #[serde(default)]
     pub everywhere: bool,
@@ -92,6 +95,9 @@ pub struct Event {
     /// Whether the databases of a site answer from now on.
     #[serde(default)]
     pub databases: Option<BTreeMap<String, Health>>,
+    /// Whether the nodes of a site are stopped from now on: its operator, its pods and its databases; its API server goes on.
+    #[serde(default)]
+    pub nodes_stopped: Option<BTreeMap<String, bool>>,
     /// Whether the application of a site answers from now on.
     #[serde(default)]
     pub application: Option<BTreeMap<String, Health>>,
@@ -304,6 +310,7 @@ impl Event {
         for (field, sites) in healths {
             named.extend(sites.iter().flat_map(BTreeMap::keys).map(|site| (field, site)));
         }
+        named.extend(self.nodes_stopped.iter().flat_map(BTreeMap::keys).map(|site| ("nodesStopped", site)));
         let words =
             [("capacity", &self.capacity), ("readiness", &self.readiness), ("residency", &self.residency)];
         for (field, sites) in words {

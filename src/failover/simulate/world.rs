@@ -46,6 +46,13 @@ pub(super) struct Ordered {
     pub(super) deleted: bool,
 }
 
+impl Site {
+    /// Whether there is anything that its pods could run on.
+    pub(super) fn runs(&self) -> bool {
+        self.up && !self.stopped
+    }
+}
+
 /// What an API server holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
@@ -64,6 +71,9 @@ pub(super) struct Site {
     pub(super) api: bool,
     pub(super) operator: bool,
     pub(super) databases: bool,
+    /// Whether all its nodes are gone, and when those will be that are being stopped.
+    pub(super) stopped: bool,
+    pub(super) stops: Option<u64>,
     pub(super) application: bool,
     pub(super) held: Held,
     pub(super) backup: Option<Held>,
@@ -135,6 +145,7 @@ fn tell(story: Story, mut watch: impl FnMut(&World)) -> World {
             world.happen(&event);
             next += 1;
         }
+        world.leave();
         world.replicate();
         for site in 0..world.sites.len() {
             world.turn(site);
@@ -155,6 +166,7 @@ impl World {
             active: group.everywhere.then_some(crate::api::failovergroup::Active::All),
             approval: group.approval.clone(),
             deadline: group.deadline.clone(),
+            fence: group.fence.clone(),
             ..FailoverGroupSpec::default()
         };
         let epoch = next_ballot(0, 0);
@@ -174,6 +186,8 @@ impl World {
                 api: true,
                 operator: true,
                 databases: true,
+                stopped: false,
+                stops: None,
                 application: true,
                 answers: held.clone(),
                 held,
@@ -219,13 +233,29 @@ impl World {
 
     /// Whether the databases of a site can be asked from another one.
     pub(super) fn wires(&self, from: usize, to: usize) -> bool {
-        self.reach(from, to) && self.sites[to].up && self.sites[to].databases
+        self.reach(from, to) && self.sites[to].runs() && self.sites[to].databases
+    }
+
+    /// The nodes of a site are gone from now on, or back; whatever runs on them begins anew then.
+    pub(super) fn stop_nodes(&mut self, place: usize, stopped: bool) {
+        let site = &mut self.sites[place];
+        (site.stopped, site.stops) = (stopped, None);
+        site.mind = Mind { since: self.now, ..Mind::default() };
+    }
+
+    /// The nodes that have been stopped for long enough are gone.
+    fn leave(&mut self) {
+        for place in 0..self.sites.len() {
+            if self.sites[place].stops.is_some_and(|at| at <= self.now) {
+                self.stop_nodes(place, true);
+            }
+        }
     }
 
     /// Whether a server follows another one, and hears of it.
     pub(super) fn streams(&self, from: usize, to: usize, store: usize) -> bool {
         let server = &self.sites[to].servers[store];
-        let there = self.replication && self.wires(from, to) && self.sites[from].databases;
+        let there = self.replication && self.wires(from, to) && self.wires(from, from);
         there && from != to && !server.primary && !server.frozen && server.follows == from
     }
 
@@ -252,8 +282,8 @@ impl World {
 
     /// Whether the operator of a site can work at all.
     pub(super) fn acts(&self, site: usize) -> bool {
-        let Site { up, api, operator, .. } = &self.sites[site];
-        *up && *api && *operator
+        let site = &self.sites[site];
+        site.runs() && site.api && site.operator
     }
 
     /// What `banyan authority` reads.
@@ -268,9 +298,10 @@ impl World {
     /// Whether a site says that users are to come.
     pub(super) fn is_active(&self, place: usize) -> bool {
         let site = &self.sites[place];
-        let Some(spec) = site.answers.authority.as_ref().filter(|_| site.up) else { return false };
+        let Some(spec) = site.answers.authority.as_ref().filter(|_| site.runs()) else { return false };
         let peers = self.sites.iter().enumerate().filter(|(other, _)| *other != place);
-        let peers = peers.filter(|(other, _)| self.reach(place, *other)).filter_map(|(_, peer)| {
+        let peers = peers.filter(|(other, peer)| self.reach(place, *other) && peer.runs());
+        let peers = peers.filter_map(|(_, peer)| {
             let spec = peer.answers.authority.as_ref()?;
             Some(Answer {
                 group: GROUP.to_owned(),

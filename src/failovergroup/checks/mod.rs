@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`found`] | what a check looks at, and what it finds |
 //! | [`sites`] | authority, ways to peers, the same group everywhere, residency, the witness |
+//! | [`fence`] | whether the cloud of a source tells of its nodes |
 //! | [`services`] | the set, placement, releases, what is missing here, capacity |
 //! | [`stores`] | lag, ancestry, rewinding, archives, roles |
 //! | [`mirrors`] | topics that MirrorMaker 2 copies to this site |
 //! | [`traffic`] | the provider; the group's own checks |
 
+pub mod fence;
 pub mod found;
 pub mod mirrors;
 pub mod services;
@@ -24,6 +26,7 @@ use self::found::{Found, Looked};
 /// Everything that is checked, worst first.
 pub fn all(looked: &Looked<'_>) -> Vec<Found> {
     let mut found = sites::check(looked);
+    found.extend(fence::check(looked));
     found.extend(services::check(looked));
     found.extend(stores::check(looked));
     found.extend(mirrors::check(looked));

@@ -119,7 +119,19 @@ impl CloudEnds {
     /// What an operator is told, so that it asks these instead of the real ones.
     pub fn operator_args(&self) -> Vec<String> {
         let (aws, google) = (self.aws_end.url(), self.google_end.url());
-        ["--eks-url", &aws, "--sts-url", &aws, "--gke-url", &google].map(str::to_owned).into()
+        let all = [
+            "--eks-url",
+            &aws,
+            "--sts-url",
+            &aws,
+            "--ec2-url",
+            &aws,
+            "--gke-url",
+            &google,
+            "--compute-url",
+            &google,
+        ];
+        all.map(str::to_owned).into()
     }
 
     /// What leads from the second cloud to the first: the way, and the Secret that it needs.

@@ -1,4 +1,4 @@
-//! Amazon EKS and AWS STS, as far as a cluster is found and entered through them. Requests must be signed; credentials
+//! Amazon EKS and AWS STS, as far as a cluster is found and entered, and its nodes are scaled, through them. Requests must be signed; credentials
 //! that STS gives live as long as they are told to.
 
 use std::collections::BTreeMap;
@@ -51,16 +51,47 @@ struct Given {
     ends: Option<SystemTime>,
 }
 
-struct State {
+pub(super) struct State {
     region: String,
     life: Duration,
     given: Vec<Given>,
     clusters: BTreeMap<String, EksCluster>,
+    /// What else each cluster has, by its name.
+    beside: BTreeMap<String, Beside>,
+    pub(super) machines: Vec<Machine>,
+}
+
+/// What a cluster has beside its node groups.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Fargate profiles.
+    pub fargate: Vec<String>,
+    /// Whether it is in Auto Mode.
+    pub auto: bool,
+    /// Whether it has hybrid nodes.
+    pub hybrid: bool,
+    /// What its node groups say of themselves; `ACTIVE` where left out.
+    pub status: Option<&'static str>,
+    /// Fields of `scalingConfig` that are not told.
+    pub untold: Vec<&'static str>,
+}
+
+/// A machine in EC2.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its ID.
+    pub id: String,
+    /// The cluster whose mark it bears; empty for none.
+    pub cluster: String,
+    /// The Auto Scaling group that has started it; empty for none.
+    pub group: String,
+    /// Its state, such as `running`.
+    pub state: &'static str,
 }
 
 /// AWS in one region. Cheap to clone.
 #[derive(Clone)]
-pub struct Aws(Arc<Mutex<State>>);
+pub struct Aws(pub(super) Arc<Mutex<State>>);
 
 impl fmt::Debug for Aws {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,18 +100,34 @@ impl fmt::Debug for Aws {
 }
 
 /// A refusal: the status, the code and the words.
-type Refusal = (u16, &'static str, String);
+pub(super) type Refusal = (u16, &'static str, String);
 
 impl Aws {
     /// One without clusters, whose roles give credentials for an hour.
     pub fn new(region: &str) -> Self {
         let (life, given, clusters) = (Duration::from_secs(3600), Vec::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(State { region: region.to_owned(), life, given, clusters })))
+        let (region, beside, machines) = (region.to_owned(), BTreeMap::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State { region, life, given, clusters, beside, machines })))
     }
 
     /// Adds a cluster, or changes it.
     pub fn put(&self, cluster: EksCluster) {
         lock(&self.0).clusters.insert(cluster.name.clone(), cluster);
+    }
+
+    /// What a cluster has beside its node groups from now on.
+    pub fn beside(&self, cluster: &str, beside: Beside) {
+        lock(&self.0).beside.insert(cluster.to_owned(), beside);
+    }
+
+    /// The machines that there are from now on.
+    pub fn machines(&self, machines: Vec<Machine>) {
+        lock(&self.0).machines = machines;
+    }
+
+    /// The least, the wanted and the greatest number of nodes of a group.
+    pub fn size(&self, cluster: &str, group: &str) -> Option<[u32; 3]> {
+        lock(&self.0).clusters.get(cluster)?.groups.get(group).copied()
     }
 
     /// How long the credentials of a role live from now on.
@@ -122,7 +169,7 @@ impl Aws {
         Ok(key)
     }
 
-    /// Serves EKS and STS at one address.
+    /// Serves EKS, EC2 and STS at one address.
     ///
     /// # Errors
     /// If no port can be had.
@@ -131,7 +178,7 @@ impl Aws {
     }
 
     /// Who signed a request.
-    fn signer(&self, request: &Signed, service: &str) -> std::result::Result<String, Refusal> {
+    pub(super) fn signer(&self, request: &Signed, service: &str) -> std::result::Result<String, Refusal> {
         let refuse = |code, words: &str| Err((403, code, words.to_owned()));
         let Some(claim) = Claim::of(request) else {
             return refuse("MissingAuthenticationToken", "Missing Authentication Token");
@@ -206,7 +253,12 @@ async fn answer(With(aws): With<Aws>, parts: Parts, body: Bytes) -> Response {
         headers: headers.collect(),
         body: body.to_vec(),
     };
-    if request.path == "/" { aws.sts(&request) } else { aws.eks(&request) }
+    let body = String::from_utf8_lossy(&request.body);
+    match &*request.path {
+        "/" if body.contains("Action=DescribeInstances") => aws.ec2(&request),
+        "/" => aws.sts(&request),
+        _ => aws.eks(&request),
+    }
 }
 
 /// EKS.
@@ -236,6 +288,7 @@ impl Aws {
         let mut state = lock(&self.0);
         let region = state.region.clone();
         let parts: Vec<&str> = request.path.split('/').skip(1).collect();
+        let beside = parts.get(1).and_then(|name| state.beside.get(*name)).cloned().unwrap_or_default();
         let absent = |words: String| (404, "ResourceNotFoundException", words);
         let unknown = || absent("No such operation".to_owned());
         if let ("GET", ["clusters"]) = (&*request.method, &parts[..]) {
@@ -255,15 +308,22 @@ impl Aws {
             ("GET", []) => Ok(json!({"cluster": {
                 "name": name, "arn": arn, "version": cluster.version, "endpoint": cluster.endpoint, "status": "ACTIVE",
                 "certificateAuthority": {"data": STANDARD.encode(&cluster.ca)},
+                "computeConfig": {"enabled": beside.auto},
+                "remoteNetworkConfig": if beside.hybrid { json!({"remoteNodeNetworks": []}) } else { Value::Null },
             }})),
+            ("GET", ["fargate-profiles"]) => {
+                Ok(json!({"fargateProfileNames": beside.fargate, "nextToken": null}))
+            }
             ("GET", ["node-groups"]) => {
                 Ok(json!({"nodegroups": cluster.groups.keys().collect::<Vec<_>>(), "nextToken": null}))
             }
             ("GET", ["node-groups", wanted]) => {
                 let [least, nodes, most] = group(cluster, wanted)?;
+                let mut size = json!({"minSize": least, "desiredSize": nodes, "maxSize": most});
+                beside.untold.iter().for_each(|field| size[*field] = Value::Null);
                 Ok(json!({"nodegroup": {
-                    "nodegroupName": wanted, "clusterName": name, "status": "ACTIVE",
-                    "scalingConfig": {"minSize": least, "desiredSize": nodes, "maxSize": most},
+                    "nodegroupName": wanted, "clusterName": name, "status": beside.status.unwrap_or("ACTIVE"),
+                    "scalingConfig": size, "resources": {"autoScalingGroups": [{"name": format!("eks-{wanted}")}]},
                 }}))
             }
             ("POST", ["node-groups", wanted, "update-config"]) => {

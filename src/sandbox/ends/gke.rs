@@ -24,6 +24,8 @@ use crate::runtime::lock::lock;
 use crate::sandbox::credentials::token;
 use crate::sandbox::error::{Context, Result};
 
+/// The zone of all machines.
+const ZONE: &str = "us-central1-a";
 /// How long a token that has ended is told apart from one that was never given out.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
@@ -52,6 +54,25 @@ impl GkeCluster {
     }
 }
 
+/// What a cluster has beside the sizes of its node pools.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Whether it is an Autopilot cluster.
+    pub autopilot: bool,
+    /// Whether node auto-provisioning makes new pools.
+    pub provisions: bool,
+    /// The least and the most of pools that are scaled by themselves.
+    pub scales: BTreeMap<String, [u32; 2]>,
+    /// Machines of pools that are still being deleted.
+    pub deleting: BTreeMap<String, u32>,
+    /// What its pools say of themselves; `RUNNING` where left out.
+    pub status: Option<&'static str>,
+    /// Whether pools name no instance groups.
+    pub unnamed: bool,
+    /// Fields of instance groups that are not told.
+    pub untold: Vec<&'static str>,
+}
+
 /// A service account.
 struct Account {
     email: String,
@@ -65,6 +86,8 @@ struct State {
     given: BTreeMap<String, Instant>,
     accounts: Vec<Account>,
     clusters: BTreeMap<String, GkeCluster>,
+    /// What else each cluster has, by its path.
+    beside: BTreeMap<String, Beside>,
     operations: Vec<(String, String)>,
 }
 
@@ -82,8 +105,8 @@ impl Default for Google {
     /// One without clusters, whose tokens live for an hour.
     fn default() -> Self {
         let (life, given, accounts) = (Duration::from_secs(3600), BTreeMap::new(), Vec::new());
-        let (clusters, operations) = (BTreeMap::new(), Vec::new());
-        Self(Arc::new(Mutex::new(State { life, given, accounts, clusters, operations })))
+        let (clusters, beside, operations) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State { life, given, accounts, clusters, beside, operations })))
     }
 }
 
@@ -95,6 +118,18 @@ impl Google {
     /// Adds a cluster, or changes it.
     pub fn put(&self, cluster: GkeCluster) {
         lock(&self.0).clusters.insert(cluster.path(), cluster);
+    }
+
+    /// What a cluster has beside the sizes of its pools from now on.
+    pub fn beside(&self, project: &str, location: &str, name: &str, beside: Beside) {
+        let path = format!("projects/{project}/locations/{location}/clusters/{name}");
+        lock(&self.0).beside.insert(path, beside);
+    }
+
+    /// How many nodes a pool is to have.
+    pub fn size(&self, project: &str, location: &str, name: &str, pool: &str) -> Option<u32> {
+        let path = format!("projects/{project}/locations/{location}/clusters/{name}");
+        lock(&self.0).clusters.get(&path)?.pools.get(pool).copied()
     }
 
     /// How long access tokens live from now on.
@@ -184,6 +219,7 @@ async fn answer(With(google): With<Google>, parts: Parts, body: Bytes) -> Respon
                 Err((401, "UNAUTHENTICATED", "Request had invalid authentication credentials.".to_owned()))
             }
             Some(_) if path.ends_with(":generateAccessToken") => google.impersonate(),
+            Some(_) if path.starts_with("/compute/") => google.instances(path),
             Some(_) => google.container(parts.method.as_str(), path, &body),
         },
     };
@@ -237,6 +273,33 @@ impl Google {
     }
 }
 
+/// Compute Engine, as far as it tells of the machines of node pools.
+impl Google {
+    fn instances(&self, path: &str) -> Answered {
+        let absent = || (404, "NOT_FOUND", format!("The resource '{path}' was not found"));
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let ["compute", "v1", "projects", project, "zones", ZONE, "instanceGroupManagers", group] = parts[..]
+        else {
+            return Err(absent());
+        };
+        let name =
+            group.strip_prefix("gke-").and_then(|name| name.strip_suffix("-grp")).ok_or_else(absent)?;
+        let state = lock(&self.0);
+        let found =
+            state.clusters.iter().find(|(_, one)| one.project == project && one.pools.contains_key(name));
+        let (path, cluster) = found.ok_or_else(absent)?;
+        let beside = state.beside.get(path).cloned().unwrap_or_default();
+        let nodes = cluster.pools.get(name).copied().unwrap_or_default();
+        let deleting = beside.deleting.get(name).copied().unwrap_or_default();
+        let mut told = json!({"name": group, "targetSize": nodes,
+            "currentActions": {"none": nodes, "deleting": deleting, "creating": 0}});
+        if let Some(fields) = told.as_object_mut() {
+            fields.retain(|field, _| !beside.untold.contains(&field.as_str()));
+        }
+        Ok(told)
+    }
+}
+
 /// GKE.
 impl Google {
     fn container(&self, method: &str, path: &str, body: &[u8]) -> Answered {
@@ -252,14 +315,29 @@ impl Google {
             None => (path, None),
         };
         let number = state.operations.len() + 1;
+        let mut beside = state.beside.get(cluster).cloned().unwrap_or_default();
         let found = state.clusters.get_mut(cluster).ok_or_else(|| absent(path))?;
-        let pool =
-            |name: &str, nodes: u32| json!({"name": name, "initialNodeCount": nodes, "status": "RUNNING"});
+        let project = found.project.clone();
+        let shown = beside.clone();
+        let pool = |name: &str, nodes: u32| {
+            let group = format!(
+                "https://www.googleapis.com/compute/v1/projects/{project}/zones/{ZONE}/instanceGroupManagers/gke-{name}-grp"
+            );
+            let scales = shown
+                .scales
+                .get(name)
+                .map(|[least, most]| json!({"enabled": true, "minNodeCount": least, "maxNodeCount": most}));
+            json!({"name": name, "initialNodeCount": nodes, "status": shown.status.unwrap_or("RUNNING"),
+                "instanceGroupUrls": if shown.unnamed { json!([]) } else { json!([group]) },
+                "autoscaling": scales.unwrap_or(json!({}))})
+        };
         match (method, rest) {
             ("GET", None) => Ok(json!({
                 "name": found.name, "location": found.location, "endpoint": found.endpoint, "status": "RUNNING",
                 "currentMasterVersion": found.version,
                 "masterAuth": {"clusterCaCertificate": STANDARD.encode(&found.ca)},
+                "autopilot": {"enabled": beside.autopilot},
+                "autoscaling": {"enableNodeAutoprovisioning": beside.provisions},
                 "nodePools": found.pools.iter().map(|(name, nodes)| pool(name, *nodes)).collect::<Vec<_>>(),
             })),
             ("GET", Some("")) => Ok(
@@ -269,12 +347,26 @@ impl Google {
                 let name = name.trim_start_matches('/');
                 found.pools.get(name).map(|nodes| pool(name, *nodes)).ok_or_else(|| absent(path))
             }
+            ("POST", Some(name)) if name.ends_with(":setAutoscaling") => {
+                let name = name.trim_start_matches('/').trim_end_matches(":setAutoscaling");
+                found.pools.get(name).ok_or_else(|| absent(path))?;
+                let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+                if asked["autoscaling"]["enabled"] != true {
+                    beside.scales.remove(name);
+                    state.beside.insert(cluster.to_owned(), beside);
+                }
+                let (operation, target) = (format!("operation-{number}"), path.to_owned());
+                state.operations.push((operation.clone(), target.clone()));
+                Ok(operation_of(&operation, &target))
+            }
             ("POST", Some(name)) if name.ends_with(":setSize") => {
                 let name = name.trim_start_matches('/').trim_end_matches(":setSize");
                 let nodes = found.pools.get_mut(name).ok_or_else(|| absent(path))?;
                 let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-                let wanted = asked["nodeCount"].as_u64().and_then(|count| u32::try_from(count).ok());
-                *nodes = wanted.ok_or((400, "INVALID_ARGUMENT", "node_count is missing".to_owned()))?;
+                // As in all that Google takes, a number that is left out is zero.
+                let wanted = asked["nodeCount"].as_u64().unwrap_or_default();
+                *nodes =
+                    u32::try_from(wanted).map_err(|_| (400, "INVALID_ARGUMENT", "node_count".to_owned()))?;
                 let (operation, target) = (format!("operation-{number}"), path.to_owned());
                 state.operations.push((operation.clone(), target.clone()));
                 Ok(operation_of(&operation, &target))

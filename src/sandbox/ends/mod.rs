@@ -4,6 +4,7 @@
 
 pub mod cloudflare;
 pub mod clouds;
+mod ec2;
 pub mod eks;
 pub mod gke;
 pub mod identity;
