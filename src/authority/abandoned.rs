@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::claims::pressing;
 use crate::api::authority::AuthoritySpec;
 
-/// How long the site of a claim does not answer until its claim is abandoned. A leader that dies is followed within 15
+/// How long the site of a claim gives no sign of life until its claim is abandoned. A leader that dies is followed within 15
 /// seconds, and an API server that is upgraded is away for less than a minute as a rule. The witness decides all the same,
 /// so that a time that is too short takes nothing from a claimant that goes on.
 pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -34,7 +34,8 @@ impl Watched {
         (self.looked, self.presses) = (true, presses);
     }
 
-    /// The ballot of the claim that is abandoned. `silent_since` tells since when a site does not answer; `None` if it does.
+    /// The ballot of the claim that is abandoned. `silent_since` tells since when a site gives no sign of life; `None` if it
+    /// does, or that is not known.
     pub fn abandoned(
         &self,
         silent_since: impl FnOnce(&str) -> Option<Timestamp>,

@@ -10,7 +10,7 @@ use crate::api::FailoverGroupSpec;
 use crate::api::authority::AuthoritySpec;
 use crate::api::record::LastServed;
 use crate::authority::claims::greater;
-use crate::authority::known::{Knowledge, StoreShows};
+use crate::authority::known::{Knowledge, Known, StoreShows};
 use crate::stores::{Reading, StoreError};
 
 fn shown<'a>(known: &'a Knowledge, store: &str) -> Option<&'a StoreShows> {
@@ -37,11 +37,15 @@ pub fn is_standby_here(known: &Knowledge, store: &str) -> bool {
 
 /// Whether each commit at the source waits for this site, where the group says so of that store.
 ///
-/// Opening a store for an epoch ends that, since whoever is waited for may be gone. So it is so only as long as nobody has
-/// opened the source by an order, and nobody else's claim is under way that may have.
+/// Opening a store for an epoch ends that, since whoever is waited for may be gone. So it is so only in the first epoch, as
+/// long as nobody has opened the source by an order, and nobody else's claim is under way that may have. The row here alone
+/// does not tell: replication may have stood still since then. And a witness that is away may have given the source
+/// authority back.
 pub fn commits_wait_for(known: &Knowledge, site: &str, store: &str) -> bool {
-    let outbid = known.own.as_ref().is_none_or(|own| greater(own, site, own.epoch).is_some());
-    shown(known, store).is_some_and(|shows| !shows.primary && shows.opened_at.is_none()) && !outbid
+    let first = |own: &AuthoritySpec| own.follows == 0 && greater(own, site, own.epoch).is_none();
+    let read = !matches!(known.witness, Some(Known::NotYet(_)));
+    read && known.own.as_ref().is_some_and(first)
+        && shown(known, store).is_some_and(|shows| !shows.primary && shows.opened_at.is_none())
 }
 
 /// When the holders were last known to serve: when a store there answered last as a primary (`primaries`), or the last
@@ -69,7 +73,6 @@ pub fn last_served(
 mod tests {
     use super::*;
     use crate::api::authority::Claim;
-    use crate::authority::known::Known;
 
     #[test]
     fn what_a_source_showed_last_is_known_where_it_shows_nothing_any_more() {
@@ -110,6 +113,10 @@ mod tests {
         let opposing = Claim { site: "a".to_owned(), ballot: 32, follows: 16, ..Claim::default() };
         let claimed = AuthoritySpec { claims: vec![opposing], ..own.clone() };
         assert!(!waits(&claimed, &never), "it may be opened by that");
+        let ordered = AuthoritySpec { epoch: 32, follows: 16, ..own.clone() };
+        assert!(!waits(&ordered, &never), "an order has opened it, and replication has stood still since");
+        let away = Knowledge { witness: Some(Known::NotYet("silence".to_owned())), ..knows(&own, &never) };
+        assert!(!commits_wait_for(&away, "b", "db"), "it may have been given authority back");
         assert!(!waits(&own, &StoreShows { primary: true, ..never }), "it is no standby");
     }
 }

@@ -13,6 +13,7 @@ use super::measured::Measured;
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus};
 use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
 use crate::cloudcluster::handle::SitesHandle;
+use crate::cloudcluster::health::Thresholds;
 use crate::cloudcluster::sites::Described;
 use crate::cloudcluster::view::{NodesView, PeerView};
 use crate::finservice;
@@ -115,9 +116,11 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
     let others: Vec<(String, FailoverGroupSpec)> =
         index.specs().into_iter().filter(|(other, _)| other != name).collect();
     let measured = index.measured(name).cloned();
+    // A cloud that gives no token says nothing of its cluster, and a refusal is a sign of life.
     let silent = |site: &str| {
         let view = peers.iter().find(|peer| peer.name == site)?.view.as_ref()?;
-        view.way().filter(|way| way.reachable == Some(false)).map(|way| way.since)
+        let since = (view.silent && view.reachable == Some(false)).then_some(view.since)?;
+        since.checked_sub(Thresholds::default().ill_for).ok()
     };
     let abandoned = index.abandoned(name, silent, Timestamp::now());
     drop(index);

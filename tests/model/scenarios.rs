@@ -148,7 +148,7 @@ fn an_old_backup_is_restored_between_two_orders() {
 
 #[test]
 fn each_commit_waits_for_the_other_site() {
-    let left = Left { cuts: 1, orders: 2, writes: 2, ..NOTHING };
+    let left = Left { cuts: 1, orders: 3, writes: 1, ..NOTHING };
     let small =
         Scenario { left, synchronous: true, kinds: FAILOVER, ..Scenario::new("synchronous, a partition") };
     let wide = Left { deaths: 1, assertions: 1, ..left };

@@ -6,6 +6,7 @@
 //! | [`deaths`] | the target dies after its fence, with a witness and without, or after its commit |
 //! | [`duels`] | two Failovers against each other |
 //! | [`kills`] | the operator is killed between any two writes |
+//! | [`nodes`] | the cloud of a source says that no node is left there |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
 //! | [`releases`] | a cloud is dead: releases in the other one |
 //! | [`series`] | none: a group moves again and again under load |
@@ -19,6 +20,7 @@ mod field;
 mod gate;
 mod keeper;
 mod kills;
+mod nodes;
 mod orders;
 mod releases;
 mod series;
@@ -75,13 +77,16 @@ async fn each_failure_of_the_table_is_met() {
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
     part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
     part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
-    part("back-by-witness", deaths::the_witness_gives_authority_back(&field, "alpha")).await;
     part("kills", kills::of_a_switchover(&field, "alpha")).await;
     part("back", kills::of_a_failover(&field, "alpha")).await;
     part("leader", silence::a_former_leader_wakes_up(&field, "bravo")).await;
     part("server", silence::the_api_server_of_the_source_is_down(&field, "alpha")).await;
     part("series", series::of_switchovers(&field, "alpha")).await;
     part("each", kills::at_each_write(&field, "alpha")).await;
+    // An API server that is away for so long finds its nodes without a sign of life, and played ones do not bring the pods
+    // back that are taken for lost then: nothing moves there any more.
+    part("nodes-gone", nodes::of_a_source_that_cannot_be_closed(&field, "bravo")).await;
+    part("back-by-witness", deaths::the_witness_gives_authority_back(&field, "alpha")).await;
 
     let tally = twin.tally();
     let (holder, epoch) = field.agreed(field.group("twin")).await;
