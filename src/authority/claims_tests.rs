@@ -77,10 +77,7 @@ fn a_claim_is_nobodys_once_its_order_is_gone_unless_a_store_serves_for_it() {
         peers: Vec::new(),
         witness: None,
         stores: vec![("db".to_owned(), store)],
-        record: None,
-        remembered: None,
-        differs: None,
-        abandoned: None,
+        ..Knowledge::default()
     };
     let of = |store, uids: &[&str]| {
         let at_work = uids.iter().map(|uid| (*uid).to_owned()).collect();

@@ -38,10 +38,7 @@ fn nobody_knows() -> Knowledge {
         peers: vec![("b".to_owned(), Known::Read(None))],
         witness: None,
         stores: vec![("ledger".to_owned(), Known::Read(open_primary()))],
-        record: None,
-        remembered: None,
-        differs: None,
-        abandoned: None,
+        ..Knowledge::default()
     }
 }
 

@@ -22,10 +22,7 @@ fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {
         peers: vec![("b".to_owned(), Known::Read(peer))],
         witness: None,
         stores: vec![("db".to_owned(), Known::Read(store))],
-        record: None,
-        remembered: None,
-        differs: None,
-        abandoned: None,
+        ..Knowledge::default()
     }
 }
 

@@ -48,7 +48,7 @@ pub struct StoreShows {
 }
 
 /// All that is known about one group at one site.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Knowledge {
     /// What this site's own Authority says; `None` if there is no such object.
     pub own: Option<AuthoritySpec>,
@@ -86,6 +86,11 @@ impl Knowledge {
         });
         let record = self.record.iter().map(|known| seen("DNS record".to_owned(), known.read().copied()));
         peers.chain(witness).chain(stores).chain(record).collect()
+    }
+
+    /// Whether the group has a witness that cannot be read.
+    pub fn witness_is_away(&self) -> bool {
+        matches!(self.witness, Some(Known::NotYet(_)))
     }
 
     /// Whether every other site was read since this process began.

@@ -100,10 +100,9 @@ impl Source {
         let call = client.assume_role().role_arn(role).role_session_name(SESSION);
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
         let given = answer.await.map_err(failed)?.credentials;
-        let given =
-            given.ok_or_else(|| failed(RemoteError::Unreadable("it names no credentials".to_owned())))?;
+        let given = given.ok_or_else(|| failed(RemoteError::unreadable("it names no credentials")))?;
         let ends = SystemTime::try_from(given.expiration)
-            .map_err(|_| failed(RemoteError::Unreadable("the credentials end at no time".to_owned())))?;
+            .map_err(|_| failed(RemoteError::unreadable("the credentials end at no time")))?;
         Ok(Credentials::new(
             given.access_key_id,
             given.secret_access_key,

@@ -64,10 +64,6 @@ struct Machine {
     instance_id: String,
 }
 
-fn unreadable(words: impl Into<String>) -> RemoteError {
-    RemoteError::Unreadable(words.into())
-}
-
 impl Ec2 {
     /// One at that address, or in its usual place.
     ///
@@ -78,7 +74,7 @@ impl Ec2 {
         region: &str,
         credentials: Credentials,
     ) -> Result<Self, RemoteError> {
-        let http = builder().build().map_err(|_| unreadable("there is no client for HTTP"))?;
+        let http = builder().build().map_err(|_| RemoteError::unreadable("there is no client for HTTP"))?;
         let url = match address {
             Some(address) => format!("{}/", address.trim_end_matches('/')),
             None => format!("https://{}/", host_of("ec2", region)),
@@ -101,7 +97,7 @@ impl Ec2 {
                 return Ok(found);
             }
         }
-        Err(unreadable("it has more pages than are read"))
+        Err(RemoteError::unreadable("it has more pages than are read"))
     }
 
     async fn page(&self, filter: &str, values: &[String], next: Option<&str>) -> Result<Page, RemoteError> {
@@ -109,8 +105,8 @@ impl Ec2 {
         if !answer.status.is_success() {
             return Err(bad(&answer));
         }
-        let text = std::str::from_utf8(&answer.body).map_err(|_| unreadable("it is no text"))?;
-        let broken = || unreadable("it broke off, or is of another form");
+        let text = std::str::from_utf8(&answer.body).map_err(|_| RemoteError::unreadable("it is no text"))?;
+        let broken = || RemoteError::unreadable("it broke off, or is of another form");
         match text.trim_end().ends_with(END) {
             true => quick_xml::de::from_str(text).map_err(|_| broken()),
             false => Err(broken()),
@@ -127,20 +123,22 @@ impl Ec2 {
             .time(SystemTime::now())
             .settings(SigningSettings::default())
             .build()
-            .map_err(|error| unreadable(error.to_string()))?
+            .map_err(|error| RemoteError::unreadable(error.to_string()))?
             .into();
         let kind = "application/x-www-form-urlencoded; charset=utf-8";
         let headers = std::iter::once((CONTENT_TYPE.as_str(), kind));
         let body = SignableBody::Bytes(form.as_bytes());
         let request = SignableRequest::new("POST", self.url.as_str(), headers, body)
-            .map_err(|error| unreadable(error.to_string()))?;
-        let (signed, _) = sign(request, &params).map_err(|error| unreadable(error.to_string()))?.into_parts();
+            .map_err(|error| RemoteError::unreadable(error.to_string()))?;
+        let (signed, _) =
+            sign(request, &params).map_err(|error| RemoteError::unreadable(error.to_string()))?.into_parts();
         let mut request = http::Request::post(&self.url)
             .header(CONTENT_TYPE, kind)
             .body(form.to_owned())
-            .map_err(|error| unreadable(error.to_string()))?;
+            .map_err(|error| RemoteError::unreadable(error.to_string()))?;
         signed.apply_to_request_http1x(&mut request);
-        let request = Request::try_from(request).map_err(|error| unreadable(error.to_string()))?;
+        let request =
+            Request::try_from(request).map_err(|error| RemoteError::unreadable(error.to_string()))?;
         Ok(reqwest::RequestBuilder::from_parts(self.http.clone(), request))
     }
 }

@@ -1,4 +1,4 @@
-//! Amazon EKS: where a cluster is, its node groups, and tokens for it.
+//! Amazon EKS: where a cluster is, and tokens for it.
 
 use std::time::SystemTime;
 
@@ -11,13 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 
 use super::aws::{AccessKey, Source, life};
-use super::{Addresses, CloudError, Cluster, Found, NodeGroup, Token, eks_token};
+use super::{Addresses, CloudError, Cluster, Found, Token, eks_token};
 use crate::api::cloudcluster::EksAccess;
 use crate::runtime::aws::{of_sdk, timeouts};
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
-/// After so many pages of node groups it is given up: EKS has 30 groups in a cluster by default, and 100 on a page.
-const PAGES: usize = 20;
+const READ: &str = "allow the identity eks:DescribeCluster, eks:ListNodegroups and eks:DescribeNodegroup";
 
 /// A cluster of EKS.
 pub struct Eks {
@@ -57,26 +56,20 @@ impl Eks {
         Ok(aws_sdk_eks::Client::from_conf(config.build()))
     }
 
-    fn failed(&self, asked: &str, error: RemoteError) -> CloudError {
-        let remedy = match error {
-            RemoteError::Unauthorized => Some("renew the credentials"),
-            RemoteError::Forbidden => {
-                Some("allow the identity eks:DescribeCluster, eks:ListNodegroups and eks:DescribeNodegroup")
-            }
-            RemoteError::NotFound => Some("correct eks.name, eks.region or eks.roleArn"),
-            _ => None,
-        };
-        let what = format!("Amazon EKS in {}, asked for {asked} of {}, says:", self.region, self.name);
-        CloudError::Remote { what, error, remedy }
+    /// What a service of AWS says that was asked for something of the cluster. `right` is what grants it.
+    pub(super) fn says(&self, of: &str, asked: &str, error: RemoteError, right: &'static str) -> CloudError {
+        let what = format!("Amazon {of} in {}, asked for {asked} of {}, says:", self.region, self.name);
+        let name = (of == "EKS").then_some("correct eks.name, eks.region or eks.roleArn");
+        CloudError::says(what, error, right, name)
     }
 
     async fn describe(&self) -> Result<Found, CloudError> {
         let client = self.client().await?;
         let call = client.describe_cluster().name(&self.name);
-        let failed = |error| self.failed("the address", error);
+        let failed = |error| self.says("EKS", "the address", error, READ);
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
         let cluster = answer.await.map_err(failed)?.cluster;
-        let unreadable = |words: &str| failed(RemoteError::Unreadable(words.to_owned()));
+        let unreadable = |words: &str| failed(RemoteError::unreadable(words));
         let cluster = cluster.ok_or_else(|| unreadable("it names no cluster"))?;
         let server = cluster.endpoint.filter(|server| !server.is_empty());
         let server = server.ok_or_else(|| unreadable("the cluster has no address yet"))?;
@@ -100,47 +93,6 @@ impl Eks {
             CloudError::Credentials { message: format!("no token can be signed: {error}"), remedy }
         })?;
         Ok(Token::living(value, life))
-    }
-
-    /// The node groups that EKS manages. One that goes while they are read is left out.
-    ///
-    /// # Errors
-    /// If EKS gives no answer, or refuses.
-    pub async fn node_groups(&self) -> Result<Vec<NodeGroup>, CloudError> {
-        let client = self.client().await?;
-        let failed = |error| self.failed("the node groups", error);
-        let (mut names, mut next) = (Vec::new(), None);
-        for _ in 0..PAGES {
-            let call = client.list_nodegroups().cluster_name(&self.name).set_next_token(next);
-            let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
-            let page = answer.await.map_err(failed)?;
-            names.extend(page.nodegroups.unwrap_or_default());
-            next = page.next_token;
-            if next.is_none() {
-                break;
-            }
-        }
-        let mut groups = Vec::new();
-        for name in names {
-            let call = client.describe_nodegroup().cluster_name(&self.name).nodegroup_name(&name);
-            let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
-            let group = match answer.await {
-                Ok(answer) => answer.nodegroup,
-                Err(RemoteError::NotFound) => None,
-                Err(error) => return Err(failed(error)),
-            };
-            let Some(group) = group else { continue };
-            let size = group.scaling_config;
-            let number =
-                |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
-            groups.push(NodeGroup {
-                name,
-                least: number(size.as_ref().and_then(|size| size.min_size)),
-                nodes: number(size.as_ref().and_then(|size| size.desired_size)),
-                most: number(size.as_ref().and_then(|size| size.max_size)),
-            });
-        }
-        Ok(groups)
     }
 }
 

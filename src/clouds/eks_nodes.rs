@@ -26,10 +26,6 @@ const READ: &str = "allow the identity eks:DescribeCluster, eks:ListNodegroups, 
 const WRITE: &str = "allow the identity eks:UpdateNodegroupConfig";
 const MACHINES: &str = "allow the identity ec2:DescribeInstances";
 
-fn unreadable(words: impl Into<String>) -> RemoteError {
-    RemoteError::Unreadable(words.into())
-}
-
 /// What may run in a cluster beside its node groups, or bring nodes that these do not tell of.
 fn others(cluster: &Cluster, fargate: &[String]) -> Vec<Other> {
     let mut found = Vec::new();
@@ -67,17 +63,6 @@ fn scaling_groups(group: &Nodegroup) -> impl Iterator<Item = &str> {
 }
 
 impl Eks {
-    fn says(&self, of: &str, asked: &str, error: RemoteError, right: &'static str) -> CloudError {
-        let remedy = match error {
-            RemoteError::Unauthorized => Some("renew the credentials"),
-            RemoteError::Forbidden => Some(right),
-            RemoteError::NotFound if of == "EKS" => Some("correct eks.name, eks.region or eks.roleArn"),
-            _ => None,
-        };
-        let what = format!("Amazon {of} in {}, asked for {asked} of {}, says:", self.region, self.name);
-        CloudError::Remote { what, error, remedy }
-    }
-
     fn failed_nodes(&self, error: RemoteError) -> CloudError {
         self.says("EKS", "the nodes", error, READ)
     }
@@ -86,39 +71,48 @@ impl Eks {
         let call = client.describe_cluster().name(&self.name);
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
         let cluster = answer.await.map_err(|error| self.failed_nodes(error))?.cluster;
-        cluster.ok_or_else(|| self.failed_nodes(unreadable("it names no cluster")))
+        cluster.ok_or_else(|| self.failed_nodes(RemoteError::unreadable("it names no cluster")))
+    }
+
+    /// All names that are listed page by page. A page without a list is no answer.
+    async fn names<F>(
+        &self,
+        lists: &str,
+        page: impl Fn(Option<String>) -> F,
+    ) -> Result<Vec<String>, CloudError>
+    where
+        F: Future<Output = Result<(Option<Vec<String>>, Option<String>), RemoteError>>,
+    {
+        let (mut names, mut next) = (Vec::new(), None);
+        for _ in 0..PAGES {
+            let (told, more) =
+                within(DEADLINE, page(next)).await.map_err(|error| self.failed_nodes(error))?;
+            let none = || self.failed_nodes(RemoteError::unreadable(format!("it lists no {lists}")));
+            names.extend(told.ok_or_else(none)?);
+            next = more;
+            if next.is_none() {
+                return Ok(names);
+            }
+        }
+        Err(self.failed_nodes(RemoteError::unreadable("it has more pages than are read")))
     }
 
     async fn fargate(&self, client: &Client) -> Result<Vec<String>, CloudError> {
-        let (mut names, mut next) = (Vec::new(), None);
-        for _ in 0..PAGES {
+        let page = |next| async move {
             let call = client.list_fargate_profiles().cluster_name(&self.name).set_next_token(next);
-            let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
-            let page = answer.await.map_err(|error| self.failed_nodes(error))?;
-            let told = page.fargate_profile_names;
-            names.extend(told.ok_or_else(|| self.failed_nodes(unreadable("it lists no profiles")))?);
-            next = page.next_token;
-            if next.is_none() {
-                return Ok(names);
-            }
-        }
-        Err(self.failed_nodes(unreadable("it has more pages than are read")))
+            let page = call.send().await.map_err(|error| of_sdk(&error))?;
+            Ok((page.fargate_profile_names, page.next_token))
+        };
+        self.names("profiles", page).await
     }
 
     async fn group_names(&self, client: &Client) -> Result<Vec<String>, CloudError> {
-        let (mut names, mut next) = (Vec::new(), None);
-        for _ in 0..PAGES {
+        let page = |next| async move {
             let call = client.list_nodegroups().cluster_name(&self.name).set_next_token(next);
-            let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
-            let page = answer.await.map_err(|error| self.failed_nodes(error))?;
-            let told = page.nodegroups;
-            names.extend(told.ok_or_else(|| self.failed_nodes(unreadable("it lists no node groups")))?);
-            next = page.next_token;
-            if next.is_none() {
-                return Ok(names);
-            }
-        }
-        Err(self.failed_nodes(unreadable("it has more pages than are read")))
+            let page = call.send().await.map_err(|error| of_sdk(&error))?;
+            Ok((page.nodegroups, page.next_token))
+        };
+        self.names("node groups", page).await
     }
 
     /// One that goes while it is read is no answer: what it had may be there still.
@@ -126,7 +120,9 @@ impl Eks {
         let call = client.describe_nodegroup().cluster_name(&self.name).nodegroup_name(name);
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_sdk(&error)) });
         let group = answer.await.map_err(|error| self.failed_nodes(error))?.nodegroup;
-        group.ok_or_else(|| self.failed_nodes(unreadable(format!("it does not tell of node group {name}"))))
+        group.ok_or_else(|| {
+            self.failed_nodes(RemoteError::unreadable(format!("it does not tell of node group {name}")))
+        })
     }
 
     /// What a node group says of itself; a number that it does not say is no number.
@@ -134,14 +130,16 @@ impl Eks {
         let size = group.scaling_config();
         let number = |value: Option<i32>| {
             let value = value.and_then(|value| u32::try_from(value).ok());
-            value.ok_or_else(|| unreadable(format!("node group {name} does not say its size")))
+            value.ok_or_else(|| RemoteError::unreadable(format!("node group {name} does not say its size")))
         };
         let least = number(size.and_then(|size| size.min_size()))?;
         let nodes = number(size.and_then(|size| size.desired_size()))?;
         let most = number(size.and_then(|size| size.max_size()))?;
         let settled = matches!(group.status(), Some(NodegroupStatus::Active | NodegroupStatus::Degraded));
         if settled && scaling_groups(group).next().is_none() {
-            return Err(unreadable(format!("node group {name} does not say by what its nodes are scaled")));
+            return Err(RemoteError::unreadable(format!(
+                "node group {name} does not say by what its nodes are scaled"
+            )));
         }
         let restore = format!(
             "aws eks update-nodegroup-config --cluster-name {} --nodegroup-name {name} --scaling-config \

@@ -6,6 +6,7 @@ use axum::http::Method;
 
 use super::*;
 use crate::api::cloudcluster::EksAccess;
+use crate::clouds::HasNodes;
 use crate::clouds::fault_tests::assert_is;
 use crate::sandbox::ends::eks::{ACCOUNT, Aws, EksCluster};
 use crate::sandbox::ends::server::{Asked, Fault, Served};
@@ -39,7 +40,7 @@ impl Stage {
             credentials: None,
         };
         let url = Some(self.end.url());
-        let addresses = Addresses { eks: url.clone(), sts: url, ..Addresses::default() };
+        let addresses = Addresses { eks: url.clone(), sts: url.clone(), ec2: url, ..Addresses::default() };
         Eks::new(&access, Some(self.key.clone()), &addresses)
     }
 }
@@ -63,7 +64,7 @@ async fn a_cluster_is_found_and_its_token_is_that_of_the_role() {
     let who = stage.aws.authenticate("prod", &token.value);
     assert_eq!(who, Some(format!("arn:aws:sts::{ACCOUNT}:assumed-role/banyan-peer/banyan")));
     assert_eq!(stage.aws.authenticate("other", &token.value), None, "it is for one cluster");
-    let groups = eks.node_groups().await.expect("groups");
+    let groups = eks.nodes().await.expect("groups").pools;
     let sizes: Vec<_> =
         groups.iter().map(|group| (&*group.name, group.least, group.nodes, group.most)).collect();
     assert_eq!(sizes, [("blue", 1, 3, 9), ("green", 0, 0, 5)]);

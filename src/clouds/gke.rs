@@ -15,6 +15,9 @@ use super::{Addresses, CloudError, Cluster, Found, Token};
 use crate::api::cloudcluster::GkeAccess;
 use crate::runtime::remote::{DEADLINE, RemoteError, within};
 
+/// What is corrected where there is no such cluster.
+pub(super) const NAME: &str = "correct gke.project, gke.location or gke.name";
+
 /// A cluster of GKE.
 pub struct Gke {
     pub(super) name: String,
@@ -46,13 +49,8 @@ impl Gke {
     }
 
     fn failed(&self, error: RemoteError) -> CloudError {
-        let remedy = match error {
-            RemoteError::Unauthorized => Some("renew the credentials"),
-            RemoteError::Forbidden => Some("grant the account roles/container.clusterViewer in the project"),
-            RemoteError::NotFound => Some("correct gke.project, gke.location or gke.name"),
-            _ => None,
-        };
-        CloudError::Remote { what: format!("GKE, asked for {}, says:", self.name), error, remedy }
+        let right = "grant the account roles/container.clusterViewer in the project";
+        CloudError::says(format!("GKE, asked for {}, says:", self.name), error, right, Some(NAME))
     }
 
     async fn client(&self) -> Result<ClusterManager, CloudError> {
@@ -82,7 +80,7 @@ impl Gke {
         let call = client.get_cluster().set_name(&self.name).with_attempt_timeout(DEADLINE);
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_google(&error)) });
         let cluster = answer.await.map_err(|error| self.failed(error))?;
-        let unreadable = |words: &str| self.failed(RemoteError::Unreadable(words.to_owned()));
+        let unreadable = |words: &str| self.failed(RemoteError::unreadable(words));
         let version = cluster.current_master_version;
         if !cluster.endpoint.is_empty() {
             let data = cluster.master_auth.map(|auth| auth.cluster_ca_certificate).unwrap_or_default();
@@ -114,14 +112,14 @@ pub(super) fn of_google(error: &Error) -> RemoteError {
     }
     if let Some(code) = error.http_status_code() {
         if (200..300).contains(&code) {
-            return RemoteError::Unreadable("it broke off, or is of another form".to_owned());
+            return RemoteError::unreadable("it broke off, or is of another form");
         }
         let headers = error.http_headers().cloned().unwrap_or_default();
         let words = error.status().map(|status| status.message.as_str()).unwrap_or_default();
         return RemoteError::of_status(code, &headers, words);
     }
     if error.is_deserialization() {
-        return RemoteError::Unreadable("it broke off, or is of another form".to_owned());
+        return RemoteError::unreadable("it broke off, or is of another form");
     }
     RemoteError::of_connection(error)
 }

@@ -10,7 +10,7 @@ use google_cloud_gax::options::RequestOptionsBuilder;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::gke::{Gke, of_google};
+use super::gke::{Gke, NAME, of_google};
 use super::nodes::{Nodes, Other, Pool};
 use super::{CloudError, HasNodes, Token};
 use crate::runtime::fetch::{builder, whole};
@@ -40,10 +40,6 @@ struct Group {
     target_stopped_size: u32,
     #[serde(default)]
     target_suspended_size: u32,
-}
-
-fn unreadable(words: impl Into<String>) -> RemoteError {
-    RemoteError::Unreadable(words.into())
 }
 
 /// What may bring nodes back beside what its pools say, or of which these do not tell.
@@ -89,14 +85,8 @@ fn path(url: &str) -> Option<String> {
 
 impl Gke {
     fn says(&self, of: &str, asked: &str, error: RemoteError, right: &'static str) -> CloudError {
-        let remedy = match error {
-            RemoteError::Unauthorized => Some("renew the credentials"),
-            RemoteError::Forbidden => Some(right),
-            RemoteError::NotFound if of == "GKE" => Some("correct gke.project, gke.location or gke.name"),
-            _ => None,
-        };
         let what = format!("{of}, asked for {asked} of {}, says:", self.name);
-        CloudError::Remote { what, error, remedy }
+        CloudError::says(what, error, right, (of == "GKE").then_some(NAME))
     }
 
     fn failed_nodes(&self, error: RemoteError) -> CloudError {
@@ -104,7 +94,8 @@ impl Gke {
     }
 
     async fn group(&self, http: &reqwest::Client, token: &Token, url: &str) -> Result<Group, RemoteError> {
-        let path = path(url).ok_or_else(|| unreadable("an instance group has no address that is known"))?;
+        let path = path(url)
+            .ok_or_else(|| RemoteError::unreadable("an instance group has no address that is known"))?;
         let base = self.compute.as_deref().unwrap_or(COMPUTE);
         let request = http.get(format!("{base}{path}")).bearer_auth(&token.value);
         let answer = within(DEADLINE, async { Ok(whole(request, LARGEST).await?) }).await?;
@@ -116,7 +107,8 @@ impl Gke {
                 word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(60).collect();
             return Err(answer.bad(&word));
         }
-        serde_json::from_slice(&answer.body).map_err(|_| unreadable("it broke off, or is of another form"))
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| RemoteError::unreadable("it broke off, or is of another form"))
     }
 
     /// A pool, and how many machines it has still.
@@ -129,7 +121,7 @@ impl Gke {
         let says = |error| self.says("Compute Engine", "the machines", error, MACHINES);
         if pool.instance_group_urls.is_empty() {
             let words = format!("node pool {} names no instance group", pool.name);
-            return Err(self.failed_nodes(unreadable(words)));
+            return Err(self.failed_nodes(RemoteError::unreadable(words)));
         }
         let groups = pool.instance_group_urls.iter().map(|url| self.group(http, token, url));
         let groups = try_join_all(groups).await.map_err(says)?;
@@ -189,13 +181,14 @@ impl Gke {
         let answer = within(DEADLINE, async { call.send().await.map_err(|error| of_google(&error)) });
         let cluster = answer.await.map_err(|error| self.failed_nodes(error))?;
         if cluster.name.is_empty() {
-            return Err(self.failed_nodes(unreadable("it names no cluster")));
+            return Err(self.failed_nodes(RemoteError::unreadable("it names no cluster")));
         }
         let others = others(&cluster);
         // Whatever its pools say, it is never known.
         let asked = if others.is_empty() { cluster.node_pools.as_slice() } else { &[] };
-        let http =
-            builder().build().map_err(|_| self.failed_nodes(unreadable("there is no client for HTTP")))?;
+        let http = builder()
+            .build()
+            .map_err(|_| self.failed_nodes(RemoteError::unreadable("there is no client for HTTP")))?;
         let found = try_join_all(asked.iter().map(|pool| self.pool(&http, &token, pool))).await?;
         Ok(Nodes {
             cluster: format!("GKE cluster {}", self.name),

@@ -377,8 +377,7 @@ async fn ask<T: serde::de::DeserializeOwned>(
         error,
     };
     let bytes = bytes(request).await.map_err(failed)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|_| failed(RemoteError::Unreadable("it is of another form".to_owned())))
+    serde_json::from_slice(&bytes).map_err(|_| failed(RemoteError::unreadable("it is of another form")))
 }
 
 /// The body of an answer that is good.

@@ -80,19 +80,6 @@ impl Token {
     }
 }
 
-/// Nodes of one kind that a cloud adds and takes away together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeGroup {
-    /// Its name.
-    pub name: String,
-    /// How many there are at the least, where it is scaled by itself.
-    pub least: u32,
-    /// How many there are to be.
-    pub nodes: u32,
-    /// How many there are at the most, where it is scaled by itself.
-    pub most: u32,
-}
-
 /// Why a cloud does not tell what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
@@ -117,6 +104,18 @@ pub enum CloudError {
 }
 
 impl CloudError {
+    /// What a cloud says that was asked for something: `right` is what grants it, and `name` what is to be corrected where
+    /// there is no such thing.
+    fn says(what: String, error: RemoteError, right: &'static str, name: Option<&'static str>) -> Self {
+        let remedy = match error {
+            RemoteError::Unauthorized => Some("renew the credentials"),
+            RemoteError::Forbidden => Some(right),
+            RemoteError::NotFound => name,
+            _ => None,
+        };
+        Self::Remote { what, error, remedy }
+    }
+
     /// The word for a condition.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -86,7 +86,7 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         return Next::Wait(step, view.wait("NotRead", "the other sites have not been read yet", None));
     }
     // A Failover claims without it, since an assertion counts after the claim alone, and waits before the commit.
-    if planned && matches!(view.known.witness, Some(Known::NotYet(_))) {
+    if planned && view.known.witness_is_away() {
         let message = "the witness has not been read: it may know of a later epoch";
         return Next::Wait(step, view.wait("WitnessSilent", message, None));
     }
@@ -191,10 +191,14 @@ fn stops(view: &View<'_>, journal: &Journal) -> Option<Next> {
     Some(waits.unwrap_or(Next::Do(step, Act::Stop)))
 }
 
+/// Whether the witness alone decides the claim of this site, and cannot be read.
+fn lacks_its_witness(view: &View<'_>, own: &AuthoritySpec) -> bool {
+    view.known.witness_is_away() && slot(own, view.site).is_some_and(is_by_witness)
+}
+
 /// The source is being closed.
 fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
-    let away = matches!(view.known.witness, Some(Known::NotYet(_)));
-    if away && !untold.is_empty() && !journal.asserted && slot(own, view.site).is_some_and(is_by_witness) {
+    if lacks_its_witness(view, own) && !untold.is_empty() && !journal.asserted {
         // Before a person is asked: what is said before that would have to be said once more.
         return claim_again(view, journal, own);
     }
@@ -292,7 +296,7 @@ fn before_the_commit(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, un
 /// another claim, which stands before the person speaks; and of that claim the operator there has heard, or none runs there.
 fn without_witness(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&str]) -> Next {
     let planned = journal.is_planned();
-    if !planned && slot(own, view.site).is_some_and(is_by_witness) {
+    if !planned && lacks_its_witness(view, own) {
         return claim_again(view, journal, own);
     }
     let wait =

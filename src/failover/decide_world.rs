@@ -45,10 +45,7 @@ impl World {
                 peers: vec![("a".to_owned(), Known::Read(Some(held("a", 16))))],
                 witness: None,
                 stores: vec![("db".to_owned(), Known::Read(standby))],
-                record: None,
-                remembered: None,
-                differs: None,
-                abandoned: None,
+                ..Knowledge::default()
             },
             silent: Vec::new(),
             changed: false,

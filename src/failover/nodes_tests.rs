@@ -4,16 +4,7 @@ use crate::authority::known::{Knowledge, Known, StoreShows};
 fn known() -> Knowledge {
     let standby = StoreShows { open: true, ..StoreShows::default() };
     let stores = ["db", "log"].map(|name| (name.to_owned(), Known::Read(standby.clone())));
-    Knowledge {
-        own: None,
-        peers: Vec::new(),
-        witness: None,
-        stores: stores.into(),
-        record: None,
-        remembered: None,
-        differs: None,
-        abandoned: None,
-    }
+    Knowledge { own: None, peers: Vec::new(), witness: None, stores: stores.into(), ..Knowledge::default() }
 }
 
 fn of(known: &Knowledge) -> Of<'_> {

@@ -30,10 +30,7 @@ impl World {
                 peers: vec![("a".to_owned(), Known::Read(Some(own)))],
                 witness: None,
                 stores: vec![("db".to_owned(), Known::Read(standby))],
-                record: None,
-                remembered: None,
-                differs: None,
-                abandoned: None,
+                ..Knowledge::default()
             },
             silent: Vec::new(),
             preflight: Vec::new(),

@@ -10,7 +10,7 @@ use crate::api::FailoverGroupSpec;
 use crate::api::authority::AuthoritySpec;
 use crate::api::record::LastServed;
 use crate::authority::claims::greater;
-use crate::authority::known::{Knowledge, Known, StoreShows};
+use crate::authority::known::{Knowledge, StoreShows};
 use crate::stores::{Reading, StoreError};
 
 fn shown<'a>(known: &'a Knowledge, store: &str) -> Option<&'a StoreShows> {
@@ -43,8 +43,8 @@ pub fn is_standby_here(known: &Knowledge, store: &str) -> bool {
 /// authority back.
 pub fn commits_wait_for(known: &Knowledge, site: &str, store: &str) -> bool {
     let first = |own: &AuthoritySpec| own.follows == 0 && greater(own, site, own.epoch).is_none();
-    let read = !matches!(known.witness, Some(Known::NotYet(_)));
-    read && known.own.as_ref().is_some_and(first)
+    !known.witness_is_away()
+        && known.own.as_ref().is_some_and(first)
         && shown(known, store).is_some_and(|shows| !shows.primary && shows.opened_at.is_none())
 }
 
@@ -73,6 +73,7 @@ pub fn last_served(
 mod tests {
     use super::*;
     use crate::api::authority::Claim;
+    use crate::authority::known::Known;
 
     #[test]
     fn what_a_source_showed_last_is_known_where_it_shows_nothing_any_more() {
@@ -100,10 +101,7 @@ mod tests {
             peers: vec![("a".to_owned(), Known::Read(Some(own.clone())))],
             witness: None,
             stores: vec![("db".to_owned(), Known::Read(shows.clone()))],
-            record: None,
-            remembered: None,
-            differs: None,
-            abandoned: None,
+            ..Knowledge::default()
         };
         let waits = |own: &AuthoritySpec, shows: &StoreShows| commits_wait_for(&knows(own, shows), "b", "db");
         let never = StoreShows { open: true, ..StoreShows::default() };

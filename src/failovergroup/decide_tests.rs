@@ -162,10 +162,7 @@ pub(super) fn well() -> Observed {
             peers: vec![("aws".into(), Known::Read(Some(own)))],
             witness: Some(Known::Read(Vec::new())),
             stores: Vec::new(),
-            record: None,
-            remembered: None,
-            differs: None,
-            abandoned: None,
+            ..Knowledge::default()
         },
         peers: vec![PeerSeen {
             name: "aws".into(),

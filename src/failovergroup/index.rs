@@ -210,7 +210,7 @@ impl Index {
         Self { site: site.into(), patience: ABANDONED_AFTER, ..Self::default() }
     }
 
-    /// The same with a shorter time until a claim is abandoned, for tests.
+    /// The same with another time until a claim is abandoned.
     pub fn with_patience(self, patience: SignedDuration) -> Self {
         Self { patience, ..self }
     }

@@ -91,6 +91,11 @@ impl RemoteError {
         }
     }
 
+    /// An answer that is none, in words that say why.
+    pub fn unreadable(words: impl Into<String>) -> Self {
+        Self::Unreadable(words.into())
+    }
+
     /// The word for a condition.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -44,13 +44,12 @@ pub async fn run(of: OfGroup) {
             }
         }
         let Some(provider) = &made else { continue };
-        let asked = wanted(&of, &spec);
-        let wanted = asked.wanted.clone();
+        let steering = wanted(&of, &spec);
         if rights.as_ref().is_none_or(|(at, _)| at.elapsed() > TRY_RIGHTS) {
-            let tried = provider.rights(&wanted).await.ok();
+            let tried = provider.rights(&steering.wanted).await.ok();
             rights = tried.map(|rights| (Instant::now(), rights));
         }
-        let found = look(provider, &asked, rights.as_ref().map(|(_, rights)| rights)).await;
+        let found = look(provider, &steering, rights.as_ref().map(|(_, rights)| rights)).await;
         let well = found.as_ref().is_ok_and(|found| found.findings.is_empty());
         if found.is_err() {
             made = None;
@@ -65,16 +64,16 @@ pub async fn run(of: OfGroup) {
         tokio::select! {
             () = rest => {}
             // Who has authority, and who has heard of it, is known without a request.
-            () = changes(&of, &spec, &asked) => {}
+            () = changes(&of, &spec, &steering) => {}
         }
     }
 }
 
 /// Until somebody else is to get traffic than was asked for.
-async fn changes(of: &OfGroup, spec: &Spec, asked: &Asked) {
+async fn changes(of: &OfGroup, spec: &Spec, steering: &Steering) {
     loop {
         tokio::time::sleep(of.all.ends.every(NOTICED)).await;
-        if wanted(of, spec) != *asked {
+        if wanted(of, spec) != *steering {
             return;
         }
     }
@@ -82,9 +81,13 @@ async fn changes(of: &OfGroup, spec: &Spec, asked: &Asked) {
 
 /// What stands. Whoever has authority also makes what is missing, and leaves the mark of the epoch: all stands before
 /// anybody needs it, and a move needs no write.
-async fn look(provider: &Provider, asked: &Asked, rights: Option<&Rights>) -> Result<Traffic, DnsError> {
-    let stands = provider.read(&asked.wanted).await?;
-    let wanted = &asked.beside(&stands);
+async fn look(
+    provider: &Provider,
+    steering: &Steering,
+    rights: Option<&Rights>,
+) -> Result<Traffic, DnsError> {
+    let stands = provider.read(&steering.wanted).await?;
+    let wanted = &steering.beside(&stands);
     let found = |stands: &Stands| Traffic {
         findings: provider.problems(stands, wanted, rights),
         epoch: stands.mark.as_ref().map(|mark| mark.epoch),
@@ -97,7 +100,7 @@ async fn look(provider: &Provider, asked: &Asked, rights: Option<&Rights>) -> Re
     let pins = wanted.sites.iter().any(|(site, wanted)| {
         stands.sites.get(site).is_some_and(|stands| stands.there && stands.on == wanted.off)
     });
-    if !asked.holds || (!lacks && !pins && marked == wanted.epoch) {
+    if !steering.holds || (!lacks && !pins && marked == wanted.epoch) {
         return Ok(first);
     }
     let made = async {
@@ -123,7 +126,7 @@ async fn look(provider: &Provider, asked: &Asked, rights: Option<&Rights>) -> Re
 
 /// How the traffic is to stand, by the Authority of this site.
 #[derive(Clone, Debug, PartialEq)]
-struct Asked {
+struct Steering {
     wanted: Wanted,
     /// Whether this site is the one that writes.
     holds: bool,
@@ -131,15 +134,13 @@ struct Asked {
     unknown: Vec<String>,
 }
 
-impl Asked {
+impl Steering {
     /// The same, with what is not known as it stands.
     fn beside(&self, stands: &Stands) -> Wanted {
         let mut wanted = self.wanted.clone();
         for site in &self.unknown {
-            let stands = stands.sites.get(site).is_none_or(|stands| stands.on || !stands.there);
-            if let Some(wanted) = wanted.sites.get_mut(site) {
-                wanted.off = !stands;
-            }
+            let off = stands.sites.get(site).is_some_and(|stands| stands.there && !stands.on);
+            wanted.sites.entry(site.clone()).and_modify(|wanted| wanted.off = off);
         }
         wanted
     }
@@ -160,7 +161,7 @@ fn takes_part(own: &AuthoritySpec, site: &str, shows: &Known<Option<AuthoritySpe
     }
 }
 
-fn wanted(of: &OfGroup, spec: &Spec) -> Asked {
+fn wanted(of: &OfGroup, spec: &Spec) -> Steering {
     let own = of.own();
     let epoch = own.as_ref().map(|own| own.epoch);
     // Where several have authority, the first one writes.
@@ -186,7 +187,7 @@ fn wanted(of: &OfGroup, spec: &Spec) -> Asked {
         epoch,
         sites: sites.collect::<BTreeMap<_, _>>(),
     };
-    Asked { wanted, holds, unknown }
+    Steering { wanted, holds, unknown }
 }
 
 async fn make(of: &OfGroup, spec: &Spec) -> Result<Provider, Problem> {
@@ -261,11 +262,11 @@ mod tests {
         let site = |off: bool| SiteWanted { weight: 100, off, gateway: None };
         let sites = BTreeMap::from([("a".to_owned(), site(false)), ("b".to_owned(), site(false))]);
         let wanted = Wanted { group: "pay".to_owned(), hosts: Vec::new(), epoch: Some(33), sites };
-        let asked = Asked { wanted, holds: true, unknown: vec!["a".to_owned()] };
+        let steering = Steering { wanted, holds: true, unknown: vec!["a".to_owned()] };
         for (there, on, off) in [(true, true, false), (true, false, true), (false, false, false)] {
             let stands = SiteStands { there, on, ..SiteStands::default() };
             let stands = Stands { sites: BTreeMap::from([("a".to_owned(), stands)]), ..Stands::default() };
-            let beside = asked.beside(&stands);
+            let beside = steering.beside(&stands);
             assert_eq!((beside.sites["a"].off, beside.sites["b"].off), (off, false), "{there} {on}");
         }
     }

@@ -7,7 +7,7 @@ use banyan::api::failover::{MoveAction, Phase};
 use banyan::sandbox::Part;
 use banyan::sandbox::process::Signal;
 
-use super::field::{Field, lost, timeline, writes};
+use super::field::{Field, Group, lost, timeline, writes};
 use super::gate::{asks_the_witness, commits};
 use crate::peers::until;
 
@@ -22,6 +22,18 @@ pub enum At {
 
 /// For how long the source is watched: nothing that takes its time opens it.
 const WATCHED: Duration = Duration::from_secs(3);
+
+/// Nobody hears of that cloud any more; its operator was killed before.
+fn dies(field: &Field, group: &Group, place: usize) {
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Stop).unwrap();
+    group.postgres.doors[place].silence();
+}
+
+async fn returns(field: &Field, group: &Group, place: usize) {
+    group.postgres.doors[place].heal();
+    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Cont).unwrap();
+    field.start_again(place).await;
+}
 
 pub async fn the_target_dies(field: &Field, name: &str, at: At) {
     let group = field.group(name);
@@ -46,9 +58,7 @@ pub async fn the_target_dies(field: &Field, name: &str, at: At) {
     }
     field.keeper.kill(place).await;
     caught.answer(false);
-    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Stop).unwrap();
-    let door = &group.postgres.doors[place];
-    door.silence();
+    dies(field, group, place);
     let closed = writer.tally().acknowledged.len();
     tokio::time::sleep(WATCHED).await;
     assert_eq!(writer.tally().acknowledged.len(), closed, "nothing opens it by itself");
@@ -77,9 +87,7 @@ pub async fn the_target_dies(field: &Field, name: &str, at: At) {
     let took = died.elapsed();
 
     // It returns, and stands by.
-    door.heal();
-    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Cont).unwrap();
-    field.start_again(place).await;
+    returns(field, group, place).await;
     let status = field.done(holder, &back).await;
     assert_eq!(field.agreed(group).await, (holder, status.ballot.unwrap_or_default()));
     let first = field
@@ -115,9 +123,7 @@ pub async fn the_witness_gives_authority_back(field: &Field, name: &str) {
     let mut caught = caught.expect("it asks the witness").expect("caught");
     field.keeper.kill(place).await;
     caught.answer(false);
-    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Stop).unwrap();
-    let door = &group.postgres.doors[place];
-    door.silence();
+    dies(field, group, place);
     let (closed, died) = (writer.tally().acknowledged.len(), Instant::now());
     tokio::time::sleep(WATCHED).await;
     assert_eq!(writer.tally().acknowledged.len(), closed, "a time-out alone opens nothing");
@@ -127,9 +133,7 @@ pub async fn the_witness_gives_authority_back(field: &Field, name: &str) {
     assert!(own.epoch > epoch && own.follows == epoch, "{own:?}");
 
     // It returns, and stands by.
-    door.heal();
-    field.two.pair.clouds()[place].signal(Part::ApiServer, Signal::Cont).unwrap();
-    field.start_again(place).await;
+    returns(field, group, place).await;
     let over = |status: &banyan::api::FailoverStatus| status.phase.filter(|phase| phase.is_over());
     let ended = field.comes_to(place, "abandoned", "the order is over", over).await;
     assert_eq!(ended, Phase::Superseded);
