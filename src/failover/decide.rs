@@ -209,7 +209,10 @@ fn fenced(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, untold: &[&st
     // A primary stays closed by its row. Of a standby only the sessions of now are ended: a promotion that is ordered there
     // later is stopped by the claim alone, which must stand there first.
     let early = view.stores(journal, |store, of| {
-        of.level.is_none() && (untold.is_empty() || is_standby_here(view.known, store))
+        let told = untold.is_empty();
+        // A standby there was closed before it could be read here who leads; which of both does is seen now.
+        let leads = is_primary(store) && of.is_closed() && !of.sealed && of.complete.is_none();
+        (of.level.is_none() && (told || is_standby_here(view.known, store))) || (leads && told)
     });
     if !early.is_empty() && !journal.asserted {
         return Next::Do(Step::Fence, Act::Fence(early));

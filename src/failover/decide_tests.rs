@@ -290,7 +290,7 @@ fn a_site_that_has_authority_has_nothing_to_move_unless_a_store_of_it_is_closed(
     assert!(matches!(world.next(), Next::Do(Step::Claim, _)));
     world.known.stores[0].1 = shows(true, false);
     *world.there() = AuthoritySpec { promoted: Some(0), ..held("b", 17) };
-    world.store().complete = Some(true); // The other one was found to be a standby.
+    world.leads_there = false;
     assert!(world.goes().ends_with(COMMITTED));
     assert_eq!(world.own().epoch, 33);
 }
@@ -322,13 +322,35 @@ fn an_old_primary_may_lack_what_was_written_since() {
     let begins = "claim Claim\nclaim Tell\nfence Fence\n";
     assert_eq!(world.goes(), format!("{begins}catch-up waits: DataLoss -> {accept}\n"));
     // The other one is a standby still.
-    world.store().complete = Some(true);
+    let mut world = World { silent: Vec::new(), leads_there: false, ..former() };
     assert!(world.goes().ends_with(COMMITTED));
     // The holder was cut off, and knows nothing of what the other one was made to do.
     let mut world = World { silent: Vec::new(), ..former() };
     world.known.own = Some(AuthoritySpec { promoted: Some(16), ..held("b", 16) });
     world.known.peers[0].1 = Known::Read(Some(held("b", 16)));
     assert!(world.goes().ends_with(&format!("catch-up waits: DataLoss -> {accept}\n")));
+}
+
+/// An order of the other site ends the session that reads the store here.
+#[test]
+fn a_standby_that_was_closed_before_it_was_known_who_leads_here_is_closed_once_more() {
+    let mut world = World { silent: Vec::new(), leads_there: false, ..former() };
+    let leads = std::mem::replace(&mut world.known.stores[0].1, Known::NotYet("session ended".to_owned()));
+    world.journal.claim = Some((33, 16));
+    let claim = Claim { site: "b".to_owned(), ballot: 33, follows: 16, fence: Some(true), ..Claim::default() };
+    world.known.own = Some(claims::open(&world.own(), claim).unwrap());
+    world.catches_up = false;
+    for _ in 0..2 {
+        let Next::Do(_, act) = world.next() else { panic!("it waits: {:?}", world.next()) };
+        world.act(&act);
+    }
+    assert_eq!(world.store().level, Some(FenceLevel::StoreAcknowledged));
+    world.known.stores[0].1 = leads;
+    assert!(world.goes().starts_with("fence Fence\n"), "nobody is asked to accept a loss");
+    assert!(world.own().is_held_by("b"));
+    // Where the other one was a primary too, a person decides.
+    let mut both = World { silent: Vec::new(), ..former() };
+    assert!(both.goes().contains("catch-up waits: DataLoss"));
 }
 
 #[test]

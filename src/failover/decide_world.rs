@@ -28,6 +28,8 @@ pub struct World {
     pub node_pools: Option<NodePools>,
     pub journal: Journal,
     pub fences: bool,
+    /// Whether the other server is the primary.
+    pub leads_there: bool,
     pub catches_up: bool,
 }
 
@@ -58,6 +60,7 @@ impl World {
             node_pools: None,
             journal: Journal { action, ..Journal::default() },
             fences: true,
+            leads_there: true,
             catches_up: true,
         }
     }
@@ -121,7 +124,14 @@ impl World {
             }
             Act::Press => self.known.own = Some(claims::press(&own, "b", n).unwrap()),
             Act::Fence(_) if !self.fences => return false,
-            Act::Fence(_) => self.store().level = Some(FenceLevel::StoreAcknowledged),
+            Act::Fence(_) => {
+                let (leads_there, leads) = (self.leads_there, is_primary_here(&self.known, "db"));
+                let store = self.store();
+                (store.level, store.sealed) = (Some(FenceLevel::StoreAcknowledged), leads_there);
+                if !leads_there && leads {
+                    store.complete = Some(true);
+                }
+            }
             // What the cloud says is set by whoever tells the story.
             Act::Confirm { .. } => return false,
             Act::Stop => {

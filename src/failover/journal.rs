@@ -14,6 +14,8 @@ use crate::api::step::Step;
 pub struct StoreJournal {
     /// How it is known that the source accepts no writes.
     pub level: Option<FenceLevel>,
+    /// Whether what was closed at the source was a primary, so that it is known up to where it wrote.
+    pub sealed: bool,
     /// Whether the standby here takes in no more.
     pub frozen: bool,
     /// Whether all that the source acknowledged is here; `None` while that is not known.
@@ -108,6 +110,7 @@ impl Journal {
                 store.lag_millis.zip(lag_allowed(&store.name)).is_some_and(|(lag, most)| lag <= most);
             let journal = StoreJournal {
                 level: store.level,
+                sealed: store.sealed.is_some(),
                 frozen: store.frozen.is_some(),
                 complete: store.complete,
                 lag_allowed: within,

@@ -112,6 +112,7 @@ impl Move {
     pub fn journal(&self) -> Journal {
         let store = StoreJournal {
             level: self.level,
+            sealed: self.sealed,
             frozen: self.frozen,
             complete: self.complete,
             lag_allowed: false,

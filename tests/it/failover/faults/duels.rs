@@ -51,6 +51,8 @@ async fn ends(field: &Field, place: usize, name: &str) -> (FailoverStatus, Vec<S
         match (next, &asked) {
             (Some(next), Some((before, since))) if next == *before => {
                 if since.elapsed() > PATIENCE {
+                    let (message, stores) = (status.message.unwrap_or_default(), status.stores);
+                    println!("at {place} it asks for {next}: {message}\n{stores:?}");
                     field.types_next(place, &next).await;
                     typed.push(next);
                     asked = None;
