@@ -337,7 +337,8 @@ fn a_standby_that_was_closed_before_it_was_known_who_leads_here_is_closed_once_m
     let mut world = World { silent: Vec::new(), leads_there: false, ..former() };
     let leads = std::mem::replace(&mut world.known.stores[0].1, Known::NotYet("session ended".to_owned()));
     world.journal.claim = Some((33, 16));
-    let claim = Claim { site: "b".to_owned(), ballot: 33, follows: 16, fence: Some(true), ..Claim::default() };
+    let claim =
+        Claim { site: "b".to_owned(), ballot: 33, follows: 16, fence: Some(true), ..Claim::default() };
     world.known.own = Some(claims::open(&world.own(), claim).unwrap());
     world.catches_up = false;
     for _ in 0..2 {

@@ -81,22 +81,43 @@ pub struct Fencing {
     pub silent: bool,
 }
 
+/// A store that was closed at the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// How that is known.
+    pub level: FenceLevel,
+    /// What was found there.
+    pub fenced: Fenced,
+    /// The row of the server here, where that is a primary.
+    pub here: Option<Row>,
+}
+
+impl Closed {
+    /// Whether all that was ever acknowledged there is here, though both are primaries: what a move closed here was promoted
+    /// there, and stands there as it was closed. Nobody of `roles` could write to it, nor to this one, since.
+    fn is_of_here(&self) -> bool {
+        self.fenced.found.is_some() && self.fenced.found == self.here
+    }
+}
+
 /// Stores were to be closed at the source.
-pub fn fenced(of: &Of<'_>, found: Found<'_, (FenceLevel, Fenced)>, status: &mut FailoverStatus) -> Fencing {
+pub fn fenced(of: &Of<'_>, found: Found<'_, Closed>, status: &mut FailoverStatus) -> Fencing {
     let (mut closed_there, mut wait_for_us) = (Vec::new(), Vec::new());
     let (mut failed, mut superseded, mut silent) = (Vec::new(), false, false);
     for (name, closed) in found {
         remember(status, name, closed.as_ref().err());
         let record = status::store(status, name);
         match closed {
-            Ok((level, fenced)) => {
-                record.level = Some(level);
+            Ok(closed) => {
+                let fenced = &closed.fenced;
+                record.level = Some(closed.level);
                 record.sealed = fenced.position.map(|position| position.to_string());
-                if fenced.position.is_none() && is_primary_here(of.known, name) {
-                    // The other one is a standby still: nothing was ever written there that is not here.
+                // The other one is a standby still: nothing was ever written there that is not here.
+                let follows = fenced.position.is_none() && is_primary_here(of.known, name);
+                if follows || closed.is_of_here() {
                     record.complete = Some(true);
                 }
-                record.evidence = Some(evidence(&fenced));
+                record.evidence = Some(evidence(fenced));
                 closed_there.push(name);
             }
             Err(error) => {

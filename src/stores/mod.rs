@@ -61,6 +61,15 @@ pub struct Fenced {
     pub open_to: Vec<String>,
     /// Sessions of superusers that are there still: only a superuser may end them, and they may come again.
     pub left: Vec<String>,
+    /// The row of a primary that this one was written over, where it closed that already.
+    pub found: Option<reading::Row>,
+}
+
+impl Fenced {
+    /// Of a server of which there is nothing to be said: a standby, until a position is.
+    pub fn by(ballot: Ballot) -> Self {
+        Self { ballot, position: None, ended: 0, open_to: Vec::new(), left: Vec::new(), found: None }
+    }
 }
 
 /// A standby that takes in no more.

@@ -300,11 +300,13 @@ impl Hand<'_> {
             self.ask = Some(if self.doing.planned { Ask::Abort } else { Ask::AssertFenced });
             return;
         }
+        let [here, there] = [self.site, 1 - self.site].map(|site| self.world.sites[site].server);
+        let same = !here.open && !there.open && here.ballot == there.ballot || !self.operators.rules.same_row;
         match self.there().fence(ballot, follows) {
             Ok(primary) => {
                 (self.order.level, self.order.sealed) = (Some(FenceLevel::StoreAcknowledged), primary);
                 let leads = self.world.sites[self.site].server.primary;
-                if !primary && self.world.sites[self.site].looked && leads {
+                if leads && (!primary && self.world.sites[self.site].looked || primary && same) {
                     self.order.complete = Some(true);
                 }
             }

@@ -43,6 +43,8 @@ pub struct Rules {
     pub drops_sync: bool,
     /// A holder closes its own stores for a claim that presses.
     pub closes_self: bool,
+    /// Of two primaries all is here only if the row that was found there, closed, is the one that stands here.
+    pub same_row: bool,
     /// That commits wait for this site is believed only while nobody has opened the source since.
     pub looks_at_sync: bool,
     /// A claim that may have been committed is no orphan, and no store is opened while the other one serves.
@@ -68,6 +70,7 @@ impl Rules {
         reread: true,
         drops_sync: true,
         closes_self: true,
+        same_row: true,
         looks_at_sync: true,
         doubts: true,
         witness_alone: true,

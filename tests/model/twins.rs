@@ -115,6 +115,13 @@ fn a_standby_for_which_nobody_waits_any_more() {
 }
 
 #[test]
+fn a_promoted_primary_that_was_opened_since() {
+    let left = Left { orders: 2, writes: 1, ..NOTHING };
+    let rules = Rules { same_row: false, ..Rules::ALL };
+    breaks(Scenario { left, rules, kinds: FAILOVER, ..Scenario::new("two primaries") }, "S2");
+}
+
+#[test]
 fn a_claim_that_was_committed_before_the_backup() {
     let left = Left { orders: 1, restores: 1, ..NOTHING };
     let rules = Rules { doubts: false, ..Rules::ALL };

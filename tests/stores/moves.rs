@@ -127,6 +127,16 @@ async fn a_late_promotion_does_nothing() {
     assert_eq!(world.timeline(B).await, 2);
     let refused = Err(StoreError::Refused { asked: 17, known: 33 });
     assert_eq!(promote(&here, 17, Some(17)).await, refused);
+
+    // Overtaken before it was opened: it stands as the other one was closed, and whoever closes it is told.
+    let closed = there.read().await.expect("a reading").row;
+    assert!(closed.is_some_and(|row| row.ballot == 33 && row.sealed == fenced.position));
+    assert_eq!(here.fence(claim(49)).await.expect("it is closed").found, closed);
+    let own = here.fence(claim(49)).await.expect("it is closed").found.expect("a row");
+    assert_eq!(own.ballot, 49, "what it wrote itself says nothing of before");
+    here.open(49).await.expect("it is open");
+    let later = Fence { ballot: 65, follows: 49 };
+    assert_eq!(here.fence(later).await.expect("it is closed").found, None, "it was open");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::super::outcome;
+use super::super::outcome::{self, Closed};
 use super::{Done, Means};
 use crate::api::FailoverStatus;
 use crate::api::failover::FenceLevel;
@@ -15,6 +15,7 @@ use crate::authority::claims::greater;
 use crate::failovergroup::live;
 use crate::failovergroup::sources::servers::make;
 use crate::runtime::remote::within;
+use crate::stores::reading::{Role, Row};
 use crate::stores::{CaughtUp, Fence, Fenced, Promotion, Server, Session, Store, StoreError};
 
 /// How long a source may take to be closed, all tries together: a dead one adds no more than this.
@@ -78,7 +79,7 @@ pub(super) async fn fence(
 }
 
 /// Closes one; a standby has only older sessions to be ended.
-async fn close(means: &Means<'_>, name: &str, source: &str) -> Result<(FenceLevel, Fenced), StoreError> {
+async fn close(means: &Means<'_>, name: &str, source: &str) -> Result<Closed, StoreError> {
     let (ballot, follows) = means.claim;
     let server = means.server(name, source).await?;
     let fence = Fence { ballot, follows };
@@ -87,17 +88,24 @@ async fn close(means: &Means<'_>, name: &str, source: &str) -> Result<(FenceLeve
         let waits =
             StoreError::NotYet { what: "the operator there has not closed it", after: Duration::ZERO };
         let row = row.ok_or(waits)?;
-        let fenced = Fenced { ballot, position: row.sealed, ended: 0, open_to: Vec::new(), left: Vec::new() };
-        return Ok((FenceLevel::Acknowledged, fenced));
+        let fenced = Fenced { position: row.sealed, ..Fenced::by(ballot) };
+        return Ok(Closed { level: FenceLevel::Acknowledged, fenced, here: None });
     }
-    match server.fence(fence).await {
+    let fenced = match server.fence(fence).await {
         Err(StoreError::IsStandby) => {
             server.fence_standby(fence).await?;
-            let (open_to, left) = (Vec::new(), Vec::new());
-            Ok((FenceLevel::StoreAcknowledged, Fenced { ballot, position: None, ended: 0, open_to, left }))
+            Fenced::by(ballot)
         }
-        closed => Ok((FenceLevel::StoreAcknowledged, closed?)),
-    }
+        closed => closed?,
+    };
+    let here = if fenced.found.is_some() { row_of_primary(means, name).await } else { None };
+    Ok(Closed { level: FenceLevel::StoreAcknowledged, fenced, here })
+}
+
+/// The row of the server here, if that is a primary and answers.
+async fn row_of_primary(means: &Means<'_>, name: &str) -> Option<Row> {
+    let reading = async { means.server(name, means.site()).await?.read().await }.await.ok()?;
+    reading.row.filter(|_| reading.role == Role::Primary)
 }
 
 /// Whether what was closed over the wire is closed still. `None` if it is.

@@ -14,7 +14,7 @@ use crate::authority::known::{Decided, Knowledge};
 use crate::clouds::nodes::{Nodes, Other, Pool};
 use crate::failover::decide::holders;
 use crate::failover::nodes;
-use crate::failover::outcome::{self, Done, Found, Of};
+use crate::failover::outcome::{self, Closed, Done, Found, Of};
 use crate::failover::source::source_of;
 use crate::failover::status;
 use crate::failover::view::{ASSERT, Act, command, untold_words};
@@ -221,9 +221,16 @@ impl Hand<'_> {
 
     fn fence(&mut self, stores: &[String]) -> Done {
         let ((ballot, follows), source) = (self.claim(), self.source());
-        let found = self.each_at(source, stores, &mut |server| {
-            Ok((FenceLevel::StoreAcknowledged, server.fence(Fence { ballot, follows })?))
+        let mut found = self.each_at(source, stores, &mut |server| {
+            let fenced = server.fence(Fence { ballot, follows })?;
+            Ok(Closed { level: FenceLevel::StoreAcknowledged, fenced, here: None })
         });
+        for (name, closed) in &mut found {
+            let here = &self.world.sites[self.site].servers[self.world.store(name)];
+            if let Ok(closed) = closed {
+                closed.here = here.row.filter(|_| here.primary);
+            }
+        }
         let name = self.world.sites[source].name.clone();
         let fenced = self.taken(&name, |of, status| outcome::fenced(of, found, status));
         if fenced.silent {

@@ -98,20 +98,20 @@ impl Server {
     pub(super) fn fence(&mut self, fence: Fence) -> Result<Fenced, StoreError> {
         self.refuses(fence.ballot)?;
         self.opened_since(fence)?;
-        let (open_to, left) = (Vec::new(), Vec::new());
         let ballot = fence.ballot;
         if !self.primary {
-            return Ok(Fenced { ballot, position: None, ended: 0, open_to, left });
+            return Ok(Fenced::by(ballot));
         }
         if self.lifted >= ballot {
             return Err(StoreError::Refused { asked: ballot, known: self.lifted });
         }
         let opened_at = self.row.map_or(0, |row| row.opened_at);
+        let found = self.row.filter(|row| !row.open && row.sealed.is_some());
         // Its row is in the log as well.
         let sealed = Some(Position(self.position().0 + WRITE));
         let ended = u32::from(self.is_open());
         self.row = Some(Row { ballot, opened_at, open: false, sealed });
-        Ok(Fenced { ballot, position: sealed, ended, open_to, left })
+        Ok(Fenced { position: sealed, ended, found, ..Fenced::by(ballot) })
     }
 
     /// Opens again what that ballot closed.

@@ -167,13 +167,7 @@ impl Store for CloudNativePg {
             return Err(StoreError::NotYet { what: "the Cluster is not demoted", after: Duration::ZERO });
         }
         let token = state.token().map_err(RemoteError::Unreadable)?;
-        Ok(Fenced {
-            ballot: fence.ballot,
-            position: token.map(|token| token.position),
-            ended: 0,
-            open_to: Vec::new(),
-            left: Vec::new(),
-        })
+        Ok(Fenced { position: token.map(|token| token.position), ..Fenced::by(fence.ballot) })
     }
 
     async fn fence_standby(&self, fence: Fence) -> Result<(), StoreError> {

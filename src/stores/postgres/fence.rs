@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::link::{Found, Link, NAMED};
 use super::row::{self, DECLARED, LOCKED, only_primary, refuse_greater};
 use super::{failure, rights, sql, writers};
+use crate::stores::reading::Row;
 use crate::stores::{Ballot, Fence, Fenced, Position, StoreError};
 
 /// How often sessions are ended and looked for before those that are left are named.
@@ -81,12 +82,27 @@ pub(super) async fn fence(link: &Link, fence: Fence, roles: &[String]) -> Result
         tokio::time::sleep(BETWEEN).await;
         link.ask(&closing).await.map_err(|error| failure::asked(error, ballot, follows))?;
     }
+    let found = found(link).await?;
     let open_to = writers::unlisted(link, roles).await?;
     let (last, left) = end_all(link, &since).await?;
     ended += last;
     let position = seal(link, ballot).await?;
     confirm(link, ballot, roles).await?;
-    Ok(Fenced { ballot, position: Some(position), ended, open_to, left })
+    Ok(Fenced { ballot, position: Some(position), ended, open_to, left, found })
+}
+
+/// Where the transaction that closes leaves what it found, for this session alone.
+const FOUND: &str = "banyan.found";
+
+/// The row that was written over, if it was closed.
+async fn found(link: &Link) -> Result<Option<Row>, StoreError> {
+    let read = format!(
+        "select split_part(said, ' ', 1) as ballot, split_part(said, ' ', 2) as opened_at, split_part(said, ' ', 3) as sealed
+         from current_setting('{FOUND}', true) as said where said <> ''"
+    );
+    let Some(found) = link.ask(&read).await?.pop() else { return Ok(None) };
+    let (ballot, opened_at) = (found.value("ballot")?, found.value("opened_at")?);
+    Ok(Some(Row { ballot, opened_at, open: false, sealed: Some(found.value("sealed")?) }))
 }
 
 /// The transaction that closes: the row and the roles.
@@ -97,6 +113,7 @@ fn close(Fence { ballot, follows }: Fence, roles: &[String]) -> String {
         "{primary} {tables} {LOCKED} {greater}
   if opened > {follows} then {opened} end if;
   if undone >= {ballot} then {withdrawn} end if;
+  perform set_config('{FOUND}', case when was_open or seal_at is null then '' else known || ' ' || opened || ' ' || seal_at end, false);
   if was_open then shut := '{{}}'; end if;
   for one in select rolname from pg_roles where rolname = any({listed}) and rolcanlogin loop
     execute format('alter role %I nologin', one);

@@ -54,15 +54,16 @@ pub(super) fn only_primary() -> String {
     format!("if pg_is_in_recovery() then {} end if;", sql::raise(sql::STANDBY, "null"))
 }
 
-/// Locks the row, which is made where there is none, and reads it into `known`, `opened`, `was_open`, `undone`, `shut`.
+/// Locks the row, which is made where there is none, and reads it into `known`, `opened`, `was_open`, `seal_at`, `undone`,
+/// `shut`.
 pub(super) const LOCKED: &str = "
   insert into banyan.authority (ballot) values (0) on conflict (id) do nothing;
-  select ballot, opened_at, open, lifted, closed into known, opened, was_open, undone, shut
+  select ballot, opened_at, open, sealed, lifted, closed into known, opened, was_open, seal_at, undone, shut
     from banyan.authority for update;";
 
 /// What [`LOCKED`] reads into.
 pub(super) const DECLARED: &str =
-    "known bigint; opened bigint; was_open boolean; undone bigint; shut text[]; one text;";
+    "known bigint; opened bigint; was_open boolean; seal_at pg_lsn; undone bigint; shut text[]; one text;";
 
 /// Refuses where the row knows a greater ballot.
 pub(super) fn refuse_greater(ballot: Ballot) -> String {
