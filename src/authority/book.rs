@@ -7,8 +7,9 @@ use kube::api::DynamicObject;
 use serde::Deserialize;
 
 use super::answer::{Answer, Asked, answer};
+use super::residual::{ANSWER_HERE, Arriving};
 use crate::api::authority::{AuthoritySpec, AuthorityStatus};
-use crate::api::traffic::Probe;
+use crate::api::traffic::{Probe, Residual};
 use crate::runtime::key::{Key, missing};
 
 /// A request to the application, through the gateway of this site.
@@ -28,7 +29,8 @@ impl Application {
 
     /// The request.
     pub fn request(&self, http: &reqwest::Client) -> reqwest::RequestBuilder {
-        http.get(&self.url).header(http::header::HOST, &self.host)
+        let (header, here) = ANSWER_HERE;
+        http.get(&self.url).header(http::header::HOST, &self.host).header(header, here)
     }
 }
 
@@ -36,6 +38,10 @@ impl Application {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Group {
     sites: Vec<String>,
+    /// The hosts under which users reach it.
+    hosts: Vec<String>,
+    /// What becomes of requests that arrive without authority.
+    residual: Residual,
     /// Path and host of the request to the application.
     probe: Option<(String, String)>,
 }
@@ -76,7 +82,8 @@ impl Book {
         let probe = Probe::deserialize(&spec["traffic"]["probe"]).ok();
         let hosts = Vec::<String>::deserialize(&spec["traffic"]["hosts"]).unwrap_or_default();
         let probe = probe.and_then(|probe| Some((probe.path.clone(), probe.host(&hosts)?.to_owned())));
-        self.groups.insert(name.to_owned(), Group { sites, probe });
+        let residual = Residual::deserialize(&spec["traffic"]["residual"]).unwrap_or_default();
+        self.groups.insert(name.to_owned(), Group { sites, hosts, residual, probe });
     }
 
     /// Takes in a site: the address of its gateway.
@@ -138,6 +145,35 @@ impl Book {
         sites.dedup();
         let others = sites.into_iter().filter(|site| **site != self.site);
         others.filter_map(|site| Some((site.clone(), self.gateways.get(site)?.clone()))).collect()
+    }
+
+    /// What becomes of a request for that host, with or without its port, that has arrived here to be sent on.
+    pub fn arriving(&self, host: &str) -> Arriving {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let name = name.map_or(host, |(name, _)| name);
+        let is = |group: &Group| group.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+        let Some((group, asks)) = self.groups.iter().find(|(_, group)| is(group)) else {
+            return Arriving::Unknown;
+        };
+        let refuse = |why: String| Arriving::Refuse { group: group.clone(), why };
+        let holders = self.answer(group, None).map(|said| said.holders).unwrap_or_default();
+        // It was given authority, and its routes have not heard of it yet.
+        let here = holders.iter().find(|holder| **holder == self.site);
+        let Some(holder) = here.or(holders.first()) else {
+            return refuse(format!("nobody has authority over FailoverGroup {group}"));
+        };
+        let has_it = format!("{holder} has authority over FailoverGroup {group}");
+        if asks.residual == Residual::Refuse && here.is_none() {
+            return refuse(format!("{has_it}: come again, and look its name up anew"));
+        }
+        let gateway = match here {
+            Some(site) => self.gateways.get(site),
+            None => holders.iter().find_map(|site| self.gateways.get(site)),
+        };
+        match gateway {
+            Some(gateway) => Arriving::SendOn { group: group.clone(), gateway: gateway.clone() },
+            None => refuse(format!("{has_it}, and its CloudCluster has no spec.gateway.address")),
+        }
     }
 
     /// How the application of a group is asked; `None` if it is not.
@@ -219,6 +255,31 @@ mod tests {
             ("https://gw.a.example/healthz", "api.example")
         );
         assert_eq!(book().application("other"), None);
+    }
+
+    #[test]
+    fn what_arrives_is_sent_to_who_has_authority() {
+        let mut book = book();
+        assert!(book.authority("pay", &authority(33, "b")));
+        let to = |gateway: &str| Arriving::SendOn { group: "pay".to_owned(), gateway: gateway.to_owned() };
+        for host in ["api.example", "API.example:8443"] {
+            assert_eq!(book.arriving(host), to("https://gw.b.example"), "{host}");
+        }
+        assert_eq!(book.arriving("other.example"), Arriving::Unknown);
+        let refused = |book: &Book| match book.arriving("api.example") {
+            Arriving::Refuse { why, .. } => why,
+            other => panic!("{other:?}"),
+        };
+        book.site_gone("b");
+        assert!(refused(&book).contains("its CloudCluster has no spec.gateway.address"));
+        assert!(book.authority("pay", &authority(48, "a")));
+        assert_eq!(book.arriving("api.example"), to("https://gw.a.example"), "its own routes are late");
+        let traffic = json!({"hosts": ["api.example"], "residual": "Refuse"});
+        let spec = json!({"sites": ["a", "b"], "traffic": traffic});
+        book.group("pay", &object(json!({"metadata": {}, "spec": spec})));
+        assert_eq!(book.arriving("api.example"), to("https://gw.a.example"), "it serves");
+        assert!(book.authority("pay", &authority(65, "b")));
+        assert!(refused(&book).contains("b has authority"));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! | [`abandoned`] | whether the claim for which this site was closed is abandoned: line 17; pure |
 //! | [`answer`] | what `/authority/GROUP` says: line 15 of the protocol; pure |
 //! | [`book`] | what `banyan authority` knows |
+//! | [`residual`] | what becomes of requests that arrive at a site without authority, and how many do; pure |
+//! | [`forward`] | sends them on to the gateway of the site that has it |
 //! | [`server`] | `banyan authority`, which says it, without a leader and from its last knowledge |
 //! | [`view`] | the small view that other reconcilers get: does this site have authority over that service? |
 //!
@@ -20,6 +22,8 @@ pub(crate) mod book;
 pub mod claims;
 pub mod decide;
 pub mod duty;
+pub(crate) mod forward;
 pub mod known;
+pub mod residual;
 pub mod server;
 pub mod view;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -22,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
 use super::book::{Application, Book};
+use super::forward::Forwarder;
+use super::residual::Arrived;
 use crate::api::{Authority, CloudCluster, FailoverGroup};
 use crate::runtime::fetch::{is_well, whole};
 use crate::runtime::follow::{Change, follow_kind};
-use crate::runtime::http::serve;
+use crate::runtime::http as web;
 use crate::runtime::key::{Key, key_of};
 use crate::runtime::lock::lock;
+use crate::runtime::metrics::Metrics;
 use crate::runtime::permits::Permits;
 use crate::runtime::raw_object::RawObject;
 use crate::runtime::remote::{RemoteError, within};
@@ -54,23 +57,35 @@ type Checked = Arc<Turn<Option<(Instant, Result<(), String>)>>>;
 struct Desk {
     book: Arc<Mutex<Book>>,
     http: reqwest::Client,
+    forwarder: Forwarder,
     applications: Arc<Mutex<BTreeMap<String, Checked>>>,
     ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
+/// Where it is asked.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For health checks, other sites, and whoever scrapes it.
+    pub answers: TcpListener,
+    /// For requests of users that are to be sent on.
+    pub forward: TcpListener,
+}
+
 /// Answers until `shutdown`. Authorities, groups and sites are those in `namespace`.
 ///
 /// # Errors
-/// If the listener fails.
+/// If a listener fails.
 pub async fn run(
     client: Client,
     site: &str,
     namespace: &str,
-    listener: TcpListener,
+    listeners: Listeners,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let book = Arc::new(Mutex::new(Book::new(site)));
+    let forwarder = Forwarder::new(Arc::clone(&book), metrics.clone())?;
     let http = reqwest::Client::builder()
         .timeout(DEADLINE)
         // An answer is about the site that was asked, and not about one that it names.
@@ -80,11 +95,16 @@ pub async fn run(
         .map_err(std::io::Error::other)?;
     let (knows, known) = watch::channel(false);
     let (asked, ready) = watch::channel(false);
-    let desk = Desk { book, http, applications: Arc::default(), ready, shutdown: shutdown.clone() };
+    let desk =
+        Desk { book, http, forwarder, applications: Arc::default(), ready, shutdown: shutdown.clone() };
     let ended = CancellationToken::new();
     let watched = tokio::spawn(read(client, namespace.to_owned(), Arc::clone(&desk.book), knows));
     let asking = tokio::spawn(ask_peers(desk.clone(), known, asked));
-    let served = serve(listener, routes(desk), ended.clone());
+    let served = async {
+        let answers = web::serve(listeners.answers, routes(desk.clone(), metrics), ended.clone());
+        let forward = web::serve(listeners.forward, to_be_sent_on(desk), ended.clone());
+        tokio::try_join!(answers, forward).map(drop)
+    };
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = &mut served => result,
@@ -141,13 +161,27 @@ fn keep(
     }
 }
 
-fn routes(desk: Desk) -> Router {
-    Router::new()
-        .route("/authority", get(all))
-        .route("/authority/{group}", get(one))
+fn routes(desk: Desk, metrics: Metrics) -> Router {
+    authority()
+        .route("/residual", get(arrived))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(desk)
+        .route("/metrics", web::metrics(metrics))
+}
+
+/// What is asked of this site is never sent on: another one would answer for it.
+fn to_be_sent_on(desk: Desk) -> Router {
+    let forwarder = desk.forwarder.clone();
+    authority().with_state(desk).fallback(|request: Request| forwarder.answer(request))
+}
+
+fn authority() -> Router<Desk> {
+    Router::new().route("/authority", get(all)).route("/authority/{group}", get(one))
+}
+
+async fn arrived(State(desk): State<Desk>) -> Json<Vec<Arrived>> {
+    Json(desk.forwarder.arrived())
 }
 
 async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {

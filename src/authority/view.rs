@@ -24,11 +24,25 @@ pub struct GroupView {
     pub claimed: bool,
     /// The site that it is moving to, as far as that concerns this site.
     pub moves_to: Option<String>,
+    /// The hosts under which users reach it; empty where nothing leads them.
+    pub hosts: Arc<[String]>,
+    /// Whether requests that arrive without authority are refused, and not sent on.
+    pub refuses: bool,
 }
 
 /// Every group of this site.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Authorities(Arc<[GroupView]>);
+
+/// The hosts of which requests may have to be answered by another site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedAway {
+    /// The hosts.
+    pub hosts: Arc<[String]>,
+    /// Whether it is so now. Where not, routes name who sends them on, at zero: a gateway that hears of it for the first time
+    /// when it is needed fails the first requests.
+    pub now: bool,
+}
 
 /// How this site stands for one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +57,25 @@ pub struct Standing {
     pub claimed: bool,
     /// The site that the group is moving to, as far as that concerns this site.
     pub moves_to: Option<String>,
+    /// The hosts under which users reach the group.
+    pub hosts: Arc<[String]>,
+    /// Whether requests that arrive without authority are refused, and not sent on.
+    pub refuses: bool,
 }
 
 impl Standing {
+    /// What becomes of requests that arrive here, given which sites say where their gateway is: they are led away while another
+    /// site has authority, unless they could neither be sent on nor are to be refused.
+    pub fn led_away(&self, has_gateway: impl Fn(&str) -> bool) -> LedAway {
+        let can = self.refuses || self.holders.iter().any(|holder| has_gateway(holder));
+        let hosts = || Arc::clone(&self.hosts);
+        match self.state {
+            AuthorityState::Standby if can => LedAway { hosts: hosts(), now: true },
+            AuthorityState::Held => LedAway { hosts: hosts(), now: false },
+            _ => LedAway::default(),
+        }
+    }
+
     /// Whether another site has authority, and this one has not: the service stands by here. While nobody ever had
     /// authority, and while it is not certain who has, all goes on as it was.
     pub fn stands_by(&self) -> bool {
@@ -96,6 +126,8 @@ impl Authorities {
             holders: group.holders.clone().into(),
             claimed: group.claimed,
             moves_to: group.moves_to.clone(),
+            hosts: Arc::clone(&group.hosts),
+            refuses: group.refuses,
         })
     }
 

@@ -5,6 +5,7 @@ use super::explain::{Explain, explain, may_go_back};
 use super::failover_error::FailoverError;
 use super::groups::{plan, ready};
 use super::moves::{Back, Moves, Rehearse, Said, Say, Start};
+use super::residual::residual;
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
@@ -54,6 +55,12 @@ enum Command {
     Watch {
         /// Its name; not needed where only one is at work
         name: Option<String>,
+    },
+    /// Shows how many requests of users still arrive at the site of this cluster, though another one has authority, and what
+    /// became of them
+    Residual {
+        /// The FailoverGroup; all of them where left out
+        group: Option<String>,
     },
     /// Stops before the next step that can wait; after the commit it is refused
     Pause(Say),
@@ -115,6 +122,7 @@ pub async fn main(options: FailoverOptions) -> Result<(), FailoverError> {
         }
         Command::Status { name } => moves.status(name.as_deref()).await,
         Command::Watch { name } => moves.watch(name.as_deref()).await,
+        Command::Residual { group } => residual(client, &namespace, group, output).await,
         Command::Pause(say) => moves.say(Verb::Pause, say, nothing()).await,
         Command::Resume(say) => moves.say(Verb::Resume, say, nothing()).await,
         Command::Abort(say) => moves.say(Verb::Abort, say, nothing()).await,

@@ -21,6 +21,7 @@ mod objects;
 pub mod operator;
 pub(crate) mod pg_agent;
 pub(crate) mod render;
+pub(crate) mod residual;
 pub mod run;
 pub(crate) mod sandbox;
 mod say;

@@ -1,6 +1,7 @@
 //! The snapshot: all that a decision about one move needs, at one moment. Sends nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -89,6 +90,8 @@ fn sizes(ground: &Ground, seen: &Observed, site: &str) -> (Vec<Held>, Option<Hel
         holders: Vec::new().into(),
         claimed,
         moves_to: None,
+        hosts: Arc::default(),
+        refuses: false,
     };
     let [whole, standby] = [true, false].map(standing);
     let index = lock(&ground.services);

@@ -1,5 +1,5 @@
-//! What hangs on authority in this cluster: a ConfigMap for applications, and the binding of the policy that refuses Jobs
-//! at a site without authority. Each is written when what it says has changed, and once after a start.
+//! What hangs on authority in this cluster: a ConfigMap for applications, the binding of the policy that refuses Jobs at a
+//! site without authority, and the grant by which routes may lead requests to whoever sends them on. Each is written when what it says has changed, and once after a start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -8,19 +8,25 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::api::FailoverGroupSpec;
 use crate::api::authority::AuthoritySpec;
 use crate::api::labels::{GROUP_LABEL, MANAGED_BY_LABEL, MANAGER};
+use crate::authority::residual;
 use crate::runtime::context::Context;
 use crate::runtime::lock::lock;
 use crate::runtime::patch::applying;
 
 /// The policy of the chart that bindings name.
 const POLICY: &str = "banyan-authority";
+
+/// The version of ReferenceGrants that every release of Gateway API serves.
+const GRANTS_VERSION: &str = "gateway.networking.k8s.io/v1beta1";
+/// The place under which the grant is noted; no namespace has such a name.
+const GRANTS: &str = "grant:";
 
 /// What was written last, by group and place.
 #[derive(Debug, Default)]
@@ -75,6 +81,22 @@ pub fn binding(namespace: &str, group: &str, namespaces: &[String]) -> Value {
     })
 }
 
+/// The grant by which HTTPRoutes of the group's namespaces may name the Service that sends requests on. Pure.
+pub fn grant(namespace: &str, group: &str, namespaces: &[String]) -> Value {
+    let from =
+        |of: &String| json!({"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": of});
+    let mut metadata = metadata(group);
+    metadata["namespace"] = namespace.into();
+    json!({
+        "apiVersion": GRANTS_VERSION, "kind": "ReferenceGrant",
+        "metadata": metadata,
+        "spec": {
+            "from": namespaces.iter().map(from).collect::<Vec<_>>(),
+            "to": [{"group": "", "kind": "Service", "name": residual::SERVICE}],
+        },
+    })
+}
+
 /// Writes them where they differ from what was written. Returns whether something was.
 ///
 /// # Errors
@@ -94,6 +116,10 @@ pub async fn write(
     let wanted = binding(&context.namespace, group, &spec.services.namespaces);
     let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     changed |= apply(context, written, group, "", &wanted, api).await?;
+    if spec.traffic.is_some() {
+        let wanted = grant(&context.namespace, group, &spec.services.namespaces);
+        changed |= apply(context, written, group, GRANTS, &wanted, grants(context)).await?;
+    }
     changed |= leave(context, written, group, &spec.services.namespaces).await?;
     Ok(changed)
 }
@@ -121,6 +147,8 @@ where
     let failed = match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
         Ok(_) => None,
         // The namespace is not there, or somebody else has an object of that name: it stays theirs.
+        // Where there is no Gateway API there are no routes that would need it.
+        Err(kube::Error::Api(status)) if place == GRANTS && status.code == 404 => Some(Instant::now()),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
             tracing::warn!(group, place, reason = status.message, "what hangs on authority is not written");
             Some(Instant::now())
@@ -142,7 +170,8 @@ async fn leave(
 ) -> Result<bool, kube::Error> {
     let known: BTreeSet<String> =
         lock(written).by_place.keys().filter(|(of, _)| of == group).map(|(_, place)| place.clone()).collect();
-    let gone = known.into_iter().filter(|place| !place.is_empty() && !stays.contains(place));
+    let is_namespace = |place: &String| !place.is_empty() && place != GRANTS;
+    let gone = known.into_iter().filter(|place| is_namespace(place) && !stays.contains(place));
     let mut changed = false;
     for namespace in gone {
         changed |= delete(context, group, maps(context, &namespace)).await?;
@@ -162,6 +191,16 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn grants(context: &Context) -> Api<DynamicObject> {
+    let kind = GroupVersionKind {
+        group: "gateway.networking.k8s.io".into(),
+        version: "v1beta1".into(),
+        kind: "ReferenceGrant".into(),
+    };
+    let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
+    Api::namespaced_with(context.client.clone(), &context.namespace, &resource)
 }
 
 fn maps(context: &Context, namespace: &str) -> Api<ConfigMap> {
@@ -186,6 +225,7 @@ pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) ->
     }
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     changed |= delete(context, group, bindings).await?;
+    changed |= delete(context, group, grants(context)).await?;
     if !context.leadership.is_leader() {
         return Ok(changed);
     }

@@ -13,6 +13,7 @@ use super::facts::{ServiceFacts, Services};
 use super::listed::Listed;
 use super::measured::Measured;
 use crate::api::authority::{AuthoritySpec, AuthorityState, AuthorityStatus};
+use crate::api::traffic::Residual;
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus, Problem};
 use crate::authority::abandoned::{ABANDONED_AFTER, Watched};
 use crate::authority::claims::{is_alive, slot};
@@ -356,7 +357,10 @@ impl Index {
             let (state, holders, epoch) = self.standing(&name);
             let claimed = self.is_claimed(&name) || self.rehearsed.contains_key(&name);
             let moves_to = self.own_spec(&name).and_then(|own| moves_to(own, &self.site));
-            GroupView { name, services: spec.services, state, holders, epoch, claimed, moves_to }
+            let traffic = spec.traffic.unwrap_or_default();
+            let refuses = traffic.residual == Some(Residual::Refuse);
+            let (services, hosts) = (spec.services, traffic.hosts.into());
+            GroupView { name, services, state, holders, epoch, claimed, moves_to, hosts, refuses }
         });
         Some(Authorities::new(groups.collect()))
     }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use futures::executor::block_on;
 use kube::core::Status;
 use serde_json::{Value, json};
@@ -217,6 +219,8 @@ fn claimed(scale: Value) -> Fake {
             epoch: 16,
             claimed,
             moves_to: None,
+            hosts: Arc::default(),
+            refuses: false,
         }])
     };
     fake.index.set_authorities(standing(false));

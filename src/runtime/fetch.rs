@@ -189,7 +189,7 @@ impl From<Trouble> for RemoteError {
 
 /// The innermost reason, which is what a person can act on; not the address, which the caller names, and nothing that the
 /// other end says of itself, such as the names in its certificate.
-fn innermost(error: &reqwest::Error) -> String {
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest: &(dyn std::error::Error + 'static) = error;
     loop {
         let inside = deepest.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::{StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -101,20 +101,24 @@ fn answer(health: Result<&'static str, String>) -> (StatusCode, String) {
     }
 }
 
-/// The routes that every process has.
-pub fn router(health: Health, metrics: Metrics) -> Router {
-    let metrics = get(|State(metrics): State<Metrics>| async move {
+/// What is answered at `/metrics`.
+pub fn metrics(metrics: Metrics) -> MethodRouter {
+    get(|State(metrics): State<Metrics>| async move {
         match metrics.encode() {
             Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text)),
             Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }
     })
-    .with_state(metrics);
+    .with_state(metrics)
+}
+
+/// The routes of a process that may lead.
+pub fn router(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|State(health): State<Health>| async move { answer(health.alive()) }))
         .route("/readyz", get(|State(health): State<Health>| async move { answer(health.ready()) }))
         .with_state(health)
-        .route("/metrics", metrics)
+        .route("/metrics", self::metrics(metrics))
 }
 
 /// Why nothing is served.

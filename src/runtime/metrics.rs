@@ -82,6 +82,12 @@ struct CheckLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResidualLabels {
+    group: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NotificationLabels {
     destination: String,
     result: &'static str,
@@ -117,6 +123,7 @@ pub struct Metrics {
     ledger: Arc<Ledger>,
     checks: Family<CheckLabels, Gauge>,
     checked: Arc<Checks>,
+    residual: Family<ResidualLabels, Counter>,
     events: Family<EventLabels, Counter>,
     notifications: Family<NotificationLabels, Counter>,
     notification_failures: Family<DestinationLabels, Counter>,
@@ -153,7 +160,7 @@ impl Metrics {
         let request_durations: Histograms<_> =
             Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS));
         let problems = Family::default();
-        let checks = Family::default();
+        let (checks, residual) = (Family::default(), Family::default());
         let events = Family::default();
         let (notifications, notification_failures) = (Family::default(), Family::default());
         let leader = Gauge::default();
@@ -191,6 +198,11 @@ impl Metrics {
             "1 if a check of a FailoverGroup's standing readiness passed, 0 if it did not or nobody knows",
             Family::clone(&checks),
         );
+        registry.register(
+            "residual_requests",
+            "Requests of users that arrived at a site without authority, by FailoverGroup and what became of them",
+            Family::clone(&residual),
+        );
         registry.register("events", "Kubernetes Events, by what became of them", Family::clone(&events));
         registry.register(
             "notifications",
@@ -219,6 +231,7 @@ impl Metrics {
             problems,
             ledger: Arc::default(),
             checks,
+            residual,
             checked: Arc::default(),
             events,
             notifications,
@@ -341,6 +354,11 @@ impl Metrics {
         for gone in before.unwrap_or_default().difference(&now) {
             self.checks.remove(&labels(gone));
         }
+    }
+
+    /// Counts a request that arrived for a FailoverGroup at a site without authority: `forwarded`, `refused` or `failed`.
+    pub fn residual(&self, group: &str, result: &'static str) {
+        self.residual.get_or_create_owned(&ResidualLabels { group: group.to_owned(), result }).inc();
     }
 
     fn problem(&self, kind: &'static str, source: &str) -> Gauge {

@@ -62,7 +62,8 @@ impl Operator {
     }
 
     /// Starts what answers load balancers in the operator's place: `banyan authority` at that address, which is that of
-    /// the site's gateway.
+    /// the site's gateway. Requests that are to be sent on arrive at a port of its own, unless `--forward` is among the
+    /// arguments.
     ///
     /// # Errors
     /// When the program cannot be run.
@@ -71,8 +72,12 @@ impl Operator {
         listen: &str,
         supervisor: Arc<Supervisor>,
     ) -> Result<Self> {
+        let mut options = options.clone();
+        if !options.args.iter().any(|arg| arg == "--forward") {
+            options.args.extend(["--forward".to_owned(), format!("127.0.0.1:{}", free_port()?)]);
+        }
         // It would linger for those who are still sent here, and here is nobody.
-        Self::spawn(options, ["authority", "authority"], listen, Duration::ZERO, supervisor)
+        Self::spawn(&options, ["authority", "authority"], listen, Duration::ZERO, supervisor)
     }
 
     fn spawn(

@@ -51,6 +51,7 @@ fn services(met: &mut Met) {
         site: "aws-us-east-1".into(),
         sites: Default::default(),
         authority: None,
+        led_away: Default::default(),
         service: Arc::new(service),
         children: Vec::new(),
         strangers: Vec::new(),

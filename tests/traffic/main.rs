@@ -10,6 +10,7 @@ mod hardships;
 mod operator;
 mod outages;
 mod readers;
+mod residual;
 mod rollouts;
 mod routes;
 mod runner;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     scenarios.extend(adoption::scenarios());
     scenarios.extend(hardships::scenarios());
     scenarios.extend(operator::scenarios());
+    scenarios.extend(residual::scenarios());
     scenarios.extend(readers::scenarios());
     scenarios.extend(sources::scenarios());
     scenarios.extend(routes::scenarios());

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::found::{Found, Looked, Step, names};
 use crate::api::Severity;
 use crate::api::failovergroup::CheckFrom;
-use crate::api::traffic::{Residual, Traffic};
+use crate::api::traffic::Traffic;
 
 /// Checks them.
 pub fn check(looked: &Looked<'_>) -> Vec<Found> {
@@ -24,10 +24,6 @@ fn not_carried_out(traffic: &Traffic) -> Option<Found> {
     let asked = [
         (traffic.traffic_steps.is_some(), "traffic.trafficSteps: all traffic moves at once"),
         (writes, "traffic.probe.write: the application is tried by reading alone"),
-        (
-            traffic.residual == Some(Residual::Forward),
-            "traffic.residual Forward: the old site answers 503 on /authority, and forwards nothing",
-        ),
     ];
     let asked: Vec<&str> = asked.into_iter().filter(|(is, _)| *is).map(|(_, words)| words).collect();
     (!asked.is_empty()).then(|| {
@@ -168,6 +164,6 @@ mod tests {
         assert_eq!(said(json!({"residual": "Refuse"})), None);
         let steps = said(json!({"trafficSteps": [10, 100]})).unwrap();
         assert!(steps.contains("all traffic moves at once"), "{steps}");
-        assert!(said(json!({"residual": "Forward"})).unwrap().contains("forwards nothing"));
+        assert_eq!(said(json!({"residual": "Forward"})), None);
     }
 }

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::json::{list, object};
 use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
-use super::routing::{Routing, legacy_service, split_paths};
+use super::routing::{Away, Routing, legacy_service, residual_port, split_paths};
 use super::{Child, Kind, Scope, fresh};
 use crate::api::finservice::Traffic;
 use crate::api::units;
+use crate::authority::residual::{self, ANSWER_HERE};
 use crate::canary::facts::Destination;
 
 /// Most matches of one rule, by the definition of HTTPRoutes.
@@ -31,7 +32,10 @@ pub fn build(scope: &Scope, routing: &Routing) -> Vec<Child> {
             0 => scope.name.to_owned(),
             _ => format!("{}.{}", scope.name, index + 1),
         };
-        let rules = rules(scope, routing, &group.paths);
+        let rules = rules(scope, routing, &group.paths, group.away).map(|rules| match group.away {
+            Away::Led => led_away(scope, &group.paths, rules),
+            Away::Named | Away::Never => rules,
+        });
         children.extend(rules.and_then(|rules| route(scope, name, json!(group.hosts), rules)));
     }
     children.extend(preview(scope, routing));
@@ -55,7 +59,7 @@ fn route(scope: &Scope, name: String, hosts: Value, rules: Vec<Value>) -> Option
 }
 
 /// The rules for hosts with these paths.
-fn rules(scope: &Scope, routing: &Routing, paths: &[String]) -> Option<Vec<Value>> {
+fn rules(scope: &Scope, routing: &Routing, paths: &[String], away: Away) -> Option<Vec<Value>> {
     let port = &scope.ingress_port()?.name;
     let (shared, rest) = split_paths(scope, paths);
     let all: Vec<String> = shared.iter().chain(&rest).cloned().collect();
@@ -79,12 +83,17 @@ fn rules(scope: &Scope, routing: &Routing, paths: &[String]) -> Option<Vec<Value
             }
             None => None,
         };
-        let backends = backends(scope, routing, &shares, kept.as_ref(), port)?;
+        let mut backends = backends(scope, routing, &shares, kept.as_ref(), port)?;
+        if away == Away::Named {
+            backends.as_array_mut()?.push(elsewhere(scope, 0));
+        }
         by_weight.push(rule(scope, under(&paths), backends, mirror));
     }
     let mut rules = Vec::new();
     if !by_weight.is_empty() {
-        let mut room = rollout_route::room(all.len(), routing.weights.affinity.is_some());
+        // Where requests are led away each path is named once more.
+        let led_away = if away == Away::Led { all.len() } else { 0 };
+        let mut room = rollout_route::room(all.len(), led_away, routing.weights.affinity.is_some());
         for mut chosen in rollout_route::matched(routing.weights) {
             chosen.criteria.truncate(room);
             room -= chosen.criteria.len();
@@ -94,6 +103,31 @@ fn rules(scope: &Scope, routing: &Routing, paths: &[String]) -> Option<Vec<Value
     rules.extend(kept_rules);
     rules.extend(by_weight);
     Some(rules)
+}
+
+/// The same rules for requests that say that this site is to answer, and one that leads all others to who has authority. Of
+/// two rules with the same path that with more headers wins.
+fn led_away(scope: &Scope, paths: &[String], mut rules: Vec<Value>) -> Vec<Value> {
+    let (header, here) = ANSWER_HERE;
+    let answered_here = json!({"type": "Exact", "name": header, "value": here});
+    for matched in rules.iter_mut().filter_map(|rule| rule["matches"].as_array_mut()).flatten() {
+        match matched["headers"].as_array_mut() {
+            Some(headers) => headers.push(answered_here.clone()),
+            None => matched["headers"] = json!([answered_here]),
+        }
+    }
+    let (shared, rest) = split_paths(scope, paths);
+    let all: Vec<String> = shared.into_iter().chain(rest).collect();
+    rules.push(rule(scope, under(&all), json!([elsewhere(scope, 100)]), None));
+    rules
+}
+
+/// Who sends requests on to the site that has authority.
+fn elsewhere(scope: &Scope, weight: u8) -> Value {
+    let namespace = scope.settings.own_namespace.as_str().into();
+    let mut backend = service(residual::SERVICE.to_owned(), residual_port(scope), Some(namespace));
+    backend["weight"] = weight.into();
+    backend
 }
 
 /// What can be seen of a revision before it serves: all paths of the ingress, under another host.
@@ -201,6 +235,7 @@ fn backends(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::view::LedAway;
     use crate::finservice::children::Weights;
     use crate::finservice::testing;
 
@@ -223,6 +258,42 @@ mod tests {
         spec.legacy.as_mut().expect("legacy").host = "old.finflow.example".to_owned();
         assert_eq!(routed(&spec, 30)["rules"][0]["backendRefs"][0]["weight"], 100);
         assert!(legacy_service(&testing::scope(&spec)).is_err());
+    }
+
+    #[test]
+    fn requests_are_led_away_unless_they_say_that_this_site_is_to_answer() {
+        let spec = testing::rich();
+        let weights = Weights::of_revisions(&[("aaaaaaaaaa", 100)], 30);
+        let led = |host: &str, now| LedAway { hosts: vec![host.to_owned()].into(), now };
+        let mut routing = Routing::new(None, &weights);
+        let before = build(&testing::scope(&spec), &routing).remove(0).body["spec"]["rules"].clone();
+        routing.led_away = led("api.finflow.example", true);
+        let rules = build(&testing::scope(&spec), &routing).remove(0).body["spec"]["rules"].clone();
+        let (away, here) = rules.as_array().and_then(|rules| rules.split_last()).expect("rules");
+        assert_eq!(here.len(), before.as_array().map_or(0, Vec::len));
+        let marked = json!({"type": "Exact", "name": "x-banyan-answer", "value": "here"});
+        for rule in here {
+            for matched in rule["matches"].as_array().expect("matches") {
+                assert!(matched["headers"].as_array().is_some_and(|all| all.contains(&marked)), "{matched}");
+            }
+        }
+        let paths = |rule: &Value| rule["matches"].as_array().map(|all| all.len());
+        assert_eq!(paths(away), Some(here.iter().filter_map(paths).sum()), "each path is led away");
+        assert!(!away.to_string().contains("x-banyan-answer"));
+        let backend = &away["backendRefs"][0];
+        let to = (&backend["namespace"], &backend["name"], &backend["port"]);
+        assert_eq!(to, (&json!("banyan-system"), &json!("banyan-authority"), &json!(8081)));
+        // What is no host of the group is answered as ever.
+        routing.led_away = led("other.example", true);
+        assert_eq!(build(&testing::scope(&spec), &routing).remove(0).body["spec"]["rules"], before);
+        // While it has authority the way is named.
+        routing.led_away = led("api.finflow.example", false);
+        let mut named = build(&testing::scope(&spec), &routing).remove(0).body["spec"]["rules"].clone();
+        for rule in named.as_array_mut().expect("rules") {
+            let last = rule["backendRefs"].as_array_mut().and_then(Vec::pop).expect("a backend");
+            assert_eq!((&last["name"], &last["weight"]), (&json!("banyan-authority"), &json!(0)));
+        }
+        assert_eq!(named, before);
     }
 
     #[test]

@@ -163,9 +163,9 @@ pub fn preview_name(scope: &Scope) -> String {
     format!("{}.preview", scope.name)
 }
 
-/// How many matches of a rollout an HTTPRoute has room for, beside so many paths of its own.
-pub fn room(paths: usize, affinity: bool) -> usize {
-    let taken = paths * if affinity { 1 + KEPT_AT_ONCE } else { 1 };
+/// How many matches of a rollout an HTTPRoute has room for, beside so many paths of its own and so many others.
+pub fn room(paths: usize, others: usize, affinity: bool) -> usize {
+    let taken = others + paths * if affinity { 1 + KEPT_AT_ONCE } else { 1 };
     MATCHES_OF_ROUTE.saturating_sub(taken) / paths.max(1)
 }
 
@@ -226,7 +226,7 @@ fn no_room(scope: &Scope, policy: &Policy) -> Option<Problem> {
     let all = ingress.paths.clone().unwrap_or_else(|| vec!["/".to_owned()]);
     let (shared, rest) = split_paths(scope, &all);
     let paths = shared.len() + rest.len();
-    let room = room(paths, policy.affinity.is_some());
+    let room = room(paths, 0, policy.affinity.is_some());
     (policy.matches.len() > room).then(|| {
         Problem::warning(
             "spec.matches",

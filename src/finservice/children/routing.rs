@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Scope, Weights};
 use crate::api::Problem;
-use crate::api::workload::Port;
+use crate::api::workload::{Port, Protocol};
+use crate::authority::residual;
+use crate::authority::view::LedAway;
 use crate::canary::facts::Destination;
 
 /// What the routes of a service are made from, beside its spec.
@@ -20,6 +22,8 @@ pub struct Routing<'a> {
     pub refused: BTreeSet<(String, String)>,
     /// Paths of other FinServices below those of this one, by host.
     pub nested: BTreeMap<String, BTreeSet<String>>,
+    /// Hosts of which requests go to who has authority, unless they say that this site is to answer.
+    pub led_away: LedAway,
 }
 
 /// Hosts that are served on the same paths.
@@ -31,6 +35,19 @@ pub struct HostGroup {
     pub paths: Vec<String>,
     /// Path prefixes below them that are another's.
     pub nested: Vec<String>,
+    /// Whether requests go to who has authority, unless they say that this site is to answer.
+    pub away: Away,
+}
+
+/// Whether requests of a host go to who has authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    /// Never.
+    Never,
+    /// They may have to: who sends them on is named, at zero.
+    Named,
+    /// They do.
+    Led,
 }
 
 /// Where the legacy backend is.
@@ -45,7 +62,14 @@ pub enum LegacyBackend {
 impl<'a> Routing<'a> {
     /// A routing in which every revision has the ports of the spec and nothing is refused.
     pub fn new(stable: Option<&'a str>, weights: &'a Weights) -> Self {
-        Self { stable, weights, ports: BTreeMap::new(), refused: BTreeSet::new(), nested: BTreeMap::new() }
+        Self {
+            stable,
+            weights,
+            ports: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            nested: BTreeMap::new(),
+            led_away: LedAway::default(),
+        }
     }
 
     /// Ports of a revision.
@@ -90,10 +114,17 @@ impl<'a> Routing<'a> {
                 continue;
             }
             let nested: Vec<String> = self.nested.get(host).into_iter().flatten().cloned().collect();
-            match groups.iter_mut().find(|group| (&group.paths, &group.nested) == (&paths, &nested)) {
+            let away = match self.led_away.hosts.contains(host) {
+                false => Away::Never,
+                true if self.led_away.now => Away::Led,
+                true => Away::Named,
+            };
+            let same =
+                |group: &&mut HostGroup| (&group.paths, &group.nested, group.away) == (&paths, &nested, away);
+            match groups.iter_mut().find(same) {
                 Some(group) if group.hosts.contains(host) => {}
                 Some(group) => group.hosts.push(host.clone()),
-                None => groups.push(HostGroup { hosts: vec![host.clone()], paths, nested }),
+                None => groups.push(HostGroup { hosts: vec![host.clone()], paths, nested, away }),
             }
         }
         groups
@@ -154,6 +185,14 @@ fn proportional(weights: &[u32], total: u8) -> Vec<u8> {
         }
     }
     shares.into_iter().map(|share| u8::try_from(share).unwrap_or(100)).collect()
+}
+
+/// The port of [`residual::SERVICE`] to which requests are led away.
+pub fn residual_port(scope: &Scope) -> u16 {
+    match scope.ingress_port().map(Port::protocol) {
+        Some(Protocol::HTTP2 | Protocol::GRPC) => residual::PORT_HTTP2,
+        _ => residual::PORT,
+    }
 }
 
 /// Whether `path` is `prefix` or lies under it, part by part: `/pay` is a prefix of `/pay/1` and not
@@ -334,6 +373,7 @@ mod tests {
                 hosts: vec!["b.example".to_owned()],
                 paths: vec!["/y".to_owned()],
                 nested: Vec::new(),
+                away: Away::Never,
             }
         );
         routing.refused.insert(("b.example".to_owned(), "/y".to_owned()));

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::json::{list, object, text};
 use super::rollout_route::{self, Chosen, Criterion, Kept, Pattern};
-use super::routing::{HostGroup, LegacyBackend, Routing, legacy_backend, split_paths};
+use super::routing::{Away, HostGroup, LegacyBackend, Routing, legacy_backend, residual_port, split_paths};
 use super::{Child, Kind, Scope, fresh, path_regex};
 use crate::api::finservice::Traffic;
 use crate::api::units;
 use crate::api::workload::Protocol;
+use crate::authority::residual::{self, ANSWER_HERE};
 use crate::canary::facts::Destination;
 
 /// What is retried unless the spec says otherwise: failures before the request reached the service.
@@ -77,13 +78,21 @@ fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize)
         let shares = routing.shares(legacy);
         if !paths.is_empty() && !shares.is_empty() {
             rules.extend(by_chance(scope, routing, &under(paths, &group.nested), &shares, &port.name)?);
+            if group.away == Away::Named
+                && let Some(route) = rules.last_mut().and_then(|rule| rule["route"].as_array_mut())
+            {
+                route.push(elsewhere(scope, 0));
+            }
         }
     }
     if !rules.is_empty() {
-        let base = under(all, &group.nested);
+        let base = under(all.clone(), &group.nested);
         let matched = rollout_route::matched(routing.weights);
         let chosen = matched.iter().map(|chosen| chosen_rule(scope, routing, &base, chosen, &port.name));
         rules.splice(0..0, chosen.collect::<Option<Vec<_>>>()?);
+    }
+    if group.away == Away::Led {
+        lead_away(scope, all, &group.nested, &mut rules);
     }
     // A dot keeps these names apart from those of all FinServices, which are DNS labels.
     let name = match index {
@@ -92,6 +101,21 @@ fn at_gateway(scope: &Scope, routing: &Routing, group: &HostGroup, index: usize)
     };
     let spec = json!({"hosts": group.hosts, "gateways": [gateway(scope)?], "http": list(rules)?});
     Some(scope.child(Kind::VirtualService, name, None, json!({"spec": spec})))
+}
+
+/// Has these rules be for requests that say that this site is to answer; all others go to who has authority.
+fn lead_away(scope: &Scope, paths: Vec<String>, nested: &[String], rules: &mut Vec<Value>) {
+    let (header, here) = ANSWER_HERE;
+    for matched in rules.iter_mut().filter_map(|rule| rule["match"].as_array_mut()).flatten() {
+        matched["headers"][header] = json!({"exact": here});
+    }
+    rules.push(http_rule(scope, under(paths, nested), json!([elsewhere(scope, 100)]), None));
+}
+
+/// Who sends requests on to the site that has authority.
+fn elsewhere(scope: &Scope, weight: u8) -> Value {
+    let host = format!("{}.{}.svc.cluster.local", residual::SERVICE, scope.settings.own_namespace);
+    json!({"destination": {"host": host, "port": {"number": residual_port(scope)}}, "weight": weight})
 }
 
 /// The gateway of the ingress, with its namespace.
@@ -260,6 +284,7 @@ fn destinations(
 mod tests {
     use super::*;
     use crate::api::network::Retries;
+    use crate::authority::view::LedAway;
     use crate::finservice::children::Weights;
     use crate::finservice::testing;
 
@@ -305,6 +330,34 @@ mod tests {
         assert_eq!(found[0], json!({"uri": {"exact": "/transactions"}}), "{found}");
         let expression = found[2]["uri"]["regex"].as_str().expect("an expression");
         assert_eq!(expression, path_regex::but("/refunds", &["/refunds/admin"]));
+    }
+
+    #[test]
+    fn requests_are_led_away_unless_they_say_that_this_site_is_to_answer() {
+        let spec = testing::rich();
+        let (weights, none) = (weights(), Weights::default());
+        let rules = |weights, now| {
+            let mut routing = Routing::new(None, weights);
+            routing.led_away = LedAway { hosts: vec!["api.finflow.example".to_owned()].into(), now };
+            let children = build(&testing::scope(&spec), &routing);
+            let at_gateway = children.into_iter().find(|child| child.name.ends_with(".ingress"));
+            at_gateway.expect("a route at the gateway").body["spec"]["http"].clone()
+        };
+        let all = rules(&weights, true);
+        let (away, here) = all.as_array().and_then(|rules| rules.split_last()).expect("rules");
+        for matched in here.iter().flat_map(|rule| rule["match"].as_array()).flatten() {
+            assert_eq!(matched["headers"]["x-banyan-answer"], json!({"exact": "here"}));
+        }
+        assert!(!here.is_empty() && !away["match"].to_string().contains("headers"), "{away}");
+        let to =
+            json!({"host": "banyan-authority.banyan-system.svc.cluster.local", "port": {"number": 8081}});
+        assert_eq!(away["route"], json!([{"destination": to, "weight": 100}]));
+        assert_eq!(rules(&none, true).as_array().map(Vec::len), Some(1), "also where nothing runs here");
+        // While it has authority the way is named.
+        let last = &rules(&weights, false)[0]["route"].as_array().and_then(|route| route.last().cloned());
+        assert!(last.as_ref().is_some_and(
+            |last| last["weight"] == 0 && last["destination"] == away["route"][0]["destination"]
+        ));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::stranger::Stranger;
 use super::topics::ToldTopics;
 use super::{Entry, Index, Parsed, SecretState, legacy};
 use crate::api::FinService;
-use crate::authority::view::Standing;
+use crate::authority::view::{LedAway, Standing};
 use crate::cloudcluster::sites::Sites;
 use crate::finservice::children::Kind;
 use crate::finservice::settings::Settings;
@@ -32,6 +32,8 @@ pub struct Observed {
     pub sites: Sites,
     /// How this site stands for its FailoverGroup; `None` if it is in none.
     pub authority: Option<Standing>,
+    /// Of which hosts requests are answered by another site.
+    pub led_away: LedAway,
     /// The FinService.
     pub service: Arc<FinService>,
     /// Its children.
@@ -121,11 +123,15 @@ impl Index {
             .filter_map(|name| Some((name, self.strangers.get(name)?)))
             .flat_map(|(key, list)| list.iter().map(|(kind, s)| (*kind, key.name.to_string(), s.clone())))
             .collect();
+        let authority = self.authorities.of(&key.namespace, service.metadata.labels.as_ref());
+        let described = &self.sites.described;
+        let has_gateway = |site: &str| described.get(site).is_some_and(|site| site.gateway.is_some());
         Observed {
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.settings),
             sites: self.sites.clone(),
-            authority: self.authorities.of(&key.namespace, service.metadata.labels.as_ref()),
+            led_away: authority.as_ref().map(|standing| standing.led_away(has_gateway)).unwrap_or_default(),
+            authority,
             service: Arc::clone(service),
             children: entry.children.clone(),
             strangers,

@@ -116,9 +116,25 @@ fn stands_by(seen: &Observed, plan: &mut Plan) {
     let holders = standing.holders.join(", ");
     plan.problems.push(Problem::info(
         "metadata.labels",
-        format!("it stands by here: {holders} has authority over FailoverGroup {}", standing.group),
+        format!(
+            "it stands by here: {holders} has authority over FailoverGroup {}{}",
+            standing.group,
+            led_away(seen, standing.refuses)
+        ),
         "Nothing is to be done: it comes to its full size with a failover to this site.",
     ));
+}
+
+/// What becomes of requests that arrive here all the same.
+fn led_away(seen: &Observed, refuses: bool) -> String {
+    let ingress = seen.service.spec.ingress.iter().flat_map(|ingress| &ingress.hosts);
+    let led = ingress.filter(|host| seen.led_away.now && seen.led_away.hosts.contains(host));
+    let hosts = led.map(String::as_str).collect::<Vec<_>>().join(", ");
+    match (hosts.is_empty(), refuses) {
+        (true, _) => String::new(),
+        (false, true) => format!("; requests for {hosts} that arrive here are answered 503"),
+        (false, false) => format!("; requests for {hosts} that arrive here are sent on to its gateway"),
+    }
 }
 
 /// The revision that serves, for the status of a FinService about which nothing is decided.

@@ -150,6 +150,8 @@ mod tests {
                 holders: Vec::new().into(),
                 claimed: false,
                 moves_to: None,
+                hosts: Vec::new().into(),
+                refuses: false,
             }
         };
         let pods = |spec: &FinServiceSpec, standing: Option<&Standing>| {

@@ -136,6 +136,7 @@ impl<'a> Making<'a> {
         let parts = revisions.values().filter_map(|revision| Some((revision.hash, revision.parts.as_ref()?)));
         routing.ports = parts.map(|(hash, (input, _))| (hash, input.ports.as_slice())).collect();
         routing.refused = refused(scope.spec, seen);
+        routing.led_away = seen.led_away.clone();
         for claim in &seen.nested_claims {
             routing.nested.entry(claim.host.clone()).or_default().insert(claim.path.clone());
         }

@@ -1,6 +1,8 @@
 //! Scenarios: rollouts as the service reconciler carries them out, write by write. What decides is tried in
 //! `tests/simulate.rs`; here it is the order of the writes, and what survives a crash between any two of them.
 
+use std::sync::Arc;
+
 use expect_test::expect_file;
 use serde_json::{Value, json};
 
@@ -445,6 +447,8 @@ fn moves(fake: &mut Fake, moves_to: Option<&str>) {
         epoch: 16,
         claimed: false,
         moves_to: moves_to.map(str::to_owned),
+        hosts: Arc::default(),
+        refuses: false,
     };
     fake.index.set_authorities(Authorities::new(vec![group]));
 }
