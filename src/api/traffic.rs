@@ -79,7 +79,8 @@ pub struct Probe {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub host: Option<String>,
-    /// A request that writes, sent once the stores are open and before the site gets traffic. None where left out.
+    /// A request that writes, sent once the stores are open and before the site gets traffic; with an empty body, and more than
+    /// once if it must. None where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<ProbeWrite>,
 }

@@ -27,10 +27,10 @@ impl Application {
         Self { url: format!("{}{path}", gateway.trim_end_matches('/')), host: host.to_owned() }
     }
 
-    /// The request.
-    pub fn request(&self, http: &reqwest::Client) -> reqwest::RequestBuilder {
+    /// The request, which no gateway sends on.
+    pub fn request(&self, http: &reqwest::Client, method: reqwest::Method) -> reqwest::RequestBuilder {
         let (header, here) = ANSWER_HERE;
-        http.get(&self.url).header(http::header::HOST, &self.host).header(header, here)
+        http.request(method, &self.url).header(http::header::HOST, &self.host).header(header, here)
     }
 }
 

@@ -237,7 +237,7 @@ impl Desk {
         {
             return answer.clone();
         }
-        let asked = within(DEADLINE, is_well(application.request(&self.http)));
+        let asked = within(DEADLINE, is_well(application.request(&self.http, reqwest::Method::GET)));
         let answer = asked.await.map_err(|error| error.to_string());
         *last = Some((Instant::now(), answer.clone()));
         answer

@@ -146,10 +146,13 @@ where
     let Some(_permit) = context.may_write(false).await else { return Ok(false) };
     let failed = match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
         Ok(_) => None,
-        // The namespace is not there, or somebody else has an object of that name: it stays theirs.
         // Where there is no Gateway API there are no routes that would need it.
         Err(kube::Error::Api(status)) if place == GRANTS && status.code == 404 => Some(Instant::now()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+        // The namespace is not there, or somebody else has an object of that name: it stays theirs. And an operator that is newer
+        // than its rights goes on without the grant.
+        Err(kube::Error::Api(status))
+            if matches!(status.code, 404 | 409) || (place == GRANTS && status.code == 403) =>
+        {
             tracing::warn!(group, place, reason = status.message, "what hangs on authority is not written");
             Some(Instant::now())
         }
@@ -225,7 +228,10 @@ pub async fn remove(context: &Context, written: &Mutex<Written>, group: &str) ->
     }
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     changed |= delete(context, group, bindings).await?;
-    changed |= delete(context, group, grants(context)).await?;
+    match delete(context, group, grants(context)).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => {}
+        deleted => changed |= deleted?,
+    }
     if !context.leadership.is_leader() {
         return Ok(changed);
     }

@@ -109,7 +109,11 @@ pub async fn carry_out(
         Act::Commit => authority::commit(means, status).await,
         Act::Promote(stores) => stores::promote(means, stores, status).await,
         Act::Open(stores) => Ok(stores::open(means, stores, status).await),
-        Act::Serve => authority::serve(means, status).await,
+        Act::Serve => match requests::write(means, status).await {
+            // Users come once it can be written to.
+            Some(done) if !matches!(done, Done::Yes(_)) => Ok(done),
+            _ => authority::serve(means, status).await,
+        },
         Act::Withdraw => authority::withdraw(means).await,
         Act::Lift(stores) => Ok(stores::lift(means, stores, status).await),
         Act::Grow => {

@@ -20,14 +20,8 @@ pub fn check(looked: &Looked<'_>) -> Vec<Found> {
 
 /// What a group asks for that no operator of this version does: whoever wrote it must not find that out in a move.
 fn not_carried_out(traffic: &Traffic) -> Option<Found> {
-    let writes = traffic.probe.as_ref().is_some_and(|probe| probe.write.is_some());
-    let asked = [
-        (traffic.traffic_steps.is_some(), "traffic.trafficSteps: all traffic moves at once"),
-        (writes, "traffic.probe.write: the application is tried by reading alone"),
-    ];
-    let asked: Vec<&str> = asked.into_iter().filter(|(is, _)| *is).map(|(_, words)| words).collect();
-    (!asked.is_empty()).then(|| {
-        let message = format!("this version does not carry out {}", asked.join("; "));
+    traffic.traffic_steps.as_ref().map(|_| {
+        let message = "this version does not carry out traffic.trafficSteps: all traffic moves at once";
         let remedy = "remove it from the FailoverGroup, or know it when you move";
         Found::warning(Step::Traffic, "traffic not carried out", "NotCarriedOut", message, remedy)
     })
@@ -161,9 +155,9 @@ mod tests {
             traffic.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             not_carried_out(&serde_json::from_value(traffic).unwrap()).map(|found| found.message)
         };
+        assert_eq!(said(json!({"probe": {"path": "/", "write": {"path": "/canary"}}})), None);
         assert_eq!(said(json!({"residual": "Refuse"})), None);
         let steps = said(json!({"trafficSteps": [10, 100]})).unwrap();
         assert!(steps.contains("all traffic moves at once"), "{steps}");
-        assert_eq!(said(json!({"residual": "Forward"})), None);
     }
 }

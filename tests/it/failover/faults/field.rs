@@ -32,6 +32,8 @@ use crate::peers::{self, Two, until};
 const SYSTEM: &str = "banyan-system";
 /// The path of the application, which answers with the name of its site.
 pub const APPLICATION: &str = "/pay";
+/// What the application does where it writes.
+pub const WRITES: &str = "/canary";
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Prefix of the names under which Secrets are kept.
@@ -235,7 +237,7 @@ impl Field {
             let more = json!({
                 "witness": {"objectStore": {"url": format!("s3://witness/{name}"), "endpoint": self.witness.end.url(),
                     "credentials": {"secretRef": {"name": "witness"}}}},
-                "traffic": {"hosts": [host(group)], "probe": {"path": APPLICATION},
+                "traffic": {"hosts": [host(group)], "probe": {"path": APPLICATION, "write": {"path": WRITES}},
                     "cloudflare": {"account": CloudflareOptions::default().account,
                         "zone": CloudflareOptions::default().zone, "token": {"secretRef": {"name": "cloudflare"}},
                         "fallback": {"pool": self.pool}}},

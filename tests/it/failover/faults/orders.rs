@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use banyan::api::FailoverStatus;
 use banyan::api::failover::{MoveAction, Phase};
-use banyan::sandbox::ends::server::Fault;
+use banyan::sandbox::ends::server::{Asked, Fault};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::super::stage::{AWS, GCP};
-use super::field::{APPLICATION, Field, Group, asks, lost, undisturbed, writes};
+use super::field::{APPLICATION, Field, Group, WRITES, asks, lost, undisturbed, writes};
 use super::users::Users;
 use crate::peers::until;
 
@@ -98,7 +99,8 @@ pub async fn no_nodes_hold_before_the_fence(field: &Field, group: &Group) {
     println!("no nodes: held before the fence, then moved by itself: 0 of {count} lost, {:?}", status.took);
 }
 
-/// Git's state is applied with force all the while, and the provider's API is away.
+/// Git's state is applied with force all the while, and the provider's API is away. And the application does not write at first:
+/// nobody is sent to it before it does.
 pub async fn git_takes_nothing_back_and_no_provider_is_needed(field: &Field, group: &Group) {
     let holder = field.agreed(group).await.0;
     let to = 1 - holder;
@@ -123,7 +125,18 @@ pub async fn git_takes_nothing_back_and_no_provider_is_needed(field: &Field, gro
         // Until it is known that it is away.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let name = "git-and-no-provider";
+        let writes_there = |asked: &Asked| asked.path == WRITES;
+        field.gateways[to].desk.always(writes_there, Fault::status(500));
+        let ordered = Instant::now();
         field.order(group, to, MoveAction::Switchover, name).await;
+        let held = |status: &FailoverStatus| {
+            let fails = asks("skip --step try")(status).and(status.message.clone())?;
+            status.committed_at.is_some().then_some(fails)
+        };
+        let said = field.comes_to(to, name, "it cannot be written to", held).await;
+        assert!(said.contains("POST") && said.contains(WRITES), "{said}");
+        assert!(!users.answered(ordered).contains_key(&field.names[to]), "nobody is sent there");
+        field.gateways[to].desk.behave();
         let status = field.done(to, name).await;
         let open = Instant::now();
         writes(&writer, 20).await;
