@@ -15,6 +15,7 @@ mod failover_error;
 pub(crate) mod give_back;
 mod groups;
 pub(crate) mod import;
+mod live;
 mod moves;
 pub(crate) mod notifications;
 mod objects;

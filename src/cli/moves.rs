@@ -11,6 +11,7 @@ use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
 use super::groups::all_of;
+use super::live::Live;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
 use crate::api::authority::AuthorityState;
@@ -19,6 +20,7 @@ use crate::api::{Action, Failover, FailoverGroup, FailoverSpec};
 use crate::failover::table;
 use crate::failover::turn::sorted;
 use crate::terminal::output::Output;
+use crate::terminal::size::Size;
 
 /// How often it is looked whether something is news.
 const LOOK: Duration = Duration::from_millis(500);
@@ -283,20 +285,26 @@ impl Moves {
         Ok(())
     }
 
-    /// A line for each thing that happens, until it is over.
+    /// The move as it goes, until it is over: drawn anew on a terminal, else a line for each thing that happens.
     pub async fn watch(&self, name: Option<&str>) -> Result<(), FailoverError> {
         let name = self.find(name).await?.name_any();
         let mut last = String::new();
+        let mut live = Live::new(self.client.clone(), &self.namespace);
         loop {
             let found = self.failovers().get_opt(&name).await;
             // The operator's own cluster may be busy with just this: it is asked again.
             if let Ok(found) = found {
                 let Some(failover) = found else { return Err(self.absent(&name)) };
-                if let Some(said) = news(&failover, &mut last) {
-                    match self.output {
-                        Output::Table => println!("{said}"),
-                        Output::Json => println!("{}", serde_json::to_string(&failover.status)?),
+                let is_over = crate::failover::index::is_over(&failover);
+                match (self.output, Size::of_stdout(), news(&failover, &mut last)) {
+                    (Output::Table, Some(_), _) if is_over => {
+                        live.wipe();
+                        print!("{}", table::one(&failover));
                     }
+                    (Output::Table, Some(size), _) => live.draw(&failover, size).await,
+                    (Output::Table, None, Some(said)) => println!("{said}"),
+                    (Output::Json, _, Some(_)) => println!("{}", serde_json::to_string(&failover.status)?),
+                    (_, _, None) => {}
                 }
                 match failover.status.as_ref().and_then(|status| status.phase) {
                     Some(Phase::Done) => return Ok(()),

@@ -20,6 +20,7 @@
 //! | [`explain`] | why a site stands as it does, and what opens a store; pure |
 //! | [`back`] | whether the way back leads to this site; pure |
 //! | [`table`] | Failovers as people read them; pure |
+//! | [`live`] | a move while it is under way, the sites side by side; pure |
 //! | [`simulate`] | whole moves in virtual time, for `banyan simulate` |
 //! | [`worker`] | takes one move as far as it goes |
 //! | [`on_record`] | puts on record what a move does |
@@ -37,6 +38,7 @@ pub(crate) mod explain;
 pub(crate) mod hear;
 pub(crate) mod index;
 pub mod journal;
+pub(crate) mod live;
 pub(crate) mod nodes;
 pub(crate) mod observe;
 mod on_record;

@@ -73,7 +73,7 @@ pub fn one(failover: &Failover) -> String {
     text.push_str(&columns(&rows, "  ", 2));
     match &status.plan {
         Some(plan) => text.push_str(&format!("\nSteps of a move\n{}", planned(plan))),
-        None => steps(&mut text, status),
+        None => steps(&mut text, status, None),
     }
     stores(&mut text, status);
     nodes(&mut text, status);
@@ -108,7 +108,8 @@ pub fn page(reason: &str) -> String {
     format!("docs/runbooks/{reason}.md")
 }
 
-fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
+/// The command by which it is given up or given back.
+pub(super) fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
     match (status.phase.is_some_and(|phase| phase.is_over()), status.committed_at.is_some()) {
         (false, false) => command("abort", &failover.name_any()),
         (true, false) => NOTHING.to_owned(),
@@ -120,11 +121,15 @@ fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
     }
 }
 
-fn steps(text: &mut String, status: &FailoverStatus) {
+/// The steps that were begun; at `now` those that are not done say for how long.
+pub(super) fn steps(text: &mut String, status: &FailoverStatus, now: Option<Timestamp>) {
     text.push_str("\nSteps\n");
     let rows = status.steps.iter().enumerate().map(|(number, step)| {
         let mark = if step.ended_at.is_some() { "ok" } else { ".." };
-        let took = step.millis.map_or_else(String::new, |millis| format!("{:.1} s", millis as f64 / 1000.0));
+        let so_far = now.filter(|_| step.ended_at.is_none()).map(|now| now.duration_since(step.started_at.0));
+        let took =
+            step.millis.map(|millis| millis as f64 / 1000.0).or(so_far.map(|so_far| so_far.as_secs_f64()));
+        let took = took.map_or_else(String::new, |took| format!("{:.1} s", took.max(0.0)));
         vec![(number + 1).to_string(), mark.to_owned(), step.name.clone(), took, step.message.clone()]
     });
     text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
