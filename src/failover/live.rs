@@ -60,18 +60,20 @@ impl Sight<'_> {
         let to = status.to.clone().unwrap_or_default();
         let began = self.failover.creation_timestamp().map_or(self.now, |time| time.0);
         let seconds = self.now.duration_since(began).as_secs().max(0);
-        let title = format!(
-            "{action} of {}: {} → {to}, Failover {}, {seconds} s",
-            self.failover.spec.group,
-            status.from.join(", "),
-            self.failover.name_any()
-        );
+        let way = match to.is_empty() {
+            true => String::new(),
+            false => format!(": {} → {to}", status.from.join(", ")),
+        };
+        let (group, name) = (&self.failover.spec.group, self.failover.name_any());
+        let title = format!("{action} of {group}{way}, Failover {name}, {seconds} s");
         let mut text = hang("", "  ", &title, Some(width));
         let phase = status.phase.map_or("ordered", Phase::as_str);
         let says = status.message.as_deref().unwrap_or("no operator has looked at it yet");
         text.push_str(&hang("", "  ", &format!("{phase}: {says}"), Some(width)));
-        text.push('\n');
-        text.push_str(&self.sites(status, &to));
+        if !to.is_empty() {
+            text.push('\n');
+            text.push_str(&self.sites(status, &to));
+        }
         if shown > 0 {
             let over = status.phase.is_some_and(Phase::is_over);
             steps(&mut text, status, Some(self.now).filter(|_| !over));
@@ -109,7 +111,9 @@ impl Sight<'_> {
                 rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
             }
         };
-        row("authority", &|site| self.authority.map_or_else(String::new, |own| authority(&own.spec, site)));
+        row("authority", &|site| {
+            self.authority.map_or_else(String::new, |own| authority(&own.spec, site, site == to))
+        });
         row("users", &|site| self.users(site));
         row("pods", &|site| if site == to { self.check("capacity", None) } else { String::new() });
         let specs = self.group.map(|group| group.spec.stores()).unwrap_or_default();
@@ -118,7 +122,11 @@ impl Sight<'_> {
             let record = status.stores.iter().find(|record| record.name == *name).unwrap_or(&empty);
             let committed = status.committed_at.is_some();
             row(name, &|site| match site == to {
-                true => here(record).unwrap_or_else(|| self.check(&format!("lag of {name} at "), Some(site))),
+                true => here(record).unwrap_or_else(|| {
+                    let said = self.check(&format!("lag of {name} at "), Some(site));
+                    let of = format!("store {name} at {site} ");
+                    said.strip_prefix(&of).map(str::to_owned).unwrap_or(said)
+                }),
                 false => there(record, committed),
             });
         }
@@ -145,13 +153,13 @@ impl Sight<'_> {
     }
 }
 
-/// How a site stands for authority.
-fn authority(own: &AuthoritySpec, site: &str) -> String {
+/// How a site stands for authority, by the Authority of the one that takes over: only of itself that says whether all is open.
+fn authority(own: &AuthoritySpec, site: &str, is_own: bool) -> String {
     if own.is_held_by(site) {
-        let open = if own.promoted == Some(own.epoch) { "" } else { ", not open yet" };
+        let open = if !is_own || own.promoted == Some(own.epoch) { "" } else { ", not open yet" };
         return format!("has it, epoch {}{open}", own.epoch);
     }
-    let claim = slot(own, site).filter(|claim| is_alive(claim));
+    let claim = slot(own, site).filter(|claim| is_alive(claim) && claim.ballot > own.epoch);
     claim.map_or_else(|| "-".to_owned(), |claim| format!("claims it, {}", claim.ballot))
 }
 
@@ -246,7 +254,7 @@ mod tests {
               authority  has it, epoch 16     claims it, 17
               users      100 % are sent here  0 % are sent here
               pods                            8 of 8 pods are Ready
-              ledger     takes writes         store ledger at gcp is 0.2 s behind, which …
+              ledger     takes writes         is 0.2 s behind, which is well within what …
 
             Steps
               1  ok  claim  0.1 s  claimed

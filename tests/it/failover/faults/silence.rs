@@ -257,6 +257,8 @@ pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
         seen.requests.iter().any(refused).then_some(())
     })
     .await;
+    let longer = number("BANYAN_PAUSE_SECONDS").map_or(Duration::ZERO, Duration::from_secs);
+    tokio::time::sleep(longer.saturating_sub(paused.elapsed())).await;
     signal(pid, "CONT");
     let status = field.done(place, order).await;
     until("the former leader ends", async || {
