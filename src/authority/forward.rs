@@ -29,7 +29,7 @@ use crate::runtime::lock::lock;
 use crate::runtime::metrics::Metrics;
 
 /// How many requests are on their way at once. More are refused: this process also says where traffic is to go.
-const AT_ONCE: usize = 2048;
+const AT_ONCE: usize = 512;
 /// How long a connection to the other gateway may take: one that is gone makes nobody wait for longer.
 const CONNECTS: Duration = Duration::from_secs(2);
 /// How long an answer may take to begin. Gateways have a shorter limit of their own.
