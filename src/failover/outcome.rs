@@ -94,9 +94,9 @@ pub struct Closed {
 
 impl Closed {
     /// Whether all that was ever acknowledged there is here, though both are primaries: what a move closed here was promoted
-    /// there, and stands there as it was closed. Nobody of `roles` could write to it, nor to this one, since.
+    /// there, and stands there as it was closed. Nobody could write to it, nor to this one, since.
     fn is_of_here(&self) -> bool {
-        self.fenced.found.is_some() && self.fenced.found == self.here
+        self.fenced.found.is_some() && self.fenced.found == self.here && self.fenced.open_to.is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What hangs on authority in this cluster: a ConfigMap for applications, the binding of the policy that refuses Jobs at a
-//! site without authority, and the grant by which routes may lead requests to whoever sends them on. Each is written when what it says has changed, and once after a start.
+//! site without authority, and the grant by which routes may lead requests to whoever sends them on. Each is written when
+//! what it says has changed, and once after a start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -119,6 +120,8 @@ pub async fn write(
     if spec.traffic.is_some() {
         let wanted = grant(&context.namespace, group, &spec.services.namespaces);
         changed |= apply(context, written, group, GRANTS, &wanted, grants(context)).await?;
+    } else if lock(written).by_place.remove(&(group.to_owned(), GRANTS.to_owned())).is_some() {
+        changed |= delete(context, group, grants(context)).await?;
     }
     changed |= leave(context, written, group, &spec.services.namespaces).await?;
     Ok(changed)

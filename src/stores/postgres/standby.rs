@@ -77,8 +77,10 @@ pub(super) async fn freeze(link: &Link, ballot: Ballot) -> Result<Frozen, StoreE
         let stopped = is_frozen(&found.text("conninfo")?) && found.value::<u32>("receivers")? == 0;
         let (received, replayed): (Option<Position>, Position) =
             (found.maybe("received")?, found.value("replayed")?);
-        // A record that was received in part is never replayed: that no more is replayed is the end.
-        if stopped && (received.is_none_or(|received| replayed >= received) || rests(link, replayed).await?) {
+        // A record that was received in part is never replayed: that no more is replayed is the end. So it is where nothing was
+        // received since it started: what its own log has is replayed first.
+        if stopped && (received.is_some_and(|received| replayed >= received) || rests(link, replayed).await?)
+        {
             return Ok(Frozen { position: replayed });
         }
         tokio::time::sleep(LOOK).await;
