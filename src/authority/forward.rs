@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -55,13 +56,20 @@ const OF_CONNECTION: [HeaderName; 7] = [
 /// A connector that leads to one gateway, whatever host a request names.
 type ToGateway = tower::util::BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, tower::BoxError>;
 
+/// The way to a gateway. Cheap to clone.
+#[derive(Clone)]
+struct Way {
+    scheme: Scheme,
+    client: Client<ToGateway, Body>,
+}
+
 /// Sends requests on. Cheap to clone.
 #[derive(Clone)]
 pub struct Forwarder {
     book: Arc<Mutex<Book>>,
     https: HttpsConnector<HttpConnector>,
     /// One for each gateway: requests keep the host that they ask for, and connections are those of the gateway.
-    clients: Arc<Mutex<BTreeMap<String, Client<ToGateway, Body>>>>,
+    ways: Arc<Mutex<BTreeMap<String, Way>>>,
     counts: Arc<Mutex<Counts>>,
     metrics: Metrics,
     room: Arc<Semaphore>,
@@ -87,7 +95,7 @@ impl Forwarder {
         Self {
             book,
             https: builder.enable_http1().enable_http2().wrap_connector(tcp),
-            clients: Arc::default(),
+            ways: Arc::default(),
             counts: Arc::default(),
             metrics,
             room: Arc::new(Semaphore::new(AT_ONCE)),
@@ -153,9 +161,10 @@ impl Forwarder {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return Err(format!("{AT_ONCE} requests are being sent on at the moment"));
         };
+        let Way { scheme, client } =
+            self.way(gateway).ok_or_else(|| format!("{gateway} is no address of a gateway"))?;
         let (mut parts, body) = request.into_parts();
-        parts.uri =
-            uri(gateway, host, &parts.uri).ok_or_else(|| format!("{gateway} is no address of a gateway"))?;
+        parts.uri = uri(scheme, host, &parts.uri).ok_or_else(|| format!("{host} is no name of a host"))?;
         parts.version = Version::HTTP_11;
         let trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
         clean(&mut parts.headers);
@@ -166,7 +175,7 @@ impl Forwarder {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         parts.headers.insert(ANSWER_HERE.0, HeaderValue::from_static(ANSWER_HERE.1));
-        let sent = self.client(gateway)?.request(Request::from_parts(parts, body));
+        let sent = client.request(Request::from_parts(parts, body));
         let answered = tokio::time::timeout(ANSWERS, sent).await;
         let answered =
             answered.map_err(|_| format!("{gateway} has not answered within {} s", ANSWERS.as_secs()))?;
@@ -183,12 +192,14 @@ impl Forwarder {
         Ok(Response::from_parts(parts, Body::new(body)))
     }
 
-    fn client(&self, gateway: &str) -> Result<Client<ToGateway, Body>, String> {
-        let mut clients = lock(&self.clients);
-        if let Some(client) = clients.get(gateway) {
-            return Ok(client.clone());
+    /// The way to a gateway; `None` if that is no address of one.
+    fn way(&self, gateway: &str) -> Option<Way> {
+        let mut ways = lock(&self.ways);
+        if let Some(way) = ways.get(gateway) {
+            return Some(way.clone());
         }
-        let to: Uri = gateway.parse().map_err(|_| format!("{gateway} is no address of a gateway"))?;
+        let to: Uri = gateway.parse().ok()?;
+        let scheme = to.scheme()?.clone();
         let https = self.https.clone();
         let connector = tower::service_fn(move |_: Uri| -> BoxFuture<'static, _> {
             let (mut https, to) = (https.clone(), to.clone());
@@ -197,25 +208,21 @@ impl Forwarder {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(IDLE).http2_keep_alive_interval(ALIVE).http2_keep_alive_timeout(ALIVE);
         builder.timer(hyper_util::rt::TokioTimer::new()).pool_timer(hyper_util::rt::TokioTimer::new());
-        let client = builder.build(ToGateway::new(connector));
-        clients.insert(gateway.to_owned(), client.clone());
-        Ok(client)
+        let way = Way { scheme, client: builder.build(ToGateway::new(connector)) };
+        ways.insert(gateway.to_owned(), way.clone());
+        Some(way)
     }
 }
 
 /// The host that a request asks for, by whatever version of HTTP, with its port.
 fn host_of(request: &Request) -> String {
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    named
-        .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
-        .unwrap_or_default()
-        .to_owned()
+    named.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default().to_owned()
 }
 
 /// The same path of the same host, with the scheme of the gateway.
-fn uri(gateway: &str, host: &str, asked: &Uri) -> Option<Uri> {
-    let scheme = gateway.parse::<Uri>().ok()?.scheme()?.clone();
-    let path = asked.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+fn uri(scheme: Scheme, host: &str, asked: &Uri) -> Option<Uri> {
+    let path = asked.path_and_query().map_or("/", PathAndQuery::as_str);
     Uri::builder().scheme(scheme).authority(host).path_and_query(path).build().ok()
 }
 

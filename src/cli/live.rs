@@ -1,32 +1,25 @@
 //! `banyan failover watch` on a terminal: the move, drawn anew whenever it says something else. It reads objects of this cluster,
 //! and asks both gateways what they answer load balancers, as far as this machine reaches them.
 
-use std::io::Write;
 use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde::Deserialize;
 
 use crate::api::{Authority, CloudCluster, Failover, FailoverGroup};
+use crate::authority::answer::Answer;
 use crate::failover::live::{Answered, Sight};
 use crate::runtime::fetch::{builder, whole};
 use crate::runtime::remote::within;
+use crate::terminal::drawing::Drawing;
 use crate::terminal::size::Size;
 
 /// How long a gateway may take to answer.
 const ANSWERS: Duration = Duration::from_millis(800);
 /// How much of an answer is read.
 const LONGEST: usize = 64 * 1024;
-
-/// What of an answer matters here.
-#[derive(Deserialize)]
-struct Said {
-    active: bool,
-    why: String,
-}
 
 /// A move on a terminal.
 pub struct Live {
@@ -35,14 +28,14 @@ pub struct Live {
     http: reqwest::Client,
     /// The gateway of each site; `None` until they have been read.
     gateways: Option<Vec<(String, String)>>,
-    lines: usize,
+    drawing: Drawing,
 }
 
 impl Live {
     /// One that has drawn nothing yet.
     pub fn new(client: Client, namespace: &str) -> Self {
         let http = builder().build().unwrap_or_default();
-        Self { client, namespace: namespace.to_owned(), http, gateways: None, lines: 0 }
+        Self { client, namespace: namespace.to_owned(), http, gateways: None, drawing: Drawing::default() }
     }
 
     /// Draws it as it is now.
@@ -61,19 +54,12 @@ impl Live {
             answers: &answers,
             now: Timestamp::now(),
         };
-        let drawn = sight.drawn(size.width, size.height);
-        self.wipe();
-        self.lines = drawn.lines().count();
-        // A word that is longer than a line is cut at the edge, which keeps the count of lines right.
-        print(&format!("\x1b[?7l{drawn}\x1b[?7h"));
+        self.drawing.draw(&sight.drawn(size.width, size.height));
     }
 
     /// Takes away what was drawn last.
     pub fn wipe(&mut self) {
-        if self.lines > 0 {
-            print(&format!("\x1b[{}A\x1b[J", self.lines));
-            self.lines = 0;
-        }
+        self.drawing.wipe();
     }
 
     async fn answers(&mut self, failover: &Failover) -> Vec<(String, Answered)> {
@@ -98,18 +84,12 @@ impl Live {
     async fn ask(&self, url: &str) -> Answered {
         let asked = async { Ok(whole(self.http.get(url), LONGEST).await?) };
         match within(ANSWERS, asked).await {
-            Ok(answer) => match serde_json::from_slice::<Said>(&answer.body) {
-                Ok(Said { active: true, .. }) => Answered::Here,
+            Ok(answer) => match serde_json::from_slice::<Answer>(&answer.body) {
+                Ok(Answer { active: true, .. }) => Answered::Here,
                 Ok(said) => Answered::Elsewhere(said.why),
                 Err(_) => Answered::Nothing("something else answers at its gateway".to_owned()),
             },
             Err(error) => Answered::Nothing(error.to_string()),
         }
     }
-}
-
-/// Prints on standard output. A reader that went away is no reason to fail.
-fn print(text: &str) {
-    let mut out = std::io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::table::{page, steps, way_back};
+use super::table::{next_or, page, steps, way_back};
 use crate::api::authority::AuthoritySpec;
 use crate::api::failover::{Phase, StoreRecord};
 use crate::api::{Authority, Failover, FailoverGroup, FailoverStatus};
@@ -49,13 +49,13 @@ impl Sight<'_> {
         let mut fewer = status.clone();
         fewer.steps.drain(..status.steps.len().saturating_sub(LAST_STEPS));
         let none = FailoverStatus { steps: Vec::new(), ..status.clone() };
-        let mut drawn = [&status, &fewer, &none].map(|status| self.text(status, status.steps.len(), width));
+        let mut drawn = [&status, &fewer, &none].map(|status| self.text(status, width));
         // The cursor stands in the last line.
         let fits = drawn.iter().position(|text| text.lines().count() < height).unwrap_or(2);
         std::mem::take(&mut drawn[fits])
     }
 
-    fn text(&self, status: &FailoverStatus, shown: usize, width: usize) -> String {
+    fn text(&self, status: &FailoverStatus, width: usize) -> String {
         let action = self.failover.spec.action.as_str();
         let to = status.to.clone().unwrap_or_default();
         let began = self.failover.creation_timestamp().map_or(self.now, |time| time.0);
@@ -74,20 +74,18 @@ impl Sight<'_> {
             text.push('\n');
             text.push_str(&self.sites(status, &to));
         }
-        if shown > 0 {
-            let over = status.phase.is_some_and(Phase::is_over);
+        let over = status.phase.is_some_and(Phase::is_over);
+        if !status.steps.is_empty() {
             steps(&mut text, status, Some(self.now).filter(|_| !over));
         }
         text.push('\n');
         if let Some(reason) = &status.reason {
             text.push_str(&hang("", "  ", &format!("reason: {reason}, see {}", page(reason)), Some(width)));
         }
-        let over = status.phase.is_some_and(Phase::is_over);
         let back = way_back(self.failover, status);
         match (&status.next, over) {
             (Some(next), _) => {
-                let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
-                text.push_str(&format!("{word}: {next}\n"));
+                text.push_str(&format!("{}: {next}\n", next_or(status)));
             }
             (None, false) => text.push_str(&hang("", "  ", &format!("way back: {back}"), Some(width))),
             (None, true) => {}

@@ -66,8 +66,7 @@ pub fn one(failover: &Failover) -> String {
         rows.push(vec!["reason".to_owned(), format!("{reason}: see {}", page(reason))]);
     }
     if let Some(next) = &status.next {
-        let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
-        rows.push(vec![word.to_owned(), next.clone()]);
+        rows.push(vec![next_or(status).to_owned(), next.clone()]);
     }
     rows.push(vec!["way back".to_owned(), way_back(failover, status)]);
     text.push_str(&columns(&rows, "  ", 2));
@@ -101,6 +100,11 @@ pub fn one(failover: &Failover) -> String {
         );
     }
     text
+}
+
+/// The word before the command that can be typed: who is not waited for may leave it out.
+pub(super) fn next_or(status: &FailoverStatus) -> &'static str {
+    if status.phase == Some(Phase::Waiting) { "next" } else { "or" }
 }
 
 /// The page that says what to do where a move waits for that reason.
@@ -197,9 +201,7 @@ pub fn line(failover: &Failover, now: Timestamp) -> String {
         let _ = write!(text, " ({reason})");
     }
     if let Some(next) = &status.next {
-        // Who is not waited for may leave it out.
-        let word = if status.phase == Some(Phase::Waiting) { "next" } else { "or" };
-        let _ = write!(text, "\n        {word}: {next}");
+        let _ = write!(text, "\n        {}: {next}", next_or(&status));
     }
     text
 }

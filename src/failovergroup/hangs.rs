@@ -24,8 +24,8 @@ use crate::runtime::patch::applying;
 /// The policy of the chart that bindings name.
 const POLICY: &str = "banyan-authority";
 
-/// The version of ReferenceGrants that every release of Gateway API serves.
-const GRANTS_VERSION: &str = "gateway.networking.k8s.io/v1beta1";
+/// The group of Gateway API's kinds.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// The place under which the grant is noted; no namespace has such a name.
 const GRANTS: &str = "grant:";
 
@@ -84,12 +84,11 @@ pub fn binding(namespace: &str, group: &str, namespaces: &[String]) -> Value {
 
 /// The grant by which HTTPRoutes of the group's namespaces may name the Service that sends requests on. Pure.
 pub fn grant(namespace: &str, group: &str, namespaces: &[String]) -> Value {
-    let from =
-        |of: &String| json!({"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": of});
-    let mut metadata = metadata(group);
+    let from = |of: &String| json!({"group": GATEWAY_API, "kind": "HTTPRoute", "namespace": of});
+    let (mut metadata, kind) = (metadata(group), grants_kind());
     metadata["namespace"] = namespace.into();
     json!({
-        "apiVersion": GRANTS_VERSION, "kind": "ReferenceGrant",
+        "apiVersion": kind.api_version, "kind": kind.kind,
         "metadata": metadata,
         "spec": {
             "from": namespaces.iter().map(from).collect::<Vec<_>>(),
@@ -199,14 +198,14 @@ where
     }
 }
 
+/// ReferenceGrants, in the version that every release of Gateway API serves.
+fn grants_kind() -> ApiResource {
+    let kind = GroupVersionKind::gvk(GATEWAY_API, "v1beta1", "ReferenceGrant");
+    ApiResource::from_gvk_with_plural(&kind, "referencegrants")
+}
+
 fn grants(context: &Context) -> Api<DynamicObject> {
-    let kind = GroupVersionKind {
-        group: "gateway.networking.k8s.io".into(),
-        version: "v1beta1".into(),
-        kind: "ReferenceGrant".into(),
-    };
-    let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
-    Api::namespaced_with(context.client.clone(), &context.namespace, &resource)
+    Api::namespaced_with(context.client.clone(), &context.namespace, &grants_kind())
 }
 
 fn maps(context: &Context, namespace: &str) -> Api<ConfigMap> {

@@ -1,7 +1,7 @@
 //! The table while it changes.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use super::args::Output;
@@ -10,6 +10,7 @@ use super::frame::frame;
 use super::report::Seen;
 use super::table::Row;
 use crate::failovergroup::table::Line;
+use crate::terminal::drawing::Drawing;
 use crate::terminal::progress::{Progress, seconds};
 use crate::terminal::size::Size;
 
@@ -21,7 +22,7 @@ pub(super) struct View {
     answers: BTreeMap<(String, String), Line>,
     /// What is said under the tables.
     below: String,
-    lines: usize,
+    drawing: Drawing,
     /// The terminal, when it was last drawn on.
     size: Option<Size>,
     /// Whether it was said that all is Ready.
@@ -39,7 +40,7 @@ impl View {
             shown: BTreeMap::new(),
             answers: BTreeMap::new(),
             below,
-            lines: 0,
+            drawing: Drawing::default(),
             size: None,
             told: false,
             told_groups: false,
@@ -58,11 +59,7 @@ impl View {
             return;
         }
         if let Some(size) = size {
-            self.wipe();
-            let text = frame(seen, &self.below, size);
-            self.lines = text.lines().count();
-            // A word that is longer than a line is cut at the edge, which keeps the count of lines right.
-            print(&format!("\x1b[?7l{text}\x1b[?7h"));
+            self.drawing.draw(&frame(seen, &self.below, size));
         } else {
             for (_, row) in now.iter().filter(|(key, row)| self.shown.get(key) != Some(row)) {
                 self.progress.say(&format!("{:>7}    {}", seconds(started.elapsed()), change(row)));
@@ -90,10 +87,7 @@ impl View {
     }
 
     pub(super) fn wipe(&mut self) {
-        if self.lines > 0 {
-            print(&format!("\x1b[{}A\x1b[J", self.lines));
-            self.lines = 0;
-        }
+        self.drawing.wipe();
     }
 }
 
@@ -109,13 +103,6 @@ fn change(row: &Row) -> String {
         text.push_str(&format!(": {}", words.lines().collect::<Vec<_>>().join(" ")));
     }
     text
-}
-
-/// Prints on standard output.
-pub(super) fn print(text: &str) {
-    let mut out = std::io::stdout();
-    // A reader that went away, as `head` does, is no reason to stop the clouds in another way than usual.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

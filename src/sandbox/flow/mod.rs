@@ -39,7 +39,8 @@ use super::tour::Tour;
 use super::tour::canary::{self, Script};
 use super::traffic::session::{self, Traffic};
 use super::traffic::{Gateway, namespace};
-use super::view::{View, print};
+use super::view::View;
+use crate::terminal::drawing::print;
 use crate::terminal::progress::{Progress, seconds};
 use crate::terminal::size;
 

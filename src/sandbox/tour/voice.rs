@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::text::act;
 use crate::sandbox::args::Output;
 use crate::sandbox::error::{Context, Result};
-use crate::sandbox::view::print;
+use crate::terminal::drawing::{Drawing, print};
 
 /// Something that happens in a tour: programs read it as JSON, people as text.
 pub trait Telling: Serialize {
@@ -46,14 +46,14 @@ pub struct Voice {
     /// What was shown last: what a line is printed for, and all of it.
     shown: Option<(String, String)>,
     /// Lines on the terminal that the next moment replaces.
-    lines: usize,
+    drawing: Drawing,
 }
 
 impl Voice {
     /// One that has said nothing yet; the tour begins.
     pub fn new(output: Output) -> Self {
         let terminal = std::io::stdout().is_terminal() && output == Output::Table;
-        Self { output, terminal, began: Instant::now(), shown: None, lines: 0 }
+        Self { output, terminal, began: Instant::now(), shown: None, drawing: Drawing::default() }
     }
 
     /// Seconds since the tour began.
@@ -67,7 +67,7 @@ impl Voice {
     /// # Errors
     /// If it cannot be written as JSON.
     pub fn say(&mut self, event: &impl Telling) -> Result<()> {
-        self.lines = 0;
+        self.drawing.keep();
         self.tell(event)
     }
 
@@ -91,12 +91,11 @@ impl Voice {
             return Ok(());
         }
         if self.terminal {
-            let text = event.text();
             // What has turned stays to be read; what only counts on is replaced.
-            let up = if turned { String::new() } else { up(self.lines) };
-            self.lines = text.lines().count();
-            // Lines that are cut at the edge keep the count of lines right.
-            print(&format!("{up}\x1b[?7l{text}\x1b[?7h"));
+            if turned {
+                self.drawing.keep();
+            }
+            self.drawing.draw(&event.text());
         } else {
             self.tell(event)?;
         }
@@ -119,8 +118,4 @@ impl Voice {
 /// A number of seconds, to a tenth.
 pub fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
-}
-
-fn up(lines: usize) -> String {
-    if lines == 0 { String::new() } else { format!("\x1b[{lines}A\x1b[J") }
 }

@@ -8,7 +8,7 @@ use crate::sandbox::args::{Output, SandboxArgs};
 use crate::sandbox::error::{Context, Result};
 use crate::sandbox::install;
 use crate::sandbox::payload::Payload;
-use crate::sandbox::view::print;
+use crate::terminal::drawing::print;
 
 /// Plays the tour as `banyan simulate` would. What decides is what decides in a cluster; requests are made up by
 /// chance, and the text says so.
