@@ -11,6 +11,10 @@
 //! through (any more): the pods are asked, if they can be; else the proxies are right in that the canary got nothing.
 //!
 //! That is decided for each metric, since a histogram of the proxies may lack the bound that the pods' has.
+//!
+//! **Where a proxy that is asked does not tell, what pods count speaks only against a canary.** It is taken in, so that one
+//! that fails goes back; but a release that hangs shows in nothing that its pods count, so that the metric is missing too,
+//! and nothing is gone on from until the proxies tell again.
 
 use super::counts::{Counts, Untold};
 use super::subject::{Answer, Arm, Counted, Reading, Subject, What};
@@ -46,6 +50,9 @@ pub struct Proxy {
 /// and the arm would say nothing for most of the time; a tenth of the requests bounds what these can add to its rate.
 const YOUNG: f64 = 0.1;
 
+/// What is said where pods are asked because a proxy does not tell.
+const PODS_ALONE: &str = "pods alone do not show requests that hang";
+
 /// Since when nearly all pods of an arm have been Ready: a proxy cannot tell them apart. What is not known to have pods
 /// (the old backend) has always been there.
 pub fn ready_since(arm: &Arm) -> Option<f64> {
@@ -70,22 +77,26 @@ fn knows_canary(proxies: &[Proxy]) -> bool {
     proxies.iter().any(|proxy| proxy.arms[1].is_some())
 }
 
-/// The answer about a subject: from what proxies counted, what pods did (or why not, in words), and, for metrics of
-/// the service's own, from `custom`, which is asked by the place of the metric.
+/// The answer about a subject: from what proxies counted, why another one that was asked could not be read, what pods counted
+/// (or why not, in words), and, for metrics of the service's own, from `custom`, which is asked by the place of the metric.
 pub fn answer(
     subject: &Subject,
-    proxies: &[Proxy],
+    (proxies, unread): (&[Proxy], Option<&str>),
     pods: &Result<Vec<View>, String>,
     mut custom: impl FnMut(usize) -> Result<Vec<Reading>, String>,
 ) -> Answer {
     let (mut readings, mut comparable, mut missing) = (Vec::new(), true, Vec::new());
-    let mut exact = true;
+    let (mut exact, mut uncounted) = (true, 0);
+    let unread = unread.filter(|_| !knows_canary(proxies));
     for (place, metric) in subject.metrics.iter().enumerate() {
         let found = match &metric.what {
             // The queries themselves tell the arms apart.
             What::Custom { .. } => custom(place).map(|readings| (readings, true)),
             what => built_in(subject, what, proxies, pods).map(|found| {
                 exact &= found.by_proxies;
+                if let Some(why) = unread.filter(|_| !found.by_proxies) {
+                    missing.push((place, format!("{}: {why}; {PODS_ALONE}", metric.name)));
+                }
                 (found.readings, found.comparable)
             }),
         };
@@ -94,11 +105,14 @@ pub fn answer(
                 comparable &= by_chance;
                 readings.extend(found.into_iter().map(|reading| Reading { metric: place, ..reading }));
             }
-            Err(why) => missing.push((place, format!("{}: {why}", metric.name))),
+            Err(why) => {
+                uncounted += 1;
+                missing.push((place, format!("{}: {why}", metric.name)));
+            }
         }
     }
     match missing.first() {
-        Some((_, why)) if missing.len() == subject.metrics.len() => Answer::Nothing(why.clone()),
+        Some((_, why)) if uncounted == subject.metrics.len() => Answer::Nothing(why.clone()),
         _ => Answer::Readings { readings, comparable, exact, missing },
     }
 }
@@ -265,6 +279,31 @@ mod tests {
     }
 
     #[test]
+    fn what_pods_count_while_a_proxy_does_not_tell_is_taken_in_and_is_not_enough() {
+        let subject = subject(vec![What::Errors, What::Slower(0.2)]);
+        let pods = pods(timed(88.0, 0.2, 80.0), timed(9.0, 0.2, 8.0));
+        let why = Some("the proxy 10.0.0.9 tells nothing: no answer within 1s");
+        let Answer::Readings { readings, missing, exact, .. } =
+            answer(&subject, (&[], why), &pods, no_custom)
+        else {
+            panic!()
+        };
+        assert_eq!((readings.len(), missing.len(), exact), (4, 2, false), "it may fail, and does not pass");
+        assert!(
+            missing[0].1.ends_with("within 1s; pods alone do not show requests that hang"),
+            "{missing:?}"
+        );
+        // Another one tells of the canary.
+        let known = [proxy("a", [None, Some(timed(9.0, 0.2, 8.0))])];
+        let Answer::Readings { missing, .. } = answer(&subject, (&known, why), &pods, no_custom) else {
+            panic!()
+        };
+        assert_eq!(missing, []);
+        let nobody = Err("nobody answers".to_owned());
+        assert!(matches!(answer(&subject, (&[], why), &nobody, no_custom), Answer::Nothing(_)));
+    }
+
+    #[test]
     fn proxies_that_know_the_canary_are_believed_and_what_they_do_not_know_is_zero() {
         let subject = subject(vec![What::Errors]);
         let known = [
@@ -273,7 +312,7 @@ mod tests {
             proxy("c", [None, None]),
         ];
         let pods = pods(counts(1.0, 1.0), counts(1.0, 1.0));
-        let answered = answer(&subject, &known, &pods, no_custom);
+        let answered = answer(&subject, (&known, None), &pods, no_custom);
         let both = vec![(0, 90.0, 9.0), (1, 10.0, 1.0), (0, 3.0, 0.0), (1, 0.0, 0.0)];
         assert_eq!(seen(&answered), (both, true), "requests that were chosen go to another Service");
         let Answer::Readings { readings, .. } = answered else { panic!() };
@@ -284,7 +323,10 @@ mod tests {
         series.dedup();
         assert_eq!(series.len(), 4);
         let alone = [proxy("a", [None, Some(counts(10.0, 1.0))])];
-        assert_eq!(seen(&answer(&subject, &alone, &pods, no_custom)).0, [(0, 0.0, 0.0), (1, 10.0, 1.0)]);
+        assert_eq!(
+            seen(&answer(&subject, (&alone, None), &pods, no_custom)).0,
+            [(0, 0.0, 0.0), (1, 10.0, 1.0)]
+        );
     }
 
     #[test]
@@ -293,16 +335,16 @@ mod tests {
         let stable = [proxy("a", [Some(counts(90.0, 9.0)), None])];
         assert!(needs_pods(&subject, &stable));
         let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
-        let answered = answer(&subject, &stable, &pods, no_custom);
+        let answered = answer(&subject, (&stable, None), &pods, no_custom);
         assert_eq!(
             seen(&answered),
             (vec![(0, 8.0, 1.0), (1, 2.0, 0.0)], false),
             "pods cannot tell the chosen"
         );
-        let answered = answer(&subject, &stable, &Err("nobody".into()), no_custom);
+        let answered = answer(&subject, (&stable, None), &Err("nobody".into()), no_custom);
         assert_eq!(seen(&answered), (vec![(0, 90.0, 9.0), (1, 0.0, 0.0)], true));
         assert_eq!(
-            answer(&subject, &[], &Err("nobody answers".into()), no_custom),
+            answer(&subject, (&[], None), &Err("nobody answers".into()), no_custom),
             Answer::Nothing("m: nobody answers".into())
         );
     }
@@ -313,13 +355,15 @@ mod tests {
         let known = [proxy("a", [Some(timed(90.0, 0.25, 80.0)), Some(timed(10.0, 0.25, 9.0))])];
         assert!(needs_pods(&subject, &known));
         let answered =
-            answer(&subject, &known, &pods(timed(88.0, 0.2, 80.0), timed(9.0, 0.2, 8.0)), no_custom);
+            answer(&subject, (&known, None), &pods(timed(88.0, 0.2, 80.0), timed(9.0, 0.2, 8.0)), no_custom);
         let Answer::Readings { readings, comparable, .. } = &answered else { panic!() };
         let metrics: Vec<_> = readings.iter().map(|r| (r.metric, r.arm, r.requests, r.bad)).collect();
         assert_eq!(metrics, [(0, 0, 90.0, 0.0), (0, 1, 10.0, 0.0), (1, 0, 88.0, 8.0), (1, 1, 9.0, 1.0)]);
         assert!(!comparable, "one of the metrics holds chosen requests");
         let pods = pods(timed(88.0, 0.1, 80.0), timed(9.0, 0.1, 8.0));
-        let Answer::Readings { missing, .. } = answer(&subject, &known, &pods, no_custom) else { panic!() };
+        let Answer::Readings { missing, .. } = answer(&subject, (&known, None), &pods, no_custom) else {
+            panic!()
+        };
         let [(1, why)] = &missing[..] else { panic!("{missing:?}") };
         for words in ["as proxies count, 0.2 s is no bound", "one of 0.25", "as pods of stable", "one of 0.1"]
         {
@@ -336,10 +380,12 @@ mod tests {
     fn a_pod_that_counts_no_numbers_is_left_out_unless_it_is_the_last() {
         let subject = subject(vec![What::Errors]);
         let mut pods = pods(counts(8.0, 1.0), counts(f64::NAN, 0.0)).unwrap();
-        let Answer::Nothing(why) = answer(&subject, &[], &Ok(pods.clone()), no_custom) else { panic!() };
+        let Answer::Nothing(why) = answer(&subject, (&[], None), &Ok(pods.clone()), no_custom) else {
+            panic!()
+        };
         assert!(why.contains("no pod of the canary (`tx-new`)") && why.contains("NaN"), "{why}");
         pods.push(View { arm: 1, series: 7, counts: counts(3.0, 0.0), ..pods[0].clone() });
-        let answered = answer(&subject, &[], &Ok(pods), no_custom);
+        let answered = answer(&subject, (&[], None), &Ok(pods), no_custom);
         assert_eq!(seen(&answered).0, [(0, 8.0, 1.0), (1, 3.0, 0.0)]);
     }
 
@@ -358,13 +404,15 @@ mod tests {
             unanswered: 0.0,
         };
         let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
-        let answered = answer(&subject, &[], &pods, |place| {
+        let answered = answer(&subject, (&[], None), &pods, |place| {
             assert_eq!(place, 1);
             Ok(vec![reading])
         });
         let Answer::Readings { readings, .. } = answered else { panic!() };
         assert_eq!(readings[2], Reading { metric: 1, ..reading });
-        let Answer::Readings { missing, .. } = answer(&subject, &[], &pods, no_custom) else { panic!() };
+        let Answer::Readings { missing, .. } = answer(&subject, (&[], None), &pods, no_custom) else {
+            panic!()
+        };
         assert_eq!(missing, [(1, "m: not asked".to_owned())]);
     }
 
@@ -372,9 +420,9 @@ mod tests {
     fn where_callers_inside_pass_no_gateway_only_the_gateways_counters_compare() {
         let subject = Subject { chosen: false, inside: true, ..subject(vec![What::Errors]) };
         let pods = pods(counts(8.0, 1.0), counts(2.0, 0.0));
-        assert!(!seen(&answer(&subject, &[], &pods, no_custom)).1);
+        assert!(!seen(&answer(&subject, (&[], None), &pods, no_custom)).1);
         let known = [proxy("a", [Some(counts(90.0, 9.0)), Some(counts(10.0, 1.0))])];
-        assert!(seen(&answer(&subject, &known, &pods, no_custom)).1);
+        assert!(seen(&answer(&subject, (&known, None), &pods, no_custom)).1);
     }
 
     #[test]
@@ -412,7 +460,7 @@ mod tests {
             counts: timed(100.0, 0.2, 90.0),
         };
         let never = |_| -> Result<Vec<Reading>, String> { unreachable!("no metric of its own") };
-        let answered = answer(&subject, &[], &Ok(vec![view(0), view(1)]), never);
+        let answered = answer(&subject, (&[], None), &Ok(vec![view(0), view(1)]), never);
         let Answer::Readings { readings, missing, .. } = answered else { panic!("{answered:?}") };
         assert!(readings.len() == 2 && readings.iter().all(|reading| reading.metric == 0), "{readings:?}");
         assert!(

@@ -67,7 +67,12 @@ fn source(proxies: &[String], limits: Limits) -> BuiltIn {
 
 /// Generous, so that nothing depends on being fast.
 fn patient() -> Limits {
-    Limits { request: Duration::from_secs(60), sweep: Duration::from_secs(120), ..Limits::default() }
+    Limits {
+        request: Duration::from_secs(60),
+        proxy: Duration::from_secs(60),
+        sweep: Duration::from_secs(120),
+        ..Limits::default()
+    }
 }
 
 fn readings(answer: &Answer) -> &[Reading] {
@@ -166,6 +171,19 @@ async fn silence_ends_with_the_deadline_and_refusal_at_once() {
 }
 
 #[tokio::test]
+async fn while_a_proxy_is_silent_pods_may_fail_a_canary_and_do_not_pass_it() {
+    let pods = two_pods(pod(100, 2), pod(10, 5)).await;
+    let proxy = Server::start([Reply::Silence]).await;
+    let limits = Limits { proxy: Duration::from_millis(300), ..patient() };
+    let url = format!("http://{}/stats/prometheus", proxy.address);
+    let answers = source(&[url], limits).ask(&[of(&pods)], 2000.0).await;
+    assert_eq!(counts(&answers[0]), [(0, 100.0, 2.0), (1, 10.0, 5.0)]);
+    let Answer::Readings { missing, .. } = &answers[0] else { panic!("{answers:?}") };
+    let (_, why) = &missing[0];
+    assert!(why.contains("tells nothing: no answer within 300ms") && !why.contains("filter"), "{why}");
+}
+
+#[tokio::test]
 async fn a_sweep_ends_even_if_more_pods_are_silent_than_are_asked_at_once() {
     let pods = two_pods(Reply::Silence, Reply::Silence).await;
     let limits = Limits { sweep: Duration::from_millis(300), at_once: 1, ..patient() };
@@ -208,6 +226,8 @@ async fn every_address_of_a_proxys_name_is_a_proxy_of_its_own_and_pods_are_left_
     let asked = first.asked()[0].0.to_lowercase();
     assert!(asked.starts_with("get /stats/prometheus?filter=upstream_rq "), "{asked}");
     assert!(asked.contains(&format!("host: localhost:{}", port(&first))), "{asked}");
+    let asked = second.asked()[0].0.to_lowercase();
+    assert!(asked.starts_with("get /stats/prometheus?filter=upstream_rq_(total"), "{asked}");
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ impl Prometheus {
                         (found.proxies(subject), pods::views(subject, told))
                     }
                 };
-                answer(subject, &proxies, &pods, |metric| {
+                answer(subject, (&proxies, None), &pods, |metric| {
                     let name = &subject.metrics[metric].name;
                     let What::Custom { bad, total } = &subject.metrics[metric].what else {
                         return Err("it is built in".to_owned());

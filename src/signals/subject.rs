@@ -133,7 +133,8 @@ pub enum Answer {
         comparable: bool,
         /// Whether only what the route shares was counted, by the proxies that share it.
         exact: bool,
-        /// Metrics that could not be counted, by their place, and why: they hide nothing of the others.
+        /// Metrics that could not be counted whole, by their place, and why: they hide nothing of the others. What was counted of
+        /// them is among the readings.
         missing: Vec<(usize, String)>,
     },
     /// None that can be used: why, in words for people.

@@ -172,6 +172,7 @@ async fn in_cloud(options: CloudOptions, wanted: &[&Scenario], groups: &[Group])
         );
         world.end().await;
     }
+    world.page().await;
     if !failed.is_empty() {
         world.explain();
     }

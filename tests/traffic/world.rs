@@ -215,6 +215,15 @@ impl World {
         sum(&text, "envoy_cluster_membership_healthy", &[&format!("envoy_cluster_name=\"{cluster}\"")])
     }
 
+    /// How large the page is that Envoy tells of all it has, and how long it takes.
+    pub async fn page(&self) {
+        let began = Instant::now();
+        let text = fetch(&self.gateway.stats_url()).await;
+        let clusters =
+            text.lines().filter(|line| line.starts_with("envoy_cluster_upstream_rq_total{")).count();
+        println!("(Envoy tells {} kB of {clusters} clusters in {:.0?})", text.len() >> 10, began.elapsed());
+    }
+
     /// Tells what may explain a failure.
     pub fn explain(&self) {
         for problem in self.pods.problems() {
