@@ -74,6 +74,13 @@ pub fn takes_back(claim: &Claim) -> bool {
     claim.failover.is_none() && is_by_witness(claim) && claim.state == ClaimState::Committing
 }
 
+/// Whether a Failover of this site is at work: what it has claimed, or committed until all is open.
+pub fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
+    slot(own, site).filter(|claim| is_alive(claim) && !takes_back(claim)).is_some_and(|claim| {
+        claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
+    })
+}
+
 /// Whether the claim of that ballot stands, as an Authority shows it, and has whoever reads it close the stores of the source.
 pub fn presses(of: &AuthoritySpec, site: &str, ballot: Option<i64>) -> bool {
     let claim = slot(of, site).filter(|claim| is_alive(claim) && claim.fence == Some(true));

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::claims::{self, end_undone, is_alive, is_by_witness, pressing, slot, takes_back};
+use super::claims::{self, end_undone, is_alive, is_by_witness, is_ordered, pressing, slot, takes_back};
 use super::known::{Decided, Knowledge, Known, StoreShows, further};
 use crate::api::FailoverGroupSpec;
 use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM, next_ballot};
@@ -35,7 +35,7 @@ pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Tim
     let stores_open = stores_open(known);
     let mut next = adopt(site, group, own.clone(), known, now);
     copy_claims(&mut next, known);
-    settle(site, &mut next, known);
+    settle(site, group, &mut next, known);
     if let Some(decided) = known.witness.as_ref().and_then(Known::read) {
         end_undone(&mut next, site, decided);
     }
@@ -165,11 +165,13 @@ fn adopt(
 
 /// Says that the stores are open here where they are: this object was lost, or made anew, and each of them was opened for
 /// this epoch; or for the first epoch of all by nobody's order. What an order has promoted is open as soon as the order has
-/// opened it, though it was never closed: until then its commits may wait for a site that is gone.
-fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
+/// opened it, though it was never closed: until then its commits may wait for a site that is gone. Where the group has a
+/// request sent that writes, the order alone says so: it sends it first.
+fn settle(site: &str, group: &FailoverGroupSpec, next: &mut AuthoritySpec, known: &Knowledge) {
     if !next.is_held_by(site)
         || known.stores.is_empty()
         || next.promoted.is_some_and(|promoted| promoted >= next.epoch)
+        || (tries_writes(group) && is_ordered(site, next))
     {
         return;
     }
@@ -182,6 +184,12 @@ fn settle(site: &str, next: &mut AuthoritySpec, known: &Knowledge) {
     if known.stores.iter().all(|(_, shown)| shown.read().is_some_and(fits)) {
         next.promoted = Some(next.epoch);
     }
+}
+
+/// Whether a move tries to write through the application before users come.
+fn tries_writes(group: &FailoverGroupSpec) -> bool {
+    let probe = group.traffic.as_ref().and_then(|traffic| traffic.probe.as_ref());
+    probe.is_some_and(|probe| probe.write.is_some())
 }
 
 /// The site whose ballot that is.

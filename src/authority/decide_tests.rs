@@ -1,5 +1,7 @@
 //! Scenarios of authority: who takes it first, what is copied, and what proves nothing.
 
+use serde_json::json;
+
 use super::*;
 use crate::api::authority::{Claim, ClaimState};
 use crate::api::failovergroup::{Active, FailoverGroupSpec};
@@ -356,16 +358,35 @@ proptest::proptest! {
     }
 }
 
-#[test]
-fn what_an_order_has_promoted_is_open_once_the_order_has_opened_it() {
+/// This site has claimed epoch 32 and has it, and its store was opened for that.
+fn opened_by_an_order() -> Knowledge {
     let claim = Claim { site: "a".to_owned(), ballot: 32, follows: 17, ..Claim::default() };
     let own = AuthoritySpec { claims: vec![claim], promoted: Some(16), ..spec(32, 17, &["a"]) };
-    // Nobody closed it, and nobody has opened it: its commits may wait for a site that is gone.
     let mut known = Knowledge { own: Some(own), ..nobody_knows() };
-    assert_eq!(decided(&known).write, None);
     let opened = StoreShows { opened_at: Some(32), ballot: Some(32), ..open_primary() };
     known.stores[0].1 = Known::Read(opened);
+    known
+}
+
+#[test]
+fn what_an_order_has_promoted_is_open_once_the_order_has_opened_it() {
+    let known = opened_by_an_order();
     assert_eq!(decided(&known).write.and_then(|own| own.promoted), Some(32));
+    // Nobody closed it, and nobody has opened it: its commits may wait for a site that is gone.
+    let known = Knowledge { stores: nobody_knows().stores, ..known };
+    assert_eq!(decided(&known).write, None);
+}
+
+#[test]
+fn where_a_request_that_writes_is_sent_first_the_order_says_that_users_may_come() {
+    let probe = json!({"path": "/", "write": {"path": "/canary"}});
+    let traffic = json!({"hosts": ["pay.example"], "external": {}, "probe": probe});
+    let group = FailoverGroupSpec { traffic: serde_json::from_value(traffic).unwrap(), ..group() };
+    let mut known = opened_by_an_order();
+    assert_eq!(decide("a", &group, &known, now()).write, None);
+    // This Authority was made anew: nothing is known of an order.
+    known.own = Some(AuthoritySpec { promoted: Some(16), ..spec(32, 17, &["a"]) });
+    assert_eq!(decide("a", &group, &known, now()).write.and_then(|own| own.promoted), Some(32));
 }
 
 /// This site has epoch 16, and was closed for claim 17 of `b`, which is gone; the witness alone decides that claim.

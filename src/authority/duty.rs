@@ -3,7 +3,7 @@
 //! A store is closed on positive knowledge of a greater claim or epoch, and opened on positive knowledge that what closed it
 //! is over; never by a restart, a time-out alone, or something missing.
 
-use super::claims::{is_alive, is_withdrawn, pressing, slot, takes_back};
+use super::claims::{is_ordered, is_withdrawn, pressing, slot, takes_back};
 use super::known::{Knowledge, StoreShows};
 use crate::api::authority::{AuthoritySpec, AuthorityState, BALLOTS_PER_TERM};
 
@@ -74,13 +74,6 @@ pub fn duties(
         }
     };
     read.filter_map(duty).collect()
-}
-
-/// Whether a Failover of this site is at work: what it has claimed, or committed until all is open.
-fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
-    slot(own, site).filter(|claim| is_alive(claim) && !takes_back(claim)).is_some_and(|claim| {
-        claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
-    })
 }
 
 /// Whether the store is an open primary at another site: then it is not opened here, whatever is on record. An Authority that
