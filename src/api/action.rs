@@ -93,8 +93,14 @@ pub enum SkippedStep {
     Turn,
     /// The size of this site.
     Capacity,
+    /// Hooks before anything is closed.
+    BeforeFence,
     /// Requests through this site's own gateway.
     Try,
+    /// Hooks before applications may write.
+    BeforeOpen,
+    /// Hooks once this site serves.
+    AfterTraffic,
     /// The other site as standby.
     Reprotect,
 }
@@ -106,7 +112,10 @@ impl SkippedStep {
             Self::Preflight => Step::Preflight,
             Self::Turn => Step::Turn,
             Self::Capacity => Step::Capacity,
+            Self::BeforeFence => Step::BeforeFence,
             Self::Try => Step::Try,
+            Self::BeforeOpen => Step::BeforeOpen,
+            Self::AfterTraffic => Step::AfterTraffic,
             Self::Reprotect => Step::Reprotect,
         };
         step.as_str()

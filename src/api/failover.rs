@@ -157,6 +157,10 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub stores: Vec<StoreRecord>,
+    /// The hooks of the group that it has called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub hooks: Vec<HookRecord>,
     /// What the cloud says of the nodes of the source, where `spec.fence` of the group has it asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesRecord>,
@@ -333,6 +337,27 @@ pub struct StoreRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub error: Option<String>,
+}
+
+/// A hook, as it was called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookRecord {
+    /// The hook.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// When it was called first.
+    pub started_at: Time,
+    /// Since when the move waits for it no longer; absent while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Whether it was not done within its deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<bool>,
+    /// What it answered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
 }
 
 /// What the cloud says of the nodes of the source.

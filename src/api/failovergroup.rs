@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::{Problem, Severity};
+use super::hook::{Hook, HookPoint};
 use super::operations::Residency;
 use super::patterns;
 use super::shown::Shown;
@@ -52,6 +53,8 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
     .message("active: All takes no store with a single writer: remove stores[].postgres and stores[].cloudnativepg, or set active: One"))]
 #[x_kube(validation = Rule::new("!has(self.traffic) || !has(self.traffic.trafficSteps) || !has(self.stores) || self.stores.size() == 0")
     .message("traffic.trafficSteps needs a group without stores: with stores both sites would write; remove trafficSteps"))]
+#[x_kube(validation = Rule::new("!has(self.hooks) || self.hooks.all(h, h.at != 'BeforeOpen') || (has(self.stores) && self.stores.exists(s, !has(s.kafkaMirror)))")
+    .message("hooks[].at: BeforeOpen needs a store with a single writer: without one nothing is opened. Set at: AfterTraffic, or add stores[].postgres or stores[].cloudnativepg"))]
 #[x_kube(validation = Rule::new("!has(self.fence) || (has(self.stores) && self.stores.exists(s, !has(s.kafkaMirror)))")
     .message("fence needs a store with a single writer: it says how else it is known that nobody writes there. Add stores[].postgres or stores[].cloudnativepg, or remove fence"))]
 pub struct FailoverGroupSpec {
@@ -95,6 +98,11 @@ pub struct FailoverGroupSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub checks: Option<Vec<OwnCheck>>,
+    /// Web servers that a move calls on its way, and waits for: those of one point in this order. A rehearsal calls none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub hooks: Option<Vec<Hook>>,
     /// Who has to agree to a move, beside whoever orders it. Nobody where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
@@ -118,6 +126,16 @@ impl FailoverGroupSpec {
     /// Its stores.
     pub fn stores(&self) -> &[Store] {
         self.stores.as_deref().unwrap_or_default()
+    }
+
+    /// What a move calls on its way.
+    pub fn hooks(&self) -> &[Hook] {
+        self.hooks.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a move calls anything there.
+    pub fn has_hooks(&self, at: HookPoint) -> bool {
+        self.hooks().iter().any(|hook| hook.at == at)
     }
 
     /// How long a move may take before it is called late.

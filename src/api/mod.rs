@@ -13,6 +13,7 @@ pub(crate) mod conditions;
 pub mod failover;
 pub mod failovergroup;
 pub(crate) mod finservice;
+pub mod hook;
 pub mod labels;
 pub mod mounts;
 pub(crate) mod network;

@@ -13,6 +13,8 @@ pub enum Step {
     Capacity,
     /// Waits until enough people have approved.
     Approval,
+    /// Calls the hooks that come before anything is closed.
+    BeforeFence,
     /// Closes the stores of the source.
     Fence,
     /// Waits until all that was acknowledged is here, or knows what is not.
@@ -23,8 +25,12 @@ pub enum Step {
     Commit,
     /// Promotes the stores here.
     Promote,
+    /// Calls the hooks that come before applications may write.
+    BeforeOpen,
     /// Verifies them by a write, and opens them.
     Open,
+    /// Calls the hooks that come once this site serves.
+    AfterTraffic,
     /// Makes the other site the standby.
     Reprotect,
     /// Opens again what was closed, after the claim was given up.
@@ -35,18 +41,21 @@ pub enum Step {
 
 impl Step {
     /// All of them, in their order.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Preflight,
         Self::Turn,
         Self::Claim,
         Self::Capacity,
         Self::Approval,
+        Self::BeforeFence,
         Self::Fence,
         Self::CatchUp,
         Self::Try,
         Self::Commit,
         Self::Promote,
+        Self::BeforeOpen,
         Self::Open,
+        Self::AfterTraffic,
         Self::Reprotect,
         Self::Undo,
         Self::Shrink,
@@ -60,12 +69,15 @@ impl Step {
             Self::Claim => "claim",
             Self::Capacity => "capacity",
             Self::Approval => "approval",
+            Self::BeforeFence => "before-fence",
             Self::Fence => "fence",
             Self::CatchUp => "catch-up",
             Self::Try => "try",
             Self::Commit => "commit",
             Self::Promote => "promote",
+            Self::BeforeOpen => "before-open",
             Self::Open => "open",
+            Self::AfterTraffic => "after-traffic",
             Self::Reprotect => "reprotect",
             Self::Undo => "undo",
             Self::Shrink => "shrink",
@@ -80,12 +92,15 @@ impl Step {
             Self::Claim => "claims authority here and at the other sites",
             Self::Capacity => "brings the services of this site to full size",
             Self::Approval => "waits for people to agree",
+            Self::BeforeFence => "calls the hooks that come before anything is closed",
             Self::Fence => "closes the stores of the source",
             Self::CatchUp => "waits until all that was written at the source is here",
             Self::Try => "sends requests through the gateway of this site",
             Self::Commit => "commits: from then on this site has authority",
             Self::Promote => "promotes the stores here",
+            Self::BeforeOpen => "calls the hooks that come before the stores are opened",
             Self::Open => "verifies the stores by a write, and opens them",
+            Self::AfterTraffic => "calls the hooks that come once this site serves",
             Self::Reprotect => "makes the other site the standby",
             Self::Undo => "opens again what was closed",
             Self::Shrink => "gives back the size of this site",

@@ -4,12 +4,14 @@
 //! what is waited for. Whoever carries an act out writes an Authority over the version that was read, so that a decision
 //! that was made too long ago does nothing.
 
+use super::hooks;
 use super::journal::Journal;
 use super::source::{is_primary_here, is_standby_here};
 use super::view::{ASSERT, Act, Next, View, untold_words};
 use crate::api::authority::{AuthoritySpec, ClaimState, next_ballot};
 use crate::api::failover::{FenceLevel, Phase};
 use crate::api::failovergroup::{ApprovedStep, NodePools};
+use crate::api::hook::HookPoint;
 use crate::api::step::Step;
 use crate::authority::claims::{greater, is_by_witness, is_same, pressing, slot};
 use crate::authority::known::{Known, StoreShows};
@@ -98,8 +100,11 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         return held;
     }
     // The claim of a Failover closes the source at once.
-    if !planned && let Some(waits) = view.unapproved(journal, ApprovedStep::Fence) {
-        return waits;
+    if !planned {
+        let first = view.unapproved(journal, ApprovedStep::Fence);
+        if let Some(first) = first.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence)) {
+            return first;
+        }
     }
     claim_again(view, journal, own)
 }
@@ -146,8 +151,9 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     let planned = journal.is_planned();
     let pressed = claim.fence == Some(true);
     if !planned && !pressed {
-        let waits = view.unapproved(journal, ApprovedStep::Fence);
-        return waits.unwrap_or(Next::Do(Step::Claim, Act::Press));
+        let first = view.unapproved(journal, ApprovedStep::Fence);
+        let first = first.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence));
+        return first.unwrap_or(Next::Do(Step::Claim, Act::Press));
     }
     let mut untold = Vec::new();
     for (peer, shown) in &view.known.peers {
@@ -171,7 +177,8 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
         let waits = view.paused(journal, step).or_else(|| view.changed(step));
         let waits = waits.or_else(|| view.too_small(journal));
         let waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Fence));
-        return waits.unwrap_or(Next::Do(Step::Fence, Act::Press));
+        let first = waits.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence));
+        return first.unwrap_or(Next::Do(Step::Fence, Act::Press));
     }
     fenced(view, journal, own, &untold)
 }
@@ -338,9 +345,13 @@ fn without_witness(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, unto
 
 /// This site has authority.
 fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
-    // Where there is nothing to open, the commit says that this site serves; when it did is noted all the same.
-    if own.promoted == Some(own.epoch) && (journal.served || !view.known.stores.is_empty()) {
-        return serving(view, journal);
+    // When it began to serve is noted, too where the commit said so, as in a group without stores, and where the operator ended
+    // before it could note it.
+    if own.promoted == Some(own.epoch) {
+        return match journal.served {
+            true => serving(view, journal),
+            false => Next::Do(Step::Open, Act::Serve),
+        };
     }
     if let Some(claim) = greater(own, view.site, own.epoch) {
         if journal.abort {
@@ -364,6 +375,9 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
     if !standby.is_empty() {
         return Next::Do(Step::Promote, Act::Promote(standby));
     }
+    if let Some(call) = hooks::next(view, journal, HookPoint::BeforeOpen) {
+        return call;
+    }
     let closed = view.stores(journal, |_, of| !of.opened && !of.skipped);
     if !closed.is_empty() {
         return Next::Do(Step::Open, Act::Open(closed));
@@ -373,6 +387,9 @@ fn committed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
 
 /// All is open here.
 fn serving(view: &View<'_>, journal: &Journal) -> Next {
+    if let Some(call) = hooks::next(view, journal, HookPoint::AfterTraffic) {
+        return call;
+    }
     if view.protected || view.known.stores.is_empty() || journal.skipped.contains(&Step::Reprotect) {
         return Next::End(Phase::Done, format!("{} has authority, and serves", view.site));
     }

@@ -3,6 +3,7 @@ use super::*;
 use crate::api::authority::Claim;
 use crate::api::failover::MoveAction;
 use crate::api::failovergroup::Approval;
+use crate::api::hook::{Hook, HookServer};
 use crate::authority::claims;
 
 #[path = "decide_world.rs"]
@@ -72,6 +73,61 @@ fn a_switchover_is_approved_before_anything_is_closed_whatever_the_group_says() 
         let text = world.goes();
         assert!(text.starts_with("fence Press\n") && text.ends_with(COMMITTED), "{text}");
     }
+}
+
+fn hook(name: &str, at: HookPoint) -> Hook {
+    let webhook = HookServer { url: "http://ops/hook".to_owned(), auth: None };
+    Hook { name: name.to_owned(), at, webhook, deadline: None, on_failure: None }
+}
+
+#[test]
+fn hooks_are_called_before_anything_is_closed_before_stores_are_opened_and_once_it_serves() {
+    let hooks = || HookPoint::ALL.map(|at| hook(at.step().as_str(), at)).to_vec();
+    let mut world = World { hooks: hooks(), ..World::new(MoveAction::Switchover) };
+    let ends = "promote Promote\nbefore-open Call\nopen Open\nopen Serve\nafter-traffic Call\nDone\n";
+    let text = world.goes();
+    assert!(text.starts_with("claim Claim\nclaim Tell\nbefore-fence Call\nfence Press\n"), "{text}");
+    assert!(text.ends_with(ends), "{text}");
+    // The claim of a Failover closes the source at once.
+    let mut world = World { hooks: hooks(), ..World::new(MoveAction::Failover) };
+    let text = world.goes();
+    assert!(text.starts_with("before-fence Call\nclaim Claim\n") && text.ends_with(ends), "{text}");
+}
+
+#[test]
+fn nothing_is_closed_or_opened_while_a_hook_fails_and_a_person_may_skip_it() {
+    for action in [MoveAction::Switchover, MoveAction::Failover] {
+        let hooks = vec![hook("fails", HookPoint::BeforeFence), hook("fails", HookPoint::BeforeOpen)];
+        let mut world = World { hooks, ..World::new(action) };
+        let text = world.goes();
+        assert!(text.ends_with("before-fence Call: not done\n") && !text.contains("Press"), "{text}");
+        assert!(slot(&world.own(), "b").is_none_or(|claim| claim.fence != Some(true)));
+        world.journal.skipped.insert(Step::BeforeFence);
+        let text = world.goes();
+        assert!(text.ends_with("promote Promote\nbefore-open Call: not done\n"), "{text}");
+        assert!(world.own().promoted.is_none());
+        world.journal.skipped.insert(Step::BeforeOpen);
+        assert_eq!(world.goes(), "open Open\nopen Serve\nDone\n");
+    }
+}
+
+#[test]
+fn a_switchover_that_is_forced_while_a_hook_fails_closes_nothing_either() {
+    let mut world =
+        World { hooks: vec![hook("fails", HookPoint::BeforeFence)], ..World::new(MoveAction::Switchover) };
+    world.goes();
+    world.journal.action = MoveAction::Failover;
+    assert_eq!(world.goes(), "before-fence Call: not done\n");
+    world.journal.abort = true;
+    assert_eq!(world.goes(), "undo Withdraw\nAborted\n");
+}
+
+#[test]
+fn an_operator_that_ends_before_it_has_noted_that_this_site_serves_notes_it_then() {
+    let mut world = World::new(MoveAction::Switchover);
+    assert!(world.goes().ends_with(COMMITTED));
+    world.journal.served = false;
+    assert_eq!(world.goes(), "open Serve\nDone\n");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::super::*;
 use crate::api::authority::Claim;
 use crate::api::failover::MoveAction;
 use crate::api::failovergroup::{Approval, NodePools};
+use crate::api::hook::Hook;
 use crate::authority::claims;
 use crate::authority::known::{Decided, Knowledge};
 
@@ -23,6 +24,7 @@ pub struct World {
     pub capacity: Vec<Held>,
     pub turn: Option<Held>,
     pub approval: Option<Approval>,
+    pub hooks: Vec<Hook>,
     pub forbidden: Option<Held>,
     pub protected: bool,
     pub node_pools: Option<NodePools>,
@@ -55,6 +57,7 @@ impl World {
             capacity: Vec::new(),
             turn: None,
             approval: None,
+            hooks: Vec::new(),
             forbidden: None,
             protected: true,
             node_pools: None,
@@ -73,6 +76,7 @@ impl World {
             capacity: &self.capacity,
             turn: self.turn.as_ref(),
             approval: self.approval.as_ref(),
+            hooks: &self.hooks,
             forbidden: self.forbidden.as_ref(),
             protected: self.protected,
             node_pools: self.node_pools,
@@ -140,6 +144,8 @@ impl World {
             }
             Act::CatchUp(_) if self.catches_up => self.store().complete = Some(true),
             Act::CatchUp(_) | Act::Freeze(_) => self.store().frozen = true,
+            Act::Call(hook) if hook == "fails" => return false,
+            Act::Call(hook) => drop(self.journal.hooked.insert(hook.clone())),
             Act::Try => self.journal.tried = true,
             Act::Mark => self.known.own = Some(claims::mark(&own, "b", n).unwrap()),
             Act::Decide => {
@@ -152,7 +158,10 @@ impl World {
             }
             Act::Promote(_) => self.store().promoted = true,
             Act::Open(_) => self.store().opened = true,
-            Act::Serve => self.known.own = Some(claims::promoted(&own, n)),
+            Act::Serve => {
+                self.known.own = Some(claims::promoted(&own, n));
+                self.journal.served = true;
+            }
             Act::Withdraw => self.known.own = Some(claims::withdraw(&own, "b", n).unwrap()),
             Act::Lift(_) => *self.store() = StoreJournal::default(),
             Act::Grow | Act::Replay(_) | Act::Shrink => panic!("it is no rehearsal"),

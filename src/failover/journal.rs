@@ -85,6 +85,8 @@ pub struct Journal {
     pub stopped: bool,
     /// Whether a person accepted that writes are lost.
     pub accepts_loss: bool,
+    /// Hooks that are over: done, or gone on without.
+    pub hooked: BTreeSet<String>,
     /// Steps that are skipped.
     pub skipped: BTreeSet<Step>,
     /// How many people have approved it.
@@ -121,6 +123,7 @@ impl Journal {
             };
             (store.name.clone(), journal)
         });
+        let over = status.hooks.iter().filter(|hook| hook.ended_at.is_some());
         Self {
             action: status.action(ordered),
             over: status.phase.filter(|phase| phase.is_over()),
@@ -136,6 +139,7 @@ impl Journal {
                 .as_ref()
                 .is_some_and(|said| FenceEvidence::NodesStopped.begins(&said.words)),
             accepts_loss: status.accepted_loss.is_some(),
+            hooked: over.map(|hook| hook.name.clone()).collect(),
             skipped: status.skipped.iter().filter_map(|name| Step::named(name)).collect(),
             approvals: status.approvals.len(),
             grown: status.grown,

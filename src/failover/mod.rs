@@ -10,6 +10,7 @@
 //! | [`source`] | what is known of the source without asking it; pure |
 //! | [`view`] | what a decision is made of, and what it answers; pure |
 //! | [`decide`] | what comes next: the order of steps, and lines 6 to 14 of the protocol; pure |
+//! | [`hooks`] | which hook is called next, and what comes of a call; pure |
 //! | [`rehearse`] | what a rehearsal does next; pure |
 //! | [`turn`] | whose turn it is where several groups move; pure |
 //! | [`act`] | carries one act out, once or many times with the same end |
@@ -36,6 +37,7 @@ pub(crate) mod controller;
 pub mod decide;
 pub(crate) mod explain;
 pub(crate) mod hear;
+pub(crate) mod hooks;
 pub(crate) mod index;
 pub mod journal;
 pub(crate) mod live;

@@ -208,6 +208,7 @@ impl Seen {
             capacity: &self.capacity,
             turn,
             approval: self.spec.approval.as_ref(),
+            hooks: self.spec.hooks(),
             node_pools: self.spec.fence.as_ref().map(FenceSpec::node_pools),
             forbidden: self.forbidden.as_ref(),
             protected: self.protected && since_then,

@@ -74,6 +74,7 @@ pub fn one(failover: &Failover) -> String {
         Some(plan) => text.push_str(&format!("\nSteps of a move\n{}", planned(plan))),
         None => steps(&mut text, status, None),
     }
+    hooks(&mut text, status);
     stores(&mut text, status);
     nodes(&mut text, status);
     if let Some(took) = &status.took {
@@ -100,6 +101,24 @@ pub fn one(failover: &Failover) -> String {
         );
     }
     text
+}
+
+/// The hooks that it has called.
+fn hooks(text: &mut String, status: &FailoverStatus) {
+    if status.hooks.is_empty() {
+        return;
+    }
+    text.push_str("\nHooks\n");
+    let rows = status.hooks.iter().map(|hook| {
+        let state = match (&hook.ended_at, hook.failed) {
+            (Some(_), Some(true)) => "gone on without",
+            (Some(_), _) => "done",
+            (None, Some(true)) => "late",
+            (None, _) => "called",
+        };
+        vec![hook.name.clone(), state.to_owned(), hook.message.clone().unwrap_or_default()]
+    });
+    text.push_str(&columns(&rows.collect::<Vec<_>>(), "  ", 2));
 }
 
 /// The word before the command that can be typed: who is not waited for may leave it out.

@@ -4,6 +4,7 @@ use super::journal::{Journal, StoreJournal};
 use crate::api::authority::AuthoritySpec;
 use crate::api::failover::Phase;
 use crate::api::failovergroup::{Approval, ApprovedStep, NodePools};
+use crate::api::hook::Hook;
 use crate::api::step::Step;
 use crate::authority::known::Knowledge;
 
@@ -44,6 +45,8 @@ pub enum Act {
     CatchUp(Vec<String>),
     /// Take in no more, and read how far these stores are.
     Freeze(Vec<String>),
+    /// Call that hook.
+    Call(String),
     /// Send requests through this site's own gateway.
     Try,
     /// Leave the decision to the witness.
@@ -137,6 +140,8 @@ pub struct View<'a> {
     pub turn: Option<&'a Held>,
     /// Who has to agree, where the group says so.
     pub approval: Option<&'a Approval>,
+    /// What is called on the way.
+    pub hooks: &'a [Hook],
     /// What may be asked of the cloud about the nodes of the source; `None` where the group asks for nothing.
     pub node_pools: Option<NodePools>,
     /// Whether the other site follows, or there is nothing to follow.
@@ -158,6 +163,7 @@ impl<'a> View<'a> {
             forbidden: None,
             turn: None,
             approval: None,
+            hooks: &[],
             node_pools: None,
             protected: true,
         }

@@ -85,7 +85,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Option<Decision> {
         standing: standing(&checks, holds),
         protected,
         plan: Some(plan(
-            spec.stores().is_empty(),
+            spec,
             &checks,
             seen.measured.as_ref(),
             seen.status().and_then(|status| status.plan.as_ref()),

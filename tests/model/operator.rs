@@ -295,6 +295,7 @@ fn deed(act: &Act, sight: &Sight) -> Deed {
         Act::CatchUp(_) => Deed::CatchUp,
         Act::Freeze(_) => Deed::Freeze,
         Act::Try => unreachable!("it was tried"),
+        Act::Call(_) => unreachable!("the group has no hooks"),
         Act::Mark => Deed::Mark { seen: sight.peer },
         Act::Decide => Deed::Decide,
         Act::Commit => Deed::Commit { seen: sight.peer },

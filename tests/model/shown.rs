@@ -134,12 +134,15 @@ impl Move {
             asserted: self.asserted == Some(true),
             stopped: self.asserted == Some(true) && self.stopped,
             accepts_loss: self.accepts_loss,
+            // The groups of the model have none.
+            hooked: Default::default(),
             skipped: Default::default(),
             approvals: 0,
             grown: None,
             // Requests through the own gateway change nothing between the sites.
             tried: true,
-            served: false,
+            // When that was noted changes nothing either.
+            served: true,
         }
     }
 }

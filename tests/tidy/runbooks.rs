@@ -44,7 +44,7 @@ fn reasons() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut all = files(&["src/failover/act"], &["rs"]);
     all.extend(
-        ["decide.rs", "nodes.rs", "outcome.rs", "rehearse.rs", "view.rs", "worker.rs"]
+        ["decide.rs", "hooks.rs", "nodes.rs", "outcome.rs", "rehearse.rs", "view.rs", "worker.rs"]
             .map(|file| root().join("src/failover").join(file)),
     );
     for path in all {

@@ -5,9 +5,11 @@
 //! | [`authority`] | the Authorities, here and at peers, and the witness |
 //! | [`stores`] | the stores at the source, and here |
 //! | [`nodes`] | the nodes of the source, where the group has that done |
+//! | [`hooks`] | nothing: it calls what the group has called on the way |
 //! | [`requests`] | nothing: it sends requests through this site's own gateway |
 
 mod authority;
+mod hooks;
 mod nodes;
 mod requests;
 mod stores;
@@ -99,6 +101,7 @@ pub async fn carry_out(
         Act::Stop => nodes::stop(means, status).await,
         Act::CatchUp(stores) => Ok(stores::catch_up(means, stores, status).await),
         Act::Freeze(stores) => Ok(stores::freeze(means, stores, status).await),
+        Act::Call(hook) => Ok(hooks::call(means, hook, status).await),
         Act::Try => {
             let done = requests::send(means).await;
             status.tried = matches!(done, Done::Yes(_)).then_some(true);
@@ -109,6 +112,7 @@ pub async fn carry_out(
         Act::Commit => authority::commit(means, status).await,
         Act::Promote(stores) => stores::promote(means, stores, status).await,
         Act::Open(stores) => Ok(stores::open(means, stores, status).await),
+        Act::Serve if authority::serves(means) => authority::serve(means, status).await,
         Act::Serve => match requests::write(means, status).await {
             // Users come once it can be written to.
             Some(done) if !matches!(done, Done::Yes(_)) => Ok(done),

@@ -10,6 +10,7 @@ use super::super::outcome::{self, Closed};
 use super::{Done, Means};
 use crate::api::FailoverStatus;
 use crate::api::failover::FenceLevel;
+use crate::api::hook::HookPoint;
 use crate::api::store::Store as Spec;
 use crate::authority::claims::greater;
 use crate::failovergroup::live;
@@ -218,13 +219,13 @@ pub(super) async fn promote(
         return Ok(Done::Again);
     }
     let (ballot, follows) = means.claim;
-    let several = means.seen.stores().len() > 1;
+    let closed = means.seen.stores().len() > 1 || means.seen.spec.has_hooks(HookPoint::BeforeOpen);
     let promoted = join_all(opened.into_iter().map(async |(name, session)| {
         let done = async {
             let (server, mut session, row) = session?;
             session.promote(Promotion { ballot, row }).await?;
-            if several && row != Some(ballot) {
-                // Its roles were never closed, and it must not be written to before all are promoted.
+            if closed && row != Some(ballot) {
+                // Its roles were never closed, and it must not be written to yet.
                 server.fence(Fence { ballot, follows }).await?;
             }
             Ok(())

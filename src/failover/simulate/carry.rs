@@ -8,11 +8,13 @@ use super::world::{NO_ANSWER, Ordered, World, called};
 use crate::api::FailoverStatus;
 use crate::api::authority::{AuthoritySpec, Claim, ClaimState};
 use crate::api::failover::FenceLevel;
+use crate::api::hook::HookPoint;
 use crate::api::step::Step;
 use crate::authority::claims::{self, Refused, greater, slot};
 use crate::authority::known::{Decided, Knowledge};
 use crate::clouds::nodes::{Nodes, Other, Pool};
 use crate::failover::decide::holders;
+use crate::failover::hooks::{self, Reply};
 use crate::failover::nodes;
 use crate::failover::outcome::{self, Closed, Done, Found, Of};
 use crate::failover::source::source_of;
@@ -71,6 +73,7 @@ impl Hand<'_> {
             Act::Stop => self.stop(),
             Act::CatchUp(stores) => self.catch_up(stores),
             Act::Freeze(stores) => self.freeze(stores),
+            Act::Call(hook) => self.call(hook),
             Act::Try => self.requests(),
             Act::Mark => self.confirmed().unwrap_or_else(|| {
                 self.put(claims::mark(&self.own(), &name, ballot), "the witness is to decide".to_owned())
@@ -324,6 +327,18 @@ impl Hand<'_> {
         self.taken("", |of, status| outcome::frozen(of, found, status))
     }
 
+    fn call(&mut self, name: &str) -> Done {
+        let Some(hook) = self.world.spec.hooks().iter().find(|hook| hook.name == name).cloned() else {
+            return Done::Again;
+        };
+        let reply = match self.world.failing_hooks.contains(name) {
+            true => Reply::Failed(format!("{} does not answer", hook.webhook.url)),
+            false => Reply::Done("status 200 (OK)".to_owned()),
+        };
+        let order = called(&self.order.failover);
+        hooks::answered(&hook, reply, &mut self.order.status, &order, at(self.world.now))
+    }
+
     fn requests(&mut self) -> Done {
         let here = &self.world.sites[self.site];
         let url = format!("http://gateway.{}/", here.name);
@@ -375,12 +390,13 @@ impl Hand<'_> {
         if own.epoch != ballot || greater(&own, &self.name(), own.epoch).is_some() {
             return Done::Again;
         }
-        let several = self.world.story.group.stores.len() > 1;
+        let closed =
+            self.world.story.group.stores.len() > 1 || self.world.spec.has_hooks(HookPoint::BeforeOpen);
         let found = self.each(stores, |server| {
             let row = server.row.map(|row| row.ballot);
             server.promote(Promotion { ballot, row })?;
-            if several && row != Some(ballot) {
-                // Its roles were never closed, and it must not be written to before all are promoted.
+            if closed && row != Some(ballot) {
+                // Its roles were never closed, and it must not be written to yet.
                 server.fence(Fence { ballot, follows })?;
             }
             Ok(())

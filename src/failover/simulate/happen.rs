@@ -56,6 +56,13 @@ impl World {
             self.sites.iter_mut().for_each(|site| site.servers[store].promotes = health.is_up());
             self.tell(format!("promotions of {name} are {}", health.words()));
         }
+        for (name, health) in event.hooks.iter().flatten() {
+            match health.is_up() {
+                true => self.failing_hooks.remove(name),
+                false => self.failing_hooks.insert(name.clone()),
+            };
+            self.tell(format!("the hook {name} is {}", health.words()));
+        }
         let now = self.now;
         self.health(&event.operator, "the operator", |site, up| {
             site.operator = up;

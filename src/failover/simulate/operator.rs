@@ -302,6 +302,7 @@ impl World {
             capacity: &capacity,
             forbidden: forbidden.first(),
             approval: self.spec.approval.as_ref(),
+            hooks: self.spec.hooks(),
             node_pools: self.spec.fence.as_ref().map(FenceSpec::node_pools),
             protected: self.is_protected(site),
             ..View::clear(&here.name, site, &name, known)

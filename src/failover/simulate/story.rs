@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::api::action::{FenceEvidence, SkippedStep, Verb};
 use crate::api::failover::MoveAction;
 use crate::api::failovergroup::{Approval, FenceSpec};
+use crate::api::hook::Hook;
 use crate::api::units::duration;
 
 /// The longest story: each tenth of a second is looked at.
@@ -54,6 +55,9 @@ pub struct Group {
     /// Who has to agree, as in a FailoverGroup.
     #[serde(default)]
     pub approval: Option<Approval>,
+    /// What a move calls on its way, as in a FailoverGroup.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// What the clouds are asked about nodes, as in a FailoverGroup.
     #[serde(default)]
     pub fence: Option<FenceSpec>,
@@ -104,6 +108,9 @@ pub struct Event {
     /// Whether a store can be promoted and opened, at any site: `{STORE: Up}` or `Down`.
     #[serde(default)]
     pub promotes: Option<BTreeMap<String, Health>>,
+    /// Whether a hook answers that it is done: `{HOOK: Up}`, or `Down`.
+    #[serde(default)]
+    pub hooks: Option<BTreeMap<String, Health>>,
     /// The network between the sites. Users, and the witness, are on neither side of it.
     #[serde(default)]
     pub network: Option<Health>,
@@ -267,6 +274,12 @@ impl Story {
             if let Some(unknown) = stores.into_iter().find(|name| !group.stores.contains(name)) {
                 return Err(wrong(field("promotes"), format!("{unknown} is none of group.stores")));
             }
+            let hooks = event.hooks.iter().flat_map(BTreeMap::keys);
+            if let Some(unknown) =
+                hooks.into_iter().find(|name| !group.hooks.iter().any(|hook| hook.name == **name))
+            {
+                return Err(wrong(field("hooks"), format!("{unknown} is none of group.hooks")));
+            }
             if event.order.as_ref().is_some_and(|order| !order.action.moves()) {
                 return Err(wrong(field("order.action"), "only a Switchover or a Failover can be simulated"));
             }
@@ -343,6 +356,10 @@ mod tests {
             error(&story(good, "{at: 1s, gone: c}")).contains("events[0].gone: c is none of group.sites")
         );
         assert!(error(&story(good, "{at: 1s, api: {c: Down}}")).contains("events[0].api"));
+        assert!(
+            error(&story(good, "{at: 1s, hooks: {c: Down}}"))
+                .contains("events[0].hooks: c is none of group.hooks")
+        );
         assert!(error(&story(good, "{at: 1s, order: {to: b, action: Plan}}")).contains("order.action"));
         assert!(error(&story(good, "{at: 1s, witness: Down}")).contains("group.witness: true"));
         assert!(error(&story(good, "{at: 1s, say: {to: b, verb: skip}}")).contains("say.step"));

@@ -1,6 +1,6 @@
 //! The sites, what lies between them, users who write, and the course of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Ended, Line, Report, Writes};
 use super::server::{Log, Server};
@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) network: bool,
     pub(super) witness: bool,
     pub(super) replication: bool,
+    /// Hooks that do not answer.
+    pub(super) failing_hooks: BTreeSet<String>,
     /// What the witness has decided.
     pub(super) chain: Vec<Decided>,
     /// How often the FailoverGroup was changed.
@@ -165,6 +167,7 @@ impl World {
             sites: group.sites.clone(),
             active: group.everywhere.then_some(crate::api::failovergroup::Active::All),
             approval: group.approval.clone(),
+            hooks: Some(group.hooks.clone()),
             deadline: group.deadline.clone(),
             fence: group.fence.clone(),
             ..FailoverGroupSpec::default()
@@ -210,6 +213,7 @@ impl World {
             network: true,
             witness: true,
             replication: true,
+            failing_hooks: BTreeSet::new(),
             changes: 0,
             orders: 0,
             said: 0,

@@ -135,7 +135,7 @@ impl OfGroup {
     }
 
     /// What a Secret of the operator's own namespace holds.
-    pub(super) async fn secret(
+    pub(crate) async fn secret(
         &self,
         source: &str,
         name: &str,

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`deaths`] | the target dies after its fence, with a witness and without, or after its commit |
 //! | [`duels`] | two Failovers against each other |
+//! | [`hooks`] | what a group has called on the way fails |
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`nodes`] | the cloud of a source says that no node is left there |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
@@ -18,6 +19,7 @@ mod deaths;
 mod duels;
 mod field;
 mod gate;
+mod hooks;
 mod keeper;
 mod kills;
 mod nodes;
@@ -35,7 +37,7 @@ use deaths::At;
 use field::{Field, Kind, lost};
 
 /// What is played where `BANYAN_FAULTS` names no other parts: what takes no longer than it must. `all` plays the rest too.
-const USUALLY: &str = "broken,git,witness,residency,duels,partition,authority,fence,kills,server";
+const USUALLY: &str = "broken,hooks,git,witness,residency,duels,partition,authority,fence,kills,server";
 
 /// Plays a part, if it is one that is to be played.
 async fn part(name: &str, play: impl Future<Output = ()>) {
@@ -63,6 +65,7 @@ async fn each_failure_of_the_table_is_met() {
             part("broken", orders::a_broken_application_holds_the_shift(&field, alpha)).await;
             part("nodes", orders::no_nodes_hold_before_the_fence(&field, alpha)).await;
             part("deleted", orders::an_order_that_is_deleted_after_its_commit_goes_on(&field, alpha)).await;
+            part("hooks", hooks::nothing_is_closed_while_one_fails(&field, alpha)).await;
             part("git", orders::git_takes_nothing_back_and_no_provider_is_needed(&field, alpha)).await;
             part("witness", silence::the_witness_is_down(&field, alpha)).await;
             part("residency", orders::residency_forbids_it(&field, alpha)).await;
