@@ -86,7 +86,8 @@ pub struct Field {
     pool: String,
 }
 
-fn service(kind: Kind, names: &[String; 2]) -> Value {
+/// The service of a group of that kind.
+pub fn service(kind: Kind, names: &[String; 2]) -> Value {
     let placed = |name: &str, percent: i32| json!({"cluster": name, "capacityPercent": percent});
     json!({"apiVersion": "banyan.dev/v1alpha1", "kind": "FinService",
         "metadata": {"name": "ledger", "namespace": kind.name},

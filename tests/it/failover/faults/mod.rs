@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`deaths`] | the target dies after its fence, with a witness and without, or after its commit |
 //! | [`duels`] | two Failovers against each other |
+//! | [`everywhere`] | a site is away whose group every site serves |
 //! | [`hooks`] | what a group has called on the way fails |
 //! | [`kills`] | the operator is killed between any two writes |
 //! | [`nodes`] | the cloud of a source says that no node is left there |
@@ -17,6 +18,7 @@
 
 mod deaths;
 mod duels;
+mod everywhere;
 mod field;
 mod gate;
 mod hooks;
@@ -37,7 +39,8 @@ use deaths::At;
 use field::{Field, Kind, lost};
 
 /// What is played where `BANYAN_FAULTS` names no other parts: what takes no longer than it must. `all` plays the rest too.
-const USUALLY: &str = "broken,hooks,git,witness,residency,duels,partition,authority,fence,kills,server";
+const USUALLY: &str =
+    "broken,hooks,git,witness,residency,duels,partition,everywhere,authority,fence,kills,server";
 
 /// Plays a part, if it is one that is to be played.
 async fn part(name: &str, play: impl Future<Output = ()>) {
@@ -77,6 +80,7 @@ async fn each_failure_of_the_table_is_met() {
     );
     // And what is cut from all of them.
     part("partition", silence::a_partition(&field, field.group("bravo"))).await;
+    part("everywhere", everywhere::a_site_leaves_and_comes_back(&field)).await;
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
     part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
     part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
