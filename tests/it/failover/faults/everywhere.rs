@@ -61,13 +61,16 @@ pub async fn a_site_leaves_and_comes_back(field: &Field) {
             (status.phase == Some(Phase::Done)).then(|| status.clone())
         })
         .await;
+    let alone = [field.names[GCP].clone()];
     assert!(status.waits.iter().all(|wait| wait.person.is_none()), "nobody is asked: {:?}", status.waits);
-    assert_eq!(holders(field, GCP).await, [field.names[GCP].clone()]);
+    assert_eq!(holders(field, GCP).await, alone);
     assert_eq!(answers(field).await[GCP], 200);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(holders(field, AWS).await, field.names, "it cannot know");
     field.doors.iter().for_each(|door| door.heal());
     are(field, "who was away hears of it", [503, 200]).await;
+    // Its operator, which asks apart from what answers, too.
+    until("its operator has read it", async || (holders(field, AWS).await == alone).then_some(())).await;
 
     field.order_for(NAME, AWS, MoveAction::Switchover, "together").await;
     field
