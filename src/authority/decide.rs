@@ -171,7 +171,7 @@ fn settle(site: &str, group: &FailoverGroupSpec, next: &mut AuthoritySpec, known
     if !next.is_held_by(site)
         || known.stores.is_empty()
         || next.promoted.is_some_and(|promoted| promoted >= next.epoch)
-        || (tries_writes(group) && is_ordered(site, next))
+        || (tries_writes(group) && known.ordered && is_ordered(site, next))
     {
         return;
     }

@@ -343,6 +343,7 @@ proptest::proptest! {
             remembered: own.filter(|epoch| *epoch >= 16).map(|epoch| (epoch, of(epoch).holders)),
             differs: None,
             abandoned: None,
+            ordered: false,
         };
         let before = known.own.clone().unwrap_or_default();
         for _ in 0..4 {
@@ -382,10 +383,10 @@ fn where_a_request_that_writes_is_sent_first_the_order_says_that_users_may_come(
     let probe = json!({"path": "/", "write": {"path": "/canary"}});
     let traffic = json!({"hosts": ["pay.example"], "external": {}, "probe": probe});
     let group = FailoverGroupSpec { traffic: serde_json::from_value(traffic).unwrap(), ..group() };
-    let mut known = opened_by_an_order();
+    let mut known = Knowledge { ordered: true, ..opened_by_an_order() };
     assert_eq!(decide("a", &group, &known, now()).write, None);
-    // This Authority was made anew: nothing is known of an order.
-    known.own = Some(AuthoritySpec { promoted: Some(16), ..spec(32, 17, &["a"]) });
+    // This Authority was made anew, or restored: that order is over.
+    known.ordered = false;
     assert_eq!(decide("a", &group, &known, now()).write.and_then(|own| own.promoted), Some(32));
 }
 

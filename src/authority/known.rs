@@ -68,6 +68,8 @@ pub struct Knowledge {
     /// The ballot of the claim that presses here, if this process has seen it come and its site has not answered for a
     /// minute.
     pub abandoned: Option<i64>,
+    /// Whether a Failover of this site has the group in hand, as far as this process has looked.
+    pub ordered: bool,
 }
 
 impl Knowledge {

@@ -95,6 +95,11 @@ impl Worker {
         silent.keys().cloned().collect()
     }
 
+    /// Which group an order has in hand, while it is at work.
+    fn orders(&self, failover: &str, group: Option<&String>) {
+        lock(&self.shared.ground.index).order(failover, group.map(String::as_str));
+    }
+
     /// Whether a group is rehearsed here.
     fn rehearse(&self, failover: &str, group: Option<&str>) {
         lock(&self.shared.ground.index).rehearse(failover, group);
@@ -120,14 +125,20 @@ impl Worker {
             }
             None => {
                 self.context.metrics.stuck().set(&Failover::kind(&()), key, Vec::new());
+                self.orders(&key.name, None);
                 self.rehearse(&key.name, None);
                 return Ok(Again::Idle);
             }
         };
         let status = failover.status.clone().unwrap_or_default();
+        let moves = failover.spec.action.moves() && !is_over(&failover);
+        self.orders(&key.name, moves.then_some(&failover.spec.group));
         let mut this = Move { worker: self, key, failover, status, told: Vec::new() };
         let stop = this.go().await;
         this.known();
+        if is_over(&this.failover) {
+            self.orders(&key.name, None);
+        }
         let stop = stop?;
         let waits_for_pods = this.status.reason.as_deref() == Some("NoCapacity");
         let recorded = this.deliver().await?;

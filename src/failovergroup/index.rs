@@ -201,6 +201,8 @@ pub struct Index {
     watched: BTreeMap<String, Watched>,
     /// How long a site is silent until its claim is abandoned.
     patience: SignedDuration,
+    /// Failovers of this site that are at work, and the group that each has in hand.
+    ordered: BTreeMap<String, String>,
     /// Groups that a Failover rehearses, and its name: their services here are at full size.
     rehearsed: BTreeMap<String, String>,
 }
@@ -369,6 +371,19 @@ impl Index {
     pub fn after(&self, group: &str) -> Vec<String> {
         let spec = self.groups.get(group).and_then(|group| group.spec.as_ref().ok());
         spec.and_then(|spec| spec.after.clone()).unwrap_or_default()
+    }
+
+    /// Takes in which group a Failover of this site has in hand, if it is at work.
+    pub fn order(&mut self, failover: &str, group: Option<&str>) {
+        match group {
+            Some(group) => self.ordered.insert(failover.to_owned(), group.to_owned()),
+            None => self.ordered.remove(failover),
+        };
+    }
+
+    /// Whether a Failover of this site has a group in hand.
+    pub fn has_order(&self, group: &str) -> bool {
+        self.ordered.values().any(|ordered| ordered == group)
     }
 
     /// Takes in whether a Failover rehearses a group, which brings its services here to full size.

@@ -123,6 +123,7 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         since.checked_sub(Thresholds::default().ill_for).ok()
     };
     let abandoned = index.abandoned(name, silent, Timestamp::now());
+    let ordered = index.has_order(name);
     drop(index);
     let (services, shared) = spec.map(|spec| of_group(ground, spec, &others)).unwrap_or_default();
     let digest = spec.map(digest).unwrap_or_default();
@@ -135,6 +136,7 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
         remembered: remembered(group.as_ref()),
         differs: differs(&digest, &peers),
         abandoned,
+        ordered,
     };
     let described = ground.sites.sites.borrow().as_ref().map(|sites| Arc::clone(&sites.described));
     Some(Observed {

@@ -193,6 +193,8 @@ impl Sight {
             remembered: None,
             differs: None,
             abandoned: (self.silent && self.came > 0).then_some(i64::from(self.came)),
+            // No group of the model sends requests.
+            ordered: false,
         }
     }
 }

@@ -58,6 +58,7 @@ fn knowledge(told: &Told<'_>, shown: &Shown) -> Knowledge {
             .filter(|copy| copy.epoch > 0)
             .map(|copy| (copy.epoch, copy.holders.clone())),
         abandoned: None,
+        ordered: false,
         differs: checks
             .iter()
             .find(|check| check.state < CheckState::Warning && check.name.starts_with("group at "))

@@ -110,6 +110,7 @@ impl World {
             remembered: here.held.remembered.clone(),
             differs: None,
             abandoned: self.abandoned(site),
+            ordered: here.order.as_ref().is_some_and(|order| !order.status.phase.is_some_and(Phase::is_over)),
         }
     }
 
