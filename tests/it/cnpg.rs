@@ -54,6 +54,7 @@ async fn a_switchover_loses_nothing_and_git_does_not_undo_the_fence() {
     assert!(!pair.aws.can_write());
     let token = aws.token(33).await.expect("read").expect("a token");
 
+    pair.aws.is_shut_down().await;
     // Git writes its state with force, again and again, while the other site is promoted.
     let git = pair.aws.git_applies_with_force();
     let mut session = gcp.session().await.expect("a session").with_token(Some(token));

@@ -29,7 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
 
 async fn shifts_cost_no_request_through_promotion_rollback_abort_and_kill(world: &World) {
     let stage = Stage::start(world, "shifts", Source::BuiltIn, json!({})).await;
-    let load = Load::start(stage.space.load().at(400.0)).expect("a load");
+    let load = Load::start(stage.space.load().at(250.0)).expect("a load");
 
     stage.release("app:2").await;
     stage.phase_of("app:2", "the good one is promoted", &["Warm", "Settled"]).await;
@@ -115,7 +115,7 @@ async fn a_bad_canary_of_grpc_is_found_by_what_its_pods_count(world: &World) {
 
 async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World) {
     let stage = Stage::start(world, "outage", Source::BuiltIn, json!({})).await;
-    let load = Load::start(stage.space.load().at(300.0)).expect("a load");
+    let load = Load::start(stage.space.load().at(200.0)).expect("a load");
     stage.release("app:2").await;
     stage.weight("app:2", 10).await;
     // Stable is known to be well before anything breaks. A machine that stood still for a moment looks like a step that harms
@@ -146,7 +146,7 @@ async fn an_outage_that_both_share_is_held_and_goes_on_afterwards(world: &World)
 async fn pods_that_fail_while_they_warm_up_are_not_counted(world: &World) {
     let policy = json!({"analysis": {"warmup": "12s"}});
     let stage = Stage::start(world, "warm-up", Source::BuiltIn, policy).await;
-    let load = Load::start(stage.space.load().at(300.0)).expect("a load");
+    let load = Load::start(stage.space.load().at(200.0)).expect("a load");
     let new = stage.space.release("app:2");
     world.pods.behave(&new, Some(Behaviour::failing(10.0)));
     stage.release("app:2").await;

@@ -182,6 +182,12 @@ impl Played {
         database.primary && database.up
     }
 
+    /// Waits until its instance manager has shut it down, which comes after the fence: until then it follows whoever is promoted
+    /// meanwhile, and is of that one's timeline.
+    pub async fn is_shut_down(&self) {
+        until("it is shut down", async || (!lock(&self.database).up).then_some(())).await;
+    }
+
     /// Where its log is.
     pub fn position(&self) -> u64 {
         lock(&self.database).position
