@@ -57,9 +57,6 @@ pub enum HookPoint {
 }
 
 impl HookPoint {
-    /// All of them, in their order.
-    pub const ALL: [Self; 3] = [Self::BeforeFence, Self::BeforeOpen, Self::AfterTraffic];
-
     /// The step in which they are called.
     pub fn step(self) -> Step {
         match self {

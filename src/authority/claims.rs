@@ -76,9 +76,13 @@ pub fn takes_back(claim: &Claim) -> bool {
 
 /// Whether a Failover of this site is at work: what it has claimed, or committed until all is open.
 pub fn is_ordered(site: &str, own: &AuthoritySpec) -> bool {
-    slot(own, site).filter(|claim| is_alive(claim) && !takes_back(claim)).is_some_and(|claim| {
-        claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch))
-    })
+    slot(own, site).is_some_and(|claim| !takes_back(claim) && is_under_way(claim, own))
+}
+
+/// Whether what a claim of this site asks for is still to come: its epoch, or that all is open in it.
+pub fn is_under_way(claim: &Claim, own: &AuthoritySpec) -> bool {
+    let closed = claim.ballot == own.epoch && own.promoted != Some(own.epoch);
+    is_alive(claim) && (claim.ballot > own.epoch || closed)
 }
 
 /// Whether the claim of that ballot stands, as an Authority shows it, and has whoever reads it close the stores of the source.

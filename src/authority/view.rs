@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::claims::is_alive;
+use super::claims::{is_alive, is_under_way};
 use crate::api::authority::{AuthoritySpec, AuthorityState, Claim};
 use crate::api::failovergroup::Services;
 
@@ -97,7 +97,7 @@ impl Standing {
 /// open; another one, as soon as it has this site close its stores. `None` once that is over.
 pub fn moves_to(own: &AuthoritySpec, site: &str) -> Option<String> {
     let moves = |claim: &&Claim| match claim.site == site {
-        true => claim.ballot > own.epoch || (claim.ballot == own.epoch && own.promoted != Some(own.epoch)),
+        true => is_under_way(claim, own),
         false => claim.ballot > own.epoch && claim.follows == own.epoch && claim.fence == Some(true),
     };
     let moving = own.claims.iter().filter(|claim| is_alive(claim)).filter(moves);

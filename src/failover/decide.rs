@@ -100,13 +100,16 @@ fn prepare(view: &View<'_>, journal: &Journal, own: &AuthoritySpec) -> Next {
         return held;
     }
     // The claim of a Failover closes the source at once.
-    if !planned {
-        let first = view.unapproved(journal, ApprovedStep::Fence);
-        if let Some(first) = first.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence)) {
-            return first;
-        }
+    if !planned && let Some(first) = before_the_fence(view, journal) {
+        return first;
     }
     claim_again(view, journal, own)
+}
+
+/// What comes before anything is closed: who has to agree, and then what the group has called.
+fn before_the_fence(view: &View<'_>, journal: &Journal) -> Option<Next> {
+    let waits = view.unapproved(journal, ApprovedStep::Fence);
+    waits.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence))
 }
 
 /// Claims, with a ballot above all that is known.
@@ -151,9 +154,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
     let planned = journal.is_planned();
     let pressed = claim.fence == Some(true);
     if !planned && !pressed {
-        let first = view.unapproved(journal, ApprovedStep::Fence);
-        let first = first.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence));
-        return first.unwrap_or(Next::Do(Step::Claim, Act::Press));
+        return before_the_fence(view, journal).unwrap_or(Next::Do(Step::Claim, Act::Press));
     }
     let mut untold = Vec::new();
     for (peer, shown) in &view.known.peers {
@@ -176,8 +177,7 @@ fn claimed(view: &View<'_>, journal: &Journal, own: &AuthoritySpec, ballot: i64)
         let step = Step::Capacity;
         let waits = view.paused(journal, step).or_else(|| view.changed(step));
         let waits = waits.or_else(|| view.too_small(journal));
-        let waits = waits.or_else(|| view.unapproved(journal, ApprovedStep::Fence));
-        let first = waits.or_else(|| hooks::next(view, journal, HookPoint::BeforeFence));
+        let first = waits.or_else(|| before_the_fence(view, journal));
         return first.unwrap_or(Next::Do(Step::Fence, Act::Press));
     }
     fenced(view, journal, own, &untold)

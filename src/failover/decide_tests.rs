@@ -82,7 +82,8 @@ fn hook(name: &str, at: HookPoint) -> Hook {
 
 #[test]
 fn hooks_are_called_before_anything_is_closed_before_stores_are_opened_and_once_it_serves() {
-    let hooks = || HookPoint::ALL.map(|at| hook(at.step().as_str(), at)).to_vec();
+    let points = [HookPoint::BeforeFence, HookPoint::BeforeOpen, HookPoint::AfterTraffic];
+    let hooks = || points.map(|at| hook(at.step().as_str(), at)).to_vec();
     let mut world = World { hooks: hooks(), ..World::new(MoveAction::Switchover) };
     let ends = "promote Promote\nbefore-open Call\nopen Open\nopen Serve\nafter-traffic Call\nDone\n";
     let text = world.goes();

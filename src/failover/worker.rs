@@ -95,9 +95,10 @@ impl Worker {
         silent.keys().cloned().collect()
     }
 
-    /// Which group an order has in hand, while it is at work.
-    fn orders(&self, failover: &str, group: Option<&String>) {
-        lock(&self.shared.ground.index).order(failover, group.map(String::as_str));
+    /// Which group an order has in hand: its own while it is at work, none of one that is gone.
+    fn orders(&self, name: &str, failover: Option<&Failover>) {
+        let moves = failover.filter(|failover| failover.spec.action.moves() && !is_over(failover));
+        lock(&self.shared.ground.index).order(name, moves.map(|failover| failover.spec.group.as_str()));
     }
 
     /// Whether a group is rehearsed here.
@@ -131,14 +132,11 @@ impl Worker {
             }
         };
         let status = failover.status.clone().unwrap_or_default();
-        let moves = failover.spec.action.moves() && !is_over(&failover);
-        self.orders(&key.name, moves.then_some(&failover.spec.group));
+        self.orders(&key.name, Some(&failover));
         let mut this = Move { worker: self, key, failover, status, told: Vec::new() };
         let stop = this.go().await;
         this.known();
-        if is_over(&this.failover) {
-            self.orders(&key.name, None);
-        }
+        self.orders(&key.name, Some(&this.failover));
         let stop = stop?;
         let waits_for_pods = this.status.reason.as_deref() == Some("NoCapacity");
         let recorded = this.deliver().await?;

@@ -49,6 +49,12 @@ pub fn builder() -> ClientBuilder {
         .user_agent(concat!("banyan/", env!("CARGO_PKG_VERSION")))
 }
 
+/// A status in words that are nobody's: what a server itself writes may be anything.
+pub fn status_words(status: StatusCode) -> String {
+    let meaning = status.canonical_reason().map(|words| format!(" ({words})")).unwrap_or_default();
+    format!("status {}{meaning}", status.as_u16())
+}
+
 /// Sends a request and reads the text that is answered, of at most `most` bytes, within `deadline`. What is read of it is
 /// held in an account. Statuses are the caller's to judge.
 ///

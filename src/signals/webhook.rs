@@ -32,11 +32,7 @@ pub async fn ask(
 async fn ask_within(asked: RequestBuilder, turn: &Turn, deadline: Duration) -> GateReply {
     match fetch::pieces(asked, deadline, BYTES, Some(turn), |_, _| Ok(())).await {
         Ok(status) if status.is_success() => GateReply::Yes,
-        Ok(status) => {
-            // In words that are nobody's: what the server itself writes may be anything.
-            let meaning = status.canonical_reason().map(|words| format!(" ({words})")).unwrap_or_default();
-            GateReply::No(format!("status {}{meaning}", status.as_u16()))
-        }
+        Ok(status) => GateReply::No(fetch::status_words(status)),
         Err(why) => GateReply::Nobody(why.to_string()),
     }
 }

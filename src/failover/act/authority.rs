@@ -243,12 +243,12 @@ pub(super) async fn decide(means: &Means<'_>) -> Result<Done, kube::Error> {
     put(means, &next, words).await
 }
 
-/// Says that all stores are open here: from now on this site answers that traffic is to come.
 /// Whether it stands in this site's Authority that it serves: it is only to be noted when that began.
 pub(super) fn serves(means: &Means<'_>) -> bool {
     own(means).promoted == Some(means.ballot())
 }
 
+/// Says that all stores are open here: from now on this site answers that traffic is to come.
 pub(super) async fn serve(means: &Means<'_>, status: &mut FailoverStatus) -> Result<Done, kube::Error> {
     let done = put(
         means,

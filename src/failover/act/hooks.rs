@@ -1,14 +1,14 @@
 //! Calls a hook of the group, once: who waits for it calls again.
 
 use jiff::Timestamp;
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 
 use super::super::hooks::{Reply, answered, told};
 use super::super::outcome::Done;
 use super::Means;
 use crate::api::FailoverStatus;
 use crate::api::hook::Hook;
-use crate::runtime::fetch::{builder, pieces};
+use crate::runtime::fetch::{builder, pieces, status_words};
 use crate::runtime::remote::DEADLINE;
 
 /// What says that two calls are of one move: whoever has carried one out answers the other at once.
@@ -42,12 +42,10 @@ async fn ask(means: &Means<'_>, hook: &Hook, status: &FailoverStatus) -> Result<
     }
     let answer = pieces(request, DEADLINE, BYTES, None, |_, _| Ok(())).await;
     let answer = answer.map_err(|why| format!("{} does not answer: {why}", hook.webhook.url))?;
-    // In words that are nobody's: what the server itself writes may be anything.
-    let meaning = answer.canonical_reason().map(|words| format!(" ({words})")).unwrap_or_default();
-    let words = format!("status {}{meaning}", answer.as_u16());
-    Ok(match answer.as_u16() {
-        202 => Reply::AtWork,
-        200..300 => Reply::Done(words),
+    let words = status_words(answer);
+    Ok(match answer {
+        StatusCode::ACCEPTED => Reply::AtWork,
+        _ if answer.is_success() => Reply::Done(words),
         _ => Reply::Failed(format!("{} answers with {words}", hook.webhook.url)),
     })
 }

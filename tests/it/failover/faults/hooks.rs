@@ -39,8 +39,6 @@ pub async fn nothing_is_closed_while_one_fails(field: &Field, group: &Group) {
     field.could_move(group, to).await;
     let calls = |name: &'static str| move |asked: &Asked| asked.path == format!("/{name}");
     ops.desk.always(calls("stop-batch"), Fault::status(503));
-    ops.desk.next(calls("reconcile"), [202, 500].map(Fault::status));
-    ops.desk.always(calls("tell"), Fault::status(404));
     let writer = group.postgres.client(50);
     writes(&writer, 20).await;
     let before = writer.tally();
