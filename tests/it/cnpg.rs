@@ -54,7 +54,6 @@ async fn a_switchover_loses_nothing_and_git_does_not_undo_the_fence() {
     assert!(!pair.aws.can_write());
     let token = aws.token(33).await.expect("read").expect("a token");
 
-    pair.aws.is_shut_down().await;
     // Git writes its state with force, again and again, while the other site is promoted.
     let git = pair.aws.git_applies_with_force();
     let mut session = gcp.session().await.expect("a session").with_token(Some(token));
@@ -201,6 +200,8 @@ async fn a_token_that_does_not_fit_promotes_nobody() {
     assert_eq!(pair.gcp.position(), token.position.0);
 
     // A token of another cluster of servers is refused before anything is written.
+    gcp.open(33).await.expect("opened");
+    aws.follow(33, "gcp", None).await.expect("it may follow");
     pair.aws.of_another_system("9").await;
     let mut session = aws.session().await.expect("a session").with_token(Some(token));
     let refused = session.promote(Promotion { ballot: 49, row: Some(33) }).await;

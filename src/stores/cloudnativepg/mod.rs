@@ -119,11 +119,16 @@ impl Store for CloudNativePg {
     async fn read(&self) -> Result<Reading, StoreError> {
         let state = self.state().await?;
         let now = Timestamp::now();
-        let (Some(system), Some(timeline)) = (state.system, state.timeline) else {
-            return Err(StoreError::Starting);
-        };
         let is_primary = !state.is_replica() && !state.waits_for_promotion();
         let token = state.token().ok().flatten();
+        // The last primary's may be of long ago where it follows, and nobody answers where it is shut down.
+        let timeline = match is_primary {
+            true => state.timeline.max(state.told),
+            false => state.told.or(state.shut_down_on()),
+        };
+        let (Some(system), Some(timeline)) = (state.system, timeline) else {
+            return Err(StoreError::Starting);
+        };
         let row = state.ballot.map(|ballot| Row {
             ballot,
             opened_at: state.opened_at,
@@ -164,7 +169,13 @@ impl Store for CloudNativePg {
     async fn fence(&self, fence: Fence) -> Result<Fenced, StoreError> {
         let state = self.change(|object, state| steps::fence(object, state, fence)).await?;
         if !steps::is_fenced(&state, fence.ballot) {
-            return Err(StoreError::NotYet { what: "the Cluster is not demoted", after: Duration::ZERO });
+            let begun = state.switching || state.fenced;
+            let what = if begun {
+                "the Cluster is not demoted"
+            } else {
+                "CloudNativePG has not begun to demote the Cluster"
+            };
+            return Err(StoreError::NotYet { what, after: Duration::ZERO });
         }
         let token = state.token().map_err(RemoteError::Unreadable)?;
         Ok(Fenced { position: token.map(|token| token.position), ..Fenced::by(fence.ballot) })

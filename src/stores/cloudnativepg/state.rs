@@ -61,10 +61,14 @@ pub struct State {
     pub peer: Option<String>,
     /// Which of them is to be the primary.
     pub primary: Option<String>,
-    /// Which cluster of servers it is; `None` until it has said so.
+    /// Which cluster of servers it is; `None` until it has said so, and while nobody there answers, unless a token tells.
     pub system: Option<u64>,
-    /// Its timeline; `None` until it has said so.
+    /// The timeline of the last primary here. CloudNativePG does not change it while the Cluster follows another one, and a
+    /// Cluster that was never a primary has none.
     pub timeline: Option<u32>,
+    /// The timeline that its instances tell, which is that of their last checkpoint: a standby that follows is on this one,
+    /// or on a later one. `None` while nobody answers.
+    pub told: Option<u32>,
     /// The instance that is primary here, or receives for the others.
     pub current_primary: Option<String>,
     /// The token that a promotion was asked for with.
@@ -111,13 +115,15 @@ impl State {
         };
         let replica = &spec["replica"];
         let name = object.metadata.name.clone().unwrap_or_default();
+        let instances = status["instancesReportedState"].as_object().into_iter().flat_map(|all| all.values());
         let fenced = annotation(FENCED).and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
         let mut state = Self {
             own: text(&replica["self"]).unwrap_or(name),
             peer: text(&replica["source"]),
             primary: text(&replica["primary"]),
             system: status["systemID"].as_str().and_then(|id| id.parse().ok()),
-            timeline: status["timelineID"].as_u64().and_then(|timeline| u32::try_from(timeline).ok()),
+            timeline: timeline(&status["timelineID"]),
+            told: instances.filter_map(|instance| timeline(&instance["timeLineID"])).max(),
             current_primary: text(&status["currentPrimary"]),
             promotion_token: text(&replica["promotionToken"]),
             last_promotion_token: text(&status["lastPromotionToken"]),
@@ -134,6 +140,7 @@ impl State {
             promoted_from: number(object, PROMOTED_FROM)?,
             problems: Vec::new(),
         };
+        state.system = state.system.or_else(|| state.token().ok().flatten().map(|token| token.system));
         state.problems = state.problems(object, source);
         Ok(state)
     }
@@ -151,6 +158,13 @@ impl State {
 
     fn is_past(&self, timeline: i64) -> bool {
         self.timeline.is_some_and(|now| i64::from(now) > timeline)
+    }
+
+    /// The timeline of one that is shut down and kept so, where nobody answers: that of the token it left, or of the last
+    /// primary here.
+    pub fn shut_down_on(&self) -> Option<u32> {
+        let token = self.token().ok().flatten().map(|token| token.timeline);
+        token.or(self.timeline).filter(|_| self.fenced)
     }
 
     /// The token of the demotion by which it was closed: the later one of that which we have kept and its own. `None`
@@ -228,6 +242,11 @@ impl State {
         problems.extend(would_undo(object, &WRITTEN, source));
         problems
     }
+}
+
+/// Zero stands for none.
+fn timeline(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|timeline| u32::try_from(timeline).ok()).filter(|timeline| *timeline != 0)
 }
 
 /// Where the log is archived: two sites that share an archive overwrite each other's log after a promotion.

@@ -32,6 +32,23 @@ fn a_primary_and_its_replica_are_told_apart() {
     assert_eq!(primary.problems, Vec::new());
     let replica = state(&cluster(|value| value["spec"]["replica"]["primary"] = json!("ledger-gcp")));
     assert!(replica.is_replica());
+    let standby = state(&cluster(|value| {
+        value["spec"]["replica"]["primary"] = json!("ledger-gcp");
+        value["status"] = json!({"systemID": "7421", "instancesReportedState": {
+            "ledger-1": {"isPrimary": false, "timeLineID": 5}, "ledger-2": {"isPrimary": false, "timeLineID": 4},
+        }});
+    }));
+    assert_eq!((standby.timeline, standby.told), (None, Some(5)), "only a primary's is that of the Cluster");
+    let silent = state(&cluster(|value| {
+        value["spec"]["replica"]["primary"] = json!("ledger-gcp");
+        value["metadata"]["annotations"] = json!({CLOSED: "3", TOKEN: token("7421", "3", "0/3000148")});
+        value["status"] = json!({"systemID": "", "timelineID": 3});
+    }));
+    assert_eq!(
+        (silent.system, silent.told),
+        (Some(7421), None),
+        "shut down, its token tells which one it is"
+    );
     let unnamed = state(&cluster(|value| {
         value["spec"]["replica"] = json!({"primary": "ledger", "source": "ledger-gcp"});
     }));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::object::{BALLOT_ANNOTATION, annotated};
 use super::super::{Ballot, Fence, Promotion, StoreError};
 use super::state::{ALL, CLOSED, FENCED, OPENED, PROMOTED_FROM, State, TOKEN};
-use super::token::{Fit, Token};
+use super::token::Token;
 use crate::api::Problem;
 
 /// Changes; none if it is so already.
@@ -30,11 +30,12 @@ fn not_prepared(message: String, remedy: &str) -> StoreError {
     Problem::error("", message, remedy).into()
 }
 
-/// Closes a primary: it is to follow its peer, and all of its instances are shut down and kept so, since git may revert
-/// the first. The token is copied the moment it is seen.
+/// Closes a primary: it is to follow its peer, and once CloudNativePG has begun to demote it, all of its instances are shut
+/// down and kept so, since git may revert the first. Not before: CloudNativePG begins only where an instance answers that
+/// it is the primary, and would never begin with what is shut down. The token is copied the moment it is seen.
 ///
 /// # Errors
-/// If another claim has it, or it is a standby.
+/// If another claim has it, it is a standby, or somebody has shut it down.
 pub fn fence(object: &DynamicObject, state: &State, fence: Fence) -> Result<Changes, StoreError> {
     let Fence { ballot: asked, follows } = fence;
     claimed(state, asked)?;
@@ -51,6 +52,12 @@ pub fn fence(object: &DynamicObject, state: &State, fence: Fence) -> Result<Chan
             "set spec.replica.source to the name of the other site's Cluster",
         ));
     };
+    if state.fenced && state.closed.is_none() {
+        return Err(not_prepared(
+            "the Cluster's instances are fenced, and not by a failover: CloudNativePG demotes only one that runs".to_owned(),
+            "take the fence off: kubectl cnpg fencing off CLUSTER '*'",
+        ));
+    }
     let mut changes = Vec::new();
     if !state.is_replica() {
         changes.push(primary(peer));
@@ -75,13 +82,14 @@ pub fn fence(object: &DynamicObject, state: &State, fence: Fence) -> Result<Chan
     if state.closed.is_none() {
         annotations.extend([(CLOSED, Some(timeline.as_str())), (TOKEN, None), (PROMOTED_FROM, None)]);
     }
-    if !state.fenced {
-        annotations.push((FENCED, Some(ALL)));
-    }
     let token = state.token().map_err(|why| {
         let remedy = "see the log of CloudNativePG's operator, which wrote it";
         not_prepared(format!("the Cluster's demotion token cannot be read: {why}"), remedy)
     })?;
+    let has_begun = state.switching || (token.is_some() && !let_go);
+    if has_begun && !state.fenced {
+        annotations.push((FENCED, Some(ALL)));
+    }
     if let_go && state.kept_token.is_some() {
         annotations.extend([(CLOSED, Some(timeline.as_str())), (TOKEN, None)]);
     } else if let Some(token) = &token
@@ -160,22 +168,17 @@ pub fn promote(
     if state.ballot != row {
         return Err(StoreError::OtherRow { expected: row, found: state.ballot });
     }
-    let (Some(system), Some(timeline)) = (state.system, state.timeline) else {
+    let (Some(system), Some(timeline)) = (state.system, state.told.or(state.shut_down_on())) else {
         return Err(StoreError::Starting);
     };
-    if let Some(token) = token {
-        match token.fits(system, timeline) {
-            Fit::Fits => {}
-            Fit::NotYet(what) => {
-                return Err(StoreError::NotYet { what, after: std::time::Duration::ZERO });
-            }
-            Fit::Never(message) => {
-                let remedy =
-                    "promote the site whose token it is; to go on without it loses what that site wrote last";
-                return Err(not_prepared(message, remedy));
-            }
-        }
+    if let Some(Err(message)) = token.map(|token| token.fits(system, timeline)) {
+        let remedy =
+            "promote the site whose token it is; to go on without it loses what that site wrote last";
+        return Err(not_prepared(message, remedy));
     }
+    // A timeline that a primary here has had is no sign of this promotion, and what instances tell may be late.
+    let known = [Some(timeline), state.timeline, token.map(|token| token.timeline)];
+    let timeline = known.into_iter().flatten().max().unwrap_or(timeline);
     let mut changes = vec![primary(&state.own)];
     match token {
         Some(token) => {

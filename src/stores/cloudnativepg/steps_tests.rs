@@ -33,12 +33,17 @@ fn standby(change: impl FnOnce(&mut Value)) -> DynamicObject {
         value["spec"]["replica"] =
             json!({"self": "ledger-gcp", "primary": "ledger-aws", "source": "ledger-aws"});
         value["metadata"]["annotations"] = json!({BALLOT_ANNOTATION: "16"});
+        // It was never a primary.
+        value["status"]["timelineID"] = json!(0);
+        value["status"]["instancesReportedState"] = json!({
+            "ledger-1": {"isPrimary": false, "timeLineID": 3}, "ledger-2": {"isPrimary": false},
+        });
         change(value);
     })
 }
 
 #[test]
-fn a_primary_is_closed_in_one_write() {
+fn a_primary_is_to_follow_first_since_cloudnativepg_demotes_only_one_that_runs() {
     let object = cluster(|value| value["spec"]["replica"]["promotionToken"] = json!("used"));
     let changes = fence(&object, &state(&object), ORDER).expect("changes");
     assert_eq!(
@@ -48,9 +53,19 @@ fn a_primary_is_closed_in_one_write() {
             "-/spec/replica/promotionToken",
             "banyan.dev/ballot=\"33\"",
             "banyan.dev/closed-on-timeline=\"3\"",
-            "cnpg.io/fencedInstances=\"[\\\"*\\\"]\"",
         ]
     );
+    let waiting = closing(|value| value["metadata"]["annotations"][FENCED] = json!("[]"));
+    assert_eq!(fence(&waiting, &state(&waiting), ORDER), Ok(vec![]), "it is not shut down before it is seen");
+    let begun = closing(|value| {
+        value["metadata"]["annotations"][FENCED] = json!("[]");
+        value["status"]["switchReplicaClusterStatus"] = json!({"inProgress": true});
+    });
+    let changes = fence(&begun, &state(&begun), ORDER).expect("changes");
+    assert_eq!(shown(&changes), ["cnpg.io/fencedInstances=\"[\\\"*\\\"]\""]);
+    let by_hand = cluster(|value| value["metadata"]["annotations"] = json!({FENCED: ALL}));
+    let error = fence(&by_hand, &state(&by_hand), ORDER).expect_err("it would never be demoted");
+    assert!(error.remedy().contains("kubectl cnpg fencing off"), "{error:?}");
 }
 
 #[test]
@@ -109,7 +124,6 @@ fn a_token_does_not_speak_for_what_was_written_after_it() {
         changes,
         [
             "/spec/replica/primary=\"ledger-gcp\"",
-            "cnpg.io/fencedInstances=\"[\\\"*\\\"]\"",
             "banyan.dev/closed-on-timeline=\"4\"",
             "-banyan.dev/demotion-token",
         ]
@@ -167,7 +181,10 @@ fn a_greater_claim_takes_over_what_is_closed_and_keeps_its_token() {
     let changes = fence(&closed, &state(&closed), Fence { ballot: 49, follows: 33 }).expect("changes");
     assert_eq!(shown(&changes), ["banyan.dev/ballot=\"49\""]);
     // In the middle of the demotion, while the fence is away.
-    let between = closing(|value| value["metadata"]["annotations"][FENCED] = json!("[]"));
+    let between = closing(|value| {
+        value["metadata"]["annotations"][FENCED] = json!("[]");
+        value["status"]["switchReplicaClusterStatus"] = json!({"inProgress": true});
+    });
     let changes = fence(&between, &state(&between), Fence { ballot: 49, follows: 33 }).expect("changes");
     assert_eq!(shown(&changes), ["banyan.dev/ballot=\"49\"", "cnpg.io/fencedInstances=\"[\\\"*\\\"]\""]);
 }
@@ -203,8 +220,15 @@ fn a_promotion_takes_the_token_that_fits() {
         ]
     );
     let ahead = Token::decode(&token("7421", "4", "0/3000148")).expect("a token");
-    let error = promote(&object, &read, promotion, Some(&ahead)).expect_err("not there yet");
-    assert!(matches!(error, StoreError::NotYet { .. }));
+    let changes = promote(&object, &read, promotion, Some(&ahead)).expect("changes");
+    let from = "banyan.dev/promoted-from-timeline=\"4\"".to_owned();
+    assert!(
+        shown(&changes).contains(&from),
+        "what its instances tell is late, and CloudNativePG waits: {changes:?}"
+    );
+    let once = standby(|value| value["status"]["timelineID"] = json!(2));
+    let changes = promote(&once, &state(&once), promotion, None).expect("changes");
+    assert!(shown(&changes).contains(&"banyan.dev/promoted-from-timeline=\"3\"".to_owned()), "{changes:?}");
     let stranger = Token::decode(&token("1", "3", "0/3000148")).expect("a token");
     let error = promote(&object, &read, promotion, Some(&stranger)).expect_err("never");
     assert!(
@@ -216,6 +240,14 @@ fn a_promotion_takes_the_token_that_fits() {
     assert_eq!(error, StoreError::OtherRow { expected: Some(17), found: Some(16) });
     let without = promote(&object, &read, promotion, None).expect("changes");
     assert!(!shown(&without).iter().any(|change| change.contains("promotionToken")));
+    // What another claim closed is promoted again where the other site is gone for good: nobody there answers.
+    let closed = closing(|value| {
+        value["metadata"]["annotations"][TOKEN] = json!(ours());
+        value["status"] = json!({"systemID": "", "timelineID": 3});
+    });
+    let promotion_of_it = Promotion { ballot: 49, row: Some(33) };
+    let changes = promote(&closed, &state(&closed), promotion_of_it, None).expect("changes");
+    assert!(shown(&changes).contains(&"-cnpg.io/fencedInstances".to_owned()), "{changes:?}");
     let new = standby(|value| value["status"] = json!({}));
     assert_eq!(promote(&new, &state(&new), promotion, None), Err(StoreError::Starting));
 }

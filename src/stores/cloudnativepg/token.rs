@@ -36,17 +36,6 @@ struct Content {
     operator_version: String,
 }
 
-/// Whether a Cluster may be promoted with a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// It may.
-    Fits,
-    /// It is not there yet; as a clause.
-    NotYet(&'static str),
-    /// It never will; as a sentence.
-    Never(String),
-}
-
 impl Token {
     /// Reads a token.
     ///
@@ -74,23 +63,25 @@ impl Token {
         })
     }
 
-    /// Whether a Cluster of that system and timeline may be promoted with it. CloudNativePG checks the same, and that the
-    /// position is replayed, and would else wait without an end.
-    pub fn fits(&self, system: u64, timeline: u32) -> Fit {
+    /// Whether a Cluster of that system, whose instances tell that timeline, may ever be promoted with it. CloudNativePG
+    /// checks the same with a timeline that is not late, and waits until all before the token is replayed.
+    ///
+    /// # Errors
+    /// If it never may: why, as a sentence.
+    pub fn fits(&self, system: u64, timeline: u32) -> Result<(), String> {
         if self.system != system {
-            return Fit::Never(format!(
+            return Err(format!(
                 "the token is about the system {}, and this Cluster is {system}: they were never one",
                 self.system
             ));
         }
-        match self.timeline.cmp(&timeline) {
-            std::cmp::Ordering::Equal => Fit::Fits,
-            std::cmp::Ordering::Greater => Fit::NotYet("the Cluster has not reached the token's timeline"),
-            std::cmp::Ordering::Less => Fit::Never(format!(
+        if self.timeline < timeline {
+            return Err(format!(
                 "the token is of timeline {}, and this Cluster has gone on to {timeline} by itself",
                 self.timeline
-            )),
+            ));
         }
+        Ok(())
     }
 }
 
@@ -149,9 +140,9 @@ pub(super) mod tests {
     #[test]
     fn a_token_fits_the_cluster_that_followed_it() {
         let token = Token::decode(&token("7421", "3", "0/3000148")).expect("a token");
-        assert_eq!(token.fits(7421, 3), Fit::Fits);
-        assert!(matches!(token.fits(7421, 2), Fit::NotYet(_)));
-        assert!(matches!(token.fits(7421, 4), Fit::Never(words) if words.contains("gone on to 4")));
-        assert!(matches!(token.fits(1, 3), Fit::Never(words) if words.contains("never one")));
+        assert_eq!(token.fits(7421, 3), Ok(()));
+        assert_eq!(token.fits(7421, 2), Ok(()), "what its instances tell may be late");
+        assert!(token.fits(7421, 4).expect_err("never").contains("gone on to 4"));
+        assert!(token.fits(1, 3).expect_err("never").contains("never one"));
     }
 }

@@ -23,6 +23,8 @@ use crate::world::{World, until};
 pub const FENCED: &str = "cnpg.io/fencedInstances";
 /// How often the player looks.
 const TICK: Duration = Duration::from_millis(20);
+/// A standby makes a checkpoint at every so many looks.
+const CHECKPOINTS: u32 = 50;
 /// Written by hand after CloudNativePG's: the fields that matter here, and the checks of its webhook that CEL can say.
 const DEFINITION: &str = include_str!("cluster-crd.yaml");
 
@@ -46,6 +48,8 @@ pub async fn cloud() -> &'static Cloud {
 struct Database {
     system: String,
     timeline: u64,
+    /// What its control file says: that of the last checkpoint, which a standby makes now and then.
+    checkpointed: u64,
     position: u64,
     primary: bool,
     up: bool,
@@ -151,6 +155,7 @@ impl Played {
         let database = Arc::new(Mutex::new(Database {
             system: "7421".to_owned(),
             timeline: 1,
+            checkpointed: 1,
             position: 0x300_0000,
             primary,
             up: true,
@@ -180,12 +185,6 @@ impl Played {
     pub fn can_write(&self) -> bool {
         let database = lock(&self.database);
         database.primary && database.up
-    }
-
-    /// Waits until its instance manager has shut it down, which comes after the fence: until then it follows whoever is promoted
-    /// meanwhile, and is of that one's timeline.
-    pub async fn is_shut_down(&self) {
-        until("it is shut down", async || (!lock(&self.database).up).then_some(())).await;
     }
 
     /// Where its log is.
@@ -311,8 +310,15 @@ impl Player {
         let mut fence = None;
         {
             let mut database = lock(&self.database);
-            // The instance manager: fenced, PostgreSQL is shut down.
+            // The instance manager: fenced, PostgreSQL is shut down. It is as fast as the operator, or faster: the operator
+            // may find nobody who would tell it that there was a primary.
             database.up = !fenced;
+            if database.primary
+                || !database.up
+                || self.changes.load(Ordering::SeqCst).is_multiple_of(CHECKPOINTS)
+            {
+                database.checkpointed = database.timeline;
+            }
             database.sealed = closed && (database.sealed || !database.up);
             // A client that writes all the while.
             if database.primary && database.up && database.sealed {
@@ -347,7 +353,8 @@ impl Player {
                                 {"type": "Fence", "status": "True"}]);
                         }
                     }
-                    (None, _) if database.primary => {
+                    // `containsPrimaryInstance`: it begins only where an instance that is up says that it is the primary.
+                    (None, _) if database.primary && database.up => {
                         if !fenced {
                             fence = Some(Some(r#"["*"]"#));
                         }
@@ -363,8 +370,19 @@ impl Player {
             self.annotate(value).await;
         }
         let database = lock(&self.database).clone();
+        let instance = format!("{}-1", self.name);
+        // `updateClusterStatusThatRequiresInstancesState`: the system is that of who answers, and the timeline that of the last
+        // primary. A standby's is told of the instance alone.
+        let system = if database.up { database.system.as_str() } else { "" };
+        let timeline = if database.up && database.primary {
+            json!(database.checkpointed)
+        } else {
+            old["timelineID"].clone()
+        };
+        let said = if database.up { json!(database.checkpointed) } else { Value::Null };
         let status = json!({"status": {
-            "systemID": database.system, "timelineID": database.timeline, "currentPrimary": format!("{}-1", self.name),
+            "systemID": system, "timelineID": timeline, "currentPrimary": instance,
+            "instancesReportedState": {instance: {"isPrimary": database.primary && database.up, "timeLineID": said}},
             "readyInstances": if database.up { 3 } else { 0 }, "demotionToken": demotion, "lastPromotionToken": last,
             "switchReplicaClusterStatus": {"inProgress": switching}, "conditions": conditions,
             // It is written often, and the version of the object changes with it.
@@ -384,6 +402,7 @@ impl Player {
         let Ok(ByteString(bytes)) = serde_json::from_value(token.into()) else { return false };
         let Ok(content) = serde_json::from_slice::<Value>(&bytes) else { return false };
         let position = content["latestCheckpointREDOLocation"].as_str().and_then(|text| text.parse().ok());
+        // It makes a checkpoint before it looks.
         let timeline = database.timeline.to_string();
         content["databaseSystemIdentifier"] == database.system.as_str()
             && content["latestCheckpointTimelineID"] == timeline.as_str()
