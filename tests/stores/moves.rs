@@ -35,7 +35,7 @@ async fn planned(world: World) {
     let reading = there.read().await.expect("a reading");
     println!("measured with PostgreSQL {}", reading.version);
     assert_eq!(reading.problems, Vec::new());
-    let clients = [1, 2, 3].map(|writer| world.pair.client(writer));
+    let clients = [1, 2, 3].map(|_| world.pair.client());
     writes(&clients[0], 50).await;
 
     // Opened before anybody is asked who may promote.
@@ -143,7 +143,7 @@ async fn a_late_promotion_does_nothing() {
 async fn an_unplanned_move_knows_what_it_has() {
     let Some(world) = world().await else { return };
     let (there, here) = world.seen_from_b();
-    let client = world.pair.client(1);
+    let client = world.pair.client();
     writes(&client, 20).await;
 
     // Frozen and let go again: nothing is promoted, and the standby receives as before.

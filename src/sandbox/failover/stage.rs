@@ -204,7 +204,7 @@ async fn stores(
     let postgres = PostgresPair::start(options, Arc::clone(supervisor), progress).await?;
     let binary = std::env::current_exe().context(|| "finding the program banyan")?;
     let agents = Agents::start(&postgres, &binary)?;
-    let writer = postgres.client(1);
+    let writer = postgres.client();
     Ok(Stores { postgres, agents, writer })
 }
 

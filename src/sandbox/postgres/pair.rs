@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -45,6 +46,8 @@ pub struct PostgresPair {
     pub doors: [Proxy; 2],
     sites: [String; 2],
     password: String,
+    /// How many clients have been started: none may write under the number of another.
+    clients: AtomicI32,
 }
 
 impl PostgresPair {
@@ -87,7 +90,7 @@ impl PostgresPair {
         let salt = format!("{}{}", dir.display(), jiff::Timestamp::now().as_nanosecond());
         let password: String =
             Sha256::digest(salt).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let pair = Self { servers, doors, sites, password };
+        let pair = Self { servers, doors, sites, password, clients: AtomicI32::new(0) };
         pair.servers[0].init().await?;
         pair.servers[0].start().await?;
         pair.servers[0].sql(&pair.roles().await?).await?;
@@ -197,8 +200,9 @@ impl PostgresPair {
         }
     }
 
-    /// An application that writes, to whichever server lets it in, and reads.
-    pub fn client(&self, writer: i32) -> Client {
+    /// An application that writes, under a number of its own, to whichever server lets it in, and reads.
+    pub fn client(&self) -> Client {
+        let writer = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
         let targets = [0, 1].map(|site| self.servers[site].config(APPLICATION, &self.password));
         Client::start(writer, targets.into())
     }

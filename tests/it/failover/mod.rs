@@ -54,7 +54,7 @@ fn ready_command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, St
 async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it_could_take_over() {
     let Some(mut stage) = Stage::start().await else { return };
     let before = [stage.pods(AWS).await, stage.pods(GCP).await];
-    let writer = stage.postgres.client(1);
+    let writer = stage.postgres.client();
 
     // Nobody has authority: nothing is stopped, nothing changes.
     stage.apply(false).await;

@@ -71,7 +71,7 @@ pub fn asks(words: &'static str) -> impl Fn(&Failover) -> Option<String> {
 
 pub async fn what_was_closed_is_open_again_once_a_move_is_given_up(stage: &Stage) {
     let before = stage.authority(AWS).await.expect("an Authority").spec;
-    let writer = stage.postgres.client(20);
+    let writer = stage.postgres.client();
     // Replication stops just when it is ordered: all looks well, the source is closed, and the rest never arrives.
     stage.postgres.doors[AWS].cut();
     stage.postgres.doors[AWS].silence();
@@ -114,7 +114,7 @@ pub async fn a_switchover_loses_nothing_and_goes_on_where_its_operator_was_kille
         [(GCP, AWS, None), (AWS, GCP, Some(["fence", "catch-up"])), (GCP, AWS, Some(["promote", "open"]))]
     {
         stage.told(place, "a failover could be ordered", is_ready).await;
-        let writer = stage.postgres.client(10 + i32::try_from(place).unwrap());
+        let writer = stage.postgres.client();
         until("the client writes", async || (writer.tally().acknowledged.len() > 20).then_some(())).await;
         let before = stage.authority(place).await.expect("an Authority").spec.epoch;
         let name = format!("switchover-{before}");

@@ -90,8 +90,7 @@ impl Running<'_, '_> {
     /// Lets a client write, for one act.
     fn writes(&mut self) -> Result<()> {
         if self.writer.is_none() {
-            let number = i32::try_from(self.acts.len()).unwrap_or(0) + 2;
-            self.writer = Some((self.stage.postgres()?.client(number), self.tally()));
+            self.writer = Some((self.stage.postgres()?.client(), self.tally()));
         }
         Ok(())
     }

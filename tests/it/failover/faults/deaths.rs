@@ -41,7 +41,7 @@ pub async fn the_target_dies(field: &Field, name: &str, at: At) {
     let place = 1 - holder;
     field.could_move(group, place).await;
     let promoted = timeline(group, holder).await;
-    let writer = group.postgres.client(if at == At::Fence { 110 } else { 120 });
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let order = format!("dies-{at:?}").to_lowercase();
     let commits = commits(group.kind.name, place);
@@ -114,7 +114,7 @@ pub async fn the_witness_gives_authority_back(field: &Field, name: &str) {
     let place = 1 - holder;
     field.could_move(group, place).await;
     let promoted = timeline(group, holder).await;
-    let writer = group.postgres.client(130);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let marks = asks_the_witness(group.kind.name, place);
     let trap = field.gate.trap(place, field.keeper.pid(place).await, 1, marks);

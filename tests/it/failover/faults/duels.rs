@@ -73,7 +73,7 @@ pub async fn two_orders_meet(field: &Field, group: &Group) {
     let seed = number("BANYAN_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1);
     let mut chance = Chance(seed);
     println!("{pairs} pairs of orders, BANYAN_SEED={seed}");
-    let writer = group.postgres.client(1);
+    let writer = group.postgres.client();
     let mut outcomes: BTreeMap<Outcome, usize> = BTreeMap::new();
     let mut asked = 0;
     let (mut gaps, began) = (Duration::ZERO, Instant::now());

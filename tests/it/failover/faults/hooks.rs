@@ -39,7 +39,7 @@ pub async fn nothing_is_closed_while_one_fails(field: &Field, group: &Group) {
     field.could_move(group, to).await;
     let calls = |name: &'static str| move |asked: &Asked| asked.path == format!("/{name}");
     ops.desk.always(calls("stop-batch"), Fault::status(503));
-    let writer = group.postgres.client(50);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let before = writer.tally();
     let name = "hooks";

@@ -89,7 +89,7 @@ async fn moved(field: &Field, name: &str, action: MoveAction, order: &str, at: u
     let place = 1 - holder;
     field.could_move(group, place).await;
     let promoted = timeline(group, holder).await;
-    let writer: Writer = group.postgres.client(i32::try_from(epoch % 1_000_000).expect("small"));
+    let writer: Writer = group.postgres.client();
     writes(&writer, 20).await;
     field.gate.take(place);
     let mut kills = 0;

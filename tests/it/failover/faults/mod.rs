@@ -58,7 +58,7 @@ async fn each_failure_of_the_table_is_met() {
     let kinds = [("alpha", true, 50), ("bravo", false, 100), ("twin", false, 100)];
     let kinds = kinds.map(|(name, whole, standby)| Kind { name, whole, standby });
     let Some(field) = Field::start(&kinds).await else { return };
-    let twin = field.group("twin").postgres.client(1);
+    let twin = field.group("twin").postgres.client();
     println!("the field stands after {:.0?}", began.elapsed());
 
     // Each group has faults of its own.

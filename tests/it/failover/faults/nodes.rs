@@ -30,7 +30,7 @@ pub async fn of_a_source_that_cannot_be_closed(field: &Field, name: &str) {
     let (holder, _) = field.agreed(group).await;
     let place = 1 - holder;
     field.could_move(group, place).await;
-    let writer = group.postgres.client(140);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     field.keeper.kill(holder).await;
     field.two.pair.clouds()[holder].signal(Part::ApiServer, Signal::Stop).unwrap();

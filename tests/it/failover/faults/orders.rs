@@ -22,7 +22,7 @@ const GIT_EVERY: Duration = Duration::from_millis(500);
 pub async fn a_broken_application_holds_the_shift(field: &Field, group: &Group) {
     field.could_move(group, GCP).await;
     let before = field.authority(group, AWS).await.spec;
-    let writer = group.postgres.client(10);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let users = Users::of(field, group);
     let began = Instant::now();
@@ -78,7 +78,7 @@ async fn cordon(field: &Field, place: usize, shut: bool) {
 pub async fn no_nodes_hold_before_the_fence(field: &Field, group: &Group) {
     field.could_move(group, GCP).await;
     cordon(field, GCP, true).await;
-    let writer = group.postgres.client(20);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let before = writer.tally();
     let name = "no-nodes";
@@ -105,7 +105,7 @@ pub async fn git_takes_nothing_back_and_no_provider_is_needed(field: &Field, gro
     let holder = field.agreed(group).await.0;
     let to = 1 - holder;
     field.could_move(group, to).await;
-    let writer = group.postgres.client(30);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let users = Users::of(field, group);
     let objects = field.in_git(group);
@@ -186,7 +186,7 @@ async fn apply(field: &Field, place: usize, object: &Value) {
 pub async fn an_order_that_is_deleted_after_its_commit_goes_on(field: &Field, group: &Group) {
     let place = 1 - field.agreed(group).await.0;
     field.could_move(group, place).await;
-    let writer = group.postgres.client(40);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let name = "deleted-late";
     field.order(group, place, MoveAction::Switchover, name).await;

@@ -55,7 +55,7 @@ fn load(field: &Field, host: String) -> (Arc<Mutex<Answers>>, tokio::task::Abort
 pub async fn of_switchovers(field: &Field, name: &str) {
     let switchovers = number("BANYAN_SWITCHOVERS").map_or(SWITCHOVERS, |many| many as usize);
     let group = field.group(name);
-    let writer = group.postgres.client(130);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let (seen, task) = load(field, host(group));
     let mut without = Vec::new();

@@ -45,7 +45,7 @@ pub async fn the_api_server_of_the_source_is_down(field: &Field, name: &str) {
     let place = 1 - holder;
     field.could_move(group, place).await;
     let released = releases::behind_the_other_cloud(field, place).await;
-    let writer = group.postgres.client(50);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let users = Users::of(field, group);
     field.two.pair.clouds()[holder].signal(Part::ApiServer, Signal::Stop).unwrap();
@@ -100,7 +100,7 @@ pub async fn a_partition(field: &Field, group: &Group) {
     let (holder, epoch) = field.agreed(group).await;
     let place = 1 - holder;
     field.could_move(group, place).await;
-    let writer = group.postgres.client(60);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let before = writer.tally();
     let all = || field.doors.iter().chain(&group.postgres.doors);
@@ -140,7 +140,7 @@ pub async fn a_partition(field: &Field, group: &Group) {
 pub async fn an_authority_is_deleted(field: &Field, group: &Group) {
     let (holder, _) = field.agreed(group).await;
     let before = field.authority(group, holder).await;
-    let writer = group.postgres.client(70);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let begun = writer.tally();
     field.doors.iter().for_each(|door| door.silence());
@@ -184,7 +184,7 @@ pub async fn the_witness_is_down(field: &Field, group: &Group) {
     let (holder, epoch) = field.agreed(group).await;
     let place = 1 - holder;
     field.could_move(group, place).await;
-    let writer = group.postgres.client(80);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let before = writer.tally();
     field.witness.end.desk.always(|_| true, Fault::status(503));
@@ -232,7 +232,7 @@ pub async fn a_former_leader_wakes_up(field: &Field, name: &str) {
     let place = 1 - holder;
     field.could_move(group, place).await;
     let promoted = timeline(group, holder).await;
-    let writer = group.postgres.client(90);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     let order = "paused";
     let pid = field.keeper.pid(place).await;
@@ -284,7 +284,7 @@ pub async fn a_paused_primary_wakes_up(field: &Field, group: &Group) {
     let (holder, _) = field.agreed(group).await;
     let place = 1 - holder;
     field.could_move(group, place).await;
-    let writer = group.postgres.client(100);
+    let writer = group.postgres.client();
     writes(&writer, 20).await;
     // A session of an application that has stood for long.
     let server = &group.postgres.servers[holder];
