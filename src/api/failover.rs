@@ -306,7 +306,12 @@ pub struct StoreRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub sealed: Option<String>,
-    /// Where this site's log ended when it took in no more.
+    /// The demotion token that a Cluster of CloudNativePG left when it was closed: this site's is promoted with it, once all that
+    /// was written before is here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub token: Option<String>,
+    /// Where this site's log ended when it took in no more; `unknown` where the store does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub frozen: Option<String>,

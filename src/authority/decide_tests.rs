@@ -332,7 +332,7 @@ proptest::proptest! {
             epoch => spec(epoch, epoch - 16, &[if epoch % 2 == 0 { "a" } else { "b" }]),
         };
         let (here, there) = [("a", "b"), ("b", "a")][site];
-        let shows = StoreShows { primary, open: primary, opened_at: opened, ballot: opened, frozen: false };
+        let shows = StoreShows { primary, open: primary, opened_at: opened, ballot: opened, frozen: false, closing: false };
         let decided = |epoch: i64| Decided { after: 0, epoch, holders: of(epoch).holders };
         let mut known = Knowledge {
             own: own.map(of),

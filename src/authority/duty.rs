@@ -98,7 +98,8 @@ fn of_holder(
     let (store, row) = (store.to_owned(), shows.ballot.unwrap_or(0));
     if let Some(claim) = pressing(site, own) {
         let close = Duty::Close { store, ballot: claim.ballot, follows: own.epoch };
-        return (shows.open && row < claim.ballot).then_some(close);
+        let begun = shows.closing && row == claim.ballot;
+        return (begun || (shows.open && row < claim.ballot)).then_some(close);
     }
     // Line 5: whoever was away may not know that others went on without this site, by a person's word.
     if !known.all_read() {
@@ -110,7 +111,7 @@ fn of_holder(
         return Some(Duty::Open { store, epoch: own.epoch });
     }
     // What this site's own Failover has in hand is its business.
-    if shows.open || is_ordered(site, own) || state == AuthorityState::Lost {
+    if (shows.open && !shows.closing) || is_ordered(site, own) || state == AuthorityState::Lost {
         return None;
     }
     if row <= own.epoch {

@@ -13,7 +13,14 @@ fn claim(site: &str, ballot: i64, state: ClaimState, fence: bool) -> Claim {
 
 fn shows(primary: bool, open: bool, opened_at: i64, ballot: i64) -> StoreShows {
     let some = |number: i64| (number > 0).then_some(number);
-    StoreShows { primary, open, opened_at: some(opened_at), ballot: some(ballot), frozen: false }
+    StoreShows {
+        primary,
+        open,
+        opened_at: some(opened_at),
+        ballot: some(ballot),
+        frozen: false,
+        closing: false,
+    }
 }
 
 fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {
@@ -50,6 +57,19 @@ fn a_holder_closes_for_a_claim_that_fences_and_for_no_other() {
         assert_eq!(owed(&with(other.clone()), open.clone(), None), [], "{other:?}");
     }
     assert_eq!(owed(&AuthoritySpec::default(), open, None), [], "nobody ever had authority");
+}
+
+#[test]
+fn what_takes_several_orders_to_be_closed_is_asked_again_until_it_is_and_is_opened_where_the_claim_is_given_up()
+ {
+    let closing = StoreShows { closing: true, ..shows(true, true, 16, 17) };
+    let pressed = AuthoritySpec { claims: vec![claim("b", 17, ClaimState::Open, true)], ..held("a", 16) };
+    let close = [Duty::Close { store: db(), ballot: 17, follows: 16 }];
+    assert_eq!(owed(&pressed, closing.clone(), None), close);
+    assert_eq!(owed(&held("b", 17), closing.clone(), None), close, "another site has authority meanwhile");
+    let given_up = AuthoritySpec { withdrawn: vec![17], ..held("a", 16) };
+    assert_eq!(owed(&given_up, closing, None), [Duty::Lift { store: db(), ballot: 17 }]);
+    assert_eq!(owed(&given_up, shows(true, true, 16, 17), None), [], "it was lifted");
 }
 
 #[test]

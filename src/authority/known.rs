@@ -45,6 +45,8 @@ pub struct StoreShows {
     pub ballot: Option<i64>,
     /// Whether it is a standby that was told to take in nothing.
     pub frozen: bool,
+    /// Whether the order of that ballot has begun to close it, and is not done.
+    pub closing: bool,
 }
 
 /// All that is known about one group at one site.

@@ -425,7 +425,14 @@ fn who_has_authority_opens_nothing_elsewhere_that_it_closed() {
 fn where_authority_is_a_failover_opens_what_the_claim_of_another_site_closes() {
     let mut world = World { silent: Vec::new(), ..former() };
     // It has been closed since this was read.
-    let open = StoreShows { primary: true, open: true, opened_at: Some(16), ballot: Some(16), frozen: false };
+    let open = StoreShows {
+        primary: true,
+        open: true,
+        opened_at: Some(16),
+        ballot: Some(16),
+        frozen: false,
+        closing: false,
+    };
     (world.known.own, world.known.stores[0].1) = (Some(held("b", 16)), Known::Read(open));
     assert_eq!(world.goes(), "Refused\n", "there is nothing to move");
     let claim =

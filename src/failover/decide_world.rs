@@ -41,8 +41,14 @@ pub fn held(by: &str, epoch: i64) -> AuthoritySpec {
 
 impl World {
     pub fn new(action: MoveAction) -> Self {
-        let standby =
-            StoreShows { primary: false, open: true, opened_at: Some(16), ballot: Some(16), frozen: false };
+        let standby = StoreShows {
+            primary: false,
+            open: true,
+            opened_at: Some(16),
+            ballot: Some(16),
+            frozen: false,
+            closing: false,
+        };
         Self {
             known: Knowledge {
                 own: Some(AuthoritySpec { promoted: None, ..held("a", 16) }),

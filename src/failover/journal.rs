@@ -118,7 +118,7 @@ impl Journal {
                 lag_allowed: within,
                 replayed: store.replayed_millis.is_some(),
                 promoted: is(store.promoted),
-                opened: is(store.verified) && is(store.opened),
+                opened: is(store.opened),
                 skipped: is(store.skipped),
             };
             (store.name.clone(), journal)

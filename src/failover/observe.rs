@@ -18,6 +18,7 @@ use crate::authority::decide::Decision as Authority;
 use crate::authority::view::Standing;
 use crate::failovergroup::checks::found::{Found, Step as CheckedStep};
 use crate::failovergroup::checks::sites::may_not_keep;
+use crate::failovergroup::checks::stores::LAG_NOT_TOLD;
 use crate::failovergroup::decide::decide as decide_group;
 use crate::failovergroup::observe::{Ground, Observed, observe as observe_group};
 use crate::finservice::plan::placement::{DEFAULT_REPLICAS, scale};
@@ -72,7 +73,8 @@ pub fn observe(ground: &Ground, group: &str) -> Result<Seen, String> {
         room: room.first().map(|found| held(found)),
         surplus,
         forbidden: forbidden(&observed, &spec, &site),
-        protected: decision.protected.state == State::True,
+        // No more will ever be told of a Cluster.
+        protected: decision.protected.state == State::True || decision.protected.reason == LAG_NOT_TOLD,
         checked: decision.checks,
         looked_at: observed.asked.stores.values().flatten().map(|reading| reading.measured_at).min(),
         authority,

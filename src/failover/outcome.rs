@@ -112,6 +112,7 @@ pub fn fenced(of: &Of<'_>, found: Found<'_, Closed>, status: &mut FailoverStatus
                 let fenced = &closed.fenced;
                 record.level = Some(closed.level);
                 record.sealed = fenced.position.map(|position| position.to_string());
+                record.token.clone_from(&fenced.token);
                 // The other one is a standby still: nothing was ever written there that is not here.
                 let follows = fenced.position.is_none() && is_primary_here(of.known, name);
                 if follows || closed.is_of_here() {
@@ -164,6 +165,9 @@ fn closed_words(source: &str, closed: &[&str], wait: &[&str]) -> String {
 
 fn evidence(fenced: &Fenced) -> String {
     let mut words = match fenced.position {
+        Some(position) if fenced.token.is_some() => {
+            format!("shut down at {position}, kept so, and its demotion token is here")
+        }
         Some(position) => format!("closed at {position}, {} sessions ended", fenced.ended),
         None => "a standby there, whose older orders were ended".to_owned(),
     };
@@ -232,12 +236,16 @@ pub fn caught_up<'a>(
     found: Found<'a, Option<Option<Position>>>,
     status: &mut FailoverStatus,
 ) -> Result<Done, Vec<&'a str>> {
-    let all = names(&found);
+    let (mut here, mut by_token) = (Vec::new(), Vec::new());
     let (mut failed, mut behind, mut words) = (Vec::new(), Vec::new(), Vec::new());
     for (name, done) in found {
         remember(status, name, done.as_ref().err());
         match done {
-            Ok(None) => status::store(status, name).complete = Some(true),
+            Ok(None) => {
+                let record = status::store(status, name);
+                record.complete = Some(true);
+                if record.token.is_some() { &mut by_token } else { &mut here }.push(name);
+            }
             Ok(Some(replayed)) => {
                 let at = replayed.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
                 let sealed = status::store(status, name).sealed.clone().unwrap_or_default();
@@ -251,7 +259,14 @@ pub fn caught_up<'a>(
         return Ok(Done::not_yet("NotCaughtUp", errors(&failed, of.site), of.command("abort")));
     }
     match (behind.is_empty(), of.planned) {
-        (true, _) => Ok(Done::Yes(format!("all that was acknowledged is here: {all}"))),
+        (true, _) => {
+            let here =
+                (!here.is_empty()).then(|| format!("all that was acknowledged is here: {}", here.join(", ")));
+            let waits =
+                format!("{} is promoted only once all that was acknowledged is here", by_token.join(", "));
+            let waits = (!by_token.is_empty()).then_some(waits);
+            Ok(Done::Yes(here.into_iter().chain(waits).collect::<Vec<_>>().join("; ")))
+        }
         (false, true) => Ok(Done::not_yet("NotCaughtUp", words.join(". "), of.command("abort"))),
         // What has not come by now may never come: what is missing is named, and a person decides.
         (false, false) => Err(behind),
@@ -268,15 +283,15 @@ pub fn replayed(of: &Of<'_>, found: Found<'_, i64>, status: &mut FailoverStatus)
     }
 }
 
-/// Stores were to take in no more: how far each is, and how old the newest in it.
+/// Stores were to take in no more: how far each is, and how old the newest in it; `None` where a store does not tell.
 pub fn frozen(
     of: &Of<'_>,
-    found: Found<'_, (Position, Option<SignedDuration>)>,
+    found: Found<'_, (Option<Position>, Option<SignedDuration>)>,
     status: &mut FailoverStatus,
 ) -> Done {
     let all = names(&found);
     let mut failed = each(found, status, |record, (position, age)| {
-        record.frozen = Some(position.to_string());
+        record.frozen = Some(position.map_or_else(|| "unknown".to_owned(), |position| position.to_string()));
         // When this site heard last: what was acknowledged since then may be missing.
         record.lag_millis = age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX).max(0));
     });
@@ -296,27 +311,29 @@ pub fn frozen(
 
 /// Stores were to be promoted here.
 pub fn promoted(of: &Of<'_>, found: Found<'_, ()>, status: &mut FailoverStatus) -> Done {
-    taken(of, found, status, "NotPromoted", "promoted", |record| record.promoted = Some(true))
+    taken(of, found, status, "NotPromoted", "promoted", |record, ()| record.promoted = Some(true))
 }
 
-/// Stores were to be verified by a write, and opened here.
-pub fn opened(of: &Of<'_>, found: Found<'_, ()>, status: &mut FailoverStatus) -> Done {
-    taken(of, found, status, "NotOpened", "written to, read back and opened", |record| {
-        record.verified = Some(true);
+/// Stores were to be verified by a write, and opened here; `false` of one to which nothing can be written from here.
+pub fn opened(of: &Of<'_>, found: Found<'_, bool>, status: &mut FailoverStatus) -> Done {
+    let written = found.iter().all(|(_, done)| !matches!(done, Ok(false)));
+    let what = if written { "written to, read back and opened" } else { "opened" };
+    taken(of, found, status, "NotOpened", what, |record, written| {
+        record.verified = written.then_some(true);
         record.opened = Some(true);
     })
 }
 
-fn taken(
+fn taken<T>(
     of: &Of<'_>,
-    found: Found<'_, ()>,
+    found: Found<'_, T>,
     status: &mut FailoverStatus,
     reason: &'static str,
     what: &str,
-    done: impl Fn(&mut StoreRecord),
+    done: impl Fn(&mut StoreRecord, T),
 ) -> Done {
     let all = names(&found);
-    let failed = each(found, status, |record, ()| done(record));
+    let failed = each(found, status, done);
     match failed.is_empty() {
         true => Done::Yes(format!("{all} {what} here")),
         // It goes on by itself; nothing is open before all are. One that is not required may be left out.

@@ -247,6 +247,7 @@ pub fn shows(reading: &Reading) -> StoreShows {
         opened_at: row.map(|row| row.opened_at).filter(|epoch| *epoch > 0),
         ballot: row.map(|row| row.ballot).filter(|ballot| *ballot > 0),
         frozen: reading.frozen,
+        closing: row.is_some_and(|row| row.closing),
     }
 }
 

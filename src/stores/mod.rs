@@ -63,12 +63,22 @@ pub struct Fenced {
     pub left: Vec<String>,
     /// The row of a primary that this one was written over, where it closed that already.
     pub found: Option<reading::Row>,
+    /// What the store left when it was closed, and another one asks for before it is promoted.
+    pub token: Option<String>,
 }
 
 impl Fenced {
     /// Of a server of which there is nothing to be said: a standby, until a position is.
     pub fn by(ballot: Ballot) -> Self {
-        Self { ballot, position: None, ended: 0, open_to: Vec::new(), left: Vec::new(), found: None }
+        Self {
+            ballot,
+            position: None,
+            ended: 0,
+            open_to: Vec::new(),
+            left: Vec::new(),
+            found: None,
+            token: None,
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Row {
     pub opened_at: Ballot,
     /// Whether applications may log in.
     pub open: bool,
+    /// Whether that claim has begun to close it, which takes several orders, and is not done: it may be open meanwhile.
+    pub closing: bool,
     /// Where the log stood once it was closed and no session was left. Whoever has replayed this row with a position has
     /// replayed all that was acknowledged before.
     pub sealed: Option<Position>,

@@ -1,11 +1,13 @@
 //! A store at one site, whatever its kind.
 
+use super::cloudnativepg::token::Token;
 use super::cloudnativepg::{CloudNativePg, CloudNativePgSession};
 use super::postgres::{Postgres, PostgresSession};
 use super::{
     Ballot, CaughtUp, Fence, Fenced, Frozen, Position, Promotion, Reading, Session, Store, StoreError,
     Verified,
 };
+use crate::runtime::remote::RemoteError;
 
 /// A store with a single writer, at one site.
 #[derive(Clone, Debug)]
@@ -90,6 +92,22 @@ impl Store for Server {
 
     async fn follow(&self, epoch: Ballot, site: &str, timeline: Option<u32>) -> Result<(), StoreError> {
         either!(self, store => store.follow(epoch, site, timeline).await)
+    }
+}
+
+impl AnySession {
+    /// Promotes with what the closed one left, where it is of a kind that leaves something.
+    ///
+    /// # Errors
+    /// If that is no token.
+    pub fn with_token(self, token: Option<&str>) -> Result<Self, StoreError> {
+        match (self, token) {
+            (Self::CloudNativePg(session), Some(token)) => {
+                let token = Token::decode(token).map_err(RemoteError::Unreadable)?;
+                Ok(Self::CloudNativePg(Box::new(session.with_token(Some(token)))))
+            }
+            (session, _) => Ok(session),
+        }
     }
 }
 

@@ -103,6 +103,7 @@ impl Server {
             opened_at: some(self.opened_at),
             ballot: some(self.ballot),
             frozen: !self.primary && self.frozen,
+            closing: false,
         }
     }
 }

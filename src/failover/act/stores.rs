@@ -22,8 +22,12 @@ use crate::stores::{CaughtUp, Fence, Fenced, Promotion, Server, Session, Store, 
 /// How long a source may take to be closed, all tries together: a dead one adds no more than this.
 const FENCES: Duration = Duration::from_secs(15);
 /// The operator there closes its stores at the same moment, and each ends the sessions of the other: what was ended within
-/// that time is tried once more at once.
+/// that time is tried again at once.
 const MEETS: Duration = Duration::from_secs(2);
+/// The operator there has CloudNativePG demote a Cluster, which takes it some seconds: it is waited for so long at once, and
+/// looked so often.
+const CLOSES: Duration = Duration::from_secs(10);
+const ASKS: Duration = Duration::from_millis(250);
 /// How long it is waited at once for what is still under way between the servers.
 const CATCHES_UP: Duration = Duration::from_secs(10);
 /// How long lies between two looks.
@@ -61,12 +65,14 @@ pub(super) async fn fence(
     let Some(source) = means.seen.source() else { return Some(Done::Again) };
     let begin = Instant::now();
     let found = join_all(stores.iter().map(async |name| {
-        let close = async || match close(means, name, &source).await {
-            Err(error) if error.may_be_done() && begin.elapsed() < MEETS => {
-                tokio::time::sleep(LOOK).await;
-                close(means, name, &source).await
+        let close = async || loop {
+            match close(means, name, &source).await {
+                Err(error) if error.may_be_done() && begin.elapsed() < MEETS => {
+                    tokio::time::sleep(LOOK).await
+                }
+                Err(StoreError::NotYet { .. }) if begin.elapsed() < CLOSES => tokio::time::sleep(ASKS).await,
+                closed => break closed,
             }
-            closed => closed,
         };
         let closing = tokio::time::timeout(FENCES, close());
         let closed = closing.await.unwrap_or_else(|_| {
@@ -84,12 +90,8 @@ async fn close(means: &Means<'_>, name: &str, source: &str) -> Result<Closed, St
     let (ballot, follows) = means.claim;
     let server = means.server(name, source).await?;
     let fence = Fence { ballot, follows };
-    if let Server::CloudNativePg(_) = &server {
-        let row = server.read().await?.row.filter(|row| row.ballot == ballot && !row.open);
-        let waits =
-            StoreError::NotYet { what: "the operator there has not closed it", after: Duration::ZERO };
-        let row = row.ok_or(waits)?;
-        let fenced = Fenced { position: row.sealed, ..Fenced::by(ballot) };
+    if let Server::CloudNativePg(cluster) = &server {
+        let fenced = cluster.closed(ballot).await?;
         return Ok(Closed { level: FenceLevel::Acknowledged, fenced, here: None });
     }
     let fenced = match server.fence(fence).await {
@@ -182,10 +184,14 @@ pub(super) async fn freeze(means: &Means<'_>, stores: &[String], status: &mut Fa
     let found = join_all(stores.iter().map(async |name| {
         let frozen = async {
             let server = means.server(name, means.site()).await?;
+            if let Server::CloudNativePg(_) = &server {
+                // Its promotion ends what it takes in, and nobody tells how far it is: a person accepts what is lost.
+                return Ok((None, None));
+            }
             let frozen = server.freeze(means.ballot()).await?;
             let reading = server.read().await?;
             let age = reading.heartbeat.as_ref().map(|beat| reading.server_time.duration_since(beat.at));
-            Ok((frozen.position, age))
+            Ok((Some(frozen.position), age))
         };
         (name.as_str(), frozen.await)
     }));
@@ -202,7 +208,9 @@ pub(super) async fn promote(
     let opened = join_all(stores.iter().map(async |name| {
         let session = async {
             let server = means.server(name, means.site()).await?;
-            let session = server.session().await?;
+            let token = status.stores.iter().find(|store| store.name == **name);
+            let token = token.and_then(|store| store.token.as_deref());
+            let session = server.session().await?.with_token(token)?;
             let row = server.read().await?.row.map(|row| row.ballot);
             Ok::<_, StoreError>((server, session, row))
         };
@@ -224,7 +232,8 @@ pub(super) async fn promote(
         let done = async {
             let (server, mut session, row) = session?;
             session.promote(Promotion { ballot, row }).await?;
-            if closed && row != Some(ballot) {
+            // To close a Cluster is to demote it.
+            if closed && row != Some(ballot) && !matches!(server, Server::CloudNativePg(_)) {
                 // Its roles were never closed, and it must not be written to yet.
                 server.fence(Fence { ballot, follows }).await?;
             }
@@ -241,8 +250,12 @@ pub(super) async fn open(means: &Means<'_>, stores: &[String], status: &mut Fail
     let opened = join_all(stores.iter().map(async |name| {
         let done = async {
             let server = means.server(name, means.site()).await?;
-            server.verify(means.ballot()).await?;
-            server.open(means.ballot()).await
+            // Over the object of a Cluster nothing can be written into its database.
+            let writes = !matches!(server, Server::CloudNativePg(_));
+            if writes {
+                server.verify(means.ballot()).await?;
+            }
+            server.open(means.ballot()).await.map(|()| writes)
         };
         (name.as_str(), done.await)
     }))

@@ -73,6 +73,7 @@ pub(super) fn shows(store: &StoreShown) -> Option<StoreShows> {
         opened_at: store.opened_at,
         ballot: store.ballot,
         frozen: store.frozen == Some(true),
+        closing: false,
     })
 }
 

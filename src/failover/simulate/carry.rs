@@ -88,7 +88,7 @@ impl Hand<'_> {
             }),
             Act::Promote(stores) => self.promote(stores),
             Act::Open(stores) => {
-                let found = self.each(stores, |server| server.open(ballot));
+                let found = self.each(stores, |server| server.open(ballot).map(|()| true));
                 self.taken("", |of, status| outcome::opened(of, found, status))
             }
             Act::Serve => self.serve(),
@@ -322,7 +322,7 @@ impl Hand<'_> {
         let (ballot, now) = (self.claim().0, at(self.world.now));
         let found = self.each(stores, |server| {
             let position = server.freeze(ballot)?;
-            Ok((position, Some(now.duration_since(at(server.beat)))))
+            Ok((Some(position), Some(now.duration_since(at(server.beat)))))
         });
         self.taken("", |of, status| outcome::frozen(of, found, status))
     }

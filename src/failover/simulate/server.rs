@@ -69,6 +69,7 @@ impl Server {
             opened_at: self.row.map(|row| row.opened_at).filter(|epoch| *epoch > 0),
             ballot: self.row.map(|row| row.ballot),
             frozen: self.frozen,
+            closing: false,
         }
     }
 
@@ -110,7 +111,7 @@ impl Server {
         // Its row is in the log as well.
         let sealed = Some(Position(self.position().0 + WRITE));
         let ended = u32::from(self.is_open());
-        self.row = Some(Row { ballot, opened_at, open: false, sealed });
+        self.row = Some(Row { ballot, opened_at, open: false, closing: false, sealed });
         Ok(Fenced { position: sealed, ended, found, ..Fenced::by(ballot) })
     }
 
@@ -137,7 +138,7 @@ impl Server {
             return Err(StoreError::IsStandby);
         }
         self.waits = false;
-        self.row = Some(Row { ballot: epoch, opened_at: epoch, open: true, sealed: None });
+        self.row = Some(Row { ballot: epoch, opened_at: epoch, open: true, closing: false, sealed: None });
         Ok(())
     }
 

@@ -73,17 +73,25 @@ impl CloudNativePg {
         State::of(&self.object.read().await?, &self.source)
     }
 
-    /// The token of the demotion that this claim ordered: it goes into the journal, and with it the other site is
-    /// promoted.
+    /// What its own operator has closed for that claim, with the token that it left: that goes into the journal, and with it
+    /// the other site is promoted. It changes nothing.
     ///
     /// # Errors
-    /// If it cannot be read, or is none.
-    pub async fn token(&self, ballot: Ballot) -> Result<Option<Token>, StoreError> {
+    /// If it cannot be read, or is not closed yet.
+    pub async fn closed(&self, ballot: Ballot) -> Result<Fenced, StoreError> {
         let state = self.state().await?;
-        if state.ballot != Some(ballot) {
-            return Ok(None);
+        if let Some(known) = state.ballot.filter(|known| *known > ballot) {
+            return Err(StoreError::Refused { asked: ballot, known });
         }
-        state.token().map_err(|why| RemoteError::Unreadable(why).into())
+        if !steps::is_fenced(&state, ballot) {
+            let what = match (state.ballot == Some(ballot), state.switching || state.fenced) {
+                (false, _) => "the operator there has not begun to close it",
+                (true, false) => "CloudNativePG there has not begun to demote the Cluster",
+                (true, true) => "the Cluster there is not demoted",
+            };
+            return Err(StoreError::NotYet { what, after: Duration::ZERO });
+        }
+        Ok(fenced_by(ballot, state.token().map_err(RemoteError::Unreadable)?))
     }
 
     /// Changes the object by what follows from how it stands. Where it was changed meanwhile, that is judged anew.
@@ -109,6 +117,11 @@ impl CloudNativePg {
     }
 }
 
+fn fenced_by(ballot: Ballot, token: Option<Token>) -> Fenced {
+    let position = token.as_ref().map(|token| token.position);
+    Fenced { position, token: token.map(|token| token.text), ..Fenced::by(ballot) }
+}
+
 fn cannot(message: &str, remedy: &str) -> StoreError {
     StoreError::Unsupported { message: message.to_owned(), remedy: remedy.to_owned() }
 }
@@ -119,11 +132,14 @@ impl Store for CloudNativePg {
     async fn read(&self) -> Result<Reading, StoreError> {
         let state = self.state().await?;
         let now = Timestamp::now();
-        let is_primary = !state.is_replica() && !state.waits_for_promotion();
+        // One that a claim closes is a primary until it may follow, as every other server.
+        let is_primary = state.closed.is_some() || (!state.is_replica() && !state.waits_for_promotion());
+        let is_closed = state.ballot.is_some_and(|ballot| steps::is_fenced(&state, ballot));
+        let closing = state.closed.is_some() && !is_closed;
         let token = state.token().ok().flatten();
         // The last primary's may be of long ago where it follows, and nobody answers where it is shut down.
         let timeline = match is_primary {
-            true => state.timeline.max(state.told),
+            true => state.timeline.max(state.told).or(state.shut_down_on()),
             false => state.told.or(state.shut_down_on()),
         };
         let (Some(system), Some(timeline)) = (state.system, timeline) else {
@@ -132,7 +148,8 @@ impl Store for CloudNativePg {
         let row = state.ballot.map(|ballot| Row {
             ballot,
             opened_at: state.opened_at,
-            open: is_primary && state.closed.is_none() && !state.fenced,
+            open: closing || (is_primary && state.closed.is_none() && !state.fenced),
+            closing,
             sealed: token.as_ref().map(|token| token.position),
         });
         Ok(Reading {
@@ -178,7 +195,7 @@ impl Store for CloudNativePg {
             return Err(StoreError::NotYet { what, after: Duration::ZERO });
         }
         let token = state.token().map_err(RemoteError::Unreadable)?;
-        Ok(Fenced { position: token.map(|token| token.position), ..Fenced::by(fence.ballot) })
+        Ok(fenced_by(fence.ballot, token))
     }
 
     async fn fence_standby(&self, fence: Fence) -> Result<(), StoreError> {
@@ -204,7 +221,11 @@ impl Store for CloudNativePg {
         Ok(())
     }
 
-    async fn caught_up(&self, _ballot: Ballot, _position: Option<Position>) -> Result<CaughtUp, StoreError> {
+    /// Where it was shut down in order, its token sees to that: CloudNativePG promotes nobody who does not have all before it.
+    async fn caught_up(&self, _ballot: Ballot, position: Option<Position>) -> Result<CaughtUp, StoreError> {
+        if position.is_some() {
+            return Ok(CaughtUp::Yes);
+        }
         Err(cannot(
             "the Cluster does not say how far it has replayed",
             "promote it with the token: CloudNativePG waits until all that the other one had is replayed",

@@ -88,7 +88,7 @@ pub(super) async fn fence(link: &Link, fence: Fence, roles: &[String]) -> Result
     ended += last;
     let position = seal(link, ballot).await?;
     confirm(link, ballot, roles).await?;
-    Ok(Fenced { ballot, position: Some(position), ended, open_to, left, found })
+    Ok(Fenced { ballot, position: Some(position), ended, open_to, left, found, token: None })
 }
 
 /// Where the transaction that closes leaves what it found, for this session alone.
@@ -102,7 +102,7 @@ async fn found(link: &Link) -> Result<Option<Row>, StoreError> {
     );
     let Some(found) = link.ask(&read).await?.pop() else { return Ok(None) };
     let (ballot, opened_at) = (found.value("ballot")?, found.value("opened_at")?);
-    Ok(Some(Row { ballot, opened_at, open: false, sealed: Some(found.value("sealed")?) }))
+    Ok(Some(Row { ballot, opened_at, open: false, closing: false, sealed: Some(found.value("sealed")?) }))
 }
 
 /// The transaction that closes: the row and the roles.

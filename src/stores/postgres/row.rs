@@ -27,6 +27,7 @@ pub(super) async fn read_made(link: &Link) -> Result<Option<Row>, StoreError> {
         ballot: found.value("ballot")?,
         opened_at: found.value("opened_at")?,
         open: found.is("open"),
+        closing: false,
         sealed: found.maybe("sealed")?,
     }))
 }

@@ -15,7 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::world::{World, until};
 
@@ -54,10 +54,20 @@ struct Database {
     primary: bool,
     up: bool,
     promotions: u32,
+    /// Where its log was when it was promoted last.
+    promoted_at: u64,
     /// Whether it was shut down by the claim that keeps it closed.
     sealed: bool,
     /// Writes that were taken since.
     since_closed: u32,
+}
+
+impl Database {
+    fn takes_a_write(&mut self) {
+        if self.primary && self.up {
+            self.position += 0x40;
+        }
+    }
 }
 
 /// One Cluster, played.
@@ -104,11 +114,19 @@ impl Pair {
     pub async fn start(name: &str) -> Self {
         let cloud = cloud().await;
         let client = cloud.client_admin().expect("a client");
-        let definitions = install::documents("cluster-crd.yaml", DEFINITION).expect("YAML");
-        install::definitions(&client, &definitions).await.expect("the definition is taken");
         let namespace = World::on(cloud, name).await.namespace;
-        let aws = Played::start(&client, &namespace, "aws", "gcp", true).await;
-        let gcp = Played::start(&client, &namespace, "gcp", "aws", false).await;
+        Self::of([&client, &client], namespace).await
+    }
+
+    /// The same in a namespace that is there, each in a cloud of its own.
+    pub async fn of(clients: [&Client; 2], namespace: String) -> Self {
+        let definitions = install::documents("cluster-crd.yaml", DEFINITION).expect("YAML");
+        for client in clients {
+            install::definitions(client, &definitions).await.expect("the definition is taken");
+        }
+        let client = clients[0].clone();
+        let aws = Played::start(clients[0], &namespace, "aws", "gcp", true).await;
+        let gcp = Played::start(clients[1], &namespace, "gcp", "aws", false).await;
         let linked = Arc::new(AtomicBool::new(true));
         let (first, second) = (Arc::clone(&aws.database), Arc::clone(&gcp.database));
         let link = Arc::clone(&linked);
@@ -129,6 +147,19 @@ impl Pair {
             }
         });
         Self { client, namespace, aws, gcp, linked, replication }
+    }
+
+    /// A client that writes to whichever lets it, until it is dropped.
+    pub fn client_that_writes(&self) -> JoinSet<()> {
+        let both = [Arc::clone(&self.aws.database), Arc::clone(&self.gcp.database)];
+        let mut client = JoinSet::new();
+        client.spawn(async move {
+            loop {
+                both.iter().for_each(|database| lock(database).takes_a_write());
+                tokio::time::sleep(TICK / 4).await;
+            }
+        });
+        client
     }
 
     /// Cuts the replication, or mends it.
@@ -160,6 +191,7 @@ impl Played {
             primary,
             up: true,
             promotions: 0,
+            promoted_at: 0,
             sealed: false,
             since_closed: 0,
         }));
@@ -192,6 +224,16 @@ impl Played {
         lock(&self.database).position
     }
 
+    /// Whether PostgreSQL runs.
+    pub fn is_up(&self) -> bool {
+        lock(&self.database).up
+    }
+
+    /// Where its log was when it was promoted last.
+    pub fn promoted_at(&self) -> u64 {
+        lock(&self.database).promoted_at
+    }
+
     /// How often it was promoted.
     pub fn promotions(&self) -> u32 {
         lock(&self.database).promotions
@@ -200,10 +242,7 @@ impl Played {
     /// A client writes so often, where it can.
     pub async fn writes(&self, times: u32) {
         for _ in 0..times {
-            let mut database = lock(&self.database);
-            if database.primary && database.up {
-                database.position += 0x40;
-            }
+            lock(&self.database).takes_a_write();
         }
     }
 
@@ -333,6 +372,7 @@ impl Player {
                     database.primary = true;
                     database.timeline += 1;
                     database.promotions += 1;
+                    database.promoted_at = database.position;
                     last.clone_from(&token);
                 }
             } else {

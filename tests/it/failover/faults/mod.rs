@@ -3,6 +3,7 @@
 //!
 //! | module | rows of the table |
 //! |---|---|
+//! | [`clusters`] | none: stores are Clusters of CloudNativePG |
 //! | [`deaths`] | the target dies after its fence, with a witness and without, or after its commit |
 //! | [`duels`] | two Failovers against each other |
 //! | [`everywhere`] | a site is away whose group every site serves |
@@ -16,6 +17,7 @@
 //!
 //! [`field`] brings it up, [`users`] send requests, [`keeper`] keeps the operators, and [`gate`] sees each of their writes before it is taken.
 
+mod clusters;
 mod deaths;
 mod duels;
 mod everywhere;
@@ -40,7 +42,7 @@ use field::{Field, Kind, lost};
 
 /// What is played where `BANYAN_FAULTS` names no other parts: what takes no longer than it must. `all` plays the rest too.
 const USUALLY: &str =
-    "broken,hooks,git,witness,residency,duels,partition,everywhere,authority,fence,kills,server";
+    "broken,hooks,git,witness,residency,duels,partition,everywhere,clusters,authority,fence,kills,server";
 
 /// Plays a part, if it is one that is to be played.
 async fn part(name: &str, play: impl Future<Output = ()>) {
@@ -54,6 +56,7 @@ async fn part(name: &str, play: impl Future<Output = ()>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_failure_of_the_table_is_met() {
+    let _turn = crate::world::with_two_clouds().await;
     let began = Instant::now();
     let kinds = [("alpha", true, 50), ("bravo", false, 100), ("twin", false, 100)];
     let kinds = kinds.map(|(name, whole, standby)| Kind { name, whole, standby });
@@ -81,6 +84,7 @@ async fn each_failure_of_the_table_is_met() {
     // And what is cut from all of them.
     part("partition", silence::a_partition(&field, field.group("bravo"))).await;
     part("everywhere", everywhere::a_site_leaves_and_comes_back(&field)).await;
+    part("clusters", clusters::of_cloudnativepg_move(&field)).await;
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
     part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
     part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
