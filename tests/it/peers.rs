@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actions::gcp;
 use crate::secrets::Told;
-use crate::world::{aws, until_within};
+use crate::world::{aws, until_within, with_two_clouds};
 
 /// How long a test waits for what takes half a minute on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -287,6 +287,7 @@ fn is(site: &CloudCluster, status: &str, reason: &str) -> bool {
 
 #[tokio::test]
 async fn operators_find_each_other_through_their_clouds_alone_and_a_dead_one_is_a_condition() {
+    let _turn = with_two_clouds().await;
     let two = Two::start().await;
     for (here, kind) in [(0, WayKind::Gke), (1, WayKind::Eks)] {
         let site = two

@@ -6,13 +6,14 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::traffic::{processes_that_name, skipped};
-use crate::world::until;
+use crate::world::{until, with_two_clouds};
 
 /// How long all of it may take, with what it builds first. It only ends what hangs.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 #[tokio::test]
 async fn the_example_platform_could_fail_over_between_both_clouds() {
+    let _turn = with_two_clouds().await;
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().canonicalize().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));

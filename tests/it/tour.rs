@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::traffic::{processes_that_name, skipped};
-use crate::world::until;
+use crate::world::{until, with_two_clouds};
 
 /// How long a whole tour may take, with what it builds first. It only ends what hangs.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -54,6 +54,7 @@ async fn nothing_is_left(folder: &Path) {
 
 #[tokio::test]
 async fn the_tour_promotes_a_good_release_and_rolls_back_a_bad_one() {
+    let _turn = with_two_clouds().await;
     if let Err(error) = namespace::possible() {
         return skipped(error);
     }
@@ -103,6 +104,7 @@ async fn the_tour_promotes_a_good_release_and_rolls_back_a_bad_one() {
 
 #[tokio::test]
 async fn a_tour_that_is_interrupted_leaves_nothing() {
+    let _turn = with_two_clouds().await;
     if let Err(error) = namespace::possible() {
         return skipped(error);
     }

@@ -7,7 +7,7 @@ use banyan::sandbox::traffic::namespace;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::world::until;
+use crate::world::{until, with_two_clouds};
 
 /// A FinService behind the sandbox's gateway.
 const PLATFORM: &str = r#"
@@ -36,6 +36,7 @@ pub fn skipped(why: impl std::fmt::Display) {
 /// Even if it is killed. That it leaves nothing after Ctrl-C is shown by an interrupted tour.
 #[tokio::test]
 async fn a_sandbox_with_traffic_is_reached_from_outside_and_leaves_nothing() {
+    let _turn = with_two_clouds().await;
     if let Err(error) = namespace::possible() {
         return skipped(error);
     }

@@ -14,7 +14,7 @@ use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 /// The chart as Helm renders it with its default values: what the operator may do, and no more.
@@ -24,6 +24,13 @@ pub const CHART: &str = include_str!("../goldens/chart/rendered.yaml");
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 static AWS: OnceCell<()> = OnceCell::const_new();
+
+/// Waits until a test that keeps two clouds of its own busy may begin, and has others of that kind wait until it ends. Two of
+/// them leave the others enough of two cores; three leave nobody the time that it waits for.
+pub async fn with_two_clouds() -> SemaphorePermit<'static> {
+    static TWO: Semaphore = Semaphore::const_new(2);
+    TWO.acquire().await.expect("nobody closes it")
+}
 
 /// The shared cloud `aws-us-east-1`, with definitions, rights and a running operator.
 pub async fn aws() -> &'static Cloud {

@@ -21,11 +21,11 @@ mod world;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The longest first.
+    // The longest of each group first.
     let mut scenarios = applications::scenarios();
+    scenarios.extend(adoption::scenarios());
     scenarios.extend(rollouts::scenarios());
     scenarios.extend(outages::scenarios());
-    scenarios.extend(adoption::scenarios());
     scenarios.extend(hardships::scenarios());
     scenarios.extend(operator::scenarios());
     scenarios.extend(residual::scenarios());

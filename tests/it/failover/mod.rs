@@ -52,6 +52,7 @@ fn ready_command(stage: &Stage, place: usize, args: &[&str]) -> (Option<i32>, St
 
 #[tokio::test]
 async fn a_group_is_taken_into_a_running_platform_and_each_site_knows_whether_it_could_take_over() {
+    let _turn = crate::world::with_two_clouds().await;
     let Some(mut stage) = Stage::start().await else { return };
     let before = [stage.pods(AWS).await, stage.pods(GCP).await];
     let writer = stage.postgres.client();
