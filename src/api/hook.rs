@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,13 +69,15 @@ impl HookPoint {
 }
 
 /// What a hook calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookServer {
     /// Where a POST is sent with the move as JSON. 202 says that it is at work, and it is asked again; any other 2xx that it
     /// is done; anything else that it failed, and it is tried again until the deadline. It may be called more than once for
     /// one move, each time with the same `Idempotency-Key`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
+    #[x_kube(validation = Rule::new("isURL(self)")
+        .message("url must be an address, such as https://drain.example/pools"))]
     pub url: String,
     /// What is presented to it, from a Secret of the operator's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]

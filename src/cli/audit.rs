@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::json;
 
+use super::api_error::words;
 use super::cluster::OperatorArgs;
 use crate::failover::record::document::{Document, NotRead};
 use crate::failover::record::parts::{lines, read};
@@ -53,7 +54,7 @@ pub enum AuditError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The API server does not answer as it should.
-    #[error("reading the record of {group} in namespace {namespace}: {source}")]
+    #[error("reading the record of {group} in namespace {namespace}: {}", words(.source))]
     Api {
         /// Of which group.
         group: String,

@@ -9,6 +9,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 
+use super::api_error::words;
 use super::canary_plan::{self, PlanArgs};
 use super::canary_table;
 use super::cluster::ClusterArgs;
@@ -105,7 +106,7 @@ pub enum CanaryError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The API server does not answer as it should.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", words(.source))]
     Api {
         /// What was tried.
         doing: String,

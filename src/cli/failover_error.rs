@@ -1,5 +1,6 @@
 //! Why `banyan failover` did not do what was asked.
 
+use super::api_error::words;
 use crate::runtime::client::ClientError;
 
 /// Why it could not be shown, or is not so.
@@ -9,7 +10,7 @@ pub enum FailoverError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The API server does not answer as it should.
-    #[error("{what} in namespace {namespace}: {source}")]
+    #[error("{what} in namespace {namespace}: {}", words(.source))]
     Api {
         /// Of what.
         what: &'static str,

@@ -14,6 +14,7 @@ use kube::{Client, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::api_error::words;
 use super::canary::duration;
 use super::cluster::ClusterArgs;
 use crate::api::finservice::Traffic;
@@ -61,7 +62,8 @@ pub enum GiveBackError {
     Client(#[from] ClientError),
     /// The cluster refused something.
     #[error(
-        "cannot {what}: {source}; run the command again once that is mended: it goes on where it stopped"
+        "cannot {what}: {}; run the command again once that is mended: it goes on where it stopped",
+        words(.source)
     )]
     Cluster {
         /// What.

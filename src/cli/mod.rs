@@ -1,5 +1,6 @@
 //! The commands of `banyan`.
 
+mod api_error;
 pub(crate) mod audit;
 pub mod authority;
 pub(crate) mod canary;

@@ -10,12 +10,13 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
-use super::groups::all_of;
+use super::groups::{all_of, one_of};
 use super::live::Live;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
 use crate::api::authority::AuthorityState;
 use crate::api::failover::{MoveAction, Phase};
+use crate::api::failovergroup::Active;
 use crate::api::{Action, Failover, FailoverGroup, FailoverSpec};
 use crate::failover::table;
 use crate::failover::turn::sorted;
@@ -130,6 +131,10 @@ impl Moves {
         let Start { group, from, unplanned, why, .. } = start;
         let action = if unplanned { MoveAction::Failover } else { MoveAction::Switchover };
         match (group, from) {
+            (Some(group), Some(from)) => Err(FailoverError::Usage(format!(
+                "--from is for --all: `start {group}` moves that group to this cluster, from whoever has authority. Leave out \
+                 --from {from}"
+            ))),
             (None, Some(from)) => {
                 self.ordered(self.order_all(self.held_by(&from).await?, action, &why).await?, why.wait).await
             }
@@ -150,6 +155,14 @@ impl Moves {
 
     /// Orders it of one group, and says so or follows it.
     async fn one(&self, group: String, action: MoveAction, why: Why) -> Result<(), FailoverError> {
+        let found = one_of(&self.client, &self.namespace, &group).await?;
+        let state = found.status.as_ref().and_then(|status| status.authority.as_ref());
+        let held = state.is_some_and(|authority| authority.state == AuthorityState::Held.as_str());
+        if held && action.moves() && found.spec.active.unwrap_or_default() == Active::One {
+            return Err(FailoverError::Usage(format!(
+                "this cluster has authority over {group}: order it in the cluster that is to take over"
+            )));
+        }
         let made = self.order(group, action, &why).await?;
         if why.wait {
             return self.watch(Some(&made.name_any())).await;

@@ -1,5 +1,6 @@
 //! Objects of any kind in a namespace, as commands read them.
 
+use super::api_error::words;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
@@ -7,7 +8,7 @@ use kube::discovery::ApiResource;
 
 /// Objects of a kind cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {kind} in {place}: {source}")]
+#[error("cannot read {kind} in {place}: {}", words(.source))]
 pub struct ReadError {
     /// What.
     kind: String,

@@ -95,19 +95,23 @@ fn carry_out(
             status.paused = Some(true);
             Ok("it stops before the next step that can wait".to_owned())
         }
+        Verb::Resume if status.paused.is_none() => Err("nobody has paused it".to_owned()),
         Verb::Resume => {
             status.paused = None;
             Ok("it goes on".to_owned())
         }
         Verb::Abort if committed && !stands.outbid => Err(format!(
-            "it is committed: the way back is an order at {site}: kubectl banyan failover start {} there",
-            failover.spec.group
+            "it is committed: the way back is `{}`, in the cluster of {site}",
+            super::view::failback(&failover.spec.group)
         )),
         Verb::Abort => {
             status.aborted = Some(true);
             Ok("it is given up; what was closed is opened again".to_owned())
         }
         Verb::Force if !planned => Err("it is a Failover already".to_owned()),
+        Verb::Force if committed => {
+            Err("it is committed: what is left does not wait for the source".to_owned())
+        }
         Verb::Force => {
             status.forced = Some(true);
             Ok("it goes on as a Failover, without the source".to_owned())
@@ -213,6 +217,12 @@ pub fn loses(status: &FailoverStatus) -> String {
 fn accept_loss(status: &mut FailoverStatus, action: &Action, now: Timestamp) -> Result<String, String> {
     let asked = action.spec.position.clone().unwrap_or_default();
     let loses = loses(status);
+    if loses.is_empty() {
+        return Err(
+            "all that was acknowledged is here, or nothing was looked at yet: there is no loss to accept"
+                .to_owned(),
+        );
+    }
     if asked != loses {
         return Err(format!(
             "position {asked} is not where the stores are here, which is {loses}: look again, and repeat that one"

@@ -4,7 +4,15 @@ use crate::api::action::{ActionSpec, Target, TargetKind};
 
 fn says(verb: Verb, status: &mut FailoverStatus, stands: &Stands) -> Result<String, String> {
     let spec = FailoverSpec { action: MoveAction::Failover, ..FailoverSpec::default() };
-    let failover = Failover::new("move", spec);
+    says_to(&Failover::new("move", spec), verb, status, stands)
+}
+
+fn says_to(
+    failover: &Failover,
+    verb: Verb,
+    status: &mut FailoverStatus,
+    stands: &Stands,
+) -> Result<String, String> {
     let target = Target { kind: TargetKind::Failover, name: "move".to_owned(), uid: None };
     let spec = ActionSpec {
         target,
@@ -17,7 +25,7 @@ fn says(verb: Verb, status: &mut FailoverStatus, stands: &Stands) -> Result<Stri
         position: None,
         words: None,
     };
-    hear(&failover, status, &Action::new("said", spec), stands, Timestamp::UNIX_EPOCH)
+    hear(failover, status, &Action::new("said", spec), stands, Timestamp::UNIX_EPOCH)
 }
 
 #[test]
@@ -39,6 +47,19 @@ fn after_the_commit_only_a_greater_claim_lets_it_be_given_up() {
     assert!(says(Verb::Abort, &mut status, &Stands::default()).is_err());
     says(Verb::Abort, &mut status, &Stands { outbid: true, ..Stands::default() }).unwrap();
     assert_eq!(status.aborted, Some(true));
+}
+
+#[test]
+fn what_changes_nothing_is_refused_rather_than_noted() {
+    let mut status = FailoverStatus::default();
+    let said = |verb: Verb, status: &mut FailoverStatus| says(verb, status, &Stands::default()).unwrap_err();
+    assert!(said(Verb::Resume, &mut status).contains("nobody has paused it"));
+    assert!(said(Verb::AcceptDataLoss, &mut status).contains("no loss to accept"));
+    // A Switchover that is committed needs its source for nothing: it would be on record as one after an outage.
+    status.committed_at = Some(Time(Timestamp::UNIX_EPOCH));
+    let switchover = Failover::new("move", FailoverSpec::default());
+    let refused = says_to(&switchover, Verb::Force, &mut status, &Stands::default()).unwrap_err();
+    assert!(refused.contains("does not wait for the source") && status.forced.is_none(), "{refused}");
 }
 
 #[test]

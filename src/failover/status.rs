@@ -84,9 +84,14 @@ pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     if status.step.as_deref() != Some(step.as_str()) {
         goes_on(status, now);
     }
+    let said = status.message.clone().filter(|_| status.phase == Some(Phase::Waiting));
     for before in &mut status.steps {
         if before.name != step.as_str() && before.ended_at.is_none() {
             before.ended_at = Some(Time(now));
+            // What it waited for has come.
+            if said.as_ref() == Some(&before.message) {
+                before.message = short(format!("it waited: {}", before.message));
+            }
         }
     }
     let record = record(status, step, now);

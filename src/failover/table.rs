@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use crate::api::failover::{NodesRecord, Phase};
 use crate::api::{Failover, FailoverStatus};
-use crate::failover::view::command;
+use crate::failover::view::{command, failback};
 use crate::failovergroup::table::planned;
 use crate::terminal::table::columns;
 
@@ -136,11 +136,9 @@ pub(super) fn way_back(failover: &Failover, status: &FailoverStatus) -> String {
     match (status.phase.is_some_and(|phase| phase.is_over()), status.committed_at.is_some()) {
         (false, false) => command("abort", &failover.name_any()),
         (true, false) => NOTHING.to_owned(),
-        (_, true) => format!(
-            "an order at {}: kubectl banyan failover start {} there",
-            status.from.join(", "),
-            failover.spec.group
-        ),
+        (_, true) => {
+            format!("{}, in the cluster of {}", failback(&failover.spec.group), status.from.join(", "))
+        }
     }
 }
 

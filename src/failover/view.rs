@@ -110,6 +110,11 @@ pub(super) fn untold_words(peer: &str, stores: &[String]) -> String {
     format!("{peer} has not taken the claim: until it has, an order there could promote {stores} there")
 }
 
+/// The command by which a group moves back to the cluster in which it is typed.
+pub(super) fn failback(group: &str) -> String {
+    format!("kubectl banyan failover failback {group} --reason \"…\"")
+}
+
 /// The command that says so to a Failover, as it is typed.
 pub(super) fn command(verb: &str, name: &str) -> String {
     format!("kubectl banyan failover {verb} {name}")

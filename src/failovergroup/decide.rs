@@ -130,3 +130,6 @@ mod tests;
 #[cfg(test)]
 #[path = "decide_fence_tests.rs"]
 mod fence_tests;
+#[cfg(test)]
+#[path = "decide_stores_tests.rs"]
+mod stores_tests;

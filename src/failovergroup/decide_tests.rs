@@ -200,7 +200,7 @@ pub(super) fn change_spec(seen: &mut Observed, change: impl FnOnce(&mut Value)) 
     seen.peers[0].group = GroupThere::Asks(seen.digest.clone());
 }
 
-fn change_store(seen: &mut Observed, site: &str, change: impl FnOnce(&mut Reading)) {
+pub(super) fn change_store(seen: &mut Observed, site: &str, change: impl FnOnce(&mut Reading)) {
     let store = seen.asked.stores.get_mut(&("ledger".to_owned(), site.to_owned())).expect("a store");
     let mut reading = (**store.as_ref().expect("a reading")).clone();
     change(&mut reading);

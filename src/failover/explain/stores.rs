@@ -5,6 +5,7 @@ use kube::ResourceExt;
 
 use super::looked::{Looked, shows};
 use super::{Opens, StoreLine};
+use crate::api::Failover;
 use crate::api::authority::{AuthoritySpec, AuthorityState, ClaimState};
 use crate::api::shown::StoreShown;
 use crate::authority::claims::{is_withdrawn, slot, takes_back};
@@ -118,7 +119,12 @@ impl Looked<'_> {
                         format!("closed by {by}: {holders} has authority, and it is to follow the store there")
                     }
                 };
-                (Some(why), self.opens(name, shows))
+                // What is at work here opens it; nothing else is to be ordered meanwhile.
+                let opens = match self.at_work() {
+                    Some(order) => vec![self.goes_on(order)],
+                    None => self.opens(name, shows),
+                };
+                (Some(why), opens)
             }
             (false, _) if shows.frozen => (
                 Some(order.unwrap_or_else(|| "a claim of this site has it take in nothing".to_owned())),
@@ -126,6 +132,15 @@ impl Looked<'_> {
             ),
             (false, _) => (Some("it follows what the primary writes".to_owned()), Vec::new()),
         }
+    }
+
+    /// An order that is at work here, and what it waits for.
+    fn goes_on(&self, order: &Failover) -> Opens {
+        let status = order.status.as_ref();
+        let said = status.and_then(|status| status.message.as_deref()).filter(|said| !said.is_empty());
+        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        let next = status.and_then(|status| status.next.clone()).or_else(|| self.next());
+        Opens { when: format!("Failover {} has gone on{said}", order.name_any()), next }
     }
 
     /// What would open a closed primary of this site, found by asking what its operator would do then.
@@ -163,7 +178,8 @@ impl Looked<'_> {
             claim.state = ClaimState::Withdrawn;
         }
         given_up.withdrawn.push(ballot);
-        if opened(self.duty(name, &given_up, self.state, &read)) {
+        // A committed one is given up by nobody.
+        if ballot > self.own.epoch && opened(self.duty(name, &given_up, self.state, &read)) {
             let site = place_of(self.spec, ballot);
             all.push(Opens {
                 when: format!("the claim {} is given up", self.of(ballot)),

@@ -124,7 +124,7 @@ fn a_switchover_tells_who_ordered_it_and_that_nothing_was_lost() {
         {"event":"StepBegan", "step":"catch-up"}
         {"event":"Reached", "store":"db", "complete":true, "position":"0/30", "lagMillis":null}
         {"event":"StepBegan", "step":"commit"}
-        {"event":"StepEnded", "step":"preflight", "beganAt":"1970-01-01T00:01:40Z", "endedAt":"1970-01-01T00:02:10Z", "workedMillis":null, "outcome":"because of NotReady"}
+        {"event":"StepEnded", "step":"preflight", "beganAt":"1970-01-01T00:01:40Z", "endedAt":"1970-01-01T00:02:10Z", "workedMillis":null, "outcome":"it waited: because of NotReady"}
         {"event":"StepEnded", "step":"claim", "beganAt":"1970-01-01T00:02:10Z", "endedAt":"1970-01-01T00:02:22Z", "workedMillis":1800, "outcome":"aws has taken the claim"}
         {"event":"StepEnded", "step":"capacity", "beganAt":"1970-01-01T00:02:11Z", "endedAt":"1970-01-01T00:02:20Z", "workedMillis":null, "outcome":"because of NoCapacity"}
         {"event":"StepEnded", "step":"fence", "beganAt":"1970-01-01T00:02:20Z", "endedAt":"1970-01-01T00:02:21Z", "workedMillis":900, "outcome":"db closed at aws"}
@@ -185,7 +185,7 @@ fn a_failover_tells_what_was_asserted_and_what_was_lost_and_how_long_people_took
         {"event":"StepBegan", "step":"commit"}
         {"event":"StepEnded", "step":"claim", "beganAt":"1970-01-01T00:01:40Z", "endedAt":"1970-01-01T00:01:41Z", "workedMillis":900, "outcome":"this site claims epoch 17"}
         {"event":"StepEnded", "step":"fence", "beganAt":"1970-01-01T00:01:41Z", "endedAt":"1970-01-01T00:02:42Z", "workedMillis":900, "outcome":"asserted"}
-        {"event":"StepEnded", "step":"catch-up", "beganAt":"1970-01-01T00:02:42Z", "endedAt":"1970-01-01T00:03:13Z", "workedMillis":900, "outcome":"because of DataLoss"}
+        {"event":"StepEnded", "step":"catch-up", "beganAt":"1970-01-01T00:02:42Z", "endedAt":"1970-01-01T00:03:13Z", "workedMillis":900, "outcome":"it waited: because of DataLoss"}
         {"event":"Committed", "epoch":17, "follows":16}
         {"event":"StepBegan", "step":"open"}
         {"event":"Promoted", "store":"db"}

@@ -41,9 +41,9 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
             }
         }
     }
-    let primaries: Vec<(&str, &Reading)> =
-        readings.iter().filter(|(_, reading)| reading.role == Role::Primary).copied().collect();
-    if let [(one, _), (other, _), ..] = primaries.as_slice() {
+    // What was closed for a move stays a primary until it follows.
+    let open: Vec<(&str, &Reading)> = readings.iter().filter(|(_, one)| takes_writes(one)).copied().collect();
+    if let [(one, _), (other, _), ..] = open.as_slice() {
         found.push(Found::failed(
             Step::Promote,
             format!("store {name}"),
@@ -52,7 +52,8 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
             "find out which of both applications write to, and close the other before anything is moved",
         ));
     }
-    let primary = primaries.first().copied();
+    let primary =
+        open.first().or_else(|| readings.iter().find(|(_, one)| one.role == Role::Primary)).copied();
     for (site, standby) in readings.iter().filter(|(_, reading)| reading.role == Role::Standby) {
         found.push(behind(looked, store, primary.map(|(_, reading)| reading), site, standby));
         // The object of a Cluster tells the system, and no position: strangers are known, and nothing else.
@@ -64,6 +65,11 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
         }
     }
     found
+}
+
+/// Whether it is a primary that applications may write to.
+fn takes_writes(reading: &Reading) -> bool {
+    reading.role == Role::Primary && reading.row.is_none_or(|row| row.open)
 }
 
 fn unread(check: String, name: &str, site: &str, error: &StoreError) -> Found {
@@ -128,6 +134,19 @@ fn behind(
     let name = &store.name;
     let check = format!("lag of {name} at {site}");
     if store.cloudnativepg.is_some() {
+        let before = primary.filter(|primary| standby.timeline < primary.timeline);
+        if let Some(primary) = before {
+            return Found::unknown(
+                Step::Promote,
+                check,
+                "NotFollowing",
+                format!(
+                    "store {name} at {site} was on timeline {} at its last checkpoint, and its primary is on {}: whether it follows is not known",
+                    standby.timeline, primary.timeline
+                ),
+                "wait for its next checkpoint (checkpoint_timeout, 5 minutes if it is not set), or have one made: kubectl cnpg psql CLUSTER -- -c checkpoint",
+            );
+        }
         return Found::warning(
             Step::Promote,
             check,
@@ -246,6 +265,9 @@ fn archives(name: &str, at: &str, primary: &Reading, site: &str, standby: &Readi
     }
 }
 
+/// A standby is on the timeline of its primary, and how far it is behind is not told: all that a Cluster's object says.
+pub const LAG_NOT_TOLD: &str = "NotTold";
+
 /// Whether a standby of each store that must not be lost follows within its lag; and what does not, in words.
 pub fn protected(looked: &Looked<'_>) -> Says {
     let is_database = |store: &&Store| store.required() && store.kafka_mirror.is_none();
@@ -259,7 +281,8 @@ pub fn protected(looked: &Looked<'_>) -> Says {
         let of = |site: &String| {
             stores.get(&(store.name.clone(), site.clone())).and_then(|read| read.as_ref().ok())
         };
-        let primary = looked.spec.sites.iter().filter_map(of).find(|reading| reading.role == Role::Primary);
+        let primaries = || looked.spec.sites.iter().filter_map(of).filter(|one| one.role == Role::Primary);
+        let primary = primaries().find(|one| takes_writes(one)).or_else(|| primaries().next());
         let standbys = looked.spec.sites.iter().filter_map(|site| {
             let standby = of(site).filter(|reading| reading.role == Role::Standby)?;
             Some(behind(looked, store, primary.map(|primary| &**primary), site, standby).state)
@@ -274,8 +297,11 @@ pub fn protected(looked: &Looked<'_>) -> Says {
         return Says::no("NobodyFollows", format!("no standby follows: {}", names(&open)));
     }
     if !untold.is_empty() {
-        let words = format!("whether a standby follows is not told by the objects of {}", names(&untold));
-        return Says::new(State::Unknown, "NotTold", words);
+        let words = format!(
+            "a standby of {} is on the timeline of its primary; how far it is behind is not told by its object",
+            names(&untold)
+        );
+        return Says::new(State::Unknown, LAG_NOT_TOLD, words);
     }
     Says::yes("Follows", "a standby of every store follows")
 }
