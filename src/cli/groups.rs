@@ -5,6 +5,8 @@ use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
 use crate::api::FailoverGroup;
+use crate::api::authority::AuthorityState;
+use crate::api::failovergroup::Active;
 use crate::failovergroup::plan::held;
 use crate::failovergroup::table::{is_ready, list, one, planned};
 use crate::terminal::output::Output;
@@ -44,6 +46,7 @@ pub async fn ready(
 /// If it cannot be read, or something would hold it.
 pub async fn plan(client: Client, namespace: &str, group: &str, output: Output) -> Result<(), FailoverError> {
     let found = one_of(&client, namespace, group).await?;
+    not_here_already(&found)?;
     let plan = found.status.and_then(|status| status.plan).ok_or_else(|| {
         FailoverError::Usage(format!(
             "no operator of this cluster has said what a move of {group} would do: see `kubectl banyan failover ready {group}`"
@@ -57,6 +60,22 @@ pub async fn plan(client: Client, namespace: &str, group: &str, output: Output) 
         true => Ok(()),
         false => Err(FailoverError::NotReady(group.to_owned())),
     }
+}
+
+/// Whether there is something to be moved to this cluster, by what its operator says.
+///
+/// # Errors
+/// If this cluster has authority over the group, and no other site may have it too.
+pub fn not_here_already(group: &FailoverGroup) -> Result<(), FailoverError> {
+    let state = group.status.as_ref().and_then(|status| status.authority.as_ref());
+    let held = state.is_some_and(|authority| authority.state == AuthorityState::Held.as_str());
+    if held && group.spec.active.unwrap_or_default() == Active::One {
+        let name = group.name_any();
+        return Err(FailoverError::Usage(format!(
+            "this cluster has authority over {name}: there is nothing to move; type it in the cluster that is to take over"
+        )));
+    }
+    Ok(())
 }
 
 /// The FailoverGroup of that name.

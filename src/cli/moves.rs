@@ -10,13 +10,12 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::failover_error::FailoverError;
-use super::groups::{all_of, one_of};
+use super::groups::{all_of, not_here_already, one_of};
 use super::live::Live;
 use super::say::{answered, create};
 use crate::api::action::{ActionSpec, ActionState, FenceEvidence, SkippedStep, Target, TargetKind, Verb};
 use crate::api::authority::AuthorityState;
 use crate::api::failover::{MoveAction, Phase};
-use crate::api::failovergroup::Active;
 use crate::api::{Action, Failover, FailoverGroup, FailoverSpec};
 use crate::failover::table;
 use crate::failover::turn::sorted;
@@ -156,12 +155,8 @@ impl Moves {
     /// Orders it of one group, and says so or follows it.
     async fn one(&self, group: String, action: MoveAction, why: Why) -> Result<(), FailoverError> {
         let found = one_of(&self.client, &self.namespace, &group).await?;
-        let state = found.status.as_ref().and_then(|status| status.authority.as_ref());
-        let held = state.is_some_and(|authority| authority.state == AuthorityState::Held.as_str());
-        if held && action.moves() && found.spec.active.unwrap_or_default() == Active::One {
-            return Err(FailoverError::Usage(format!(
-                "this cluster has authority over {group}: order it in the cluster that is to take over"
-            )));
+        if action.moves() {
+            not_here_already(&found)?;
         }
         let made = self.order(group, action, &why).await?;
         if why.wait {

@@ -1,10 +1,11 @@
 //! Objects of any kind in a namespace, as commands read them.
 
-use super::api_error::words;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
+
+use super::api_error::words;
 
 /// Objects of a kind cannot be read.
 #[derive(Debug, thiserror::Error)]

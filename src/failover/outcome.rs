@@ -357,7 +357,8 @@ pub fn lifted(of: &Of<'_>, found: Found<'_, ()>, status: &mut FailoverStatus) ->
         done => (name, done),
     });
     let failed = each(found.collect(), status, |record, ()| {
-        (record.level, record.frozen, record.complete) = (None, None, None);
+        (record.level, record.token) = (None, None);
+        (record.frozen, record.complete) = (None, None);
     });
     match failed.is_empty() {
         true => Done::Yes(format!("{all} open again at {}", of.source)),

@@ -80,20 +80,12 @@ pub fn commits(status: &mut FailoverStatus, own: Option<&AuthoritySpec>, now: Ti
 
 /// A step is taken, or taken on: those before it are done.
 pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
+    let waited = waits_now(status);
     // What is tried once more at the same step still waits for the same.
     if status.step.as_deref() != Some(step.as_str()) {
         goes_on(status, now);
     }
-    let said = status.message.clone().filter(|_| status.phase == Some(Phase::Waiting));
-    for before in &mut status.steps {
-        if before.name != step.as_str() && before.ended_at.is_none() {
-            before.ended_at = Some(Time(now));
-            // What it waited for has come.
-            if said.as_ref() == Some(&before.message) {
-                before.message = short(format!("it waited: {}", before.message));
-            }
-        }
-    }
+    end_steps(status, waited.as_ref(), Some(step), now);
     let record = record(status, step, now);
     record.ended_at = None;
     if status.step.as_deref() != Some(step.as_str()) {
@@ -103,6 +95,22 @@ pub fn begin(status: &mut FailoverStatus, step: Step, now: Timestamp) {
     status.step = Some(step.as_str().to_owned());
     status.phase = Some(phase_of(step));
     status.next = None;
+}
+
+/// What it says that it waits for.
+fn waits_now(status: &FailoverStatus) -> Option<String> {
+    status.message.clone().filter(|_| status.reason.is_some())
+}
+
+/// All steps are done but that one. What the last one waited for is no news any more.
+fn end_steps(status: &mut FailoverStatus, waited: Option<&String>, but: Option<Step>, now: Timestamp) {
+    let but = but.map(Step::as_str);
+    for step in status.steps.iter_mut().filter(|step| step.ended_at.is_none() && Some(&*step.name) != but) {
+        step.ended_at = Some(Time(now));
+        if waited == Some(&step.message) {
+            step.message = short(format!("it waited: {}", step.message));
+        }
+    }
 }
 
 /// An act is written down before it is carried out. What is tried once more while it waits for a person stands there already,
@@ -135,7 +143,8 @@ fn claims_anew(status: &mut FailoverStatus) {
     status.assertion = None;
     for store in &mut status.stores {
         (store.level, store.sealed, store.evidence) = (None, None, None);
-        (store.frozen, store.complete) = (None, None);
+        // A token speaks for the demotion that the former claim ordered.
+        (store.token, store.frozen, store.complete) = (None, None, None);
     }
 }
 
@@ -204,17 +213,27 @@ pub fn waits(status: &mut FailoverStatus, step: Step, wait: &Wait, now: Timestam
 
 /// It is over.
 pub fn over(status: &mut FailoverStatus, phase: Phase, words: &str, now: Timestamp) {
+    let waited = waits_now(status);
     goes_on(status, now);
-    for step in status.steps.iter_mut().filter(|step| step.ended_at.is_none()) {
-        step.ended_at = Some(Time(now));
-    }
+    end_steps(status, waited.as_ref(), None, now);
     status.phase = Some(phase);
     status.step = None;
     status.next = None;
     status.paused = None;
-    if !words.is_empty() {
-        status.message = Some(short(words));
+    if words.is_empty() {
+        return;
     }
+    let called: Vec<&str> = status.hooks.iter().map(|hook| &*hook.name).collect();
+    status.message = Some(short(match (phase, called.is_empty()) {
+        // Nobody is told to undo what hooks did.
+        (Phase::Aborted | Phase::Superseded, false) => {
+            format!(
+                "{words}; hooks were called: what they have stopped must be started again: {}",
+                called.join(", ")
+            )
+        }
+        _ => words.to_owned(),
+    }));
 }
 
 /// The record of a store, made where there is none.

@@ -150,3 +150,29 @@ fn who_waits_for_a_person_says_what_to_type() {
     let status = concluded(&Failover::new("move", FailoverSpec::default()), status, at(2));
     assert!(status.problems.is_empty() && status.steps[0].ended_at.is_some());
 }
+
+#[test]
+fn what_a_step_waited_for_is_no_news_once_it_is_over_and_hooks_that_were_called_are_named() {
+    let mut status = FailoverStatus::default();
+    begin(&mut status, Step::Capacity, at(1));
+    let wait = Wait { reason: "NoCapacity", message: "ledger needs 3".to_owned(), next: None };
+    waits(&mut status, Step::Capacity, &wait, at(2));
+    begin(&mut status, Step::Claim, at(3));
+    assert_eq!(status.steps[0].message, "it waited: ledger needs 3");
+    hook(&mut status, "drain", at(4));
+    let mut done = status.clone();
+    over(&mut done, Phase::Done, "gcp serves", at(5));
+    assert_eq!(done.message.as_deref(), Some("gcp serves"));
+    over(&mut status, Phase::Aborted, "it was given up", at(5));
+    let said = status.message.unwrap_or_default();
+    assert!(said.starts_with("it was given up; hooks were called") && said.ends_with(": drain"), "{said}");
+}
+
+#[test]
+fn a_token_of_a_former_claim_promotes_nobody() {
+    let mut status = FailoverStatus { ballot: Some(17), ..FailoverStatus::default() };
+    store(&mut status, "db").token = Some("left for 17".to_owned());
+    let act = Act::Claim { ballot: 33, follows: 16, fence: true, by_witness: false };
+    begins(&mut status, Step::Claim, &act, at(1));
+    assert_eq!((status.ballot, &status.stores[0].token), (Some(33), &None));
+}

@@ -126,7 +126,7 @@ fn a_switchover_tells_who_ordered_it_and_that_nothing_was_lost() {
         {"event":"StepBegan", "step":"commit"}
         {"event":"StepEnded", "step":"preflight", "beganAt":"1970-01-01T00:01:40Z", "endedAt":"1970-01-01T00:02:10Z", "workedMillis":null, "outcome":"it waited: because of NotReady"}
         {"event":"StepEnded", "step":"claim", "beganAt":"1970-01-01T00:02:10Z", "endedAt":"1970-01-01T00:02:22Z", "workedMillis":1800, "outcome":"aws has taken the claim"}
-        {"event":"StepEnded", "step":"capacity", "beganAt":"1970-01-01T00:02:11Z", "endedAt":"1970-01-01T00:02:20Z", "workedMillis":null, "outcome":"because of NoCapacity"}
+        {"event":"StepEnded", "step":"capacity", "beganAt":"1970-01-01T00:02:11Z", "endedAt":"1970-01-01T00:02:20Z", "workedMillis":null, "outcome":"it waited: because of NoCapacity"}
         {"event":"StepEnded", "step":"fence", "beganAt":"1970-01-01T00:02:20Z", "endedAt":"1970-01-01T00:02:21Z", "workedMillis":900, "outcome":"db closed at aws"}
         {"event":"StepEnded", "step":"catch-up", "beganAt":"1970-01-01T00:02:22Z", "endedAt":"1970-01-01T00:02:23Z", "workedMillis":900, "outcome":"all is here"}
         {"event":"Committed", "epoch":17, "follows":16}

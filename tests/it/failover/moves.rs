@@ -187,12 +187,27 @@ pub async fn a_cloud_that_is_lost_is_taken_over(stage: &mut Stage) {
     let next =
         comes_to(stage, place, name, "it asks whether the source is fenced", asks("assert-fenced")).await;
     type_next(stage, place, &next);
-    let next = comes_to(stage, place, name, "it is open, or asks what may be lost", |failover| {
-        opens(failover).map(|_| None).or_else(|| asks("accept-data-loss")(failover).map(Some))
-    })
-    .await;
-    if let Some(next) = next {
+    // Whether what is behind may be lost; and once more whether it is fenced, if the witness did not answer just then: without
+    // it, another claim is needed, and a person speaks for one claim.
+    loop {
+        let ballot = read(stage, place, name).await.status.and_then(|status| status.ballot);
+        let next = comes_to(stage, place, name, "it is open, or asks something", |failover| {
+            let status = failover.status.as_ref()?;
+            let again = || asks("assert-fenced")(failover).filter(|_| status.assertion.is_none());
+            opens(failover)
+                .map(|_| None)
+                .or_else(|| asks("accept-data-loss")(failover).or_else(again).map(Some))
+        })
+        .await;
+        let Some(next) = next else { break };
         type_next(stage, place, &next);
+        let heard = |failover: &Failover| {
+            let status = failover.status.as_ref()?;
+            let heard =
+                status.ballot != ballot || status.next.as_ref() != Some(&next) || status.took.is_some();
+            heard.then_some(())
+        };
+        comes_to(stage, place, name, "it goes on", heard).await;
     }
     comes_to(stage, place, name, "its stores are open", opens).await;
     let own = stage.authority(place).await.expect("an Authority").spec;
