@@ -13,14 +13,7 @@ fn claim(site: &str, ballot: i64, state: ClaimState, fence: bool) -> Claim {
 
 fn shows(primary: bool, open: bool, opened_at: i64, ballot: i64) -> StoreShows {
     let some = |number: i64| (number > 0).then_some(number);
-    StoreShows {
-        primary,
-        open,
-        opened_at: some(opened_at),
-        ballot: some(ballot),
-        frozen: false,
-        closing: false,
-    }
+    StoreShows { primary, open, opened_at: some(opened_at), ballot: some(ballot), ..StoreShows::default() }
 }
 
 fn known(store: StoreShows, peer: Option<AuthoritySpec>) -> Knowledge {

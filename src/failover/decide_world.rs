@@ -41,14 +41,8 @@ pub fn held(by: &str, epoch: i64) -> AuthoritySpec {
 
 impl World {
     pub fn new(action: MoveAction) -> Self {
-        let standby = StoreShows {
-            primary: false,
-            open: true,
-            opened_at: Some(16),
-            ballot: Some(16),
-            frozen: false,
-            closing: false,
-        };
+        let row = Some(16);
+        let standby = StoreShows { open: true, opened_at: row, ballot: row, ..StoreShows::default() };
         Self {
             known: Knowledge {
                 own: Some(AuthoritySpec { promoted: None, ..held("a", 16) }),

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::approve::approve;
-use super::view::Wait;
+use super::view::{Wait, failback};
 use crate::actions::hear::{id, said_by};
 use crate::api::action::{FenceEvidence, Verb};
 use crate::api::authority::AuthoritySpec;
@@ -102,7 +102,7 @@ fn carry_out(
         }
         Verb::Abort if committed && !stands.outbid => Err(format!(
             "it is committed: the way back is `{}`, in the cluster of {site}",
-            super::view::failback(&failover.spec.group)
+            failback(&failover.spec.group)
         )),
         Verb::Abort => {
             status.aborted = Some(true);

@@ -22,14 +22,8 @@ fn held(message: &str) -> Held {
 impl World {
     fn new() -> Self {
         let own = AuthoritySpec { epoch: 16, holders: vec!["a".to_owned()], ..AuthoritySpec::default() };
-        let standby = StoreShows {
-            primary: false,
-            open: true,
-            opened_at: Some(16),
-            ballot: Some(16),
-            frozen: false,
-            closing: false,
-        };
+        let row = Some(16);
+        let standby = StoreShows { open: true, opened_at: row, ballot: row, ..StoreShows::default() };
         Self {
             known: Knowledge {
                 own: Some(own.clone()),

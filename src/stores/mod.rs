@@ -85,8 +85,8 @@ impl Fenced {
 /// A standby that takes in no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen {
-    /// All that it received, and has replayed.
-    pub position: Position,
+    /// All that it received, and has replayed; `None` where the store does not tell.
+    pub position: Option<Position>,
 }
 
 /// Whether a standby has all that a fenced primary has.
@@ -144,7 +144,7 @@ pub trait Store: Send + Sync {
     /// [`Self::protect`].
     fn open(&self, epoch: Ballot) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Has a standby take in nothing more, and replay all that it has.
+    /// Has a standby take in nothing more, and replay all that it has. Nothing to do where its promotion does the same.
     fn freeze(&self, ballot: Ballot) -> impl Future<Output = Result<Frozen, StoreError>> + Send;
 
     /// Lets a frozen standby take in again.
@@ -160,8 +160,9 @@ pub trait Store: Send + Sync {
     /// Opens the session over which a promotion will be ordered: before it is read who may promote.
     fn session(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
 
-    /// Writes, and reads it back over another session. Needs no role to be open.
-    fn verify(&self, ballot: Ballot) -> impl Future<Output = Result<Verified, StoreError>> + Send;
+    /// Writes, and reads it back over another session. Needs no role to be open. `None` of a store that nothing can be written to
+    /// from here.
+    fn verify(&self, ballot: Ballot) -> impl Future<Output = Result<Option<Verified>, StoreError>> + Send;
 
     /// Has commits wait for the site again, once it follows. `None`: they wait for nobody.
     fn protect(

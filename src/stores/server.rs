@@ -82,7 +82,7 @@ impl Store for Server {
         })
     }
 
-    async fn verify(&self, ballot: Ballot) -> Result<Verified, StoreError> {
+    async fn verify(&self, ballot: Ballot) -> Result<Option<Verified>, StoreError> {
         either!(self, store => store.verify(ballot).await)
     }
 

@@ -48,7 +48,7 @@ async fn planned(world: World) {
     let promoted = session.promote(Promotion { ballot: 17, row: Some(17) }).await.expect("it is promoted");
     assert!(promoted >= fenced.position, "{promoted:?} {fenced:?}");
     let is_primary = begin.elapsed();
-    let verified = here.verify(17).await.expect("it writes");
+    let verified = here.verify(17).await.expect("it writes").expect("it can be written to");
     assert!(verified.position > promoted);
     // Roles are closed here too, since that was replicated, until it is opened.
     let error = world.app(B).await.err().expect("it is not open");
@@ -163,7 +163,8 @@ async fn an_unplanned_move_knows_what_it_has() {
     assert!(error.is_silence() && begin.elapsed() < PATIENCE, "{error:?}");
     here.fence_standby(claim(33)).await.expect("older sessions are ended");
     let frozen = here.freeze(33).await.expect("it has replayed all that it has");
-    assert_eq!(here.caught_up(33, None).await, Ok(CaughtUp::No { replayed: Some(frozen.position) }));
+    let at = frozen.position.expect("it tells");
+    assert_eq!(here.caught_up(33, None).await, Ok(CaughtUp::No { replayed: Some(at) }));
     // No fence ever reached this store, so there is no row.
     assert_eq!(here.read().await.expect("a reading").row, None);
     promote(&here, 33, None).await.expect("it is promoted");

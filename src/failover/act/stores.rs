@@ -184,14 +184,13 @@ pub(super) async fn freeze(means: &Means<'_>, stores: &[String], status: &mut Fa
     let found = join_all(stores.iter().map(async |name| {
         let frozen = async {
             let server = means.server(name, means.site()).await?;
-            if let Server::CloudNativePg(_) = &server {
-                // Its promotion ends what it takes in, and nobody tells how far it is: a person accepts what is lost.
+            // Where nobody tells how far it is, a person accepts what is lost.
+            let Some(position) = server.freeze(means.ballot()).await?.position else {
                 return Ok((None, None));
-            }
-            let frozen = server.freeze(means.ballot()).await?;
+            };
             let reading = server.read().await?;
             let age = reading.heartbeat.as_ref().map(|beat| reading.server_time.duration_since(beat.at));
-            Ok((Some(frozen.position), age))
+            Ok((Some(position), age))
         };
         (name.as_str(), frozen.await)
     }));
@@ -250,12 +249,8 @@ pub(super) async fn open(means: &Means<'_>, stores: &[String], status: &mut Fail
     let opened = join_all(stores.iter().map(async |name| {
         let done = async {
             let server = means.server(name, means.site()).await?;
-            // Over the object of a Cluster nothing can be written into its database.
-            let writes = !matches!(server, Server::CloudNativePg(_));
-            if writes {
-                server.verify(means.ballot()).await?;
-            }
-            server.open(means.ballot()).await.map(|()| writes)
+            let verified = server.verify(means.ballot()).await?;
+            server.open(means.ballot()).await.map(|()| verified.is_some())
         };
         (name.as_str(), done.await)
     }))

@@ -52,8 +52,7 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
             "find out which of both applications write to, and close the other before anything is moved",
         ));
     }
-    let primary =
-        open.first().or_else(|| readings.iter().find(|(_, one)| one.role == Role::Primary)).copied();
+    let primary = leading(readings.iter().copied(), |(_, one)| one);
     for (site, standby) in readings.iter().filter(|(_, reading)| reading.role == Role::Standby) {
         found.push(behind(looked, store, primary.map(|(_, reading)| reading), site, standby));
         // The object of a Cluster tells the system, and no position: strangers are known, and nothing else.
@@ -70,6 +69,11 @@ fn one(looked: &Looked<'_>, store: &Store) -> Vec<Found> {
 /// Whether it is a primary that applications may write to.
 fn takes_writes(reading: &Reading) -> bool {
     reading.role == Role::Primary && reading.row.is_none_or(|row| row.open)
+}
+
+/// The primary by which standbys are measured: the one that is open, if any is.
+fn leading<T>(all: impl Iterator<Item = T>, reading: impl Fn(&T) -> &Reading) -> Option<T> {
+    all.filter(|one| reading(one).role == Role::Primary).min_by_key(|one| !takes_writes(reading(one)))
 }
 
 fn unread(check: String, name: &str, site: &str, error: &StoreError) -> Found {
@@ -281,8 +285,7 @@ pub fn protected(looked: &Looked<'_>) -> Says {
         let of = |site: &String| {
             stores.get(&(store.name.clone(), site.clone())).and_then(|read| read.as_ref().ok())
         };
-        let primaries = || looked.spec.sites.iter().filter_map(of).filter(|one| one.role == Role::Primary);
-        let primary = primaries().find(|one| takes_writes(one)).or_else(|| primaries().next());
+        let primary = leading(looked.spec.sites.iter().filter_map(of), |one| one);
         let standbys = looked.spec.sites.iter().filter_map(|site| {
             let standby = of(site).filter(|reading| reading.role == Role::Standby)?;
             Some(behind(looked, store, primary.map(|primary| &**primary), site, standby).state)

@@ -84,12 +84,7 @@ impl CloudNativePg {
             return Err(StoreError::Refused { asked: ballot, known });
         }
         if !steps::is_fenced(&state, ballot) {
-            let what = match (state.ballot == Some(ballot), state.switching || state.fenced) {
-                (false, _) => "the operator there has not begun to close it",
-                (true, false) => "CloudNativePG there has not begun to demote the Cluster",
-                (true, true) => "the Cluster there is not demoted",
-            };
-            return Err(StoreError::NotYet { what, after: Duration::ZERO });
+            return Err(not_fenced(&state, ballot));
         }
         Ok(fenced_by(ballot, state.token().map_err(RemoteError::Unreadable)?))
     }
@@ -115,6 +110,16 @@ impl CloudNativePg {
         }
         Err(last)
     }
+}
+
+/// How far one is that is to be closed for a claim.
+fn not_fenced(state: &State, ballot: Ballot) -> StoreError {
+    let what = match (state.ballot == Some(ballot), state.switching || state.fenced) {
+        (false, _) => "the operator there has not begun to close it",
+        (true, false) => "CloudNativePG has not begun to demote the Cluster",
+        (true, true) => "the Cluster is not demoted",
+    };
+    StoreError::NotYet { what, after: Duration::ZERO }
 }
 
 fn fenced_by(ballot: Ballot, token: Option<Token>) -> Fenced {
@@ -186,13 +191,7 @@ impl Store for CloudNativePg {
     async fn fence(&self, fence: Fence) -> Result<Fenced, StoreError> {
         let state = self.change(|object, state| steps::fence(object, state, fence)).await?;
         if !steps::is_fenced(&state, fence.ballot) {
-            let begun = state.switching || state.fenced;
-            let what = if begun {
-                "the Cluster is not demoted"
-            } else {
-                "CloudNativePG has not begun to demote the Cluster"
-            };
-            return Err(StoreError::NotYet { what, after: Duration::ZERO });
+            return Err(not_fenced(&state, fence.ballot));
         }
         let token = state.token().map_err(RemoteError::Unreadable)?;
         Ok(fenced_by(fence.ballot, token))
@@ -210,11 +209,9 @@ impl Store for CloudNativePg {
         self.change(|object, state| steps::open(object, state, epoch)).await.map(|_| ())
     }
 
+    /// Its promotion ends what it takes in, and nobody tells how far it is.
     async fn freeze(&self, _ballot: Ballot) -> Result<Frozen, StoreError> {
-        Err(cannot(
-            "a Cluster of CloudNativePG cannot be told to receive nothing more: its promotion ends that",
-            "promote it; with a token it is promoted only where it has all that the other one had",
-        ))
+        Ok(Frozen { position: None })
     }
 
     async fn thaw(&self) -> Result<(), StoreError> {
@@ -236,11 +233,9 @@ impl Store for CloudNativePg {
         CloudNativePgSession::open(self.object.clone(), &self.source, self.patience).await
     }
 
-    async fn verify(&self, _ballot: Ballot) -> Result<Verified, StoreError> {
-        Err(cannot(
-            "a write cannot be tried over the object of a Cluster",
-            "set traffic.probe.write, which writes through the application",
-        ))
+    /// Over its object nothing can be written into its database: `traffic.probe.write` does, through the application.
+    async fn verify(&self, _ballot: Ballot) -> Result<Option<Verified>, StoreError> {
+        Ok(None)
     }
 
     async fn protect(&self, _epoch: Ballot, site: Option<&str>) -> Result<(), StoreError> {

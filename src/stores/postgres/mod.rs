@@ -214,10 +214,10 @@ impl Store for Postgres {
         Ok(PostgresSession::new(self.link().await?))
     }
 
-    async fn verify(&self, ballot: Ballot) -> Result<Verified, StoreError> {
+    async fn verify(&self, ballot: Ballot) -> Result<Option<Verified>, StoreError> {
         let token = uuid::Uuid::from_u128(jiff::Timestamp::now().as_nanosecond().unsigned_abs()).to_string();
         promote::write(&self.link().await?, ballot, &token).await?;
-        promote::read_back(&self.link().await?, ballot, &token).await
+        promote::read_back(&self.link().await?, ballot, &token).await.map(Some)
     }
 
     async fn protect(&self, epoch: Ballot, site: Option<&str>) -> Result<(), StoreError> {

@@ -81,7 +81,7 @@ pub(super) async fn freeze(link: &Link, ballot: Ballot) -> Result<Frozen, StoreE
         // received since it started: what its own log has is replayed first.
         if stopped && (received.is_some_and(|received| replayed >= received) || rests(link, replayed).await?)
         {
-            return Ok(Frozen { position: replayed });
+            return Ok(Frozen { position: Some(replayed) });
         }
         tokio::time::sleep(LOOK).await;
     }

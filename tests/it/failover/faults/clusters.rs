@@ -3,24 +3,15 @@
 use banyan::api::FailoverStatus;
 use banyan::api::failover::{FenceLevel, MoveAction};
 use banyan::sandbox::install;
-use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
-use super::super::stage::{AWS, GCP, is_ready, state};
+use super::super::stage::{AWS, GCP};
 use super::field::{Field, Kind, asks, service};
 use crate::cnpg::player::{Pair, Played};
 use crate::peers::until;
 
 /// Its name, and that of its namespace.
 const NAME: &str = "clusters";
-
-async fn could_move(field: &Field, place: usize) {
-    until("a move could be ordered", async || {
-        let group = field.group_named(NAME, place).await?;
-        (state(&group) == Some("Standby")).then(|| is_ready(&group)).flatten()
-    })
-    .await;
-}
 
 /// All is told of the store that is: how it was closed, with which token, and that nobody wrote into it from here.
 fn told(status: &FailoverStatus, level: Option<FenceLevel>) {
@@ -61,7 +52,7 @@ pub async fn of_cloudnativepg_move(field: &Field) {
     let client = pair.client_that_writes();
 
     for (place, order) in [(GCP, "clusters-there"), (AWS, "clusters-back")] {
-        could_move(field, place).await;
+        field.could_move_named(NAME, place).await;
         let (old, new) = (clusters[1 - place], clusters[place]);
         let promotions = new.promotions();
         field.order_for(NAME, place, MoveAction::Switchover, order).await;
@@ -78,7 +69,7 @@ pub async fn of_cloudnativepg_move(field: &Field) {
         println!("{order}: closed and promoted at {sealed}, {:?}", status.took);
     }
 
-    could_move(field, GCP).await;
+    field.could_move_named(NAME, GCP).await;
     field.doors.iter().for_each(|door| door.silence());
     pair.link(false);
     let order = "clusters-away";
@@ -100,8 +91,5 @@ pub async fn of_cloudnativepg_move(field: &Field) {
     follows(&pair.aws, &pair.gcp).await;
     drop(client);
     println!("{order}: {:?}", status.took);
-    for admin in &field.admins {
-        let groups: Api<banyan::api::FailoverGroup> = Api::namespaced(admin.clone(), "banyan-system");
-        groups.delete(NAME, &DeleteParams::default()).await.expect("it is deleted");
-    }
+    field.delete_group(NAME).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use banyan::api::Authority;
 use banyan::api::failover::{MoveAction, Phase};
 use banyan::sandbox::install;
-use kube::api::{Api, DeleteParams};
+use kube::api::Api;
 use serde_json::json;
 
 use super::super::stage::{AWS, GCP};
@@ -83,9 +83,5 @@ pub async fn a_site_leaves_and_comes_back(field: &Field) {
     named.sort_unstable();
     assert_eq!(both, named);
     println!("active everywhere: one site left after {:?}, and came back", status.took);
-    for place in [AWS, GCP] {
-        let groups: Api<banyan::api::FailoverGroup> =
-            Api::namespaced(field.admins[place].clone(), "banyan-system");
-        groups.delete(NAME, &DeleteParams::default()).await.expect("it is deleted");
-    }
+    field.delete_group(NAME).await;
 }

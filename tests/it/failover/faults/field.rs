@@ -291,9 +291,14 @@ impl Field {
 
     /// Waits until a Switchover to that site could be ordered.
     pub async fn could_move(&self, group: &Group, place: usize) {
+        self.could_move_named(group.kind.name, place).await;
+    }
+
+    /// The same for the group of that name.
+    pub async fn could_move_named(&self, group: &str, place: usize) {
         let last = RefCell::new(None);
         let waited = until("a move could be ordered", async || {
-            let object = self.status(group, place).await?;
+            let object = self.group_named(group, place).await?;
             let newest = object.status.as_ref()?.observed_generation == object.metadata.generation;
             let is = newest && state(&object) == Some("Standby") && is_ready(&object).is_some();
             *last.borrow_mut() = object.status;
@@ -302,7 +307,7 @@ impl Field {
         let waited = tokio::time::timeout(PATIENCE, waited).await;
         waited.unwrap_or_else(|_| {
             let checks = last.borrow().iter().flat_map(|status| status.checks.clone()).collect::<Vec<_>>();
-            panic!("{} cannot move to {place}: {checks:#?}", group.kind.name)
+            panic!("{group} cannot move to {place}: {checks:#?}")
         });
     }
 
@@ -321,6 +326,14 @@ impl Field {
             FailoverSpec { group: group.to_owned(), action, reason: "a drill".to_owned(), ticket: None };
         let order = Failover::new(name, spec);
         self.failovers(place).create(&PostParams::default(), &order).await.expect("the order is taken");
+    }
+
+    /// Deletes the group of that name in both clouds.
+    pub async fn delete_group(&self, name: &str) {
+        for admin in &self.admins {
+            let groups: Api<FailoverGroup> = Api::namespaced(admin.clone(), SYSTEM);
+            groups.delete(name, &DeleteParams::default()).await.expect("it is deleted");
+        }
     }
 
     pub async fn delete_order(&self, place: usize, name: &str) {
