@@ -131,5 +131,8 @@ mod tests;
 #[path = "decide_fence_tests.rs"]
 mod fence_tests;
 #[cfg(test)]
+#[path = "decide_hooks_tests.rs"]
+mod hooks_tests;
+#[cfg(test)]
 #[path = "decide_stores_tests.rs"]
 mod stores_tests;

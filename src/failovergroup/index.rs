@@ -127,6 +127,8 @@ pub struct Asked {
     pub traffic: Option<Traffic>,
     /// Whether the cloud of whoever has authority can be asked for its nodes, where the group asks for that.
     pub pools: Option<PoolsAsked>,
+    /// Its hooks, by name: why a move to this site could not call one.
+    pub hooks: BTreeMap<String, Result<(), Problem>>,
     /// The group's own checks, by name: when the last one was made, and what came of it.
     pub own: BTreeMap<String, (Timestamp, Result<(), String>)>,
 }

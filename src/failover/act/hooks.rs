@@ -1,13 +1,14 @@
 //! Calls a hook of the group, once: who waits for it calls again.
 
 use jiff::Timestamp;
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 
 use super::super::hooks::{Reply, answered, told};
 use super::super::outcome::Done;
 use super::Means;
-use crate::api::FailoverStatus;
 use crate::api::hook::Hook;
+use crate::api::{FailoverStatus, Problem};
+use crate::failovergroup::sources::hooks::{address, token};
 use crate::runtime::fetch::{builder, pieces, status_words};
 use crate::runtime::remote::DEADLINE;
 
@@ -27,9 +28,8 @@ pub(super) async fn call(means: &Means<'_>, name: &str, status: &mut FailoverSta
 }
 
 async fn ask(means: &Means<'_>, hook: &Hook, status: &FailoverStatus) -> Result<Reply, String> {
-    let field = format!("hooks[{}].webhook", hook.name);
-    let url = Url::parse(&hook.webhook.url)
-        .map_err(|error| format!("{field}.url: `{}` is no address: {error}", hook.webhook.url))?;
+    let said = |problem: Problem| format!("{}: {}", problem.source, problem.message);
+    let url = address(hook).map_err(said)?;
     let uid = means.failover.metadata.uid.as_deref().unwrap_or_default();
     let client = builder().build().map_err(|error| format!("cannot make an HTTP client: {error}"))?;
     let mut request = client.post(url).header(IDEMPOTENCY_KEY, format!("{uid}/{}", hook.name)).json(&told(
@@ -37,8 +37,8 @@ async fn ask(means: &Means<'_>, hook: &Hook, status: &FailoverStatus) -> Result<
         status,
         hook,
     ));
-    if let Some(auth) = &hook.webhook.auth {
-        request = request.bearer_auth(token(means, &field, &auth.bearer.secret, &auth.bearer.key).await?);
+    if let Some(token) = token(&means.of_group(), hook).await.map_err(said)? {
+        request = request.bearer_auth(token);
     }
     let answer = pieces(request, DEADLINE, BYTES, None, |_, _| Ok(())).await;
     let answer = answer.map_err(|why| format!("{} does not answer: {why}", hook.webhook.url))?;
@@ -48,14 +48,4 @@ async fn ask(means: &Means<'_>, hook: &Hook, status: &FailoverStatus) -> Result<
         _ if answer.is_success() => Reply::Done(words),
         _ => Reply::Failed(format!("{} answers with {words}", hook.webhook.url)),
     })
-}
-
-/// The token that is presented.
-async fn token(means: &Means<'_>, field: &str, secret: &str, key: &str) -> Result<String, String> {
-    let field = format!("{field}.auth.bearer");
-    let data = means.of_group().secret(&field, secret).await;
-    let mut data = data.map_err(|problem| format!("{field}: {}", problem.message))?;
-    let value = data.remove(key).ok_or_else(|| format!("{field}: Secret {secret} has no key {key}"))?;
-    let token = String::from_utf8(value.0).map_err(|_| format!("{field}: the key {key} is no text"))?;
-    Ok(token.trim_end().to_owned())
 }

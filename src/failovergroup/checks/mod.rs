@@ -8,6 +8,7 @@
 //! | [`found`] | what a check looks at, and what it finds |
 //! | [`sites`] | authority, ways to peers, the same group everywhere, residency, the witness |
 //! | [`fence`] | whether the cloud of a source tells of its nodes |
+//! | [`hooks`] | whether a move to this site could call the group's hooks |
 //! | [`services`] | the set, placement, releases, what is missing here, capacity |
 //! | [`stores`] | lag, ancestry, rewinding, archives, roles |
 //! | [`mirrors`] | topics that MirrorMaker 2 copies to this site |
@@ -15,6 +16,7 @@
 
 pub mod fence;
 pub mod found;
+pub mod hooks;
 pub mod mirrors;
 pub mod services;
 pub mod sites;
@@ -31,6 +33,7 @@ pub fn all(looked: &Looked<'_>) -> Vec<Found> {
     found.extend(stores::check(looked));
     found.extend(mirrors::check(looked));
     found.extend(traffic::check(looked));
+    found.extend(hooks::check(looked));
     found.sort_by(|one, other| (one.state, &one.name).cmp(&(other.state, &other.name)));
     found
 }

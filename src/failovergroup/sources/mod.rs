@@ -10,9 +10,11 @@
 //! | [`traffic`] | the traffic provider | 5 min, 60 s while something is wrong |
 //! | [`nodes`] | this site's nodes and pods | 60 s, while there is a group |
 //! | [`pools`] | the cloud of the site with authority, where the group has `fence` | 1 h, 5 min while it cannot be asked |
+//! | [`hooks`] | the servers of the group's hooks, and the Secrets for them, without authority | 5 min, 60 s while something is wrong |
 //! | [`outside`] | the group's own checks | as it says, 5 min unless it says otherwise |
 
 pub mod group;
+pub mod hooks;
 pub mod nodes;
 pub mod outside;
 pub mod pools;
@@ -53,6 +55,7 @@ pub async fn run(mut all: Sources) {
                     tasks.spawn(witness::run(of.clone())),
                     tasks.spawn(traffic::run(of.clone())),
                     tasks.spawn(pools::run(of.clone())),
+                    tasks.spawn(hooks::run(of.clone())),
                     tasks.spawn(outside::run(of)),
                 ];
                 (spec.clone(), handles)

@@ -3,12 +3,15 @@
 use axum::Router;
 use banyan::api::FailoverGroup;
 use banyan::api::failover::MoveAction;
+use banyan::api::failovergroup::CheckState;
 use banyan::sandbox::ends::server::{self, Asked, Fault};
+use banyan::sandbox::install;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::super::stage::{AWS, GCP};
+use super::super::stage::{AWS, GCP, check};
 use super::field::{Field, Group, asks, lost, undisturbed, writes};
+use crate::peers::until;
 
 /// Has the group call these, at both sites.
 async fn set(field: &Field, group: &Group, hooks: Value) {
@@ -17,6 +20,23 @@ async fn set(field: &Field, group: &Group, hooks: Value) {
         let patch = Patch::Merge(json!({"spec": {"hooks": hooks}}));
         groups.patch(group.kind.name, &PatchParams::default(), &patch).await.expect("a group");
     }
+}
+
+/// Readiness tells that the Secret of a hook is not there, and that it is.
+async fn is_told_without_its_secret(field: &Field, group: &Group, to: usize) {
+    let why = until("readiness tells what is missing", async || {
+        let object = field.group_named(group.kind.name, to).await?;
+        let found = check(&object, "hook reconcile").filter(|check| check.state == CheckState::Failed)?;
+        Some(found.message.clone())
+    });
+    let why = why.await;
+    assert!(why.contains("hooks[reconcile].webhook.auth.bearer: there is no Secret hook-token"), "{why}");
+    for admin in &field.admins {
+        let token = json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "hook-token", "namespace": "banyan-system"}, "stringData": {"token": "of the hook"}});
+        install::apply(admin, &[token]).await.expect("a Secret");
+    }
+    field.could_move(group, to).await;
 }
 
 /// A hook fails for longer than its deadline: the source serves on. It is well again, and the move goes on by itself. One that
@@ -30,13 +50,14 @@ pub async fn nothing_is_closed_while_one_fails(field: &Field, group: &Group) {
         hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         hook
     };
-    let hooks = json!([
+    let mut hooks = json!([
         hook("stop-batch", "BeforeFence", json!({"deadline": "2s"})),
         hook("reconcile", "BeforeOpen", json!({})),
         hook("tell", "AfterTraffic", json!({"deadline": "1s", "onFailure": "Continue"})),
     ]);
+    hooks[1]["webhook"]["auth"] = json!({"bearer": {"secret": "hook-token", "key": "token"}});
     set(field, group, hooks).await;
-    field.could_move(group, to).await;
+    is_told_without_its_secret(field, group, to).await;
     let calls = |name: &'static str| move |asked: &Asked| asked.path == format!("/{name}");
     ops.desk.always(calls("stop-batch"), Fault::status(503));
     let writer = group.postgres.client();
