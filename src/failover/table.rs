@@ -68,6 +68,9 @@ pub fn one(failover: &Failover) -> String {
     if let Some(next) = &status.next {
         rows.push(vec![next_or(status).to_owned(), next.clone()]);
     }
+    if let Some(paused) = paused(failover, status) {
+        rows.push(vec!["paused".to_owned(), paused]);
+    }
     rows.push(vec!["way back".to_owned(), way_back(failover, status)]);
     text.push_str(&columns(&rows, "  ", 2));
     match &status.plan {
@@ -101,6 +104,18 @@ pub fn one(failover: &Failover) -> String {
         );
     }
     text
+}
+
+/// What is said of a pause while something else is waited for: it counts once that is over.
+fn paused(failover: &Failover, status: &FailoverStatus) -> Option<String> {
+    let stands = status.paused == Some(true) && status.reason.as_deref() != Some("Paused");
+    let counts = stands && status.committed_at.is_none() && !status.phase.is_some_and(Phase::is_over);
+    counts.then(|| {
+        format!(
+            "by a person, and waits before the next step that can; else {}",
+            command("resume", &failover.name_any())
+        )
+    })
 }
 
 /// The hooks that it has called.
@@ -292,6 +307,13 @@ Stores
 ";
         assert_eq!(text, expected);
         assert!(list(&[failover()]).contains("move  payments  Switchover  Waiting  capacity"));
+        let mut paused = serde_json::to_value(failover()).unwrap();
+        paused["status"]["paused"] = json!(true);
+        let shown = one(&serde_json::from_value(paused.clone()).unwrap());
+        assert!(shown.contains("kubectl banyan failover resume move"), "{shown}");
+        paused["status"]["reason"] = json!("Paused");
+        let shown = one(&serde_json::from_value(paused).unwrap());
+        assert!(!shown.contains("failover resume"), "it is what is waited for: {shown}");
         let now = "2026-01-01T00:00:09Z".parse().unwrap();
         let said = line(&failover(), now);
         assert!(
