@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(60);
 const FIT_EVERY: u32 = 10;
 /// How soon it is asked again after it failed.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How soon it is asked once more before it is said that it cannot be read, where it could before: a Failover would ask a
+/// person for a second assertion.
+const DOUBTED: Duration = Duration::from_secs(2);
 
 /// Asks for ever; ends where the group has none.
 pub async fn run(of: OfGroup) {
@@ -42,10 +45,14 @@ pub async fn run(of: OfGroup) {
         } else {
             Ok(())
         };
-        let answer = match fit {
+        let mut answer = match fit {
             Ok(()) => witness.list().await.map_err(Unfit::NotReadable),
             Err(unfit) => Err(unfit),
         };
+        if sound > 0 && matches!(answer, Err(Unfit::NotReadable(_))) {
+            tokio::time::sleep(of.all.ends.every(DOUBTED)).await;
+            answer = witness.list().await.map_err(Unfit::NotReadable);
+        }
         let answer = answer.map_err(|unfit| (unfit.to_string(), unfit.remedy().to_owned()));
         let failed = answer.is_err();
         sound = if failed { 0 } else { sound.wrapping_add(1) };
