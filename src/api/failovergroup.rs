@@ -51,8 +51,6 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
     .message("active: All takes no initialSite: every site serves"))]
 #[x_kube(validation = Rule::new("!has(self.active) || self.active != 'All' || !has(self.stores) || self.stores.size() == 0 || self.stores.all(s, has(s.kafkaMirror))")
     .message("active: All takes no store with a single writer: remove stores[].postgres and stores[].cloudnativepg, or set active: One"))]
-#[x_kube(validation = Rule::new("!has(self.traffic) || !has(self.traffic.trafficSteps) || !has(self.stores) || self.stores.size() == 0")
-    .message("traffic.trafficSteps needs a group without stores: with stores both sites would write; remove trafficSteps"))]
 #[x_kube(validation = Rule::new("!has(self.hooks) || self.hooks.all(h, h.at != 'BeforeOpen') || (has(self.stores) && self.stores.exists(s, !has(s.kafkaMirror)))")
     .message("hooks[].at: BeforeOpen needs a store with a single writer: without one nothing is opened. Set at: AfterTraffic, or add stores[].postgres or stores[].cloudnativepg"))]
 #[x_kube(validation = Rule::new("!has(self.fence) || (has(self.stores) && self.stores.exists(s, !has(s.kafkaMirror)))")

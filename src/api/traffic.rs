@@ -16,8 +16,6 @@ use super::patterns;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.cloudflare), has(self.route53), has(self.external)].filter(x, x).size() == 1")
     .message("set exactly one of traffic.cloudflare, traffic.route53, traffic.external"))]
-#[x_kube(validation = Rule::new("!has(self.trafficSteps) || !has(self.external)")
-    .message("trafficSteps needs traffic.cloudflare or traffic.route53: with external nobody here sets weights"))]
 #[x_kube(validation = Rule::new("!has(self.route53) || self.route53.records.all(r, r.name in self.hosts)")
     .message("each route53.records[].name must be one of traffic.hosts: add it there"))]
 #[x_kube(validation = Rule::new("!has(self.route53) || self.hosts.all(h, self.route53.records.exists(r, r.name == h))")
@@ -40,15 +38,6 @@ pub struct Traffic {
     /// `/authority/<group>` is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-    /// Percentages of the traffic that a site gets one after another when it takes over. All at once where left
-    /// out. Only for groups without stores.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), inner(range(min = 1, max = 100)))]
-    #[x_kube(validation = Rule::new("self.isSorted() && self.all(s, self.exists_one(o, o == s))")
-        .message("trafficSteps must rise: each must be larger than the one before"))]
-    #[x_kube(validation = Rule::new("self.exists(s, s == 100)")
-        .message("the last of trafficSteps must be 100"))]
-    pub traffic_steps: Option<Vec<i32>>,
     /// What the old site does with requests that still arrive there. Defaults to Forward.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub residual: Option<Residual>,

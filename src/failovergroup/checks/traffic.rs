@@ -7,24 +7,13 @@ use jiff::SignedDuration;
 use super::found::{Found, Looked, Step, names};
 use crate::api::Severity;
 use crate::api::failovergroup::CheckFrom;
-use crate::api::traffic::Traffic;
 
 /// Checks them.
 pub fn check(looked: &Looked<'_>) -> Vec<Found> {
     let mut found = provider(looked);
     found.extend(gateways(looked));
     found.extend(own(looked));
-    found.extend(looked.spec.traffic.as_ref().and_then(not_carried_out));
     found
-}
-
-/// What a group asks for that no operator of this version does: whoever wrote it must not find that out in a move.
-fn not_carried_out(traffic: &Traffic) -> Option<Found> {
-    traffic.traffic_steps.as_ref().map(|_| {
-        let message = "this version does not carry out traffic.trafficSteps: all traffic moves at once";
-        let remedy = "remove it from the FailoverGroup, or know it when you move";
-        Found::warning(Step::Traffic, "traffic not carried out", "NotCarriedOut", message, remedy)
-    })
 }
 
 fn provider(looked: &Looked<'_>) -> Vec<Found> {
@@ -140,24 +129,4 @@ fn own(looked: &Looked<'_>) -> Vec<Found> {
 /// Three rounds in which it was not made.
 fn stale(check: &crate::api::failovergroup::OwnCheck) -> SignedDuration {
     SignedDuration::try_from(check.every() * 3).unwrap_or(SignedDuration::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_no_operator_carries_out_is_said_before_a_move() {
-        let said = |more: serde_json::Value| {
-            let mut traffic = json!({"hosts": ["api.example"], "external": {}});
-            traffic.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            not_carried_out(&serde_json::from_value(traffic).unwrap()).map(|found| found.message)
-        };
-        assert_eq!(said(json!({"probe": {"path": "/", "write": {"path": "/canary"}}})), None);
-        assert_eq!(said(json!({"residual": "Refuse"})), None);
-        let steps = said(json!({"trafficSteps": [10, 100]})).unwrap();
-        assert!(steps.contains("all traffic moves at once"), "{steps}");
-    }
 }
