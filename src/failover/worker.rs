@@ -98,7 +98,9 @@ impl Worker {
     /// Which group an order has in hand: its own while it is at work, none of one that is gone.
     fn orders(&self, name: &str, failover: Option<&Failover>) {
         let moves = failover.filter(|failover| failover.spec.action.moves() && !is_over(failover));
-        lock(&self.shared.ground.index).order(name, moves.map(|failover| failover.spec.group.as_str()));
+        let mut index = lock(&self.shared.ground.index);
+        index.order(name, moves.map(|failover| failover.spec.group.as_str()));
+        self.context.permits.set_moving(index.has_orders());
     }
 
     /// Whether a group is rehearsed here.

@@ -50,7 +50,16 @@ pub struct Means<'a> {
     pub written: &'a Mutex<hangs::Written>,
 }
 
-/// Carries out a decision. Returns whether anything was written.
+/// What came of a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acted {
+    /// Whether anything was written.
+    pub changed: bool,
+    /// Whether a store of this site is at work on what it was told.
+    pub under_way: bool,
+}
+
+/// Carries out a decision.
 ///
 /// # Errors
 /// If something could not be written; the rest was, or will be.
@@ -59,13 +68,13 @@ pub async fn act(
     key: &Key,
     seen: &Observed,
     decision: Decision,
-) -> Result<bool, ActError> {
+) -> Result<Acted, ActError> {
     let Means { context, ground, .. } = means;
-    let mut changed = false;
+    let (mut changed, mut under_way) = (false, false);
     if let (Some(deciding), Some(spec)) = (&decision.authority, seen.spec()) {
         changed |= carry_out(means, seen, spec, deciding).await?;
         changed |= mark_released(means, seen, false).await?;
-        duties::carry_out(means.sources, seen, spec, duties::owed(seen, spec, deciding)).await;
+        under_way = duties::carry_out(means.sources, seen, spec, duties::owed(seen, spec, deciding)).await;
         let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;
@@ -96,7 +105,7 @@ pub async fn act(
         }
         answered(&ground.index, &seen.name, Group::read(written.0));
     }
-    Ok(changed)
+    Ok(Acted { changed, under_way })
 }
 
 /// Takes in the answer to a status, unless the group is gone.

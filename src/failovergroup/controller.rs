@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::act::{ActError, Means, act, release};
+use super::act::{ActError, Acted, Means, act, release};
 use super::decide::decide;
 use super::hangs::Written;
 use super::index::Index;
@@ -37,6 +37,8 @@ const AT_ONCE: usize = 4;
 
 /// How soon a group is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The same while a store is at work on what it was told: nothing else tells that it is done.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +167,7 @@ async fn reconcile(
     }
     let began = Instant::now();
     let means = Means { context, ground, sources, written };
-    let done: Result<Option<bool>, ActError> = async {
+    let done: Result<Option<Acted>, ActError> = async {
         let Some(seen) = observe(ground, &key.name) else {
             context.metrics.set_checks(&key.name, []);
             context.metrics.stuck().set("FailoverGroup", &key, Vec::new());
@@ -179,10 +181,12 @@ async fn reconcile(
     .await;
     watches.tell();
     // Ages, and what FinServices say, wake nobody: they are looked at again. That asks nobody anything.
-    let again = Next::At(tokio::time::Instant::now() + sources.ends.every(LOOK_AGAIN), Lane::Normal);
+    let again = |usually| Next::At(tokio::time::Instant::now() + sources.ends.every(usually), Lane::Normal);
     let (outcome, next) = match done {
-        Ok(Some(true)) => (Outcome::Changed, again),
-        Ok(Some(false)) => (Outcome::Unchanged, again),
+        Ok(Some(Acted { changed, under_way })) => (
+            if changed { Outcome::Changed } else { Outcome::Unchanged },
+            again(if under_way { UNDER_WAY } else { LOOK_AGAIN }),
+        ),
         Ok(None) => (Outcome::Unchanged, Next::Idle),
         Err(error) => {
             tracing::warn!(failovergroup = %key, %error, "reconcile failed");

@@ -26,22 +26,32 @@ pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) ->
     owed
 }
 
-/// Does it, all at once: each is tried again in the next round.
-pub async fn carry_out(sources: &Sources, seen: &Observed, spec: &FailoverGroupSpec, owed: Vec<Duty>) {
+/// Does it, all at once: each is tried again in the next round. Returns whether one is under way.
+pub async fn carry_out(
+    sources: &Sources,
+    seen: &Observed,
+    spec: &FailoverGroupSpec,
+    owed: Vec<Duty>,
+) -> bool {
     let of = OfGroup::new(sources, &seen.name, spec);
     if owed.is_empty() || !of.leads() {
-        return;
+        return false;
     }
+    let mut under_way = false;
     let found = join_all(owed.iter().map(async |duty| (duty, one(&of, seen, duty).await))).await;
     for (duty, done) in found {
         match done {
             Ok(()) => tracing::info!(group = seen.name, ?duty, "done at a store of this site"),
-            Err(StoreError::NotYet { .. }) => tracing::debug!(group = seen.name, ?duty, "under way"),
+            Err(StoreError::NotYet { .. }) => {
+                under_way = true;
+                tracing::debug!(group = seen.name, ?duty, "under way");
+            }
             Err(error) => {
                 tracing::warn!(group = seen.name, ?duty, %error, "not done at a store of this site")
             }
         }
     }
+    under_way
 }
 
 fn store_of(duty: &Duty) -> &str {

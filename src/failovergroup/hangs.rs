@@ -145,7 +145,7 @@ where
     {
         return Ok(false);
     }
-    let Some(_permit) = context.may_write(false).await else { return Ok(false) };
+    let Some(_permit) = context.may_write(true).await else { return Ok(false) };
     let failed = match api.patch(&name(group), &applying(false), &Patch::Apply(wanted)).await {
         Ok(_) => None,
         // Where there is no Gateway API there are no routes that would need it.
@@ -190,7 +190,7 @@ async fn delete<K>(context: &Context, group: &str, api: Api<K>) -> Result<bool, 
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let Some(_permit) = context.may_write(false).await else { return Ok(false) };
+    let Some(_permit) = context.may_write(true).await else { return Ok(false) };
     match api.delete(&name(group), &DeleteParams::default()).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),

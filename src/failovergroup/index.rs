@@ -383,6 +383,11 @@ impl Index {
         };
     }
 
+    /// Whether a Failover of this site has any group in hand.
+    pub fn has_orders(&self) -> bool {
+        !self.ordered.is_empty()
+    }
+
     /// Whether a Failover of this site has a group in hand.
     pub fn has_order(&self, group: &str) -> bool {
         self.ordered.values().any(|ordered| ordered == group)

@@ -179,8 +179,11 @@ impl Watches {
             wake(news);
         };
         let services = |change| {
+            // The first list is what readiness waits for. Else the groups look at each FinService of both sites every few
+            // seconds: where a thousand of them move, each would have a thousand looked at.
+            let first = matches!(change, Change::Relisted(_));
             let news = lock(&self.index).peer(peer).services.take(change, Key::clone, facts);
-            wake(news);
+            wake(news && first);
         };
         let first = || oneshot::channel().0;
         tokio::join!(

@@ -211,7 +211,7 @@ impl<E: Effects> Worker<E> {
             // A site that takes over waits for the pods of all: what else there is to write of any, and to say, comes once
             // all have asked for theirs. What is refused is tried once more with the rest, which says so.
             let grows = growth(&seen, &plan);
-            if !grows.is_empty() && effects.write(key, &[&grows], false, now).await.is_ok() {
+            if !grows.is_empty() && effects.write(key, &[&grows], true, now).await.is_ok() {
                 return Ok((Outcome::Changed, Some(now)));
             }
             return self.finish(key, seen, plan, false, now).await;

@@ -47,6 +47,18 @@ pub enum Lane {
     Normal,
 }
 
+impl Lane {
+    /// How many times as many as in [`Lane::Normal`] may be under way in all when one of these starts: it waits behind nothing
+    /// that matters less.
+    fn share(self) -> usize {
+        match self {
+            Self::Urgent => 3,
+            Self::Soon => 2,
+            Self::Normal => 1,
+        }
+    }
+}
+
 /// What a run of a key ended with, and so when the key is run next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -173,7 +185,7 @@ impl<K: Hash + Eq + Clone> State<K> {
 
     fn start(&mut self, concurrency: usize) -> Option<K> {
         let first = self.ready.first_entry()?;
-        let most = if first.key().0 == Lane::Urgent { 2 * concurrency } else { concurrency };
+        let most = concurrency * first.key().0.share();
         if self.running >= most {
             return None;
         }
@@ -314,8 +326,8 @@ impl<K: Hash + Eq + Clone + Send + 'static> Queue<K> {
         Ok(())
     }
 
-    /// Works on the keys, at most `concurrency` (at least 1) at once and as many again that are urgent, each in a task of its own, until
-    /// [`Queue::shut_down`]; then waits for the runs in work and returns. A run that panics counts as
+    /// Works on the keys, at most `concurrency` (at least 1) at once, as many again of those that come soon, and as many again that are
+    /// urgent, each in a task of its own, until [`Queue::shut_down`]; then waits for the runs in work and returns. A run that panics counts as
     /// [`Next::Retry`]. There must be one caller only. If the future is dropped, the runs in work are aborted.
     pub async fn run<F, W>(&self, concurrency: usize, work: F)
     where

@@ -36,7 +36,7 @@ pub enum NotWritten {
 /// If they could not be added; some may have been.
 pub async fn deliver(context: &Context, of: &Of<'_>, pending: &[String]) -> Result<Last, NotWritten> {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
-    let Some(_permit) = context.may_write(false).await else { return Err(NotWritten::Again) };
+    let Some(_permit) = context.may_write(true).await else { return Err(NotWritten::Again) };
     add(&api, of, pending).await
 }
 

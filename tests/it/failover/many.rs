@@ -1,16 +1,18 @@
 //! Groups that move together, in their order; and a group of many services: what the operator's own part of its move takes,
 //! beside the same writes in a bare loop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use banyan::api::{Failover, FinService};
+use banyan::sandbox::audit::Mark;
 use banyan::sandbox::install;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
@@ -45,21 +47,29 @@ fn service(stage: &Stage, number: usize) -> Value {
     }})
 }
 
-/// The same writes in a bare loop, on Deployments that nobody else looks after.
+/// The same writes in a bare loop, on Deployments that nobody looks after. They have the same pods behind as many Services as those
+/// of the group: what follows from a write shares the machine with the next.
 async fn floor(stage: &Stage, many: usize) -> Duration {
     let bare = "bare";
     let client = stage.admin(GCP);
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": bare}});
     install::apply(&client, &[namespace]).await.expect("a namespace");
-    let api: Api<Deployment> = Api::namespaced(client, bare);
-    let labels = json!({"app": "bare"});
+    let (pod, services) = like_ours(stage).await;
     for number in 0..many {
-        let deployment = json!({"metadata": {"name": format!("bare-{number}")}, "spec": {
-            "replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "a", "image": "registry.example/many/app:1"}]}}}});
-        let deployment: Deployment = serde_json::from_value(deployment).expect("a Deployment");
-        api.create(&PostParams::default(), &deployment).await.expect("it is made");
+        let name = format!("bare-{number}");
+        let labels = json!({"app": name});
+        let metadata = |name: &str| json!({"name": name, "namespace": bare});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(&name), "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod}}});
+        let services = (0..services).map(|one| {
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(&format!("{name}-{one}")),
+                "spec": {"selector": labels, "ports": [{"port": 8080}]}})
+        });
+        let all: Vec<Value> = services.chain([deployment]).collect();
+        install::apply(&client, &all).await.expect("they are made");
     }
+    let api: Api<Deployment> = Api::namespaced(client, bare);
     until("they have a pod each", async || {
         let all = api.list(&ListParams::default()).await.ok()?.items;
         let ready =
@@ -75,6 +85,26 @@ async fn floor(stage: &Stage, many: usize) -> Duration {
     });
     writes.await;
     began.elapsed()
+}
+
+/// What a pod of the group is made of, and how many Services select it.
+async fn like_ours(stage: &Stage) -> (Value, usize) {
+    let deployments: Api<Deployment> = Api::namespaced(stage.admin(GCP), NAME);
+    let one = deployments.list(&ListParams::default().limit(1)).await.expect("Deployments").items.pop();
+    let template = one.and_then(|one| one.spec).expect("a Deployment").template;
+    let labels = template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
+    let services: Api<Service> = Api::namespaced(stage.admin(GCP), NAME);
+    let selects = |service: &Service| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|all| all.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    };
+    let services = services.list(&ListParams::default()).await.expect("Services").items;
+    let mut pod = serde_json::to_value(template.spec).expect("JSON");
+    // It stands in the other namespace.
+    for account in ["serviceAccount", "serviceAccountName"] {
+        pod.as_object_mut().expect("a pod").remove(account);
+    }
+    (pod, services.iter().filter(|service| selects(service)).count())
 }
 
 pub async fn groups_move_together_in_their_order(stage: &Stage) {
@@ -112,9 +142,14 @@ pub async fn groups_move_together_in_their_order(stage: &Stage) {
     .await;
     stage.told(GCP, "the old group could move", is_ready).await;
 
+    let mark = stage.two.pair.clouds()[GCP].audit_mark();
     let order = ["failover", "start", "--all", "--from", &stage.names[AWS], "--reason", "a drill", "--wait"];
     let mut typed = tokio::process::Command::from(typed(stage, GCP, &order));
-    let (output, (scaled, ready)) = tokio::join!(typed.output(), looks(stage, many));
+    let looks = async {
+        let scaled = all_asked(stage, many, mark).await;
+        (scaled, all_whole(stage, many).await)
+    };
+    let (output, (scaled, ready)) = tokio::join!(typed.output(), looks);
     let output = output.expect("the command ends");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
@@ -136,26 +171,35 @@ pub async fn groups_move_together_in_their_order(stage: &Stage) {
     assert!(services.list(&ListParams::default()).await.is_ok_and(|all| all.items.len() == many));
 }
 
-/// When all Deployments asked for their full size, and when all of them had it. They are watched: to list a thousand again
-/// and again would take the machine from whom is measured.
-async fn looks(stage: &Stage, many: usize) -> (jiff::Timestamp, jiff::Timestamp) {
+/// When all Deployments had been asked to have their full size, as the API server wrote down: whoever watches a thousand of them
+/// meanwhile takes the machine from whom is measured.
+async fn all_asked(stage: &Stage, many: usize, mark: Mark) -> jiff::Timestamp {
+    until("all are asked for their full size", async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let audit = stage.two.pair.clouds()[GCP].audit_since(mark).ok()?;
+        let mut asked: BTreeMap<&str, jiff::Timestamp> = BTreeMap::new();
+        for one in &audit.requests {
+            if one.resource == "deployments/scale" && one.namespace == NAME && one.code == 200 {
+                asked.entry(&one.name).or_insert(one.answered?);
+            }
+        }
+        (asked.len() == many).then(|| asked.into_values().max())?
+    })
+    .await
+}
+
+/// When all Deployments have their full size. They are watched: to list a thousand again and again would take as much.
+async fn all_whole(stage: &Stage, many: usize) -> jiff::Timestamp {
     let api: Api<Deployment> = Api::namespaced(stage.admin(GCP), NAME);
     let mut changes = pin!(watcher(api, watcher::Config::default()).applied_objects());
-    let (mut asking, mut whole, mut scaled) = (BTreeSet::new(), BTreeSet::new(), None);
+    let mut whole = BTreeSet::new();
     while let Some(change) = changes.next().await {
         let Ok(one) = change else { continue };
-        if one.spec.as_ref().and_then(|spec| spec.replicas) == Some(2) {
-            asking.insert(one.name_any());
-        }
         if one.status.as_ref().and_then(|status| status.ready_replicas) == Some(2) {
             whole.insert(one.name_any());
         }
-        let now = jiff::Timestamp::now();
-        if asking.len() == many {
-            scaled.get_or_insert(now);
-        }
-        if let (Some(scaled), true) = (scaled, whole.len() == many) {
-            return (scaled, now);
+        if whole.len() == many {
+            return jiff::Timestamp::now();
         }
     }
     unreachable!("a watcher never ends")
