@@ -21,9 +21,24 @@ pub struct Shown {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name", "site"]))]
     pub stores: Vec<StoreShown>,
+    /// The mirrors that copy to this site. Other sites go by this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub mirrors: Vec<MirrorShown>,
     /// What the witness decided last; absent where the group has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub witness: Option<WitnessShown>,
+}
+
+/// A mirror that copies to this site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorShown {
+    /// The store.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Whether it copies nothing: its connector and all tasks say so.
+    pub stopped: bool,
 }
 
 /// What the Authority of another site says.

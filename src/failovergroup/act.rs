@@ -13,7 +13,7 @@ use super::index::{Group, Index, Own};
 use super::observe::{Ground, Observed};
 use super::sources::group::{OfGroup, Sources};
 use super::sources::witness;
-use super::{duties, hangs, live, status};
+use super::{duties, hangs, live, mirrors, status};
 use crate::api::authority::{AuthoritySpec, AuthorityState};
 use crate::api::labels::{MANAGER, RELEASED_ANNOTATION, SITE_LABEL};
 use crate::api::notice::{Notice, Reason, turned};
@@ -75,6 +75,7 @@ pub async fn act(
         changed |= carry_out(means, seen, spec, deciding).await?;
         changed |= mark_released(means, seen, false).await?;
         under_way = duties::carry_out(means.sources, seen, spec, duties::owed(seen, spec, deciding)).await;
+        duties::steer(means.sources, seen, spec, mirrors::owed(seen, spec, deciding)).await;
         let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;

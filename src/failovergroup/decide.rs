@@ -134,5 +134,8 @@ mod fence_tests;
 #[path = "decide_hooks_tests.rs"]
 mod hooks_tests;
 #[cfg(test)]
+#[path = "decide_mirrors_tests.rs"]
+mod mirrors_tests;
+#[cfg(test)]
 #[path = "decide_stores_tests.rs"]
 mod stores_tests;

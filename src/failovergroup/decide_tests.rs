@@ -165,6 +165,7 @@ pub(super) fn well() -> Observed {
             ..Knowledge::default()
         },
         peers: vec![PeerSeen {
+            intake: None,
             name: "aws".into(),
             view: Some(view),
             group: GroupThere::Asks(digest.clone()),

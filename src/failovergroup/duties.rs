@@ -1,13 +1,16 @@
-//! Does what a site owes its own stores: closes them for who claims or has authority, opens them again, has them follow.
+//! Does what a site owes its own stores: closes them for who claims or has authority, opens them again, has them follow; and
+//! turns its mirrors.
 
 use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 
+use super::mirrors::Steer;
 use super::observe::{Observed, shows};
 use super::sources::group::{OfGroup, Sources};
 use super::sources::servers::make;
+use super::sources::stores::mirror;
 use crate::api::FailoverGroupSpec;
 use crate::authority::decide::Decision as Authority;
 use crate::authority::duty::{Duty, duties, unfinished};
@@ -52,6 +55,31 @@ pub async fn carry_out(
         }
     }
     under_way
+}
+
+/// Stops the mirrors of this site, or lets them on: each is tried again in the next round.
+pub async fn steer(sources: &Sources, seen: &Observed, spec: &FailoverGroupSpec, owed: Vec<Steer>) {
+    let of = OfGroup::new(sources, &seen.name, spec);
+    if owed.is_empty() || !of.leads() {
+        return;
+    }
+    for Steer { store, copies, epoch } in owed {
+        let named = of.spec.stores().iter().find(|spec| spec.name == store);
+        let Some(mirror) = named.and_then(|spec| mirror(spec, &of.all.context.client)) else { continue };
+        match mirror.steer(epoch, copies).await {
+            Ok(mirroring) => {
+                tracing::info!(group = seen.name, store, copies, epoch, "the mirror of this site is steered");
+                of.found(|asked| {
+                    if let Some(Ok(reading)) = asked.mirrors.get_mut(&store) {
+                        reading.mirroring = mirroring;
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(group = seen.name, store, copies, %error, "the mirror of this site is not steered");
+            }
+        }
+    }
 }
 
 fn store_of(duty: &Duty) -> &str {

@@ -87,10 +87,44 @@ impl Own {
 pub struct Peer {
     /// Its Authorities, by group.
     pub authorities: Listed<String, Result<AuthoritySpec, String>>,
-    /// Digests of its groups, by name; `None` where its operator has not said one yet.
-    pub groups: Listed<String, Option<String>>,
+    /// What its groups say, by name.
+    pub groups: Listed<String, GroupShown>,
     /// Its FinServices.
     pub services: Listed<Key, ServiceFacts>,
+}
+
+/// What the status of a group at a peer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupShown {
+    /// Digest of what it asks for; `None` where its operator has not said one yet.
+    pub digest: Option<String>,
+    /// Which mirrors copy nothing to that site.
+    pub intake: Intake,
+}
+
+impl GroupShown {
+    /// Reads an object.
+    pub fn read(object: &DynamicObject) -> Self {
+        let status = &object.data["status"];
+        let mirrors = status["shown"]["mirrors"].as_array().into_iter().flatten();
+        let stopped = mirrors.filter(|mirror| mirror["stopped"] == true);
+        Self {
+            digest: status["digest"].as_str().map(str::to_owned),
+            intake: Intake {
+                epoch: status["authority"]["epoch"].as_i64().unwrap_or_default(),
+                stopped: stopped.filter_map(|mirror| mirror["name"].as_str().map(str::to_owned)).collect(),
+            },
+        }
+    }
+}
+
+/// Mirrors that copy nothing to a site, in an epoch that it knows of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// The epoch.
+    pub epoch: i64,
+    /// The names of their stores.
+    pub stopped: Vec<String>,
 }
 
 /// The object of a group at a peer.
@@ -306,7 +340,11 @@ impl Index {
     }
 
     /// What a peer shows of a group: its Authority, and the group's object there.
-    pub fn peer_shows(&self, site: &str, name: &str) -> (Known<Option<AuthoritySpec>>, GroupThere) {
+    pub fn peer_shows(
+        &self,
+        site: &str,
+        name: &str,
+    ) -> (Known<Option<AuthoritySpec>>, GroupThere, Option<Intake>) {
         let peer = self.peers.get(site);
         let authority = match peer.and_then(|peer| peer.authorities.all()) {
             None => Known::NotYet("its Authorities have not been read yet".to_owned()),
@@ -316,13 +354,14 @@ impl Index {
                 Some(Err(error)) => Known::NotYet(format!("its Authority cannot be read: {error}")),
             },
         };
-        let group = match peer.and_then(|peer| peer.groups.all()).map(|all| all.get(name)) {
+        let shown = peer.and_then(|peer| peer.groups.all()).map(|all| all.get(name));
+        let group = match shown.map(|shown| shown.map(|shown| shown.digest.as_ref())) {
             None => GroupThere::NotRead,
             Some(None) => GroupThere::Absent,
             Some(Some(None)) => GroupThere::Unsaid,
             Some(Some(Some(digest))) => GroupThere::Asks(digest.clone()),
         };
-        (authority, group)
+        (authority, group, shown.flatten().map(|shown| shown.intake.clone()))
     }
 
     /// What this site's Authority of a group says, if there is one that can be read and anybody ever had authority.

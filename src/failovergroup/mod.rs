@@ -10,6 +10,7 @@
 //! | [`checks`] | what standing readiness consists of; pure |
 //! | [`act`] | writes the Authority, what applications are told, and the status |
 //! | [`duties`] | does what this site owes its own stores, whoever ordered what |
+//! | [`mirrors`] | which way mirrors copy; pure |
 //! | [`live`] | reads at this moment what watches tell a moment later |
 //! | [`hangs`] | what hangs on authority: a ConfigMap for applications, the refusal of Jobs |
 //! | [`peak`] | the peak of the site that serves, over a day; pure |
@@ -32,6 +33,7 @@ pub(crate) mod index;
 pub(crate) mod listed;
 pub(crate) mod live;
 pub(crate) mod measured;
+pub(crate) mod mirrors;
 pub(crate) mod observe;
 pub(crate) mod peak;
 pub(crate) mod plan;

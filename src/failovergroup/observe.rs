@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::facts::{ServiceFacts, Services};
-use super::index::{Asked, Group, GroupThere, Index, Own};
+use super::index::{Asked, Group, GroupThere, Index, Intake, Own};
 use super::measured::Measured;
 use crate::api::{FailoverGroupSpec, FailoverGroupStatus};
 use crate::authority::known::{Decided, Knowledge, Known, StoreShows};
@@ -46,6 +46,8 @@ pub struct PeerSeen {
     pub view: Option<PeerView>,
     /// Its own object of this group.
     pub group: GroupThere,
+    /// Which mirrors copy nothing to it; `None` until that has been read.
+    pub intake: Option<Intake>,
     /// The group's FinServices there; `None` until they have been read.
     pub services: Option<Services>,
 }
@@ -107,11 +109,11 @@ pub fn observe(ground: &Ground, name: &str) -> Option<Observed> {
     let mut peers = Vec::new();
     let mut shown = Vec::new();
     for peer in sites {
-        let (authority, group) = index.peer_shows(&peer, name);
+        let (authority, group, intake) = index.peer_shows(&peer, name);
         let services = spec.and_then(|spec| index.peer_services(&peer, spec));
         let view = ground.sites.peer(&peer);
         shown.push((peer.clone(), explained(authority, view.as_ref())));
-        peers.push(PeerSeen { name: peer, view, group, services });
+        peers.push(PeerSeen { name: peer, view, group, intake, services });
     }
     let others: Vec<(String, FailoverGroupSpec)> =
         index.specs().into_iter().filter(|(other, _)| other != name).collect();

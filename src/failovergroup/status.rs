@@ -9,11 +9,13 @@ use super::observe::{Observed, shows};
 use crate::api::authority::{AuthorityState, AuthorityStatus};
 use crate::api::conditions::{self, Says, Standing, State, Wanted, cut, merge, short};
 use crate::api::failovergroup::{AuthorityCopy, Check, FailoverGroupStatus};
-use crate::api::shown::{PeerShown, Shown, StoreShown, WitnessShown};
+use crate::api::shown::{MirrorShown, PeerShown, Shown, StoreShown, WitnessShown};
 use crate::api::units::whole_seconds;
 use crate::api::{Problem, Severity};
 use crate::authority::decide::Decision as Authority;
 use crate::authority::known::Known;
+use crate::stores::StoreError;
+use crate::stores::kafka::MirrorReading;
 
 /// The status of a group.
 pub fn group(seen: &Observed, decision: Decision, now: Timestamp) -> FailoverGroupStatus {
@@ -74,8 +76,14 @@ fn shown(seen: &Observed) -> Shown {
         site: seen.site.to_string(),
         peers: seen.knowledge.peers.iter().map(peer).collect(),
         stores: places.map(|(name, site)| store(seen, name, site)).collect(),
+        mirrors: seen.asked.mirrors.iter().filter_map(mirror).collect(),
         witness: seen.knowledge.witness.as_ref().map(witness),
     }
+}
+
+fn mirror((name, read): (&String, &Result<MirrorReading, StoreError>)) -> Option<MirrorShown> {
+    let stopped = read.as_ref().ok()?.mirroring.is_frozen();
+    Some(MirrorShown { name: name.clone(), stopped })
 }
 
 fn store(seen: &Observed, name: &str, site: &str) -> StoreShown {

@@ -12,7 +12,7 @@ use tokio::sync::watch::Sender;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::facts::ServiceFacts;
-use super::index::{Group, Index, Own, Specs};
+use super::index::{Group, GroupShown, Index, Own, Specs};
 use crate::api::authority::AuthoritySpec;
 use crate::api::{Authority, FailoverGroup, FinService};
 use crate::authority::view::Authorities;
@@ -174,7 +174,7 @@ impl Watches {
             wake(news);
         };
         let groups = |change| {
-            let read = |object: DynamicObject| object.data["status"]["digest"].as_str().map(str::to_owned);
+            let read = |object: DynamicObject| GroupShown::read(&object);
             let news = lock(&self.index).peer(peer).groups.take(change, name, read);
             wake(news);
         };

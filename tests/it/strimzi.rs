@@ -9,6 +9,7 @@ use banyan::sandbox::install;
 use banyan::stores::StoreError;
 use banyan::stores::kafka::{Copying, Mirror};
 use jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
@@ -73,41 +74,63 @@ impl Drop for Played {
     }
 }
 
-async fn played(name: &str) -> Played {
-    let cloud = cloud().await;
-    let client = cloud.client_admin().expect("a client");
-    let definitions = install::documents("strimzi", DEFINITION).expect("YAML");
-    install::definitions(&client, &definitions).await.expect("the definition is taken");
-    let namespace = World::on(cloud, name).await.namespace;
-    let resource =
-        ApiResource::from_gvk(&GroupVersionKind::gvk("kafka.strimzi.io", "v1", "KafkaMirrorMaker2"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-    let object = DynamicObject::new("mirror", &resource).data(json!({"spec": {"replicas": 1, "mirrors": [{
-        "source": {"alias": "aws", "bootstrapServers": "aws:9092"},
-        "sourceConnector": {"config": {"replication.policy.class": IDENTITY}},
-        "checkpointConnector": {"config": {"replication.policy.class": IDENTITY}},
-        "topicsPattern": "pay.*",
-    }]}}));
-    until("the mirror is made", async || api.create(&PostParams::default(), &object).await.ok()).await;
-    let works = Arc::new(AtomicBool::new(true));
-    let (at, does) = (api.clone(), Arc::clone(&works));
-    let task = tokio::spawn(async move {
+/// Plays Strimzi's operator, while it `works`, after its sources: what it tells of a connector right after a change is what Kafka
+/// Connect says in that moment, which has stopped nothing yet; the next look finds that it has.
+pub fn play(at: Api<DynamicObject>, works: Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+    let mut does = "RUNNING".to_owned();
+    tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let Ok(object) = at.get("mirror").await else { continue };
-            if !does.load(Ordering::SeqCst) {
+            if !works.load(Ordering::SeqCst) {
                 continue;
             }
-            let asked =
-                object.data["spec"]["mirrors"][0]["sourceConnector"]["state"].as_str().unwrap_or("running");
-            let state = asked.to_ascii_uppercase();
-            let status = json!({"status": {"observedGeneration": object.metadata.generation, "connectors": [
-                {"name": "aws->gcp.MirrorSourceConnector", "type": "source", "connector": {"state": state},
-                    "tasks": [{"id": 0, "state": state}]},
-            ]}});
-            let _ = at.patch_status("mirror", &PatchParams::default(), &Patch::Merge(&status)).await;
+            let told = json!({"observedGeneration": object.metadata.generation, "connectors": [
+                {"name": "aws->gcp.MirrorSourceConnector", "type": "source", "connector": {"state": does},
+                    "tasks": [{"id": 0, "state": does}]},
+            ]});
+            if object.data["status"] != told {
+                let status = Patch::Merge(json!({"status": told}));
+                let _ = at.patch_status("mirror", &PatchParams::default(), &status).await;
+            }
+            let asked = object.data["spec"]["mirrors"][0]["sourceConnector"]["state"].as_str();
+            does = asked.unwrap_or("running").to_ascii_uppercase();
         }
-    });
+    })
+}
+
+/// Its kind.
+pub fn resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("kafka.strimzi.io", "v1", "KafkaMirrorMaker2"))
+}
+
+/// One that copies from that cluster, as git has it.
+pub fn mirror(source: &str) -> DynamicObject {
+    DynamicObject::new("mirror", &resource()).data(json!({"spec": {"replicas": 1, "mirrors": [{
+        "source": {"alias": source, "bootstrapServers": format!("{source}:9092")},
+        "sourceConnector": {"config": {"replication.policy.class": IDENTITY}},
+        "checkpointConnector": {"config": {"replication.policy.class": IDENTITY}},
+        "topicsPattern": "pay.*",
+    }]}}))
+}
+
+/// Makes Strimzi's definition known to a cloud.
+pub async fn define(client: &Client) {
+    let definitions = install::documents("strimzi", DEFINITION).expect("YAML");
+    install::definitions(client, &definitions).await.expect("the definition is taken");
+}
+
+async fn played(name: &str) -> Played {
+    let cloud = cloud().await;
+    let client = cloud.client_admin().expect("a client");
+    define(&client).await;
+    let namespace = World::on(cloud, name).await.namespace;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource());
+    let object = mirror("aws");
+    until("the mirror is made", async || api.create(&PostParams::default(), &object).await.ok()).await;
+    let works = Arc::new(AtomicBool::new(true));
+    let (at, does) = (api.clone(), Arc::clone(&works));
+    let task = play(at, does);
     let spec = KafkaMirror {
         connect: format!("{namespace}/mirror"),
         groups: None,
@@ -125,9 +148,8 @@ impl Played {
     }
 
     async fn frozen(&self, ballot: i64) {
-        until("the mirror has stopped", async || match self.mirror.freeze(ballot).await {
-            Ok(()) => Some(()),
-            Err(StoreError::NotYet { .. }) => None,
+        until("the mirror has stopped", async || match self.mirror.steer(ballot, false).await {
+            Ok(mirroring) => mirroring.is_frozen().then_some(()),
             // Its status is written all the while.
             Err(error) if error.reason() == "Conflict" => None,
             Err(error) => panic!("{error}"),
@@ -146,8 +168,8 @@ async fn the_copying_is_stopped_and_let_on_and_nothing_else_is_changed() {
     })
     .await;
     played.works.store(false, Ordering::SeqCst);
-    let asked = played.mirror.freeze(33).await;
-    assert!(matches!(asked, Err(StoreError::NotYet { .. })), "{asked:?}: it is asked for, and not done");
+    let asked = until("it is asked for", async || played.mirror.steer(33, false).await.ok()).await;
+    assert!(asked.asked == Copying::Paused && !asked.is_frozen(), "{asked:?}: it is asked for, and not done");
     played.works.store(true, Ordering::SeqCst);
     played.frozen(33).await;
     let mut wanted = before.clone();
@@ -157,10 +179,10 @@ async fn the_copying_is_stopped_and_let_on_and_nothing_else_is_changed() {
     assert!(reading.mirroring.is_frozen());
     assert_eq!(reading.flow.behind(Timestamp::now()), None, "nobody serves its page");
 
-    let older = played.mirror.thaw(17).await;
+    let older = played.mirror.steer(17, true).await.map(|_| ());
     assert_eq!(older, Err(StoreError::Refused { asked: 17, known: 33 }));
     assert_eq!(played.spec().await, wanted);
-    until("it is let on", async || played.mirror.thaw(33).await.ok()).await;
+    until("it is let on", async || played.mirror.steer(33, true).await.ok()).await;
     wanted["mirrors"][0]["sourceConnector"]["state"] = json!("running");
     assert_eq!(played.spec().await, wanted);
 }

@@ -42,7 +42,7 @@ async fn read_mirror(of: &OfGroup, spec: &Spec) {
 }
 
 /// The mirror of this site, which copies from the other one.
-fn mirror(spec: &Spec, client: &Client) -> Option<Mirror> {
+pub(in crate::failovergroup) fn mirror(spec: &Spec, client: &Client) -> Option<Mirror> {
     let source = format!("spec.stores[{}].kafkaMirror", spec.name);
     Some(Mirror::new(spec.kafka_mirror.as_ref()?, client.clone(), &source))
 }

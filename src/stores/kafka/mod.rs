@@ -114,27 +114,12 @@ impl Mirror {
         within(self.deadline, read).await
     }
 
-    /// Stops the copying to this site. It is stopped once the connector and all of its tasks say so.
+    /// Lets the copying to this site on, or stops it, and tells what the object says then. It has stopped once
+    /// [`Mirroring::is_frozen`]: Strimzi has the connector do so, and tells it, when it looks at the object again.
     ///
     /// # Errors
-    /// [`StoreError::NotYet`] until it has stopped: ask again. [`StoreError::Refused`] if a greater ballot has written.
-    pub async fn freeze(&self, ballot: Ballot) -> Result<(), StoreError> {
-        let mirroring = self.steer(ballot, false).await?;
-        if mirroring.is_frozen() {
-            return Ok(());
-        }
-        Err(StoreError::NotYet { what: "the mirror has not stopped", after: Duration::ZERO })
-    }
-
-    /// Lets the copying to this site on.
-    ///
-    /// # Errors
-    /// As for [`Self::freeze`].
-    pub async fn thaw(&self, ballot: Ballot) -> Result<(), StoreError> {
-        self.steer(ballot, true).await.map(|_| ())
-    }
-
-    async fn steer(&self, asked: Ballot, copies: bool) -> Result<Mirroring, StoreError> {
+    /// [`StoreError::Refused`] if a greater ballot has written; if the object cannot be read or written, or has not one mirror.
+    pub async fn steer(&self, asked: Ballot, copies: bool) -> Result<Mirroring, StoreError> {
         let mut object = self.object.read().await?;
         let known = ballot(&object)?;
         if let Some(known) = known.filter(|known| *known > asked) {

@@ -8,8 +8,8 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::super::owners::{Written, would_undo};
-use crate::api::Problem;
 use crate::api::store::MirrorPolicy;
+use crate::api::{Problem, Severity};
 
 /// Where the field lies. The list is owned as one thing.
 const STATE: Written<'_> = Written {
@@ -125,7 +125,9 @@ impl Mirroring {
                 );
             }
         }
-        problems.extend(would_undo(object, &[STATE], source));
+        // Whoever brings the object owns the list, also where it leaves the one field alone: that cannot be told apart.
+        let undone = would_undo(object, &[STATE], source);
+        problems.extend(undone.map(|problem| Problem { severity: Severity::Warning, ..problem }));
         let (does, astray) = status(object);
         Self {
             source: mirror["source"]["alias"].as_str().map(str::to_owned),

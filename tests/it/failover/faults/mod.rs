@@ -9,6 +9,7 @@
 //! | [`everywhere`] | a site is away whose group every site serves |
 //! | [`hooks`] | what a group has called on the way fails |
 //! | [`kills`] | the operator is killed between any two writes |
+//! | [`mirrors`] | none: topics are copied by MirrorMaker 2 |
 //! | [`nodes`] | the cloud of a source says that no node is left there |
 //! | [`orders`] | git, the provider, nodes, residency, a broken application, an order that is deleted |
 //! | [`releases`] | a cloud is dead: releases in the other one |
@@ -26,6 +27,7 @@ mod gate;
 mod hooks;
 mod keeper;
 mod kills;
+mod mirrors;
 mod nodes;
 mod orders;
 mod releases;
@@ -41,8 +43,7 @@ use deaths::At;
 use field::{Field, Kind, lost};
 
 /// What is played where `BANYAN_FAULTS` names no other parts: what takes no longer than it must. `all` plays the rest too.
-const USUALLY: &str =
-    "broken,hooks,git,witness,residency,duels,partition,everywhere,clusters,authority,fence,kills,server";
+const USUALLY: &str = "broken,hooks,git,witness,residency,duels,partition,everywhere,clusters,mirrors,authority,fence,kills,server";
 
 /// Plays a part, if it is one that is to be played.
 async fn part(name: &str, play: impl Future<Output = ()>) {
@@ -85,6 +86,7 @@ async fn each_failure_of_the_table_is_met() {
     part("partition", silence::a_partition(&field, field.group("bravo"))).await;
     part("everywhere", everywhere::a_site_leaves_and_comes_back(&field)).await;
     part("clusters", clusters::of_cloudnativepg_move(&field)).await;
+    part("mirrors", mirrors::turn_with_authority(&field)).await;
     part("authority", silence::an_authority_is_deleted(&field, field.group("alpha"))).await;
     part("fence", deaths::the_target_dies(&field, "bravo", At::Fence)).await;
     part("commit", deaths::the_target_dies(&field, "alpha", At::Commit)).await;
