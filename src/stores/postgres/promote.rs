@@ -26,7 +26,7 @@ impl PostgresSession {
 }
 
 /// Promotes if the row says what is expected: one statement, so that nothing comes between. Where it is a primary
-/// already, the row must not know a greater ballot.
+/// already, the row must not know a greater ballot. It may become one by an order that came before, between two words of this.
 fn order(Promotion { ballot, row }: Promotion) -> String {
     let expected = row.map_or_else(|| "null".to_owned(), |row| row.to_string());
     let block = format!(
@@ -36,7 +36,11 @@ fn order(Promotion { ballot, row }: Promotion) -> String {
   if known > {ballot} then {greater} end if;
   if pg_is_in_recovery() then
     if known is distinct from {expected}::bigint then {other} end if;
-    perform pg_promote(false);
+    begin
+      perform pg_promote(false);
+    exception when object_not_in_prerequisite_state then
+      null;
+    end;
   end if;",
         greater = sql::raise(sql::GREATER, "known"),
         other = sql::raise(sql::OTHER_ROW, "known"),
