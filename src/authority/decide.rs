@@ -29,6 +29,13 @@ pub struct Decision {
     pub stores_open: Option<bool>,
 }
 
+impl Decision {
+    /// What the Authority of this site says once this is carried out; `None` while there is none.
+    pub fn own<'a>(&'a self, known: &'a Knowledge) -> Option<&'a AuthoritySpec> {
+        self.write.as_ref().or(known.own.as_ref())
+    }
+}
+
 /// Decides about the Authority of a group at `site`, which must be one of its sites.
 pub fn decide(site: &str, group: &FailoverGroupSpec, known: &Knowledge, now: Timestamp) -> Decision {
     let own = known.own.clone().unwrap_or_default();

@@ -76,7 +76,7 @@ pub async fn act(
         changed |= mark_released(means, seen, false).await?;
         under_way = duties::carry_out(means.sources, seen, spec, duties::owed(seen, spec, deciding)).await;
         duties::steer(means.sources, seen, spec, mirrors::owed(seen, spec, deciding)).await;
-        let own = deciding.write.as_ref().or(seen.knowledge.own.as_ref());
+        let own = deciding.own(&seen.knowledge);
         if let Some(own) = own.filter(|own| own.epoch > 0) {
             changed |= hangs::write(context, means.written, &seen.name, spec, own).await?;
         }

@@ -18,7 +18,7 @@ use crate::stores::{Fence, Server, Store, StoreError};
 
 /// What is owed, by what was found last.
 pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) -> Vec<Duty> {
-    let Some(own) = authority.write.as_ref().or(seen.knowledge.own.as_ref()) else { return Vec::new() };
+    let Some(own) = authority.own(&seen.knowledge) else { return Vec::new() };
     let there = |store: &str, site: &str| {
         let reading = seen.asked.stores.get(&(store.to_owned(), site.to_owned()))?.as_ref().ok()?;
         Some(shows(reading))

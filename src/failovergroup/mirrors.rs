@@ -21,7 +21,7 @@ pub struct Steer {
 /// What is to be done with the mirrors of this site, by what was read of them last: none copies to the site that has authority,
 /// and each copies to one that stands by. Where every site has authority, all copy as they do.
 pub fn owed(seen: &Observed, spec: &FailoverGroupSpec, authority: &Authority) -> Vec<Steer> {
-    let Some(own) = authority.write.as_ref().or(seen.knowledge.own.as_ref()) else { return Vec::new() };
+    let Some(own) = authority.own(&seen.knowledge) else { return Vec::new() };
     let copies = match authority.state {
         AuthorityState::Held => false,
         AuthorityState::Standby => true,

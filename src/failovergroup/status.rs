@@ -106,7 +106,7 @@ fn store(seen: &Observed, name: &str, site: &str) -> StoreShown {
 }
 
 fn copy(seen: &Observed, authority: &Authority) -> AuthorityCopy {
-    let own = authority.write.as_ref().or(seen.knowledge.own.as_ref());
+    let own = authority.own(&seen.knowledge);
     AuthorityCopy {
         state: authority.state.as_str().to_owned(),
         holders: own.map(|own| own.holders.clone()).unwrap_or_default(),

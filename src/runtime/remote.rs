@@ -129,6 +129,15 @@ impl RemoteError {
     }
 }
 
+/// Whether something takes a connection there: nothing is sent over it.
+///
+/// # Errors
+/// Why not.
+pub async fn connects(host: &str, port: u16) -> Result<(), RemoteError> {
+    let connected = tokio::net::TcpStream::connect((host, port)).await;
+    connected.map(drop).map_err(|error| RemoteError::of_connection(&error))
+}
+
 /// Carries out a call, for at most that long.
 ///
 /// # Errors

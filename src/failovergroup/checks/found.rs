@@ -118,7 +118,7 @@ pub struct Looked<'a> {
 impl Looked<'_> {
     /// Who has authority, as far as this site knows.
     pub fn holders(&self) -> &[String] {
-        let own = self.authority.write.as_ref().or(self.seen.knowledge.own.as_ref());
+        let own = self.authority.own(&self.seen.knowledge);
         own.map(|own| own.holders.as_slice()).unwrap_or_default()
     }
 

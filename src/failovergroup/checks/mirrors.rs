@@ -57,6 +57,12 @@ fn prepared(check: String, name: &str, reading: &MirrorReading) -> Found {
     }
 }
 
+/// The command that shows the object of a mirror.
+fn shows(mirror: &KafkaMirror) -> String {
+    let (namespace, object) = mirror.connect();
+    format!("kubectl get kafkamirrormaker2 {object} -n {namespace} -o yaml")
+}
+
 /// Whether nothing is copied to the site that has authority: the operator there stops it.
 fn intake(looked: &Looked<'_>, name: &str, mirror: &KafkaMirror, reading: &MirrorReading) -> Found {
     let check = format!("intake of {name} at {}", looked.seen.site);
@@ -64,14 +70,13 @@ fn intake(looked: &Looked<'_>, name: &str, mirror: &KafkaMirror, reading: &Mirro
         let words = format!("the mirror of {name} copies nothing to this site, which has authority");
         return Found::passed(Step::Reprotect, check, "Stopped", words);
     }
-    let (namespace, object) = mirror.connect();
     let words = match reading.mirroring.asked {
         Copying::Running => format!("the mirror of {name} still copies to this site, which has authority"),
         _ => format!("the mirror of {name} was told to stop, and does not say that it has"),
     };
     let remedy = format!(
-        "the operator pauses it, and that of the other site waits for it; see what its connector does: kubectl get \
-         kafkamirrormaker2 {object} -n {namespace} -o yaml"
+        "the operator pauses it, and that of the other site waits for it; see what its connector does: {}",
+        shows(mirror)
     );
     Found::warning(Step::Reprotect, check, "StillCopies", words, remedy)
 }
@@ -87,8 +92,7 @@ fn behind(looked: &Looked<'_>, store: &Store, mirror: &KafkaMirror, reading: &Mi
         } else {
             format!(" ({})", names(&mirroring.astray))
         };
-        let (namespace, object) = mirror.connect();
-        let own = looked.authority.write.as_ref().or(looked.seen.knowledge.own.as_ref());
+        let own = looked.authority.own(&looked.seen.knowledge);
         let waits = own.and_then(|own| would_go_round(looked.seen, own, name, mirror));
         let waits = waits.filter(|_| mirroring.asked != Copying::Running);
         let (words, remedy) = match waits {
@@ -96,15 +100,11 @@ fn behind(looked: &Looked<'_>, store: &Store, mirror: &KafkaMirror, reading: &Mi
                 format!(
                     "the mirror of {name} does not copy: it is not known that the one at {site} has stopped, and both would send records to and fro"
                 ),
-                format!(
-                    "see why that one does not stop, at {site}: kubectl get kafkamirrormaker2 {object} -n {namespace} -o yaml"
-                ),
+                format!("see why that one does not stop, at {site}: {}", shows(mirror)),
             ),
             None => (
                 format!("the mirror of {name} does not copy{astray}"),
-                format!(
-                    "see what its connector does: kubectl get kafkamirrormaker2 {object} -n {namespace} -o yaml"
-                ),
+                format!("see what its connector does: {}", shows(mirror)),
             ),
         };
         return Found::failed(Step::Promote, check, "NotCopying", words, remedy);

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use reqwest::Url;
-use tokio::net::TcpStream;
 
 use super::group::OfGroup;
 use crate::api::Problem;
 use crate::api::hook::Hook;
-use crate::runtime::remote::{DEADLINE, RemoteError, within};
+use crate::runtime::remote::{DEADLINE, RemoteError, connects, within};
 
 /// How often.
 const EVERY: Duration = Duration::from_mins(5);
@@ -52,11 +51,7 @@ async fn look(of: &OfGroup, hook: &Hook) -> Result<(), Problem> {
 async fn connect(url: &Url) -> Result<(), RemoteError> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or_default();
-    within(DEADLINE, async {
-        let connected = TcpStream::connect((host, port)).await;
-        connected.map(drop).map_err(|error| RemoteError::of_connection(&error))
-    })
-    .await
+    within(DEADLINE, connects(host, port)).await
 }
 
 /// The address that a hook has called.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use tokio::net::TcpStream;
 
 use super::group::OfGroup;
 use crate::api::failovergroup::{CheckFrom, OwnCheck};
 use crate::runtime::fetch::is_well;
-use crate::runtime::remote::{DEADLINE, RemoteError, within};
+use crate::runtime::remote::{DEADLINE, RemoteError, connects, within};
 
 /// Checks for ever; ends where the group has no check of its own.
 pub async fn run(of: OfGroup) {
@@ -59,8 +58,7 @@ async fn ask(check: &OwnCheck, http: &reqwest::Client) -> Result<(), RemoteError
         }
         if let Some(asked) = &check.tcp {
             let port = u16::try_from(asked.port).unwrap_or_default();
-            let connected = TcpStream::connect((asked.host.as_str(), port)).await;
-            connected.map_err(|error| RemoteError::of_connection(&error))?;
+            return connects(&asked.host, port).await;
         }
         Ok(())
     })
